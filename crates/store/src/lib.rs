@@ -1,1 +1,118 @@
-//! 
+//! What Starling keeps, and the seam behind which it is kept.
+//!
+//! One trait, [`Store`], with a small set of reads and a single way to write: [`Store::commit`] takes a
+//! batch of [`Write`]s and resolves when all of them are durable. Every write of an account goes through
+//! the account's home, so a back end needs no locks, no transactions over accounts and no read-modify-write.
+//! Homes pipeline commits; back ends are free to group them (the embedded store syncs once per group) but
+//! keep the order of two commits that touch the same account.
+//!
+//! [`memory::MemoryStore`] is the reference form; [`testing`] is the suite that every back end passes.
+
+#![forbid(unsafe_code)]
+
+pub mod log;
+pub mod memory;
+pub mod roster;
+pub mod rows;
+pub mod testing;
+
+use futures::future::BoxFuture;
+use starling_xmpp::sasl::Credentials;
+use starling_xmpp::{BareJid, Timestamp};
+use std::sync::Arc;
+
+pub use log::{Cursor, Direction, LogFilter, LogPage, LogRow, Origin, Page, Position};
+pub use roster::{Roster, RosterItem, Subscription};
+pub use rows::{AccountRow, AccountState, DocKind, Reign, Write};
+
+/// A store shared by everything in the process.
+pub type SharedStore = Arc<dyn Store>;
+
+/// The time, handed to a store when it is opened: it decides what has expired.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Why a store call failed. Nothing here holds user data.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The store cannot be reached or is shutting down; the write may or may not have happened.
+    #[error("store unavailable: {0}")]
+    Unavailable(String),
+    /// The queue in front of the store is full; the write did not happen.
+    #[error("store overloaded")]
+    Overloaded,
+    /// What is stored cannot be read back.
+    #[error("stored data is damaged: {0}")]
+    Damaged(String),
+    /// The account to be created exists.
+    #[error("account exists")]
+    Exists,
+}
+
+/// The result of a store call.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Everything that outlives a process. Futures are `'static`: they may be awaited on any task.
+///
+/// Writes to an account that does not exist are ignored, so what is still under way when an account is removed
+/// leaves nothing behind.
+pub trait Store: Send + Sync + 'static {
+    /// Makes a batch durable, all or nothing for one account. Resolves after the commit (embedded: after the
+    /// group's fsync; CQL: LOCAL_QUORUM). Commits that touch the same account take effect in the order of the calls,
+    /// whether or not the futures are polled.
+    /// Appending a row whose (owner, position) exists replaces it: retries are idempotent.
+    fn commit(&self, batch: Vec<Write>) -> BoxFuture<'static, Result<()>>;
+
+    /// Creates an account, or fails with [`StoreError::Exists`]. The only conditional write. Takes effect in the order
+    /// of the calls, as a commit does.
+    fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>>;
+
+    /// The account's row, or `None` where there is no such account.
+    fn account(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>>>;
+
+    /// Accounts of a domain in the (byte) order of their local parts, after the given one, at most `limit`.
+    fn accounts(&self, domain: &str, after: Option<BareJid>, limit: usize) -> BoxFuture<'static, Result<Vec<BareJid>>>;
+
+    /// All that a home needs before it decides: row, roster, documents, cursor, position of the last log row.
+    fn load(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountState>>>;
+
+    /// One page of an account's log in the order and bounds of `page`, rows that match `filter` only.
+    /// Costs what the page costs, at any size of the log. Expired rows do not appear.
+    fn log_page(&self, owner: &BareJid, filter: LogFilter, page: Page) -> BoxFuture<'static, Result<LogPage>>;
+
+    /// The rows at these positions (those that exist), in position order.
+    fn log_rows(&self, owner: &BareJid, positions: Vec<Position>) -> BoxFuture<'static, Result<Vec<LogRow>>>;
+
+    /// Begins a reign: returns the next epoch and a position floor above every position ever granted, both durable.
+    fn open_reign(&self) -> BoxFuture<'static, Result<Reign>>;
+
+    /// Grants positions below `ceiling` to the reign that began last; durable before it resolves.
+    fn grant(&self, ceiling: Position) -> BoxFuture<'static, Result<()>>;
+
+    /// A secret of the cluster, made on first use (32 random bytes), the same ever after.
+    fn secret(&self, name: &'static str) -> BoxFuture<'static, Result<[u8; 32]>>;
+
+    /// Removes rows that have expired or exceed the retention given; returns how many. Bounded work per call: a pass
+    /// over a large store takes several, each going on where the last one stopped. Rows that wait for a device
+    /// (offline and not acknowledged) go when they expire, never by age or count.
+    fn sweep(&self, now: Timestamp, retention: Retention) -> BoxFuture<'static, Result<u64>>;
+}
+
+/// How long the archive is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Archived rows, and rows without an end of their own, go when they are older than this many seconds; `None` keeps
+    /// them for ever.
+    pub max_age_secs: Option<u64>,
+    /// At most this many archived rows per account, oldest go first; `None` is no bound.
+    pub max_rows: Option<u64>,
+}
+
+impl Retention {
+    /// The moment before which rows are too old, if there is one.
+    pub fn cutoff(&self, now: Timestamp) -> Option<Timestamp> {
+        self.max_age_secs.map(|age| Timestamp(now.0.saturating_sub(age.saturating_mul(1_000_000))))
+    }
+}
+
+/// Re-exported so that back ends name one crate.
+pub type StoredCredentials = Credentials;

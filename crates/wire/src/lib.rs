@@ -1,1 +1,33 @@
-//! 
+//! What an edge and a home say to each other, and the seam over which they say it.
+//!
+//! `edge` and `router` never see one another: they meet in two traits. An edge holds a [`RouterLink`] and
+//! speaks [`Up`]; a router holds an [`EdgeLink`] and speaks [`Down`]. Both are one-way and never block: what
+//! bounds them is [credit](credit::Credit), 64 stanzas or 256 KiB per session that its home has not taken yet.
+//! Messages of one session arrive in the order they were sent. [`channel`] is the form inside one process.
+
+#![forbid(unsafe_code)]
+
+pub mod channel;
+pub mod credit;
+pub mod down;
+pub mod link;
+pub mod up;
+
+pub use down::{Down, ToEdge};
+pub use link::{EdgeLink, LinkError, Registration, RouterLink};
+pub use up::{Leave, SessionInfo, ToHome, TraceContext, Up};
+
+/// An edge's own number for one of its connections; never used twice in the life of the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// A session's secret name: 128 random bits made by the edge that bound it. Part of every origin of that
+/// session and of its XEP-0198 id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(pub u128);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}

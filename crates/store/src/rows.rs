@@ -1,0 +1,105 @@
+//! Row types other than the log and rosters, and the one list of writes.
+
+use crate::log::{Cursor, LogRow, Position};
+use crate::roster::{Roster, RosterItem};
+use bytes::Bytes;
+use starling_xmpp::sasl::Credentials;
+use starling_xmpp::{BareJid, Timestamp};
+use std::collections::BTreeMap;
+
+/// An account as such.
+#[derive(Debug, Clone)]
+pub struct AccountRow {
+    /// Made at random when the account is created: rows of an account that was deleted and made again never mix.
+    pub generation: u64,
+    /// SCRAM keys; never a password.
+    pub credentials: Credentials,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Logins are refused with `account-disabled`.
+    pub disabled: bool,
+}
+
+/// Small per-account documents that are read and written whole. The body's form is the business of whoever owns the kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DocKind {
+    /// XEP-0191 block list.
+    BlockList,
+    /// XEP-0441 archive preferences.
+    ArchivePreferences,
+}
+
+impl DocKind {
+    /// Stable name, used as a key by back ends.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BlockList => "block-list",
+            Self::ArchivePreferences => "archive-preferences",
+        }
+    }
+
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::BlockList, Self::ArchivePreferences];
+}
+
+/// What a home loads when it first touches an account.
+#[derive(Debug, Clone)]
+pub struct AccountState {
+    /// The account.
+    pub row: AccountRow,
+    /// Its roster.
+    pub roster: Roster,
+    /// Its documents.
+    pub docs: BTreeMap<DocKind, Bytes>,
+    /// What its devices have acknowledged.
+    pub cursor: Cursor,
+    /// Position of its newest log row; `Position(0)` for an empty log.
+    pub last: Position,
+}
+
+/// A reign's numbers (see the design, section 2): every start of a process or of leadership is a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reign {
+    /// Rises with each reign; never used twice.
+    pub epoch: u64,
+    /// Positions of this reign are at or above it.
+    pub floor: Position,
+}
+
+/// One change. A batch of them is committed together.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// New keys for an account that exists (password change); ignored where there is none.
+    Credentials(BareJid, Box<Credentials>),
+    /// Removes the account and every row of it: roster, log, documents, cursor.
+    DeleteAccount(BareJid),
+    /// One roster item changed; the roster's version becomes the item's.
+    RosterItem(BareJid, Box<RosterItem>),
+    /// A contact was removed at this roster version; the store keeps at most
+    /// [`Write::MAX_REMOVED`] such marks and raises `removed_since` when it drops one.
+    RosterRemove(BareJid, BareJid, u64),
+    /// A document replaced; an empty body removes it.
+    Doc(BareJid, DocKind, Bytes),
+    /// A row appended (or the same row again).
+    Append(Box<LogRow>),
+    /// The cursor as it is now.
+    Cursor(BareJid, Cursor),
+}
+
+impl Write {
+    /// How many removal marks a roster keeps for versioning.
+    pub const MAX_REMOVED: usize = 256;
+
+    /// The account it belongs to.
+    pub fn owner(&self) -> &BareJid {
+        match self {
+            Self::Credentials(jid, _)
+            | Self::DeleteAccount(jid)
+            | Self::RosterItem(jid, _)
+            | Self::RosterRemove(jid, _, _)
+            | Self::Doc(jid, _, _)
+            | Self::Cursor(jid, _) => jid,
+            Self::Append(row) => &row.owner,
+        }
+    }
+}

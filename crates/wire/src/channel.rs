@@ -1,0 +1,109 @@
+//! The channel form: one inbox per receiver, inside one process.
+//!
+//! A sender appends under a short lock and wakes the receiver once; the receiver takes all there is in one
+//! swap. That makes batches out of load without a timer: the busier the receiver, the larger what it takes.
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// A queue that is drained whole. Its bound is kept by its senders' credit, see the crate's docs.
+#[derive(Debug)]
+pub struct Inbox<T> {
+    items: Mutex<Vec<T>>,
+    wake: Notify,
+}
+
+impl<T> Default for Inbox<T> {
+    fn default() -> Self {
+        Self { items: Mutex::new(Vec::new()), wake: Notify::new() }
+    }
+}
+
+impl<T> Inbox<T> {
+    /// Appends one.
+    pub fn push(&self, item: T) {
+        let first = {
+            let mut items = self.items.lock();
+            items.push(item);
+            items.len() == 1
+        };
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Appends all, leaving `batch` empty with its capacity.
+    pub fn append(&self, batch: &mut Vec<T>) {
+        if batch.is_empty() {
+            return;
+        }
+        let first = {
+            let mut items = self.items.lock();
+            let first = items.is_empty();
+            items.append(batch);
+            first
+        };
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes everything there is into `out` (which must be empty), waiting until there is something.
+    pub async fn take(&self, out: &mut Vec<T>) {
+        debug_assert!(out.is_empty());
+        loop {
+            if self.try_take(out) {
+                return;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// Takes everything there is; false when there was nothing.
+    pub fn try_take(&self, out: &mut Vec<T>) -> bool {
+        let mut items = self.items.lock();
+        if items.is_empty() {
+            return false;
+        }
+        std::mem::swap(&mut *items, out);
+        true
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.items.lock().len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.lock().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Inbox;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn takes_all_in_order_and_wakes_once_empty() {
+        let inbox = Arc::new(Inbox::default());
+        inbox.push(1);
+        inbox.append(&mut vec![2, 3]);
+        let mut out = Vec::new();
+        inbox.take(&mut out).await;
+        assert_eq!(out, [1, 2, 3]);
+        out.clear();
+        let taker = {
+            let inbox = Arc::clone(&inbox);
+            tokio::spawn(async move {
+                let mut out = Vec::new();
+                inbox.take(&mut out).await;
+                out
+            })
+        };
+        tokio::task::yield_now().await;
+        inbox.push(4);
+        assert_eq!(taker.await.unwrap(), [4]);
+    }
+}

@@ -1,0 +1,66 @@
+//! From a home to an edge.
+
+use crate::{ConnId, TraceContext};
+use starling_xmpp::{FullJid, Stanza, StanzaError, StreamError};
+
+/// One message to a connection of an edge. For a connection that is gone it is dropped: the home learns of that by `Up::Gone`.
+#[derive(Debug)]
+pub struct ToEdge {
+    /// Which connection of the edge.
+    pub conn: ConnId,
+    /// What it is told.
+    pub down: Down,
+}
+
+/// What a home says to a connection, in order.
+#[derive(Debug)]
+pub enum Down {
+    /// The resource is bound.
+    Bound {
+        /// The session's full JID.
+        jid: FullJid,
+    },
+    /// The bind failed; the stream stays open.
+    Refused(Box<StanzaError>),
+    /// The session goes on over this connection; its unacknowledged stanzas follow.
+    Resumed {
+        /// The session's full JID.
+        jid: FullJid,
+        /// Highest sequence the home has taken from this session; the next stanza gets the one after.
+        sequence: u64,
+        /// Sequence at which counting for XEP-0198 began: `h` = sequence - base, modulo 2^32.
+        base: u64,
+    },
+    /// Not resumed (`item-not-found`).
+    NotResumed {
+        /// How many stanzas of the client the lost session had handled, where that is still known.
+        handled: Option<u32>,
+    },
+    /// Stream management is on.
+    SmEnabled {
+        /// Whether the session can be resumed, and for how long at most, in seconds.
+        resume: Option<u32>,
+        /// Sequence at which counting began.
+        base: u64,
+    },
+    /// Stream management was asked for in the wrong state.
+    SmFailed,
+    /// Write this stanza.
+    Stanza {
+        /// `to` and `from` as they go to the client.
+        stanza: Stanza,
+        /// May wait in the edge's buffer for others (nobody looks at it); false writes at once.
+        lazy: bool,
+        /// The trace it belongs to, when it is sampled.
+        trace: Option<TraceContext>,
+    },
+    /// Every stanza up to this sequence is handled: `h` may count it.
+    Handled {
+        /// Cumulative.
+        sequence: u64,
+    },
+    /// Ask the client for `<a/>`.
+    RequestAck,
+    /// End the stream: write the error if there is one, close.
+    Close(Option<Box<StreamError>>),
+}
