@@ -1,0 +1,108 @@
+//! How the tests start and steer `starling serve`.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::time::timeout;
+
+use super::Server;
+
+/// Limits that would stop a test which opens many connections from one address.
+const WIDE: &[(&str, &str)] = &[];
+
+/// The binary under test: `STARLING_BIN`, or the newest of the debug and release builds.
+pub(crate) fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("STARLING_BIN") {
+        return Ok(PathBuf::from(path));
+    }
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+    };
+    let built = |profile: &str| target.join(profile).join("starling");
+    ["debug", "release"]
+        .map(built)
+        .into_iter()
+        .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
+        .max()
+        .map(|(_, path)| path)
+        .context("no starling binary: run `cargo build --bin starling` or set STARLING_BIN")
+}
+
+/// The command that serves from the server's folder; a restart keeps the ports of the first start.
+pub(super) fn command(server: &Server) -> Result<Command> {
+    let dir = server.directory();
+    let tls = server.target.c2s_tls.unwrap_or(server.target.c2s);
+    let admin = server.admin.unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
+    let config = format!(
+        "domains = [\"{domain}\"]\ndata_dir = {data:?}\n\n[listen]\nc2s = \"{c2s}\"\nc2s_tls = \"{tls}\"\n\
+         admin = \"{admin}\"\n\n[tls]\ncert = {cert:?}\nkey = {key:?}\n",
+        domain = server.target.domain,
+        data = server.data(),
+        c2s = server.target.c2s,
+        cert = server.certificate.chain,
+        key = server.certificate.key,
+    );
+    fs::create_dir_all(server.data())?;
+    fs::write(dir.join("starling.toml"), config)?;
+    let mut command = Command::new(binary()?);
+    command.arg("serve").arg("--config").arg(dir.join("starling.toml"));
+    let wide = WIDE.iter().map(|(k, v)| (*k, *v));
+    for (key, value) in wide.chain(server.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()))) {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+    Ok(command)
+}
+
+/// Takes the addresses from the lines `listening c2s 127.0.0.1:40123`; true once all that we asked for are there.
+pub(super) fn read_addresses(server: &mut Server, log: &str) -> Result<bool> {
+    let address = |name: &str| {
+        log.lines().find_map(|line| {
+            let mut words = line.split_whitespace().skip_while(|w| *w != "listening").skip(1);
+            (words.next() == Some(name)).then(|| words.next())??.parse().ok()
+        })
+    };
+    let (Some(c2s), Some(tls), Some(admin)) = (address("c2s"), address("c2s_tls"), address("admin")) else {
+        return Ok(false);
+    };
+    server.target.c2s = c2s;
+    server.target.c2s_tls = Some(tls);
+    server.admin = Some(admin);
+    Ok(true)
+}
+
+pub(super) async fn add_user(server: &Server, user: &str, password: &str) -> Result<()> {
+    let jid = format!("{user}@{}", server.target.domain);
+    ctl(server, &["user", "add", &jid], password).await.map(|_| ())
+}
+
+pub(super) async fn ctl(server: &Server, arguments: &[&str], input: &str) -> Result<String> {
+    let mut command = Command::new(binary()?);
+    command.arg("ctl").arg("--config").arg(server.directory().join("starling.toml")).args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let input = input.to_owned();
+    let run = tokio::task::spawn_blocking(move || {
+        let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A command that needs no input may have ended already.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        anyhow::Ok(child.wait_with_output()?)
+    });
+    let Ok(output) = timeout(Duration::from_secs(30), run).await else {
+        bail!("starling ctl {arguments:?} takes too long")
+    };
+    let output = output??;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "starling ctl {arguments:?}: {}; {printed}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(printed)
+}
