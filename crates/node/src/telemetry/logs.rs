@@ -1,0 +1,174 @@
+//! Log lines: for people on a terminal, JSON elsewhere.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal},
+};
+
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer, time::FormatTime, time::SystemTime},
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    reload,
+    util::SubscriberInitExt,
+};
+
+use super::TelemetryError;
+use crate::config::{Log, LogFormat};
+
+/// Changes the level while the server runs.
+#[derive(Debug, Clone)]
+pub(super) struct Level(reload::Handle<EnvFilter, Registry>);
+
+impl Level {
+    pub(super) fn set(&self, level: &str) -> Result<(), TelemetryError> {
+        let filter = filter(level)?;
+        self.0.reload(filter).map_err(|error| TelemetryError::Level(error.to_string()))
+    }
+}
+
+/// Sets up the log of the process, on standard output.
+pub(super) fn start(log: &Log) -> Result<Level, TelemetryError> {
+    let (filter, handle) = reload::Layer::new(filter(&log.level)?);
+    let terminal = io::stdout().is_terminal();
+    let human = match log.format {
+        LogFormat::Auto => terminal,
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    let lines = if human {
+        let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        tracing_subscriber::fmt::layer().with_ansi(colours).with_target(false).boxed()
+    } else {
+        tracing_subscriber::fmt::layer().event_format(Json).boxed()
+    };
+    let registry = tracing_subscriber::registry().with(filter).with(lines);
+    registry.try_init().map_err(|_| TelemetryError::LogsSetUp)?;
+    Ok(Level(handle))
+}
+
+fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(level).map_err(|error| TelemetryError::Level(error.to_string()))
+}
+
+/// One JSON object per line: `time` (RFC 3339, UTC), `level`, `target`, `message`, then the fields of the event.
+struct Json;
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let mut line = serde_json::Map::new();
+        line.insert("time".to_owned(), time.into());
+        line.insert("level".to_owned(), event.metadata().level().as_str().to_lowercase().into());
+        line.insert("target".to_owned(), event.metadata().target().into());
+        event.record(&mut Fields(&mut line));
+        writeln!(writer, "{}", serde_json::Value::Object(line))
+    }
+}
+
+struct Fields<'a>(&'a mut serde_json::Map<String, serde_json::Value>);
+
+impl Fields<'_> {
+    fn put(&mut self, field: &Field, value: impl Into<serde_json::Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Memory {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn a_json_line_has_its_fields_at_the_top() {
+        let memory = Memory::default();
+        let layer = tracing_subscriber::fmt::layer().event_format(Json).with_writer(memory.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(event = "listener_open", port = 5222, tls = true, why = ?Some("a\"b"), "listening");
+        });
+        let text = String::from_utf8(memory.0.lock().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["level"], "info");
+        assert_eq!(line["message"], "listening");
+        assert_eq!(line["event"], "listener_open");
+        assert_eq!(line["port"], 5222);
+        assert_eq!(line["tls"], true);
+        let time = line["time"].as_str().unwrap();
+        assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused() {
+        assert!(filter("info,starling_edge=debug").is_ok());
+        assert!(matches!(filter("starling=loud"), Err(TelemetryError::Level(_))));
+    }
+}

@@ -1,0 +1,356 @@
+//! Spans of one stanza: `edge receive > home sent > home received > store write > edge deliver`.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use opentelemetry::{
+    InstrumentationScope, Key, KeyValue, SpanId, TraceFlags, TraceId, Value,
+    trace::{Link, SpanContext, SpanKind, Status, TraceState},
+};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks, SpanProcessor};
+
+use super::{metrics::Metrics, sampler::Sampler};
+use crate::{clock::SharedClock, ids};
+
+/// What a trace is begun for; each kind is sampled at its own rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StanzaKind {
+    /// `<message/>`.
+    Message,
+    /// `<iq/>`.
+    Iq,
+    /// `<presence/>`.
+    Presence,
+    /// A login: from the TCP connection to the bound session.
+    Login,
+}
+
+impl StanzaKind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Message, Self::Iq, Self::Presence, Self::Login];
+}
+
+/// A step that a span covers. A closed list, so that span names stay few and mean one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The edge has a stanza from its client.
+    EdgeReceive,
+    /// The sender's home decides.
+    HomeSent,
+    /// The recipient's home decides.
+    HomeReceived,
+    /// A log commits.
+    StoreWrite,
+    /// The edge writes the stanza to its client.
+    EdgeDeliver,
+    /// TLS handshake.
+    TlsHandshake,
+    /// SASL exchange.
+    Authenticate,
+    /// Binding of a resource.
+    Bind,
+    /// Resumption of a session (XEP-0198).
+    Resume,
+}
+
+impl Step {
+    /// The name of the span.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EdgeReceive => "edge receive",
+            Self::HomeSent => "home sent",
+            Self::HomeReceived => "home received",
+            Self::StoreWrite => "store write",
+            Self::EdgeDeliver => "edge deliver",
+            Self::TlsHandshake => "tls handshake",
+            Self::Authenticate => "authenticate",
+            Self::Bind => "bind",
+            Self::Resume => "resume",
+        }
+    }
+
+    fn kind(self) -> SpanKind {
+        match self {
+            Self::EdgeReceive => SpanKind::Producer,
+            Self::EdgeDeliver => SpanKind::Consumer,
+            Self::StoreWrite => SpanKind::Client,
+            Self::HomeSent | Self::HomeReceived => SpanKind::Internal,
+            Self::TlsHandshake | Self::Authenticate | Self::Bind | Self::Resume => SpanKind::Server,
+        }
+    }
+}
+
+/// The trace that a sampled stanza belongs to (W3C trace context). Travels with the stanza as
+/// `Option<Trace>`; `None` is the common case and costs nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Trace {
+    /// Trace id.
+    pub trace_id: [u8; 16],
+    /// The span that is the parent of what comes next; all zero at the head of a trace.
+    pub span_id: [u8; 8],
+    /// Trace flags; bit 0 is "sampled".
+    pub flags: u8,
+}
+
+impl Trace {
+    fn context(&self, remote: bool) -> SpanContext {
+        let (trace, span) = (TraceId::from_bytes(self.trace_id), SpanId::from_bytes(self.span_id));
+        SpanContext::new(trace, span, TraceFlags::new(self.flags), remote, TraceState::NONE)
+    }
+}
+
+/// Begins traces and spans. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Tracer(Option<Arc<Inner>>);
+
+struct Inner {
+    processor: Box<dyn SpanProcessor>,
+    sampler: Sampler,
+    clock: SharedClock,
+    scope: InstrumentationScope,
+    metrics: Arc<Metrics>,
+}
+
+impl Tracer {
+    /// Traces nothing.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// Hands ended spans to `processor`.
+    pub fn new(
+        processor: Box<dyn SpanProcessor>,
+        sampler: Sampler,
+        clock: SharedClock,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let scope = InstrumentationScope::builder("starling").with_version(env!("CARGO_PKG_VERSION")).build();
+        Self(Some(Arc::new(Inner { processor, sampler, clock, scope, metrics: Arc::clone(metrics) })))
+    }
+
+    /// Whether anything can be traced at all.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Begins a trace for this stanza, if it is one of the few that are sampled.
+    #[inline]
+    pub fn start(&self, kind: StanzaKind) -> Option<Trace> {
+        let inner = self.0.as_ref()?;
+        let sampled = inner.sampler.takes(kind, rand::random, || inner.clock.monotonic());
+        sampled.then(|| Trace { trace_id: ids::bytes(), span_id: [0; 8], flags: TraceFlags::SAMPLED.to_u8() })
+    }
+
+    /// Begins a span as a child of `trace`. It ends when it is dropped. Without a trace it is nothing.
+    #[inline]
+    pub fn span(&self, trace: Option<Trace>, step: Step) -> Span {
+        match (&self.0, trace) {
+            (Some(inner), Some(trace)) if trace.flags & 1 == 1 => {
+                Span(Some(Recording::new(inner, &trace, step)))
+            }
+            _ => Span(None),
+        }
+    }
+
+    pub(super) fn stop(&self, timeout: Duration) {
+        if let Some(inner) = &self.0
+            && let Err(error) = inner.processor.shutdown_with_timeout(timeout)
+        {
+            tracing::warn!(%error, "the last spans could not be exported");
+        }
+    }
+}
+
+impl fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_on() { "Tracer(on)" } else { "Tracer(off)" })
+    }
+}
+
+/// A step that is going on; ends when it is dropped. Nothing, for a stanza that is not traced.
+#[must_use = "a span ends when it is dropped"]
+pub struct Span(Option<Box<Recording>>);
+
+struct Recording {
+    inner: Arc<Inner>,
+    data: SpanData,
+}
+
+impl Recording {
+    fn new(inner: &Arc<Inner>, trace: &Trace, step: Step) -> Box<Self> {
+        let mine = Trace { span_id: ids::bytes(), ..*trace };
+        let start = time(inner);
+        let data = SpanData {
+            span_context: mine.context(false),
+            parent_span_id: SpanId::from_bytes(trace.span_id),
+            parent_span_is_remote: false,
+            span_kind: step.kind(),
+            name: Cow::Borrowed(step.as_str()),
+            start_time: start,
+            end_time: start,
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: inner.scope.clone(),
+        };
+        Box::new(Self { inner: Arc::clone(inner), data })
+    }
+}
+
+impl Span {
+    /// What the next step takes as its parent.
+    pub fn context(&self) -> Option<Trace> {
+        self.0.as_ref().map(|recording| {
+            let context = &recording.data.span_context;
+            Trace {
+                trace_id: context.trace_id().to_bytes(),
+                span_id: context.span_id().to_bytes(),
+                flags: context.trace_flags().to_u8(),
+            }
+        })
+    }
+
+    /// Whether anything is recorded: asks before an attribute that is dear to make.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Adds an attribute: a number or a word from a closed list. Never a JID, a body or a password.
+    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        if let Some(recording) = &mut self.0 {
+            let data = &mut recording.data;
+            if data.attributes.len() < MAX_ATTRIBUTES {
+                data.attributes.push(KeyValue::new(Key::from_static_str(key), value));
+            } else {
+                data.dropped_attributes_count += 1;
+            }
+        }
+    }
+
+    /// Joins another trace without being its child: fan-out, offline delivery, batched writes.
+    pub fn link(&mut self, other: Trace) {
+        if let Some(recording) = &mut self.0 {
+            let links = &mut recording.data.links;
+            if links.links.len() < MAX_LINKS {
+                links.links.push(Link::new(other.context(false), Vec::new(), 0));
+            } else {
+                links.dropped_count += 1;
+            }
+        }
+    }
+
+    /// Marks the step as failed, with a condition such as `remote-server-not-found`.
+    pub fn fail(&mut self, condition: &'static str) {
+        self.set("error.type", condition);
+        if let Some(recording) = &mut self.0 {
+            recording.data.status = Status::Error { description: Cow::Borrowed(condition) };
+        }
+    }
+
+    /// Ends the step now.
+    pub fn end(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        if let Some(recording) = self.0.take() {
+            let Recording { inner, mut data } = *recording;
+            data.end_time = time(&inner).max(data.start_time);
+            inner.metrics.spans_ended.inc();
+            inner.processor.on_end(data);
+        }
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Span").field(&self.0.as_ref().map(|recording| &recording.data.name)).finish()
+    }
+}
+
+fn time(inner: &Inner) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(inner.clock.now_micros())
+}
+
+const MAX_ATTRIBUTES: usize = 32;
+const MAX_LINKS: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ManualClock, Telemetry, config::TelemetrySettings};
+
+    fn everything() -> TelemetrySettings {
+        let mut settings = TelemetrySettings::default();
+        settings.sample.message = 1.0;
+        settings.traces_per_second = 1_000;
+        settings
+    }
+
+    #[test]
+    fn a_stanza_is_one_tree() {
+        let clock = ManualClock::at_micros(1_000_000);
+        let (telemetry, spans) = Telemetry::in_memory(&everything(), Arc::new(clock.clone()));
+        let tracer = &telemetry.tracer;
+        let head = tracer.start(StanzaKind::Message);
+        let receive = tracer.span(head, Step::EdgeReceive);
+        clock.advance(Duration::from_millis(1));
+        let mut sent = tracer.span(receive.context(), Step::HomeSent);
+        receive.end();
+        sent.set("xmpp.stanza.kind", "message");
+        sent.fail("service-unavailable");
+        clock.advance(Duration::from_millis(2));
+        let sent_context = sent.context();
+        drop(sent);
+        let mut deliver = tracer.span(head, Step::EdgeDeliver);
+        deliver.link(sent_context.unwrap());
+        drop(deliver);
+
+        let spans = spans.all();
+        let names: Vec<&str> = spans.iter().map(|span| span.name.as_ref()).collect();
+        assert_eq!(names, ["edge receive", "home sent", "edge deliver"]);
+        assert_eq!(spans[0].parent_span_id, SpanId::INVALID);
+        assert_eq!(spans[1].parent_span_id, spans[0].span_context.span_id());
+        assert!(spans.iter().all(|span| span.span_context.trace_id().to_bytes() == head.unwrap().trace_id));
+        assert_eq!(spans[1].end_time.duration_since(spans[1].start_time).unwrap(), Duration::from_millis(2));
+        assert!(matches!(spans[1].status, Status::Error { .. }));
+        assert_eq!(spans[2].links.links.len(), 1);
+        assert_eq!(telemetry.metrics.spans_ended.get(), 3);
+    }
+
+    #[test]
+    fn what_is_not_sampled_leaves_nothing() {
+        let mut settings = everything();
+        settings.sample.message = 0.0;
+        let (telemetry, spans) = Telemetry::in_memory(&settings, Arc::new(ManualClock::at_micros(0)));
+        assert_eq!(telemetry.tracer.start(StanzaKind::Message), None);
+        let span = telemetry.tracer.span(None, Step::HomeSent);
+        assert_eq!(span.context(), None);
+        drop(span);
+        assert!(spans.all().is_empty());
+        assert_eq!(Tracer::off().start(StanzaKind::Login), None);
+    }
+
+    #[test]
+    fn a_span_does_not_grow_without_bound() {
+        let (telemetry, spans) = Telemetry::in_memory(&everything(), Arc::new(ManualClock::at_micros(0)));
+        let head = telemetry.tracer.start(StanzaKind::Message);
+        let mut span = telemetry.tracer.span(head, Step::HomeSent);
+        for number in 0..1_000_i64 {
+            span.set("number", number);
+            span.link(head.unwrap());
+        }
+        drop(span);
+        let spans = spans.all();
+        assert_eq!((spans[0].attributes.len(), spans[0].dropped_attributes_count), (32, 968));
+        assert_eq!((spans[0].links.links.len(), spans[0].links.dropped_count), (128, 872));
+    }
+}
