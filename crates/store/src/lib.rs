@@ -70,14 +70,20 @@ pub trait Store: Send + Sync + 'static {
     fn account(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>>>;
 
     /// Accounts of a domain in the (byte) order of their local parts, after the given one, at most `limit`.
-    fn accounts(&self, domain: &str, after: Option<BareJid>, limit: usize) -> BoxFuture<'static, Result<Vec<BareJid>>>;
+    fn accounts(
+        &self,
+        domain: &str,
+        after: Option<BareJid>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<BareJid>>>;
 
     /// All that a home needs before it decides: row, roster, documents, cursor, position of the last log row.
     fn load(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountState>>>;
 
     /// One page of an account's log in the order and bounds of `page`, rows that match `filter` only.
     /// Costs what the page costs, at any size of the log. Expired rows do not appear.
-    fn log_page(&self, owner: &BareJid, filter: LogFilter, page: Page) -> BoxFuture<'static, Result<LogPage>>;
+    fn log_page(&self, owner: &BareJid, filter: LogFilter, page: Page)
+    -> BoxFuture<'static, Result<LogPage>>;
 
     /// The rows at these positions (those that exist), in position order.
     fn log_rows(&self, owner: &BareJid, positions: Vec<Position>) -> BoxFuture<'static, Result<Vec<LogRow>>>;
