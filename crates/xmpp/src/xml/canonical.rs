@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::{
-    XmlError,
+    Index, XmlError,
     chars::decode_text,
     escape,
     scope::Scopes,
@@ -23,8 +23,28 @@ pub(crate) struct Canonical {
 }
 
 impl Canonical {
-    pub(crate) fn new(content: &'static str, capacity: usize) -> Self {
-        Self { out: Vec::with_capacity(capacity), tag_open: false, content }
+    /// Writes into `out`, which is empty.
+    pub(crate) const fn new(out: Vec<u8>, content: &'static str) -> Self {
+        Self { out, tag_open: false, content }
+    }
+
+    /// Writes the start tag of a stanza's child, which `scopes` opened last, and notes it in `index`.
+    pub(crate) fn child(
+        &mut self,
+        tag: &Tag<'_>,
+        scopes: &Scopes,
+        index: &mut Index,
+    ) -> Result<(), XmlError> {
+        self.finish_tag();
+        let start = self.out.len();
+        self.start(tag, scopes, Some(self.content))?;
+        let ns = mapped(self.content, scopes.ns());
+        if ns == ns::CLIENT {
+            return index.push(start, tag.name.local, None, true);
+        }
+        let written = &self.out[start + 1 + tag.name.local.len() + b" xmlns='".len()..];
+        let plain = written.starts_with(ns.as_bytes());
+        index.push(start, tag.name.local, Some(ns), plain)
     }
 
     /// Writes the start tag of the element that `scopes` opened last. `outer` is the namespace around it in the
@@ -38,8 +58,8 @@ impl Canonical {
         self.finish_tag();
         self.out.push(b'<');
         self.out.extend_from_slice(tag.name.local.as_bytes());
-        let ns = self.mapped(scopes.ns());
-        let outer = outer.map(|outer| self.mapped(outer));
+        let ns = mapped(self.content, scopes.ns());
+        let outer = outer.map(|outer| mapped(self.content, outer));
         if outer != Some(ns) && !(outer.is_none() && ns.is_empty()) {
             self.out.extend_from_slice(b" xmlns='");
             escape::attribute(ns, &mut self.out);
@@ -82,10 +102,11 @@ impl Canonical {
             self.out.push(b'>');
         }
     }
+}
 
-    fn mapped<'n>(&self, name: &'n str) -> &'n str {
-        if name == self.content { ns::CLIENT } else { name }
-    }
+/// The namespace name in the output.
+fn mapped<'n>(content: &str, name: &'n str) -> &'n str {
+    if name == content { ns::CLIENT } else { name }
 }
 
 /// Writes attributes, each after a space. Prefixes other than `xml` are renamed in order of appearance and declared on

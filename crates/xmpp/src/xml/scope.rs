@@ -31,7 +31,7 @@ struct Open {
 
 /// The stack of open elements. Names and namespace names live in one arena that shrinks with the stack; a stanza of
 /// ordinary size needs no heap for it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Scopes {
     arena: SmallVec<[u8; 176]>,
     bindings: SmallVec<[Binding; 6]>,
@@ -53,6 +53,16 @@ impl Scopes {
         let (prefix, uri) = (self.keep(prefix), self.keep(uri));
         self.bindings.push(Binding { prefix, uri });
         self.inherited = self.bindings.len() as u16;
+    }
+
+    /// The same bindings, for an element inside of them; nothing is open.
+    pub(crate) fn inner(&self) -> Self {
+        Self {
+            arena: SmallVec::from_slice(&self.arena),
+            bindings: SmallVec::from_slice(&self.bindings),
+            open: SmallVec::new(),
+            inherited: self.inherited,
+        }
     }
 
     /// The bindings in force, in the order in which they were declared.

@@ -16,7 +16,7 @@ pub(super) fn parse(mut input: &[u8], context_ns: &str) -> Result<Element, XmlEr
     let mut root = None;
     let mut first = true;
     while !input.is_empty() {
-        let token = Scanner::default().next(input, &bounds)?.or(trailing_text(input));
+        let token = Scanner::default().next(input, &bounds)?.or_else(|| trailing_text(input));
         let Some(token) = token else { return Err(XmlError::Truncated) };
         let (raw, rest) = input.split_at(token.len);
         input = rest;
