@@ -1,0 +1,206 @@
+//! The calls of the admin socket.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{
+        DefaultBodyLimit, Path, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{delete, get, post, put},
+};
+use serde::Deserialize;
+use starling_xmpp::BareJid;
+
+use crate::{
+    api::{
+        AddUser, ErrorBody, IMPORT_MAX, Import, ImportFailure, Imported, PAGE_MAX, PASSWORD_MAX, SessionRow,
+        Sessions, SetPassword, StatusBody, Users,
+    },
+    control::{Control, ControlError, NewUser, Password, Put, UserQuery},
+};
+
+pub(crate) fn router(control: Arc<dyn Control>) -> Router {
+    Router::new()
+        .route("/v1/users", post(add).get(list))
+        .route("/v1/users:import", post(import))
+        .route("/v1/users/{jid}", delete(remove))
+        .route("/v1/users/{jid}/password", put(set_password))
+        .route("/v1/sessions", get(sessions))
+        .route("/v1/status", get(status))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(control)
+}
+
+type Body<T> = Result<Json<T>, JsonRejection>;
+type Params<T> = Result<Query<T>, QueryRejection>;
+type Answer<T> = Result<Json<T>, Failure>;
+type Shared = State<Arc<dyn Control>>;
+
+async fn add(State(control): Shared, body: Body<AddUser>) -> Result<StatusCode, Failure> {
+    let user = new_user(body?.0)?;
+    control.user_add(user).await?;
+    tracing::info!(event = "user_added", "an account was made");
+    Ok(StatusCode::CREATED)
+}
+
+async fn remove(State(control): Shared, Path(jid): Path<String>) -> Result<StatusCode, Failure> {
+    control.user_delete(account(&jid)?).await?;
+    tracing::info!(event = "user_deleted", "an account was removed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn set_password(
+    State(control): Shared,
+    Path(jid): Path<String>,
+    body: Body<SetPassword>,
+) -> Result<StatusCode, Failure> {
+    control.user_passwd(account(&jid)?, password(body?.0.password)?).await?;
+    tracing::info!(event = "password_set", "a password was set");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListUsers {
+    domain: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn list(State(control): Shared, params: Params<ListUsers>) -> Answer<Users> {
+    let params = params?.0;
+    let after = params.after.as_deref().map(account).transpose()?;
+    let limit = page(params.limit)?;
+    let domain = params.domain.map(|domain| starling_xmpp::jid::domain(&domain)).transpose();
+    let domain = domain.map_err(|error| invalid(&format!("domain: {error}")))?;
+    Ok(Json(control.users(UserQuery { domain, after, limit }).await?.into()))
+}
+
+async fn import(State(control): Shared, body: Body<Import>) -> Answer<Imported> {
+    let users = body?.0.users;
+    if users.len() > IMPORT_MAX {
+        return Err(invalid(&format!("at most {IMPORT_MAX} users in one call")));
+    }
+    let mut imported = Imported::default();
+    for (index, user) in users.into_iter().enumerate() {
+        let put = match new_user(user) {
+            Ok(user) => control.user_put(user).await.map_err(Failure),
+            Err(failure) => Err(failure),
+        };
+        match put {
+            Ok(Put::Added) => imported.added += 1,
+            Ok(Put::Changed) => imported.changed += 1,
+            // What cannot be done now will not be done for the rest either.
+            Err(failure @ Failure(ControlError::Unavailable(_))) => return Err(failure),
+            Err(Failure(error)) => {
+                imported.failed.push(ImportFailure { index, error: ErrorBody::from(&error) });
+            }
+        }
+    }
+    tracing::info!(
+        event = "users_imported",
+        added = imported.added,
+        changed = imported.changed,
+        "users were imported"
+    );
+    Ok(Json(imported))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListSessions {
+    jid: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn sessions(State(control): Shared, params: Params<ListSessions>) -> Answer<Sessions> {
+    let params = params?.0;
+    let of = params.jid.as_deref().map(account).transpose()?;
+    let found = control.sessions(of, page(params.limit)?).await?;
+    Ok(Json(Sessions { sessions: found.into_iter().map(SessionRow::from).collect() }))
+}
+
+async fn status(State(control): Shared) -> Answer<StatusBody> {
+    Ok(Json(control.status().await?.into()))
+}
+
+fn new_user(user: AddUser) -> Result<NewUser, Failure> {
+    Ok(NewUser { jid: account(&user.jid)?, password: password(user.password)? })
+}
+
+/// An address that can be an account: `local@domain`.
+fn account(text: &str) -> Result<BareJid, Failure> {
+    let jid = BareJid::parse(text).map_err(|error| invalid(&format!("the address is not valid: {error}")))?;
+    if jid.local().is_none() {
+        return Err(invalid("the address has no part before the @"));
+    }
+    Ok(jid)
+}
+
+fn password(text: String) -> Result<Password, Failure> {
+    let password = Password::new(text);
+    if password.expose().is_empty() {
+        return Err(invalid("the password is empty"));
+    }
+    if password.expose().len() > PASSWORD_MAX {
+        return Err(invalid(&format!("the password is longer than {PASSWORD_MAX} bytes")));
+    }
+    Ok(password)
+}
+
+fn page(limit: Option<usize>) -> Result<usize, Failure> {
+    match limit {
+        Some(0) => Err(invalid("limit is 0")),
+        limit => Ok(limit.unwrap_or(PAGE_MAX).min(PAGE_MAX)),
+    }
+}
+
+fn invalid(why: &str) -> Failure {
+    Failure(ControlError::Invalid(why.to_owned()))
+}
+
+/// An error as an answer.
+struct Failure(ControlError);
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<JsonRejection> for Failure {
+    fn from(rejection: JsonRejection) -> Self {
+        // The text of the rejection may quote the body, which may hold a password.
+        let why = match rejection {
+            JsonRejection::MissingJsonContentType(_) => "the body is not application/json",
+            JsonRejection::BytesRejection(_) => "the body is too large or broke off",
+            _ => "the body is not what this call takes",
+        };
+        invalid(why)
+    }
+}
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        invalid(&rejection.body_text())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = match self.0 {
+            ControlError::NotFound => StatusCode::NOT_FOUND,
+            ControlError::Exists => StatusCode::CONFLICT,
+            ControlError::UnknownDomain | ControlError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ControlError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, Json(ErrorBody::from(&self.0))).into_response()
+    }
+}
+
+/// A full import of long names and passwords fits.
+const BODY_MAX: usize = 4 * 1_024 * 1_024;
