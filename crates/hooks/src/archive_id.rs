@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(ids.decode(&alice, &id), Some(Position(1_700_000_000_000_000)));
         assert_eq!(ids.decode(&bob, &id), None);
         assert_eq!(ArchiveIds::new(&[8; 32]).decode(&alice, &id), None);
-        let mut forged = id.into_bytes();
+        let mut forged = id.as_bytes().to_vec();
         forged[3] = if forged[3] == b'0' { b'1' } else { b'0' };
         assert_eq!(ids.decode(&alice, std::str::from_utf8(&forged).unwrap()), None);
         assert_eq!(ids.decode(&alice, "nonsense"), None);

@@ -41,7 +41,7 @@ pub fn copy(way: Way, owner: &BareJid, to: &FullJid, original: &Stanza) -> Stanz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{element, stanza};
+    use crate::bench::{element, stanza};
 
     #[test]
     fn keeps_type_and_comes_from_the_bare_jid() {

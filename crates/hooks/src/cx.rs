@@ -3,6 +3,7 @@
 use crate::account::{Account, Session};
 use crate::archive_id::ArchiveIds;
 use crate::effect::{Change, Effect};
+use crate::passwords::Passwords;
 use crate::table::Features;
 use compact_str::{CompactString, format_compact};
 use starling_store::SharedStore;
@@ -70,6 +71,8 @@ pub struct Server {
     pub iterations: u32,
     /// The archive preference of accounts that have not set one.
     pub archive_default: crate::account::ArchiveDefault,
+    /// Turns new passwords into keys.
+    pub passwords: Arc<dyn Passwords>,
 }
 
 impl Server {
@@ -117,7 +120,7 @@ impl Default for Limits {
 
 /// The set of served domains, which a reload may change.
 pub mod arc_domains {
-    use std::sync::{Arc, RwLock, PoisonError};
+    use std::sync::{Arc, PoisonError, RwLock};
 
     /// Shared by all parts of a process that must know which domains are local.
     #[derive(Debug, Clone)]

@@ -15,7 +15,9 @@ pub fn stamped(stanza: &Stanza, domain: &str, stamp: Timestamp) -> Stanza {
         stanza.payload = stanza.payload.without(|child| {
             child.ns() == ns::DELAY
                 && child.name() == "delay"
-                && child.attribute("from").is_some_and(|from| Jid::parse(&from).is_ok_and(|from| from.as_str() == domain))
+                && child
+                    .attribute("from")
+                    .is_some_and(|from| Jid::parse(&from).is_ok_and(|from| from.as_str() == domain))
         });
     }
     stanza.payload = stanza.payload.with(&element(Some(domain), stamp));
@@ -25,7 +27,7 @@ pub fn stamped(stanza: &Stanza, domain: &str, stamp: Timestamp) -> Stanza {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{element as xml, stanza};
+    use crate::bench::{element as xml, stanza};
 
     #[test]
     fn has_one_stamp_of_ours_and_keeps_those_of_others() {
@@ -34,7 +36,8 @@ mod tests {
              <delay xmlns='urn:xmpp:delay' from='room@rooms.example' stamp='2020-01-01T00:00:00Z'/></message>",
         );
         let stamped = stamped(&late, "localhost", Timestamp::from_secs(1_700_000_000));
-        let delays: Vec<_> = stamped.payload.children().filter(|child| child.ns() == ns::DELAY).map(|c| c.element()).collect();
+        let delays: Vec<_> =
+            stamped.payload.children().filter(|child| child.ns() == ns::DELAY).map(|c| c.element()).collect();
         assert_eq!(
             delays,
             [

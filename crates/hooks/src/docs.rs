@@ -129,11 +129,15 @@ mod tests {
     #[test]
     fn archive_preferences_come_back_as_they_were() {
         for default in [ArchiveDefault::Always, ArchiveDefault::Never, ArchiveDefault::Roster] {
-            let prefs = ArchivePreferences { default, always: jids(["a@x/+y", "b@x"]), never: jids(["-c@x"]) };
+            let prefs =
+                ArchivePreferences { default, always: jids(["a@x/+y", "b@x"]), never: jids(["-c@x"]) };
             assert_eq!(ArchivePreferences::decode(&prefs.encode()).unwrap(), prefs);
         }
         for damaged in [&b""[..], b"1", b"1\nsometimes", b"1\nalways\na@x", b"1\nalways\n+", b"1\nalways\n"] {
-            assert!(matches!(ArchivePreferences::decode(damaged), Err(StoreError::Damaged(_))), "{damaged:?}");
+            assert!(
+                matches!(ArchivePreferences::decode(damaged), Err(StoreError::Damaged(_))),
+                "{damaged:?}"
+            );
         }
     }
 }

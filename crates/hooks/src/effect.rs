@@ -1,6 +1,7 @@
 //! What a decision wants done.
 
 use crate::account::{ArchivePreferences, BlockList};
+use crate::passwords::NewCredentials;
 use starling_store::RosterItem;
 use starling_wire::Token;
 use starling_xmpp::{BareJid, Jid, Stanza, StreamError};
@@ -31,6 +32,8 @@ pub enum Change {
     Blocked(BlockList),
     /// The archive preferences are now these.
     Archive(ArchivePreferences),
+    /// The account has a new password.
+    Credentials(Box<NewCredentials>),
     /// A session switches carbons on or off.
     Carbons(Token, bool),
     /// A session wants roster pushes.

@@ -11,14 +11,25 @@
 
 pub mod account;
 pub mod archive_id;
+#[cfg(any(test, feature = "testing"))]
+pub mod bench;
+pub mod carbon;
 pub mod cx;
+pub mod delay;
+pub mod docs;
 pub mod effect;
+pub mod forward;
+pub mod passwords;
+pub mod roster_push;
 pub mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use account::{Account, ArchiveDefault, ArchivePreferences, BlockList, Session};
 pub use archive_id::ArchiveIds;
 pub use cx::{Cx, Limits, Server};
 pub use effect::{Change, Effect};
+pub use passwords::{NewCredentials, Passwords};
 pub use table::{About, At, Features, Hooks, Spec, Stage, Xep};
 
 use futures::future::BoxFuture;

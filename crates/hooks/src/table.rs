@@ -169,12 +169,16 @@ impl Hooks {
     /// What is advertised.
     pub fn features(&self) -> Features {
         let gather = |of: fn(&About) -> &'static [&'static str]| {
-            let mut all: Vec<&'static str> = self.modules.iter().flat_map(|module| of(module.about()).iter().copied()).collect();
+            let mut all: Vec<&'static str> =
+                self.modules.iter().flat_map(|module| of(module.about()).iter().copied()).collect();
             all.sort_unstable();
             all.dedup();
             all
         };
-        Features { server: gather(|about| about.server_features), account: gather(|about| about.account_features) }
+        Features {
+            server: gather(|about| about.server_features),
+            account: gather(|about| about.account_features),
+        }
     }
 
     /// The modules in order.
@@ -199,7 +203,9 @@ impl Hooks {
         let mut iqs: Vec<_> = self
             .iq
             .iter()
-            .flat_map(|(at, table)| table.iter().map(move |((ns, name), (about, _))| (*at, ns, name, about.name)))
+            .flat_map(|(at, table)| {
+                table.iter().map(move |((ns, name), (about, _))| (*at, ns, name, about.name))
+            })
             .collect();
         iqs.sort_unstable();
         for (at, ns, name, module) in iqs {
