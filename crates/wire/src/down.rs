@@ -1,6 +1,7 @@
 //! From a home to an edge.
 
-use crate::{ConnId, TraceContext};
+use crate::ConnId;
+use starling_node::Trace;
 use starling_xmpp::{FullJid, Stanza, StanzaError, StreamError};
 
 /// One message to a connection of an edge. For a connection that is gone it is dropped: the home learns of that by `Up::Gone`.
@@ -52,7 +53,7 @@ pub enum Down {
         /// May wait in the edge's buffer for others (nobody looks at it); false writes at once.
         lazy: bool,
         /// The trace it belongs to, when it is sampled.
-        trace: Option<TraceContext>,
+        trace: Option<Trace>,
     },
     /// Every stanza up to this sequence is handled: `h` may count it.
     Handled {

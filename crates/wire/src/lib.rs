@@ -15,7 +15,8 @@ pub mod up;
 
 pub use down::{Down, ToEdge};
 pub use link::{EdgeLink, LinkError, Registration, RouterLink};
-pub use up::{Leave, SessionInfo, ToHome, TraceContext, Up};
+pub use starling_node::Trace;
+pub use up::{Leave, SessionInfo, ToHome, Up};
 
 /// An edge's own number for one of its connections; never used twice in the life of the edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,6 +2,7 @@
 
 use crate::{ConnId, Token};
 use compact_str::CompactString;
+use starling_node::Trace;
 use starling_xmpp::{BareJid, FullJid, Stanza, StanzaError};
 
 /// One message of a connection to the home of its account.
@@ -41,7 +42,7 @@ pub enum Up {
         /// What the edge or the reader found wrong with it: the home numbers it and answers with this error.
         fault: Option<Box<StanzaError>>,
         /// The trace this stanza belongs to, when it is sampled.
-        trace: Option<TraceContext>,
+        trace: Option<Trace>,
     },
     /// `<enable/>` (XEP-0198 §3): stanzas are counted from here. Answered by `SmEnabled`.
     EnableSm {
@@ -78,17 +79,6 @@ pub enum Leave {
     Closed,
     /// The transport broke or fell silent: a resumable session waits.
     Lost,
-}
-
-/// W3C trace context of a sampled stanza.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TraceContext {
-    /// Trace id.
-    pub trace_id: [u8; 16],
-    /// Id of the span that is the parent of what the receiver does.
-    pub span_id: [u8; 8],
-    /// Trace flags; bit 0 is "sampled".
-    pub flags: u8,
 }
 
 /// A session as listed by administration.

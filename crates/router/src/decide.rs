@@ -1,0 +1,151 @@
+//! What becomes of a stanza: pure decisions of a home, in two halves.
+//!
+//! `sent`: one of the account's sessions sends it. `received`: it arrives for the account.
+
+pub(crate) mod iq;
+pub(crate) mod message;
+
+use crate::act::{What, origin};
+use crate::home::{Home, Turn};
+use crate::msg::{Forward, Ticket};
+use starling_hooks::{Fate, Flow};
+use starling_wire::{Token, Trace};
+use starling_xmpp::{Kind, Stanza, StanzaCondition, StanzaError};
+
+/// A session's stanza: taken, checked by the hooks, decided on by kind.
+pub(crate) fn sent(
+    turn: &mut Turn,
+    home: &mut Home,
+    at: usize,
+    sequence: u64,
+    mut stanza: Stanza,
+    fault: Option<Box<StanzaError>>,
+    trace: Option<Trace>,
+) {
+    let token = home.links[at].token;
+    home.links[at].take(sequence);
+    home.touched = true;
+    if let Some(fault) = fault {
+        refuse(turn, home, token, sequence, &stanza, &fault);
+        return;
+    }
+    if let Kind::Message(_) = stanza.kind {
+        message::sent(turn, home, at, sequence, stanza, trace);
+        return;
+    }
+    match sent_hooks(turn, home, at, &mut stanza, &mut Fate::default()) {
+        Flow::Next => match stanza.kind {
+            Kind::Iq(_) => iq::sent(turn, home, at, stanza),
+            _ => {
+                let before = presence_of(home, at);
+                let flow = turn.decide(home, Some(at), |cx| crate::im::presence::sent(cx, &stanza));
+                presence_hooks(turn, home, at, before);
+                if let Flow::Refuse(error) = flow {
+                    reply(turn, home, token, &stanza, &error);
+                }
+            }
+        },
+        Flow::Drop => {}
+        Flow::Refuse(error) => reply(turn, home, token, &stanza, &error),
+    }
+    turn.act(home, What::Settle(token, sequence));
+}
+
+/// A stanza has come for this account from some home.
+pub(crate) fn received(turn: &mut Turn, home: &mut Home, forward: Forward) {
+    let Forward { stanza, ticket, trace, .. } = forward;
+    if let Kind::Message(_) = stanza.kind {
+        message::received(turn, home, stanza, ticket, trace);
+        return;
+    }
+    let mut stanza = stanza;
+    match received_hooks(turn, home, &mut stanza, &mut Fate::default()) {
+        Flow::Next => match stanza.kind {
+            Kind::Iq(_) => iq::received(turn, home, stanza),
+            _ => {
+                let flow = turn.decide(home, None, |cx| crate::im::presence::received(cx, &stanza));
+                if let Flow::Refuse(error) = flow {
+                    bounce(turn, home, &stanza, &error);
+                }
+            }
+        },
+        Flow::Drop => {}
+        Flow::Refuse(error) => bounce(turn, home, &stanza, &error),
+    }
+}
+
+/// What comes for an account that does not exist (RFC 6121 §8.5.1).
+pub(crate) fn nobody(stanza: &Stanza) -> Option<Stanza> {
+    let refused = match stanza.kind {
+        Kind::Message(kind) => matches!(crate::im::without_account(kind), crate::im::Recipients::Nobody { bounce: true, .. }),
+        Kind::Iq(_) => true,
+        Kind::Presence(_) => return crate::im::presence::without_account(stanza),
+    };
+    refused.then(|| stanza.error(&StanzaError::new(StanzaCondition::ServiceUnavailable))).flatten()
+}
+
+fn presence_of(home: &Home, at: usize) -> bool {
+    home.account.sessions[at].is_available()
+}
+
+/// Tells the hooks when a session has become available or unavailable.
+pub(crate) fn presence_hooks(turn: &mut Turn, home: &mut Home, at: usize, before: bool) {
+    let after = presence_of(home, at);
+    if before == after {
+        return;
+    }
+    let event = if after { starling_hooks::PresenceEvent::Available } else { starling_hooks::PresenceEvent::Unavailable };
+    let shared = std::sync::Arc::clone(&turn.shared);
+    for hook in shared.hooks.on_presence() {
+        turn.decide(home, Some(at), |cx| hook.presence(cx, event));
+    }
+}
+
+fn sent_hooks(turn: &mut Turn, home: &mut Home, at: usize, stanza: &mut Stanza, fate: &mut Fate) -> Flow {
+    let shared = std::sync::Arc::clone(&turn.shared);
+    turn.decide(home, Some(at), |cx| {
+        shared.hooks.on_sent().map(|hook| hook.sent(cx, stanza, fate)).find(|flow| *flow != Flow::Next).unwrap_or(Flow::Next)
+    })
+}
+
+fn received_hooks(turn: &mut Turn, home: &mut Home, stanza: &mut Stanza, fate: &mut Fate) -> Flow {
+    let shared = std::sync::Arc::clone(&turn.shared);
+    turn.decide(home, None, |cx| {
+        shared.hooks.on_received().map(|hook| hook.received(cx, stanza, fate)).find(|flow| *flow != Flow::Next).unwrap_or(Flow::Next)
+    })
+}
+
+/// Answers a session's own stanza with an error; the stanza counts as handled.
+pub(crate) fn refuse(turn: &mut Turn, home: &mut Home, token: Token, sequence: u64, stanza: &Stanza, error: &StanzaError) {
+    reply(turn, home, token, stanza, error);
+    turn.act(home, What::Settle(token, sequence));
+}
+
+/// Answers a session's own stanza with an error, where it may be answered.
+pub(crate) fn reply(turn: &mut Turn, home: &mut Home, token: Token, stanza: &Stanza, error: &StanzaError) {
+    if let Some(answer) = error_to(home, token, stanza, error) {
+        turn.act(home, What::Deliver(token, answer));
+    }
+}
+
+/// The error reply to one of the account's own sessions.
+pub(crate) fn error_to(home: &Home, token: Token, stanza: &Stanza, error: &StanzaError) -> Option<Stanza> {
+    let mut answer = stanza.error(error)?;
+    if answer.from.is_none() {
+        answer.from = Some(home.account.jid.clone().into());
+    }
+    answer.to = home.account.session(token).map(|session| session.jid.clone().into());
+    Some(answer)
+}
+
+/// Answers somebody else's stanza with an error, where it may be answered.
+pub(crate) fn bounce(turn: &mut Turn, home: &mut Home, stanza: &Stanza, error: &StanzaError) {
+    if let Some(answer) = stanza.error(error) {
+        turn.act(home, What::Route(answer));
+    }
+}
+
+/// The ticket of a session's message.
+pub(crate) fn ticket(home: &Home, token: Token, sequence: u64) -> Ticket {
+    Ticket { origin: origin(token, sequence), sender: home.account.jid.clone(), token, sequence, again: None }
+}

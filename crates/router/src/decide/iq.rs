@@ -1,0 +1,125 @@
+//! IQ requests and their answers (RFC 6120 §8.2.3, RFC 6121 §8.5).
+
+use crate::act::What;
+use crate::decide::{bounce, reply};
+use crate::home::{Home, Turn};
+use crate::msg::Ask;
+use starling_hooks::{Answer, At, Later};
+use starling_wire::Token;
+use starling_xmpp::{Element, IqType, Kind, Stanza, StanzaCondition, StanzaError};
+use std::sync::Arc;
+
+/// How many questions may wait for each that is being worked on.
+const QUEUED_PER_SLOT: usize = 8;
+
+/// One of the account's sessions sends an IQ.
+pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, stanza: Stanza) {
+    let token = home.links[at].token;
+    let own = &home.account.jid;
+    let server = &turn.shared.server;
+    let target = match &stanza.to {
+        None => Some(At::Account),
+        Some(to) if to.as_str() == own.as_str() => Some(At::Account),
+        Some(to) if server.is_local(to) && to.is_domain_only() => Some(At::Server),
+        Some(_) => None,
+    };
+    match (target, &stanza.to) {
+        (Some(target), _) => answer(turn, home, target, Some(at), stanza),
+        (None, Some(to)) if server.is_local(to) && to.local().is_some() => turn.act(home, What::Route(stanza)),
+        (None, Some(to)) => {
+            let condition =
+                if server.is_local(to) { StanzaCondition::ServiceUnavailable } else { StanzaCondition::RemoteServerNotFound };
+            reply(turn, home, token, &stanza, &StanzaError::new(condition));
+        }
+        (None, None) => {}
+    }
+}
+
+/// An IQ arrives for the account.
+pub(crate) fn received(turn: &mut Turn, home: &mut Home, stanza: Stanza) {
+    let Some(to) = stanza.to.clone() else { return };
+    if to.is_bare() {
+        return answer(turn, home, At::Account, None, stanza);
+    }
+    match home.account.resource(&to).map(|session| session.token) {
+        Some(token) => turn.act(home, What::Deliver(token, stanza)),
+        None => bounce(turn, home, &stanza, &StanzaError::new(StanzaCondition::ServiceUnavailable)),
+    }
+}
+
+/// Answers a request for the account or the server.
+fn answer(turn: &mut Turn, home: &mut Home, target: At, at: Option<usize>, stanza: Stanza) {
+    let Kind::Iq(IqType::Get | IqType::Set) = stanza.kind else {
+        // A result or error for us: of a ping or a push; nobody waits for it.
+        return;
+    };
+    let token = at.map(|at| home.links[at].token);
+    let Some(payload) = stanza.payload.children().next().map(|child| child.element()) else {
+        return finish(turn, home, ask(token, &stanza), Err(Box::new(StanzaError::new(StanzaCondition::BadRequest))));
+    };
+    let shared = Arc::clone(&turn.shared);
+    let Some(hook) = shared.hooks.answers(target, &payload) else {
+        let condition = if shared.hooks.knows(target, payload.ns()) {
+            StanzaCondition::FeatureNotImplemented
+        } else {
+            StanzaCondition::ServiceUnavailable
+        };
+        return finish(turn, home, ask_whole(token, stanza), Err(Box::new(StanzaError::new(condition))));
+    };
+    match turn.decide(home, at, |cx| hook.answer(cx, &stanza, &payload)) {
+        Answer::Result(result) => finish(turn, home, ask(token, &stanza), Ok(result)),
+        Answer::Error(error) => finish(turn, home, ask_whole(token, stanza), Err(error)),
+        Answer::Later(work) => {
+            let slots = turn.shared.config.queries.max(1);
+            if home.questions.len() >= slots * QUEUED_PER_SLOT {
+                let busy = StanzaError::new(StanzaCondition::ResourceConstraint).with_text("too many requests at once");
+                return finish(turn, home, ask_whole(token, stanza), Err(Box::new(busy)));
+            }
+            home.questions.push_back((ask(token, &stanza), work));
+            start(turn, home);
+        }
+    }
+}
+
+/// Begins to work on questions as far as there are slots.
+pub(crate) fn start(turn: &mut Turn, home: &mut Home) {
+    while home.asking < turn.shared.config.queries.max(1) {
+        let Some((ask, work)) = home.questions.pop_front() else { return };
+        home.asking += 1;
+        let account = home.account.jid.clone();
+        let shared = Arc::clone(&turn.shared);
+        tokio::spawn(async move {
+            let later = work.await;
+            shared.send(&account.clone(), crate::msg::Msg::Answered { account, ask, later });
+        });
+    }
+}
+
+/// An answer has been worked out.
+pub(crate) fn answered(turn: &mut Turn, home: &mut Home, ask: Box<Ask>, later: Later) {
+    home.asking = home.asking.saturating_sub(1);
+    for effect in later.effects {
+        turn.take(home, effect);
+    }
+    finish(turn, home, ask, later.answer);
+    start(turn, home);
+}
+
+/// Sends the answer after everything decided before it.
+fn finish(turn: &mut Turn, home: &mut Home, ask: Box<Ask>, answer: Result<Option<Element>, Box<StanzaError>>) {
+    let answer = answer.map(|payload| match payload {
+        Some(payload) => ask.request.result().child(payload),
+        None => ask.request.result(),
+    });
+    turn.act(home, What::Answer(ask, answer));
+}
+
+fn ask(token: Option<Token>, stanza: &Stanza) -> Box<Ask> {
+    let mut request = stanza.clone();
+    request.payload = starling_xmpp::Payload::empty();
+    Box::new(Ask { token, request })
+}
+
+fn ask_whole(token: Option<Token>, request: Stanza) -> Box<Ask> {
+    Box::new(Ask { token, request })
+}

@@ -1,0 +1,260 @@
+//! Messages: the sender's side and the recipient's side (RFC 6121 §5, §8.5).
+
+use crate::act::{Arriving, Leaving, Spans, What};
+use crate::decide::{bounce, received_hooks, refuse, sent_hooks, ticket};
+use crate::home::{Home, Turn};
+use crate::im::recipients::{Recipients, recipients};
+use crate::link::As;
+use crate::msg::Ticket;
+use crate::recognise::{Fingerprint, origin_id};
+use starling_hooks::{Fate, Flow};
+use starling_node::telemetry::Step;
+use starling_store::{Direction, LogRow, Position, Write};
+use starling_wire::Trace;
+use starling_xmpp::{BareJid, Jid, Kind, Stanza, StanzaCondition, StanzaError};
+use std::sync::Arc;
+
+/// One of the account's sessions sends a message.
+pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, sequence: u64, mut stanza: Stanza, trace: Option<Trace>) {
+    let token = home.links[at].token;
+    let mut spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeSent);
+    let own = home.account.jid.clone();
+    let to = match &stanza.to {
+        Some(to) => to.clone(),
+        // RFC 6121 §8.1.1: no address means one's own bare JID.
+        None => {
+            let to: Jid = own.clone().into();
+            stanza.to = Some(to.clone());
+            to
+        }
+    };
+    let mut fate = Fate::default();
+    match sent_hooks(turn, home, at, &mut stanza, &mut fate) {
+        Flow::Next => {}
+        Flow::Drop => return turn.act(home, What::Settle(token, sequence)),
+        Flow::Refuse(error) => return refuse(turn, home, token, sequence, &stanza, &error),
+    }
+    let condition = if turn.shared.server.is_local(&to) {
+        to.local().is_none().then_some(StanzaCondition::ServiceUnavailable)
+    } else {
+        // Federation is not there yet (RFC 6120 §10.4).
+        Some(StanzaCondition::RemoteServerNotFound)
+    };
+    if let Some(condition) = condition {
+        return refuse(turn, home, token, sequence, &stanza, &StanzaError::new(condition));
+    }
+    let with = to.to_bare();
+    let mut ticket = ticket(home, token, sequence);
+    let mut known = false;
+    if let Some(fingerprint) = resent(turn, home, &own, &with, &stanza) {
+        ticket.again = Some(home.lost_until(&turn.shared));
+        if let Some(origin) = home.recent.as_ref().and_then(|recent| recent.find(&fingerprint, ticket.origin)) {
+            ticket.origin = origin;
+            known = true;
+        }
+    }
+    if with == own {
+        arrive(turn, home, stanza, Some(ticket), Some((fate, known)), spans.home.context());
+        return;
+    }
+    let position = if fate.archived && !known {
+        match append(turn, home, &stanza, &ticket, Direction::Out, with, &fate) {
+            Some(position) => {
+                spans.writes(&turn.shared.tracer);
+                Some(position)
+            }
+            None => return refuse(turn, home, token, sequence, &stanza, &not_confirmed()),
+        }
+    } else {
+        None
+    };
+    let copies = if known { Vec::new() } else { fate.copies };
+    turn.act(home, What::Leave(Box::new(Leaving { stanza, ticket, copies, position, spans })));
+}
+
+/// A message arrives for the account.
+pub(crate) fn received(turn: &mut Turn, home: &mut Home, stanza: Stanza, ticket: Option<Ticket>, trace: Option<Trace>) {
+    let known = match (&ticket, &home.recent) {
+        (Some(ticket), Some(recent)) if ticket.again.is_some() => {
+            recent.has(ticket.origin)
+                || Fingerprint::of(&ticket.sender, &home.account.jid, &stanza)
+                    .is_some_and(|fingerprint| recent.find(&fingerprint, ticket.origin).is_some())
+        }
+        _ => false,
+    };
+    if known {
+        // It has its row, and goes out by it; only the receipt was lost.
+        return settle(turn, home, stanza, ticket, Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived));
+    }
+    arrive(turn, home, stanza, ticket, None, trace);
+}
+
+/// Decides who gets it and what is kept. `own` is the sender's decision when the message is to oneself.
+fn arrive(
+    turn: &mut Turn,
+    home: &mut Home,
+    mut stanza: Stanza,
+    ticket: Option<Ticket>,
+    own: Option<(Fate, bool)>,
+    trace: Option<Trace>,
+) {
+    let Kind::Message(kind) = stanza.kind else { return };
+    let Some(to) = stanza.to.clone() else { return };
+    let mut spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived);
+    let known = own.as_ref().is_some_and(|(_, known)| *known);
+    if known {
+        return settle(turn, home, stanza, ticket, spans);
+    }
+    let table = recipients(&home.account, &to, kind);
+    let mut fate = Fate::default();
+    if let Recipients::To(sessions) = &table {
+        fate.recipients.clone_from(sessions);
+    }
+    let mut flow = received_hooks(turn, home, &mut stanza, &mut fate);
+    if flow == Flow::Next
+        && let Recipients::Nobody { bounce, keep } = table
+    {
+        flow = undelivered(turn, home, &stanza, &mut fate, bounce, keep);
+    }
+    match flow {
+        Flow::Next => {}
+        Flow::Drop => return settle(turn, home, stanza, ticket, spans),
+        Flow::Refuse(error) => {
+            bounce_to_sender(turn, home, &stanza, ticket.as_ref(), &error);
+            return settle(turn, home, stanza, ticket, spans);
+        }
+    }
+    let (direction, with) = match (&own, &stanza.from) {
+        (Some((sent, _)), _) => {
+            fate.archived |= sent.archived;
+            (Direction::Own, home.account.jid.clone())
+        }
+        (None, Some(from)) => (Direction::In, from.to_bare()),
+        (None, None) => (Direction::In, home.account.jid.clone()),
+    };
+    let mut position = None;
+    if fate.is_kept() {
+        let fresh = Ticket { origin: turn.anonymous(), sender: with.clone(), token: starling_wire::Token(0), sequence: 0, again: None };
+        position = append(turn, home, &stanza, ticket.as_ref().unwrap_or(&fresh), direction, with, &fate);
+        if position.is_none() {
+            bounce_to_sender(turn, home, &stanza, ticket.as_ref(), &not_confirmed());
+            return settle(turn, home, stanza, ticket, spans);
+        }
+        spans.writes(&turn.shared.tracer);
+    }
+    let mut concerned: Vec<_> = fate.recipients.iter().map(|token| (*token, As::Itself)).collect();
+    let mut copy = |tokens: &[starling_wire::Token], how: As| {
+        for token in tokens {
+            if !concerned.iter().any(|(known, _)| known == token) {
+                concerned.push((*token, how));
+            }
+        }
+    };
+    copy(&fate.copies, As::CopyReceived);
+    if let Some((sent, _)) = &own {
+        copy(&sent.copies, As::CopySent);
+    }
+    let arriving = Arriving { stanza, ticket, to: concerned, position, offline: fate.offline, spans };
+    turn.act(home, What::Arrive(Box::new(arriving)));
+}
+
+/// Nobody is there to take it: kept, bounced or dropped (RFC 6121 §8.5.2.2).
+fn undelivered(turn: &mut Turn, home: &mut Home, stanza: &Stanza, fate: &mut Fate, bounce: bool, keep: bool) -> Flow {
+    let unavailable = || Flow::Refuse(Box::new(StanzaError::new(StanzaCondition::ServiceUnavailable)));
+    // Whatever was decided for delivery no longer holds: keeping it is the hooks' decision.
+    fate.offline = false;
+    if keep {
+        let full = home.waiting.is_some_and(|waiting| waiting >= turn.shared.config.offline_messages);
+        if full {
+            return unavailable();
+        }
+        let shared = Arc::clone(&turn.shared);
+        let flow = turn.decide(home, None, |cx| {
+            shared.hooks.on_undelivered().map(|hook| hook.undelivered(cx, stanza, fate)).find(|flow| *flow != Flow::Next)
+        });
+        if let Some(flow) = flow {
+            return flow;
+        }
+        if fate.offline || fate.archived {
+            if fate.offline {
+                match &mut home.waiting {
+                    Some(waiting) => *waiting += 1,
+                    None => {
+                        // Counted once; until the answer comes a few more than the limit may be kept.
+                        home.waiting = Some(0);
+                        turn.act(home, What::CountWaiting);
+                    }
+                }
+            }
+            return Flow::Next;
+        }
+        // Nothing in it is worth keeping (a chat state): nobody will miss it.
+        return if is_worth_an_error(stanza) { unavailable() } else { Flow::Drop };
+    }
+    if fate.copies.is_empty() && !bounce {
+        return Flow::Drop;
+    }
+    if bounce { unavailable() } else { Flow::Next }
+}
+
+/// A message with a body that could not be kept is answered; a bare notification is not.
+fn is_worth_an_error(stanza: &Stanza) -> bool {
+    stanza.payload.has(starling_xmpp::ns::CLIENT, "body")
+}
+
+/// Puts a row into the account's log; `None` when no position may be given.
+fn append(
+    turn: &mut Turn,
+    home: &mut Home,
+    stanza: &Stanza,
+    ticket: &Ticket,
+    direction: Direction,
+    with: BareJid,
+    fate: &Fate,
+) -> Option<Position> {
+    let position = turn.shared.positions.next(home.last, turn.now)?;
+    home.last = position;
+    turn.writes.push(Write::Append(Box::new(LogRow {
+        owner: home.account.jid.clone(),
+        position,
+        origin: ticket.origin,
+        origin_id: origin_id(stanza),
+        direction,
+        with,
+        archived: fate.archived,
+        offline: fate.offline,
+        expires: fate.expires,
+        stanza: stanza.encode(),
+    })));
+    Some(position)
+}
+
+/// The message's fingerprint, when it may come a second time and something it could repeat is known.
+fn resent(turn: &Turn, home: &Home, sender: &BareJid, with: &BareJid, stanza: &Stanza) -> Option<Fingerprint> {
+    may_repeat(turn, home, stanza).then(|| Fingerprint::of(sender, with, stanza)).flatten()
+}
+
+/// Whether a message of this account may be one that was sent before in a lost session.
+pub(crate) fn may_repeat(turn: &Turn, home: &Home, stanza: &Stanza) -> bool {
+    let window = turn.shared.config.resume_timeout + crate::recognise::GRACE;
+    let lost = home.lost_until(&turn.shared);
+    turn.now < lost.plus(window) && stanza.payload.has(starling_xmpp::ns::SID, "origin-id")
+}
+
+/// Nothing more happens to it here than its receipt.
+fn settle(turn: &mut Turn, home: &mut Home, stanza: Stanza, ticket: Option<Ticket>, spans: Spans) {
+    let arriving = Arriving { stanza, ticket, to: Vec::new(), position: None, offline: false, spans };
+    turn.act(home, What::Arrive(Box::new(arriving)));
+}
+
+fn bounce_to_sender(turn: &mut Turn, home: &mut Home, stanza: &Stanza, ticket: Option<&Ticket>, error: &StanzaError) {
+    match ticket {
+        Some(ticket) if ticket.sender == home.account.jid => super::reply(turn, home, ticket.token, stanza, error),
+        _ => bounce(turn, home, stanza, error),
+    }
+}
+
+/// What cannot be kept is not acknowledged (promise 1).
+pub(crate) fn not_confirmed() -> StanzaError {
+    starling_hooks::store_error(&starling_store::StoreError::Overloaded)
+}

@@ -1,0 +1,295 @@
+//! Deliveries: numbering stanzas for a session, its window, and feeding it from the log.
+
+use crate::home::Home;
+use crate::link::As;
+use crate::msg::{Fed, Msg};
+use crate::shared::Shared;
+use starling_hooks::carbon::{self, Way};
+use starling_hooks::{Pace, delay};
+use starling_node::telemetry::metrics::Limit;
+use starling_store::{LogFilter, LogRow, Page, Position, StoreError};
+use starling_wire::{Down, ToEdge, Token, Trace};
+use starling_xmpp::{BareJid, Element, Kind, PresenceType, Stanza, ns};
+use std::sync::Arc;
+
+/// How many stanzas may wait while nobody looks at the client (XEP-0352).
+const MAX_HELD: usize = 128;
+/// How many rows are read for a session at once.
+const PAGE: usize = 50;
+/// How many positions of missed messages are remembered for a session; beyond that it is too slow to be served.
+const MAX_MISSED: usize = 20_000;
+
+/// Where deliveries go.
+pub(crate) struct Out<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) downs: &'a mut Vec<ToEdge>,
+}
+
+/// A stanza that is not in the log, for one session.
+pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: Stanza) {
+    let Some(at) = home.find(token) else { return };
+    let link = &home.links[at];
+    if !link.has_room(out.shared.config.max_unacked, out.shared.config.max_unacked_bytes) {
+        overflow(out, home, &stanza);
+        return;
+    }
+    if !home.account.sessions[at].active {
+        let session = &home.account.sessions[at];
+        let pace = out.shared.hooks.on_outgoing().map(|hook| hook.outgoing(session, &stanza)).find(|pace| *pace != Pace::Now);
+        match pace {
+            Some(Pace::Never) => return,
+            Some(Pace::Later) => return hold(out, home, at, stanza),
+            Some(Pace::Now) | None => {}
+        }
+    }
+    number(out, home, at, stanza, None, None);
+}
+
+/// A committed message for the sessions it concerns.
+pub(crate) fn committed(
+    out: &mut Out<'_>,
+    home: &mut Home,
+    to: &[(Token, As)],
+    stanza: &Stanza,
+    position: Option<Position>,
+    offline: bool,
+    trace: Option<Trace>,
+) {
+    let Some(position) = position else {
+        for (token, how) in to {
+            let stanza = dress(home, *token, *how, stanza);
+            if let Some(stanza) = stanza {
+                plain(out, home, *token, stanza);
+            }
+        }
+        return;
+    };
+    let stanza = with_id(out.shared, &home.account.jid, position, stanza);
+    let mut taken = false;
+    for (token, how) in to {
+        let Some(at) = home.find(*token) else { continue };
+        taken = true;
+        if offline {
+            home.deliveries.offered(position, *token);
+        }
+        let link = &mut home.links[at];
+        if link.feed.is_live()
+            && link.has_window(out.shared.config.window)
+            && link.has_room(out.shared.config.max_unacked, out.shared.config.max_unacked_bytes)
+        {
+            if let Some(stanza) = dress(home, *token, *how, &stanza) {
+                number(out, home, at, stanza, offline.then_some(position), trace);
+            }
+        } else if link.feed.missed.len() < MAX_MISSED {
+            link.feed.missed.push_back((position, *how));
+        } else {
+            too_slow(out, home, at);
+        }
+    }
+    if offline && !taken {
+        home.deliveries.kept(position);
+    }
+}
+
+/// The stanza as this session sees it; `None` when the session is gone.
+fn dress(home: &Home, token: Token, how: As, stanza: &Stanza) -> Option<Stanza> {
+    let session = home.account.session(token)?;
+    Some(match how {
+        As::Itself => stanza.clone(),
+        As::CopyReceived => carbon::copy(Way::Received, &home.account.jid, &session.jid, stanza),
+        As::CopySent => carbon::copy(Way::Sent, &home.account.jid, &session.jid, stanza),
+    })
+}
+
+/// The stanza with its archive id (XEP-0359 §4).
+pub(crate) fn with_id(shared: &Shared, owner: &BareJid, position: Position, stanza: &Stanza) -> Stanza {
+    let id = shared.server.archive_ids.encode(owner, position);
+    let mut stanza = stanza.clone();
+    stanza.payload =
+        stanza.payload.with(&Element::new(ns::SID, "stanza-id").attr("by", owner.as_str()).attr("id", id.as_str()));
+    stanza
+}
+
+/// Counts a stanza for its session and sends it, after whatever was held back.
+fn number(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza, position: Option<Position>, trace: Option<Trace>) {
+    release(out, home, at);
+    push(out, home, at, stanza, position, trace);
+}
+
+fn push(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza, position: Option<Position>, trace: Option<Trace>) {
+    let link = &mut home.links[at];
+    if let (Some(conn), None) = (link.conn, link.resuming) {
+        out.downs.push(ToEdge { conn, down: Down::Stanza { stanza: stanza.clone(), lazy: false, trace } });
+        home.touched = true;
+    }
+    link.queue(stanza, position);
+}
+
+fn hold(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza) {
+    let key = match (&stanza.kind, &stanza.from) {
+        (Kind::Presence(PresenceType::Available | PresenceType::Unavailable), Some(from)) => {
+            compact_str::format_compact!("p{}", from.as_str())
+        }
+        (Kind::Message(_), Some(from)) => compact_str::format_compact!("m{}", from.as_str()),
+        _ => compact_str::CompactString::default(),
+    };
+    let held = &mut home.links[at].held;
+    if !key.is_empty()
+        && let Some(index) = held.iter().position(|(other, _)| *other == key)
+    {
+        held.remove(index);
+    }
+    held.push((key, stanza));
+    if held.len() > MAX_HELD {
+        release(out, home, at);
+    }
+}
+
+/// Sends what was held back, in order.
+pub(crate) fn release(out: &mut Out<'_>, home: &mut Home, at: usize) {
+    for (_, stanza) in std::mem::take(&mut home.links[at].held) {
+        push(out, home, at, stanza, None, None);
+    }
+}
+
+/// A session has no room for what cannot wait in the log: a request is answered, the rest is lost with the session's
+/// next presence.
+fn overflow(out: &mut Out<'_>, home: &Home, stanza: &Stanza) {
+    out.shared.metrics.limits.at(Limit::SmUnacked).inc();
+    let error = starling_xmpp::StanzaError::new(starling_xmpp::StanzaCondition::ResourceConstraint);
+    if let Kind::Iq(_) = stanza.kind
+        && let Some(answer) = stanza.error(&error)
+    {
+        crate::worker::route(out.shared, &home.account.jid, answer, 1);
+    }
+}
+
+fn too_slow(out: &mut Out<'_>, home: &mut Home, at: usize) {
+    out.shared.metrics.limits.at(Limit::SmUnacked).inc();
+    if let Some(conn) = home.links[at].conn {
+        let error = starling_xmpp::StreamError::new(starling_xmpp::StreamCondition::PolicyViolation)
+            .with_text("too slow: more messages wait than can be remembered");
+        out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+    }
+}
+
+/// Reads more for a session when there is more, room for it, and nothing is being read.
+pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token) {
+    let Some(at) = home.find(token) else { return };
+    let link = &mut home.links[at];
+    let idle = link.conn.is_some() && link.resuming.is_none() && !link.feed.busy;
+    if !idle || link.feed.is_live() || !link.has_window(out.shared.config.window / 2 + 1) {
+        return;
+    }
+    let store = Arc::clone(&out.shared.store);
+    let shared = Arc::clone(out.shared);
+    let account = home.account.jid.clone();
+    link.feed.busy = true;
+    if let Some((from, through)) = link.feed.waiting {
+        let filter = LogFilter {
+            offline: true,
+            above: Some(from),
+            below: Some(Position(through.0 + 1)),
+            ..LogFilter::default()
+        };
+        tokio::spawn(async move {
+            let page = store.log_page(&account, filter, Page::First(PAGE)).await;
+            let rows = page.map(|page| Fed::Page(page.rows, page.complete));
+            shared.send(&account.clone(), Msg::Rows { account, token, rows });
+        });
+    } else {
+        let positions = link.feed.missed.iter().take(PAGE).map(|(position, _)| *position).collect();
+        tokio::spawn(async move {
+            let rows = store.log_rows(&account, positions).await.map(Fed::Known);
+            shared.send(&account.clone(), Msg::Rows { account, token, rows });
+        });
+    }
+}
+
+/// Rows have been read for a session.
+pub(crate) fn fed(out: &mut Out<'_>, home: &mut Home, token: Token, rows: Result<Fed, StoreError>) {
+    let Some(at) = home.find(token) else { return };
+    home.links[at].feed.busy = false;
+    match rows {
+        Ok(Fed::Page(rows, complete)) => waiting_page(out, home, at, rows, complete),
+        Ok(Fed::Known(rows)) => missed_rows(out, home, at, rows),
+        Err(error) => {
+            tracing::warn!(event = "feed_failed", %error, "waiting messages could not be read");
+            // The client would wait for ever: it may come back and try again.
+            if let Some(conn) = home.links[at].conn {
+                let error = starling_xmpp::StreamError::new(starling_xmpp::StreamCondition::InternalServerError);
+                out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+            }
+            return;
+        }
+    }
+    feed(out, home, token);
+}
+
+fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>, complete: bool) {
+    let Some((_, through)) = home.links[at].feed.waiting else { return };
+    let token = home.links[at].token;
+    for row in rows {
+        let position = row.position;
+        if !home.links[at].has_window(out.shared.config.window) {
+            // The rest is read again when the client has acknowledged.
+            home.links[at].feed.waiting = Some((Position(position.0 - 1), through));
+            return;
+        }
+        if home.deliveries.wants(position) {
+            home.deliveries.offered(position, token);
+            if let Some(stanza) = stored(out.shared, home, &row) {
+                number(out, home, at, stanza, Some(position), None);
+            }
+        }
+        home.deliveries.read_through(position);
+        home.links[at].feed.waiting = Some((position, through));
+    }
+    if complete {
+        home.deliveries.read_through(through);
+        home.links[at].feed.waiting = None;
+        home.waiting = Some(0);
+    }
+}
+
+fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>) {
+    let token = home.links[at].token;
+    let mut rows = rows.into_iter().peekable();
+    for _ in 0..PAGE {
+        let Some((position, how)) = home.links[at].feed.missed.front().copied() else { return };
+        if !home.links[at].has_window(out.shared.config.window) {
+            return;
+        }
+        home.links[at].feed.missed.pop_front();
+        while rows.peek().is_some_and(|row| row.position < position) {
+            rows.next();
+        }
+        let row = rows.next_if(|row| row.position == position);
+        if let Some(row) = row
+            && let Some(stanza) = stored(out.shared, home, &row)
+            && let Some(stanza) = dress(home, token, how, &stanza)
+        {
+            number(out, home, at, stanza, row.offline.then_some(position), None);
+        }
+    }
+}
+
+/// A row as it is delivered late: with its id and when it was sent (XEP-0203).
+fn stored(shared: &Shared, home: &Home, row: &LogRow) -> Option<Stanza> {
+    let stanza = Stanza::decode(row.stanza.clone()).ok()?;
+    let stanza = with_id(shared, &home.account.jid, row.position, &stanza);
+    Some(delay::stamped(&stanza, home.account.jid.domain(), row.position.timestamp()))
+}
+
+/// The client has this many more; their rows are done with.
+pub(crate) fn acknowledged(out: &mut Out<'_>, home: &mut Home, at: usize, count: usize) {
+    let token = home.links[at].token;
+    for _ in 0..count {
+        let Some(entry) = home.links[at].unqueue() else { break };
+        if let Some(position) = entry.position {
+            home.deliveries.acknowledged(position);
+        }
+    }
+    home.touched = true;
+    feed(out, home, token);
+}

@@ -1,0 +1,231 @@
+//! A home: all that one account needs in memory while it is touched.
+
+use crate::act::{Act, What};
+use crate::link::Link;
+use crate::log::Deliveries;
+use crate::msg::{Ask, Msg};
+use crate::recognise::Recent;
+use crate::shared::Shared;
+use futures::future::BoxFuture;
+use starling_hooks::{Account, ArchivePreferences, BlockList, Change, Cx, Effect, Later};
+use starling_store::{AccountState, DocKind, Origin, Position, StoreError, Write};
+use starling_wire::Token;
+use starling_xmpp::{BareJid, Timestamp};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// One account.
+pub(crate) struct Home {
+    pub(crate) account: Account,
+    /// `links[i]` belongs to `account.sessions[i]`.
+    pub(crate) links: Vec<Link>,
+    pub(crate) deliveries: Deliveries,
+    /// Position of the newest row decided.
+    pub(crate) last: Position,
+    /// When the last session ended unresumed: until then messages may come a second time.
+    pub(crate) unresumed: Option<Timestamp>,
+    pub(crate) recent: Option<Recent>,
+    /// Messages that wait for the tail of the log to be read.
+    pub(crate) paused: Option<VecDeque<Msg>>,
+    /// Messages that wait for the account's devices; `None` until it was asked for.
+    pub(crate) waiting: Option<usize>,
+    pub(crate) asking: usize,
+    pub(crate) questions: VecDeque<(Box<Ask>, BoxFuture<'static, Later>)>,
+    /// Something about its sessions is to be told to the edge at the end of the turn.
+    pub(crate) touched: bool,
+    pub(crate) cursor_timer: bool,
+    /// Acts not yet carried out: the home must stay.
+    pub(crate) acts: usize,
+    pub(crate) used: std::time::Duration,
+}
+
+impl Home {
+    /// From what the store holds.
+    ///
+    /// # Errors
+    /// When a document is damaged: an account whose block list cannot be read is not served (promise 9).
+    pub(crate) fn load(jid: BareJid, state: AccountState, shared: &Shared) -> Result<Self, StoreError> {
+        let blocked = match state.docs.get(&DocKind::BlockList) {
+            Some(body) => BlockList::decode(body)?,
+            None => BlockList::default(),
+        };
+        let archive = match state.docs.get(&DocKind::ArchivePreferences) {
+            Some(body) => ArchivePreferences::decode(body)?,
+            None => ArchivePreferences { default: shared.server.archive_default, ..ArchivePreferences::default() },
+        };
+        Ok(Self {
+            account: Account { jid, roster: state.roster, blocked, archive, sessions: Vec::new() },
+            links: Vec::new(),
+            deliveries: Deliveries::load(state.cursor, state.last),
+            last: state.last,
+            unresumed: None,
+            recent: None,
+            paused: None,
+            waiting: None,
+            asking: 0,
+            questions: VecDeque::new(),
+            touched: false,
+            cursor_timer: false,
+            acts: 0,
+            used: std::time::Duration::ZERO,
+        })
+    }
+
+    /// Where this session is in the lists.
+    pub(crate) fn find(&self, token: Token) -> Option<usize> {
+        self.links.iter().position(|link| link.token == token)
+    }
+
+    /// Until when messages of this account may come a second time: the end of its last session that ended unresumed.
+    pub(crate) fn lost_until(&self, shared: &Shared) -> Timestamp {
+        self.unresumed.map_or(shared.began, |at| at.max(shared.began))
+    }
+}
+
+/// What a turn gathers while it decides.
+pub(crate) struct Turn {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) now: Timestamp,
+    pub(crate) monotonic: std::time::Duration,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) acts: Vec<Act>,
+    /// Source of ids; goes on over turns.
+    pub(crate) next_id: u64,
+    effects: Vec<Effect>,
+}
+
+impl Turn {
+    pub(crate) fn new(shared: Arc<Shared>, next_id: u64) -> Self {
+        let (now, monotonic) = (shared.now(), shared.clock.monotonic());
+        Self { shared, now, monotonic, writes: Vec::new(), acts: Vec::new(), next_id, effects: Vec::new() }
+    }
+
+    /// Looks at the clock again: a turn begins.
+    pub(crate) fn begin(&mut self) {
+        (self.now, self.monotonic) = (self.shared.now(), self.shared.clock.monotonic());
+    }
+
+    /// An origin for what no session has sent.
+    pub(crate) fn anonymous(&mut self) -> Origin {
+        self.next_id += 1;
+        Origin { session: u128::from(self.shared.positions.reign().epoch), sequence: self.next_id }
+    }
+
+    /// Adds something to do after the commit.
+    pub(crate) fn act(&mut self, home: &mut Home, what: What) {
+        home.acts += 1;
+        self.acts.push(Act { home: home.account.jid.clone(), what });
+    }
+
+    /// Runs a decision and takes its effects in.
+    pub(crate) fn decide<R>(&mut self, home: &mut Home, session: Option<usize>, decision: impl FnOnce(&mut Cx<'_>) -> R) -> R {
+        let mut effects = std::mem::take(&mut self.effects);
+        let answer = {
+            let mut cx = Cx {
+                account: &home.account,
+                session: session.and_then(|at| home.account.sessions.get(at)),
+                now: self.now,
+                server: &self.shared.server,
+                effects: &mut effects,
+                because: "",
+                next_id: &mut self.next_id,
+            };
+            decision(&mut cx)
+        };
+        for effect in effects.drain(..) {
+            self.take(home, effect);
+        }
+        self.effects = effects;
+        answer
+    }
+
+    /// Takes one effect in: changes at once, the rest after the commit.
+    pub(crate) fn take(&mut self, home: &mut Home, effect: Effect) {
+        match effect {
+            Effect::Route(stanza) => self.act(home, What::Route(stanza)),
+            Effect::Deliver(token, stanza) => self.act(home, What::Deliver(token, stanza)),
+            Effect::Close(token, error) => self.act(home, What::Close(token, error)),
+            Effect::DeleteAccount => self.delete(home, None),
+            Effect::Change(change) => self.change(home, change),
+        }
+    }
+
+    /// Removes the account with all that it has.
+    pub(crate) fn delete(&mut self, home: &mut Home, report: Option<tokio::sync::oneshot::Sender<Result<bool, StoreError>>>) {
+        // RFC 6121 §2.5.2 for every contact: they learn that nobody is there any more.
+        self.decide(home, None, |cx| {
+            for item in cx.account.roster.items.values() {
+                for stanza in starling_hooks::roster_push::partings(cx.account, item) {
+                    cx.effects.push(Effect::Route(stanza));
+                }
+            }
+        });
+        self.writes.push(Write::DeleteAccount(home.account.jid.clone()));
+        self.act(home, What::Deleted(report));
+    }
+
+    fn change(&mut self, home: &mut Home, change: Change) {
+        let jid = home.account.jid.clone();
+        let account = &mut home.account;
+        match change {
+            Change::RosterItem(mut item) => {
+                account.roster.version += 1;
+                item.version = account.roster.version;
+                account.roster.removed.remove(&item.jid);
+                account.roster.items.insert(item.jid.clone(), (*item).clone());
+                self.writes.push(Write::RosterItem(jid, item));
+            }
+            Change::RosterRemove(contact) => {
+                let roster = &mut account.roster;
+                roster.version += 1;
+                roster.items.remove(&contact);
+                roster.removed.insert(contact.clone(), roster.version);
+                if roster.removed.len() > Write::MAX_REMOVED
+                    && let Some((oldest, version)) = roster.removed.iter().min_by_key(|(_, version)| **version).map(|(jid, version)| (jid.clone(), *version))
+                {
+                    roster.removed.remove(&oldest);
+                    roster.removed_since = version;
+                }
+                let version = roster.version;
+                self.writes.push(Write::RosterRemove(jid, contact, version));
+            }
+            Change::Blocked(list) => {
+                self.writes.push(Write::Doc(jid, DocKind::BlockList, list.encode()));
+                account.blocked = list;
+            }
+            Change::Archive(preferences) => {
+                self.writes.push(Write::Doc(jid, DocKind::ArchivePreferences, preferences.encode()));
+                account.archive = preferences;
+            }
+            Change::Credentials(credentials) => self.writes.push(Write::Credentials(jid, Box::new(credentials.0))),
+            Change::Carbons(token, on) => session(account, token, |session| session.carbons = on),
+            Change::Interested(token) => session(account, token, |session| session.interested = true),
+            Change::WatchesBlocks(token) => session(account, token, |session| session.watches_blocks = true),
+            Change::Directed(token, jid) => session(account, token, |session| {
+                session.directed.insert(jid);
+            }),
+            Change::Undirected(token, jid) => session(account, token, |session| {
+                session.directed.remove(&jid);
+            }),
+            Change::Presence(token, presence, priority) => self.presence_changed(home, token, presence.map(|stanza| *stanza), priority),
+        }
+    }
+
+    fn presence_changed(&mut self, home: &mut Home, token: Token, presence: Option<starling_xmpp::Stanza>, priority: i8) {
+        let Some(at) = home.find(token) else { return };
+        let took_bare = home.account.sessions[at].takes_bare();
+        let session = &mut home.account.sessions[at];
+        session.presence = presence;
+        session.priority = priority;
+        if !took_bare && session.takes_bare() {
+            let through = home.last;
+            self.act(home, What::Feed(token, through));
+        }
+    }
+}
+
+fn session(account: &mut Account, token: Token, change: impl FnOnce(&mut starling_hooks::Session)) {
+    if let Some(session) = account.sessions.iter_mut().find(|session| session.token == token) {
+        change(session);
+    }
+}

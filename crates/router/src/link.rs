@@ -1,0 +1,183 @@
+//! One session's two directions: what it has sent and is not settled, what it was sent and has not acknowledged.
+
+use compact_str::CompactString;
+use starling_store::Position;
+use starling_wire::{ConnId, Token};
+use starling_xmpp::{Stanza, Timestamp, sm};
+use std::collections::VecDeque;
+
+/// How a message concerns a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum As {
+    /// It is for this session.
+    Itself,
+    /// A copy of what another session of the account received (XEP-0280).
+    CopyReceived,
+    /// A copy of what another session of the account sent.
+    CopySent,
+}
+
+/// A stanza sent to the client and not acknowledged (with stream management) or not written (without).
+#[derive(Debug)]
+pub(crate) struct Unacked {
+    /// Kept for sending it again; only with stream management.
+    pub(crate) stanza: Option<Stanza>,
+    /// Its row, when it has one that waits for an acknowledgement.
+    pub(crate) position: Option<Position>,
+    pub(crate) size: u32,
+}
+
+/// Stream management of a session (XEP-0198).
+#[derive(Debug)]
+pub(crate) struct Management {
+    /// The session can be resumed.
+    pub(crate) resume: bool,
+    /// Sequence at which counting of the client's stanzas began.
+    pub(crate) base: u64,
+    /// The client's last `h`.
+    pub(crate) acked: u32,
+    /// Stanzas numbered since `<enabled/>`.
+    pub(crate) sent: u32,
+    /// How many entries at the front of the queue are from before `<enabled/>`: they end by being written.
+    pub(crate) before: usize,
+    /// Since when an `<r/>` is out (monotonic).
+    pub(crate) asked_at: Option<std::time::Duration>,
+}
+
+/// How a session gets what it could not be sent at once.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    /// Reading what waited when the session became available: (from, through).
+    pub(crate) waiting: Option<(Position, Position)>,
+    /// Messages for this session that did not fit its window; they are in the log.
+    pub(crate) missed: VecDeque<(Position, As)>,
+    /// A read is under way.
+    pub(crate) busy: bool,
+}
+
+impl Feed {
+    /// Whether messages may go straight to the session.
+    pub(crate) fn is_live(&self) -> bool {
+        self.waiting.is_none() && self.missed.is_empty()
+    }
+}
+
+/// The moving part of a session.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) token: Token,
+    /// Its connection; `None` while it is detached.
+    pub(crate) conn: Option<ConnId>,
+    /// A resumption waits for what the old connection sent to be settled; the number of stanzas the client says it has handled.
+    pub(crate) resuming: Option<u32>,
+    pub(crate) since: Timestamp,
+    /// Since when it is detached (monotonic).
+    pub(crate) detached_at: Option<std::time::Duration>,
+    /// Highest sequence taken from the client.
+    pub(crate) received: u64,
+    /// Sequences taken and not settled, rising.
+    unsettled: VecDeque<u64>,
+    /// Highest sequence that the edge was told is handled.
+    pub(crate) announced: u64,
+    pub(crate) queue: VecDeque<Unacked>,
+    queued_bytes: usize,
+    queued_stored: usize,
+    /// Stanzas the edge has written over this connection.
+    pub(crate) written: u64,
+    pub(crate) management: Option<Box<Management>>,
+    pub(crate) feed: Feed,
+    /// What waits while nobody looks (XEP-0352), by the key under which a later one replaces it.
+    pub(crate) held: Vec<(CompactString, Stanza)>,
+}
+
+impl Link {
+    pub(crate) fn new(token: Token, conn: ConnId, since: Timestamp) -> Self {
+        Self {
+            token,
+            conn: Some(conn),
+            resuming: None,
+            since,
+            detached_at: None,
+            received: 0,
+            unsettled: VecDeque::new(),
+            announced: 0,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            queued_stored: 0,
+            written: 0,
+            management: None,
+            feed: Feed::default(),
+            held: Vec::new(),
+        }
+    }
+
+    /// A stanza of the client is taken.
+    pub(crate) fn take(&mut self, sequence: u64) {
+        self.received = sequence;
+        self.unsettled.push_back(sequence);
+    }
+
+    /// All that this stanza stands for is done.
+    pub(crate) fn settle(&mut self, sequence: u64) {
+        if self.unsettled.front() == Some(&sequence) {
+            self.unsettled.pop_front();
+        } else if let Ok(index) = self.unsettled.binary_search(&sequence) {
+            self.unsettled.remove(index);
+        }
+        if self.unsettled.is_empty() {
+            self.unsettled.shrink_to(0);
+        }
+    }
+
+    /// Everything up to here is settled.
+    pub(crate) fn handled(&self) -> u64 {
+        self.unsettled.front().map_or(self.received, |first| first - 1)
+    }
+
+    /// Nothing is on its way.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
+    /// Adds what was just sent (or would have been, were the session not detached).
+    pub(crate) fn queue(&mut self, stanza: Stanza, position: Option<Position>) {
+        let size = u32::try_from(stanza.encoded_len()).unwrap_or(u32::MAX);
+        self.queued_bytes += size as usize;
+        self.queued_stored += usize::from(position.is_some());
+        let stanza = self.management.as_mut().map(|management| {
+            management.sent = management.sent.wrapping_add(1);
+            stanza
+        });
+        self.queue.push_back(Unacked { stanza, position, size });
+    }
+
+    /// Takes the oldest entry off.
+    pub(crate) fn unqueue(&mut self) -> Option<Unacked> {
+        let entry = self.queue.pop_front()?;
+        self.queued_bytes -= entry.size as usize;
+        self.queued_stored -= usize::from(entry.position.is_some());
+        if self.queue.is_empty() {
+            self.queue.shrink_to(0);
+        }
+        Some(entry)
+    }
+
+    /// Whether one more stored message fits.
+    pub(crate) fn has_window(&self, window: usize) -> bool {
+        self.queued_stored < window
+    }
+
+    /// Whether one more stanza of any kind fits.
+    pub(crate) fn has_room(&self, stanzas: usize, bytes: usize) -> bool {
+        self.queue.len() < stanzas && self.queued_bytes < bytes
+    }
+
+    /// Takes the client's `h`; returns how many entries it has acknowledged.
+    pub(crate) fn acknowledged(&mut self, handled: u32) -> Result<u32, sm::HandledTooHigh> {
+        let Some(management) = &mut self.management else { return Ok(0) };
+        let newly = sm::acked(management.acked, handled, management.sent)?;
+        management.acked = handled;
+        management.asked_at = None;
+        Ok(newly)
+    }
+}

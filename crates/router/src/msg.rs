@@ -1,0 +1,114 @@
+//! What a worker's inbox holds.
+
+use crate::recognise::Tail;
+use starling_hooks::Later;
+use starling_store::{AccountState, LogRow, Origin, StoreError};
+use starling_wire::up::SessionInfo;
+use starling_wire::{ToHome, Token, Trace};
+use starling_xmpp::sasl::Credentials;
+use starling_xmpp::{BareJid, Stanza, Timestamp};
+use tokio::sync::oneshot;
+
+/// A message to one home.
+pub(crate) enum Msg {
+    /// From a connection of the account.
+    Edge(ToHome),
+    /// A stanza for the account, from anybody's home (its own too).
+    Forward(Box<Forward>),
+    /// The recipient's home has committed what one of the account's sessions sent.
+    Receipt { account: BareJid, token: Token, sequence: u64 },
+    /// The store's answer to a load.
+    Loaded { account: BareJid, state: Result<Option<Box<AccountState>>, StoreError> },
+    /// Rows read for a session that could not be fed live.
+    Rows { account: BareJid, token: Token, rows: Result<Fed, StoreError> },
+    /// The tail of the log, for recognising resent messages.
+    Tail { account: BareJid, tail: Result<Tail, StoreError> },
+    /// How many messages wait for the account's devices.
+    Waiting { account: BareJid, count: usize },
+    /// An answer that was worked out elsewhere.
+    Answered { account: BareJid, ask: Box<Ask>, later: Later },
+    /// From administration.
+    Admin(Admin),
+    /// Write down what is only in memory (cursors); answered when it is durable.
+    Flush(oneshot::Sender<()>),
+}
+
+impl Msg {
+    /// The account whose home takes it; `None` for the worker itself.
+    pub(crate) fn account(&self) -> Option<&BareJid> {
+        match self {
+            Self::Edge(message) => Some(&message.account),
+            Self::Forward(forward) => Some(&forward.account),
+            Self::Receipt { account, .. }
+            | Self::Loaded { account, .. }
+            | Self::Rows { account, .. }
+            | Self::Tail { account, .. }
+            | Self::Waiting { account, .. }
+            | Self::Answered { account, .. } => Some(account),
+            Self::Admin(admin) => admin.account(),
+            Self::Flush(_) => None,
+        }
+    }
+}
+
+/// A stanza on its way to the home of `account`.
+pub(crate) struct Forward {
+    /// Bare JID of the stanza's `to`.
+    pub(crate) account: BareJid,
+    /// With `to` and `from` set.
+    pub(crate) stanza: Stanza,
+    /// For messages: what they came from, for recognising them, and whose receipt waits.
+    pub(crate) ticket: Option<Ticket>,
+    /// Homes this stanza has passed, to end any loop.
+    pub(crate) hops: u8,
+    /// The trace it belongs to.
+    pub(crate) trace: Option<Trace>,
+}
+
+/// The sender's side of a message.
+#[derive(Debug, Clone)]
+pub(crate) struct Ticket {
+    /// The same on every retry.
+    pub(crate) origin: Origin,
+    /// The session that waits for a receipt, and under which sequence.
+    pub(crate) sender: BareJid,
+    pub(crate) token: Token,
+    pub(crate) sequence: u64,
+    /// The message may have been sent before, in a session that ended unresumed by this moment.
+    pub(crate) again: Option<Timestamp>,
+}
+
+/// An IQ request whose answer is being worked out.
+pub(crate) struct Ask {
+    /// The session that asked, when it is one of the account's own.
+    pub(crate) token: Option<Token>,
+    /// The request; only its head where no error can follow.
+    pub(crate) request: Stanza,
+}
+
+/// Rows for a session, and how far they reach.
+pub(crate) enum Fed {
+    /// A page of what was waiting; true when there is no more.
+    Page(Vec<LogRow>, bool),
+    /// Rows of known positions.
+    Known(Vec<LogRow>),
+}
+
+/// Requests of administration.
+pub(crate) enum Admin {
+    /// All sessions of this worker.
+    Sessions(oneshot::Sender<Vec<SessionInfo>>),
+    /// New keys for an account; answered `false` where there is none.
+    Passwd(BareJid, Box<Credentials>, oneshot::Sender<Result<bool, StoreError>>),
+    /// Remove an account; answered `false` where there is none.
+    Delete(BareJid, oneshot::Sender<Result<bool, StoreError>>),
+}
+
+impl Admin {
+    fn account(&self) -> Option<&BareJid> {
+        match self {
+            Self::Passwd(account, ..) | Self::Delete(account, _) => Some(account),
+            Self::Sessions(_) => None,
+        }
+    }
+}

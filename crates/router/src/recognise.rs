@@ -1,0 +1,107 @@
+//! Recognising a message that its client sends a second time in a new session (promise 2 of the design).
+//!
+//! A client that lost its session does not know which of its last messages were taken. It sends them again with the
+//! same `origin-id` (XEP-0359). For some time after a session ended unresumed, messages with an `origin-id` are
+//! compared with the rows that were written before that end: the tail of the log is read once, when it is first
+//! needed, and only rows from before that moment count, so that memory does not grow with what is sent now.
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use starling_store::{Direction, LogFilter, LogRow, Origin, Page, SharedStore, StoreError};
+use starling_xmpp::{BareJid, Stanza, Timestamp, ns};
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+/// How many rows of the tail are looked at, at most.
+const MAX_ROWS: usize = 5_000;
+/// How long after the resume window a client may still come back with what it had sent.
+pub(crate) const GRACE: Duration = Duration::from_secs(600);
+
+/// A message as a client sees it: who sent it, under which id, to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Fingerprint {
+    sender: BareJid,
+    id: CompactString,
+    with: BareJid,
+    body: Option<Bytes>,
+}
+
+impl Fingerprint {
+    /// Of a message of this sender to this recipient; `None` without an `origin-id`.
+    pub(crate) fn of(sender: &BareJid, with: &BareJid, stanza: &Stanza) -> Option<Self> {
+        let id = origin_id(stanza)?;
+        let body = stanza.payload.get(ns::CLIENT, "body").map(|body| Bytes::copy_from_slice(body.bytes()));
+        Some(Self { sender: sender.clone(), id, with: with.clone(), body })
+    }
+}
+
+/// The sender's own id of a message (XEP-0359 §3.2).
+pub(crate) fn origin_id(stanza: &Stanza) -> Option<CompactString> {
+    let child = stanza.payload.get(ns::SID, "origin-id")?;
+    child.attribute("id").map(|id| CompactString::from(&*id))
+}
+
+/// The tail of an owner's log, up to a moment.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    rows: Vec<LogRow>,
+    through: Timestamp,
+}
+
+/// Rows that a resent message may already have.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    through: Timestamp,
+    origins: HashSet<Origin>,
+    fingerprints: HashMap<Fingerprint, Origin>,
+}
+
+impl Recent {
+    /// Nothing was written in that time.
+    pub(crate) fn empty(through: Timestamp) -> Self {
+        Self { through, ..Self::default() }
+    }
+
+    /// From rows read back. `owner` tells who sent the rows that went out.
+    pub(crate) fn of(owner: &BareJid, tail: Tail) -> Self {
+        let mut recent = Self::empty(tail.through);
+        for row in tail.rows {
+            recent.origins.insert(row.origin);
+            if row.origin_id.is_none() {
+                continue;
+            }
+            let Ok(stanza) = Stanza::decode(row.stanza) else { continue };
+            let (sender, with) = match row.direction {
+                Direction::In => (&row.with, owner),
+                Direction::Out => (owner, &row.with),
+                Direction::Own => (owner, owner),
+            };
+            if let Some(fingerprint) = Fingerprint::of(sender, with, &stanza) {
+                recent.fingerprints.insert(fingerprint, row.origin);
+            }
+        }
+        recent
+    }
+
+    /// Whether rows up to this moment are covered.
+    pub(crate) fn covers(&self, moment: Timestamp) -> bool {
+        self.through >= moment
+    }
+
+    /// The origin under which a message was taken before; not counting the session it comes from now.
+    pub(crate) fn find(&self, fingerprint: &Fingerprint, now: Origin) -> Option<Origin> {
+        self.fingerprints.get(fingerprint).copied().filter(|origin| origin.session != now.session)
+    }
+
+    /// Whether a row of this origin was written.
+    pub(crate) fn has(&self, origin: Origin) -> bool {
+        self.origins.contains(&origin)
+    }
+}
+
+/// Reads what [`Recent`] is made of.
+pub(crate) async fn read_tail(store: SharedStore, owner: BareJid, from: Timestamp, through: Timestamp) -> Result<Tail, StoreError> {
+    let filter = LogFilter { start: Some(from), ..LogFilter::default() };
+    let page = store.log_page(&owner, filter, Page::Last(MAX_ROWS)).await?;
+    Ok(Tail { rows: page.rows, through })
+}

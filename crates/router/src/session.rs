@@ -1,0 +1,251 @@
+//! The life of a session: bound, managed, detached, resumed, ended.
+
+use crate::act::What;
+use crate::config::Conflict;
+use crate::decide;
+use crate::delivery::{self, Out};
+use crate::home::{Home, Turn};
+use crate::link::{Link, Management};
+use crate::timers::{Timers, Why};
+use compact_str::CompactString;
+use starling_hooks::Session;
+use starling_node::telemetry::metrics::ResumeResult;
+use starling_wire::{ConnId, Down, Leave, ToEdge, Token};
+use starling_xmpp::{
+    BareJid, Element, ErrorType, IqType, Kind, Stanza, StanzaCondition, StanzaError, StreamCondition, StreamError, ns,
+};
+
+/// A connection wants a resource (RFC 6120 §7).
+pub(crate) fn bind(turn: &mut Turn, home: &mut Home, conn: ConnId, token: Token, resource: Option<CompactString>) {
+    let resource = match resource {
+        Some(resource) if !resource.is_empty() => resource,
+        // RFC 6120 §7.6: unique and not to be guessed.
+        _ => starling_node::ids::short().into(),
+    };
+    let Ok(jid) = home.account.jid.with_resource(&resource) else {
+        return refuse_bind(turn, home, conn, StanzaError::new(StanzaCondition::BadRequest));
+    };
+    if let Some(old) = home.account.resource(&jid).map(|session| session.token) {
+        if turn.shared.config.conflict == Conflict::Refuse && home.find(old).is_some_and(|at| home.links[at].conn.is_some()) {
+            return refuse_bind(turn, home, conn, StanzaError::new(StanzaCondition::Conflict));
+        }
+        let error = StreamError::new(StreamCondition::Conflict).with_text("replaced by a new session");
+        end(turn, home, old, Some(error));
+    } else if home.links.len() >= turn.shared.config.max_resources {
+        let error = StanzaError::new(StanzaCondition::ResourceConstraint).with_type(ErrorType::Wait).with_text("too many resources");
+        return refuse_bind(turn, home, conn, error);
+    }
+    home.account.sessions.push(Session::new(token, jid.clone()));
+    home.links.push(Link::new(token, conn, turn.now));
+    turn.act(home, What::Tell(conn, Down::Bound { jid }));
+}
+
+fn refuse_bind(turn: &mut Turn, home: &mut Home, conn: ConnId, error: StanzaError) {
+    turn.act(home, What::Tell(conn, Down::Refused(Box::new(error))));
+}
+
+/// `<enable/>` (XEP-0198 §3).
+pub(crate) fn enable(out: &mut Out<'_>, home: &mut Home, at: usize, resume: bool, max: Option<u32>) {
+    let limit = u32::try_from(out.shared.config.resume_timeout.as_secs()).unwrap_or(u32::MAX);
+    let link = &mut home.links[at];
+    let Some(conn) = link.conn else { return };
+    let down = if link.management.is_some() {
+        Down::SmFailed
+    } else {
+        let base = link.received;
+        link.management = Some(Box::new(Management {
+            resume,
+            base,
+            acked: 0,
+            sent: 0,
+            before: link.queue.len(),
+            asked_at: None,
+        }));
+        Down::SmEnabled { resume: resume.then(|| max.filter(|max| *max > 0).map_or(limit, |max| max.min(limit))), base }
+    };
+    out.downs.push(ToEdge { conn, down });
+}
+
+/// `<a/>` (XEP-0198 §4).
+pub(crate) fn acknowledged(out: &mut Out<'_>, home: &mut Home, at: usize, handled: u32) {
+    match home.links[at].acknowledged(handled) {
+        Ok(newly) => {
+            let before = home.links[at].management.as_mut().map_or(0, |management| std::mem::take(&mut management.before));
+            // What was written before `<enabled/>` was read before whatever is acknowledged now.
+            let before = if newly > 0 { before } else { restore_before(home, at, before) };
+            delivery::acknowledged(out, home, at, before + newly as usize);
+        }
+        Err(_) => too_high(out, home, at, handled),
+    }
+}
+
+fn restore_before(home: &mut Home, at: usize, before: usize) -> usize {
+    if let Some(management) = &mut home.links[at].management {
+        management.before = before;
+    }
+    0
+}
+
+fn too_high(out: &mut Out<'_>, home: &Home, at: usize, handled: u32) {
+    let link = &home.links[at];
+    let (Some(conn), Some(management)) = (link.conn, &link.management) else { return };
+    let app = Element::new(ns::SM, "handled-count-too-high")
+        .attr("h", compact_str::format_compact!("{handled}"))
+        .attr("send-count", compact_str::format_compact!("{}", management.sent));
+    let error = StreamError::new(StreamCondition::UndefinedCondition).with_app(app);
+    out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+}
+
+/// The edge has written this many stanzas over the connection.
+pub(crate) fn written(out: &mut Out<'_>, home: &mut Home, at: usize, count: u64) {
+    let link = &mut home.links[at];
+    let newly = usize::try_from(count.saturating_sub(link.written)).unwrap_or(usize::MAX);
+    link.written = link.written.max(count);
+    let done = match &mut link.management {
+        None => newly,
+        Some(management) => {
+            let done = newly.min(management.before);
+            management.before -= done;
+            done
+        }
+    };
+    if done > 0 {
+        delivery::acknowledged(out, home, at, done);
+    }
+}
+
+/// A connection wants to go on with a session (XEP-0198 §5).
+pub(crate) fn resume(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, conn: ConnId, token: Token, handled: u32) {
+    let found = home.find(token).filter(|at| home.links[*at].management.as_ref().is_some_and(|management| management.resume));
+    let Some(at) = found else {
+        turn.shared.metrics.resumptions.at(ResumeResult::NotFound).inc();
+        return turn.act(home, What::Tell(conn, Down::NotResumed { handled: None }));
+    };
+    let link = &mut home.links[at];
+    if let Some(old) = link.conn.replace(conn) {
+        let error = StreamError::new(StreamCondition::Conflict).with_text("resumed by another connection");
+        out.downs.push(ToEdge { conn: old, down: Down::Close(Some(Box::new(error))) });
+    }
+    link.resuming = Some(handled);
+    link.detached_at = None;
+    link.written = 0;
+    home.touched = true;
+}
+
+/// Ends a resumption once all that the old connection sent is settled: the client's stanzas are counted, its unacknowledged ones sent again.
+pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
+    let link = &mut home.links[at];
+    if !link.is_settled() {
+        return;
+    }
+    let (Some(handled), Some(conn)) = (link.resuming.take(), link.conn) else { return };
+    let Some(base) = link.management.as_ref().map(|management| management.base) else { return };
+    let newly = match link.acknowledged(handled) {
+        Ok(newly) => newly as usize,
+        Err(_) => return too_high(out, home, at, handled),
+    };
+    let before = link.management.as_mut().map_or(0, |management| std::mem::take(&mut management.before));
+    let sequence = link.received;
+    link.announced = sequence;
+    let token = link.token;
+    let jid = home.account.sessions[at].jid.clone();
+    out.downs.push(ToEdge { conn, down: Down::Resumed { jid, sequence, base } });
+    delivery::acknowledged(out, home, at, before + newly);
+    for entry in &home.links[at].queue {
+        if let Some(stanza) = &entry.stanza {
+            out.downs.push(ToEdge { conn, down: Down::Stanza { stanza: stanza.clone(), lazy: false, trace: None } });
+        }
+    }
+    out.shared.metrics.resumptions.at(ResumeResult::Ok).inc();
+    home.touched = true;
+    delivery::feed(out, home, token);
+}
+
+/// A connection is gone.
+pub(crate) fn gone(turn: &mut Turn, home: &mut Home, at: usize, leave: Leave, timers: &mut Timers) {
+    let resumable = home.links[at].management.as_ref().is_some_and(|management| management.resume);
+    let token = home.links[at].token;
+    if leave == Leave::Closed || !resumable {
+        return end(turn, home, token, None);
+    }
+    let detached: Vec<_> = home.links.iter().filter(|link| link.conn.is_none()).map(|link| (link.detached_at, link.token)).collect();
+    if detached.len() >= turn.shared.config.detached_per_account
+        && let Some((_, oldest)) = detached.into_iter().min_by_key(|(since, _)| *since)
+    {
+        end(turn, home, oldest, None);
+    }
+    let Some(at) = home.find(token) else { return };
+    let link = &mut home.links[at];
+    link.conn = None;
+    link.resuming = None;
+    link.detached_at = Some(turn.monotonic);
+    if let Some(management) = &mut link.management {
+        management.asked_at = None;
+    }
+    timers.set(turn.monotonic + turn.shared.config.resume_timeout, home.account.jid.clone(), Why::Resume(token));
+}
+
+/// Ends a session for good: its presence, what it had not acknowledged, its place.
+pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<StreamError>) {
+    let Some(at) = home.find(token) else { return };
+    let before = home.account.sessions[at].is_available();
+    turn.decide(home, Some(at), crate::im::presence::session_ended);
+    home.account.sessions[at].presence = None;
+    decide::presence_hooks(turn, home, at, before);
+    let link = home.links.remove(at);
+    home.account.sessions.remove(at);
+    if let (Some(conn), Some(error)) = (link.conn, error) {
+        turn.act(home, What::Tell(conn, Down::Close(Some(Box::new(error)))));
+    }
+    home.unresumed = Some(turn.now);
+    home.deliveries.dropped(token);
+    for entry in link.queue {
+        let Some(stanza) = entry.stanza else { continue };
+        if let Kind::Iq(IqType::Get | IqType::Set) = stanza.kind
+            && stanza.from.as_ref().is_some_and(|from| from.local().is_some() && from.as_str() != home.account.jid.as_str())
+        {
+            decide::bounce(turn, home, &stanza, &StanzaError::new(StanzaCondition::ServiceUnavailable));
+        }
+    }
+    hand_over(turn, home);
+}
+
+/// What waits for nobody goes to the most available session that is left.
+fn hand_over(turn: &mut Turn, home: &mut Home) {
+    if home.deliveries.waiting_above().is_none() {
+        return;
+    }
+    home.waiting = None;
+    let heir = home.account.sessions.iter().filter(|session| session.takes_bare()).max_by_key(|session| session.priority);
+    if let Some(token) = heir.map(|session| session.token) {
+        let through = home.last;
+        turn.act(home, What::Feed(token, through));
+    }
+}
+
+/// A session may be given what waits up to this row.
+pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: starling_store::Position) {
+    let Some(at) = home.find(token) else { return };
+    if !home.account.sessions[at].takes_bare() {
+        return;
+    }
+    if let Some(above) = home.deliveries.waiting_above()
+        && above < through
+        && home.links[at].feed.waiting.is_none()
+    {
+        home.links[at].feed.waiting = Some((above, through));
+        delivery::feed(out, home, token);
+    }
+}
+
+/// The home pings a client that has been silent (XEP-0199 §4.1).
+pub(crate) fn ping(turn: &mut Turn, home: &mut Home, at: usize) {
+    let session = &home.account.sessions[at];
+    let (token, to) = (session.token, session.jid.clone());
+    turn.next_id += 1;
+    let mut ping = Stanza::iq(IqType::Get).child(Element::new(ns::PING, "ping"));
+    ping.id = Some(compact_str::format_compact!("ping{:x}", turn.next_id));
+    ping.from = BareJid::parse(to.domain()).ok().map(Into::into);
+    ping.to = Some(to.into());
+    turn.act(home, What::Deliver(token, ping));
+}

@@ -1,0 +1,720 @@
+//! A worker: the loop in which homes live. Take, decide, commit, act.
+
+use crate::act::{Act, Arriving, Leaving, What};
+use crate::decide;
+use crate::delivery::{self, Out};
+use crate::home::{Home, Turn};
+use crate::msg::{Admin, Forward, Msg, Ticket};
+use crate::recognise::{self, Recent};
+use crate::session;
+use crate::shared::Shared;
+use crate::timers::{Timers, Why};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use starling_store::{LogFilter, Page, StoreError, Write};
+use starling_wire::channel::Inbox;
+use starling_wire::up::SessionInfo;
+use starling_wire::{ConnId, Down, ToEdge, ToHome, Up};
+use starling_xmpp::{BareJid, Stanza, StreamCondition, StreamError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Turns that may be on their way to the disk at once; more would only make the batches smaller.
+const MAX_PENDING: usize = 8;
+/// Messages decided in one turn at most, so that a long queue does not delay its own first commit.
+const MAX_TURN: usize = 1_024;
+/// A cursor is written at most this long after it moved.
+const CURSOR_DELAY: Duration = Duration::from_secs(2);
+/// A home without sessions stays in memory this long.
+const EVICT_AFTER: Duration = Duration::from_secs(60);
+/// Homes a stanza may pass: a reply to a reply is no loop, more is.
+const MAX_HOPS: u8 = 8;
+
+/// What a worker has of an account.
+enum Slot {
+    /// Being loaded; these wait.
+    Loading(Vec<Msg>),
+    /// Here.
+    Ready(Box<Home>),
+}
+
+type Done = (Vec<Act>, Result<(), StoreError>);
+
+/// One worker.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    inbox: Arc<Inbox<Msg>>,
+    homes: HashMap<BareJid, Slot>,
+    timers: Timers,
+    pending: FuturesOrdered<BoxFuture<'static, Done>>,
+    downs: Vec<ToEdge>,
+    touched: Vec<BareJid>,
+    backlog: VecDeque<Msg>,
+    flushes: Vec<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Self {
+        let inbox = Arc::clone(&shared.inboxes[index]);
+        Self {
+            shared,
+            inbox,
+            homes: HashMap::new(),
+            timers: Timers::default(),
+            pending: FuturesOrdered::new(),
+            downs: Vec::new(),
+            touched: Vec::new(),
+            backlog: VecDeque::new(),
+            flushes: Vec::new(),
+        }
+    }
+
+    /// Runs until its task is dropped.
+    pub(crate) async fn run(mut self) {
+        let mut turn = Turn::new(Arc::clone(&self.shared), 0);
+        let mut batch = Vec::new();
+        loop {
+            if self.backlog.is_empty() {
+                let deadline = self.timers.next();
+                let open = self.pending.len() < MAX_PENDING;
+                tokio::select! {
+                    biased;
+                    Some(done) = self.pending.next(), if !self.pending.is_empty() => self.carry_out(done, &mut turn),
+                    () = self.inbox.take(&mut batch), if open => self.backlog.extend(batch.drain(..)),
+                    () = until(&self.shared, deadline), if deadline.is_some() => {}
+                }
+            } else if self.pending.len() >= MAX_PENDING
+                && let Some(done) = self.pending.next().await
+            {
+                self.carry_out(done, &mut turn);
+            }
+            turn.begin();
+            self.expire(&mut turn);
+            for _ in 0..MAX_TURN {
+                let Some(msg) = self.backlog.pop_front() else { break };
+                self.decide(&mut turn, msg);
+            }
+            self.commit(&mut turn);
+            self.finish();
+        }
+    }
+
+    /// Decides on one message.
+    fn decide(&mut self, turn: &mut Turn, msg: Msg) {
+        let Some(account) = msg.account().cloned() else { return self.own(turn, msg) };
+        if let Msg::Loaded { state, .. } = msg {
+            return self.loaded(turn, account, state);
+        }
+        match self.homes.get_mut(&account) {
+            Some(Slot::Loading(waiting)) => waiting.push(msg),
+            Some(Slot::Ready(_)) => self.ready(turn, &account, msg),
+            None => {
+                self.load(account.clone());
+                self.homes.insert(account, Slot::Loading(vec![msg]));
+            }
+        }
+    }
+
+    fn load(&self, account: BareJid) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let state = shared.store.load(&account).await.map(|state| state.map(Box::new));
+            shared.send(&account.clone(), Msg::Loaded { account, state });
+        });
+    }
+
+    fn loaded(&mut self, turn: &mut Turn, account: BareJid, state: Result<Option<Box<starling_store::AccountState>>, StoreError>) {
+        let Some(Slot::Loading(waiting)) = self.homes.remove(&account) else { return };
+        let home = state.and_then(|state| state.map(|state| Home::load(account.clone(), *state, &self.shared)).transpose());
+        match home {
+            Ok(Some(mut home)) => {
+                home.used = turn.monotonic;
+                self.timers.set(turn.monotonic + EVICT_AFTER, account.clone(), Why::Evict);
+                self.homes.insert(account.clone(), Slot::Ready(Box::new(home)));
+                for msg in waiting {
+                    self.ready(turn, &account, msg);
+                }
+            }
+            Ok(None) => {
+                for msg in waiting {
+                    self.absent(msg);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(event = "load_failed", %error, "an account could not be loaded");
+                for msg in waiting {
+                    self.unloadable(msg);
+                }
+            }
+        }
+    }
+
+    /// For an account that does not exist.
+    fn absent(&mut self, msg: Msg) {
+        match msg {
+            Msg::Edge(ToHome { conn, up, account }) => match up {
+                Up::Bind { .. } | Up::Resume { .. } => {
+                    let error = StreamError::new(StreamCondition::NotAuthorized).with_text("account removed");
+                    self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+                }
+                _ => drop(account),
+            },
+            Msg::Forward(forward) => {
+                if let Some(answer) = decide::nobody(&forward.stanza) {
+                    route(&self.shared, &forward.account, answer, forward.hops + 1);
+                }
+                receipt(&self.shared, forward.ticket.as_ref());
+            }
+            Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => drop(answer.send(Ok(false))),
+            _ => {}
+        }
+    }
+
+    /// For an account that cannot be loaded now.
+    fn unloadable(&mut self, msg: Msg) {
+        let error = || Box::new(decide::message::not_confirmed());
+        match msg {
+            Msg::Edge(ToHome { conn, up: Up::Bind { .. }, .. }) => self.downs.push(ToEdge { conn, down: Down::Refused(error()) }),
+            Msg::Edge(ToHome { conn, up: Up::Resume { .. }, .. }) => {
+                self.downs.push(ToEdge { conn, down: Down::NotResumed { handled: None } });
+            }
+            Msg::Forward(forward) => {
+                if let Some(answer) = forward.stanza.error(&error()) {
+                    route(&self.shared, &forward.account, answer, forward.hops + 1);
+                }
+                receipt(&self.shared, forward.ticket.as_ref());
+            }
+            Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
+                drop(answer.send(Err(StoreError::Unavailable("the account could not be loaded".to_owned()))));
+            }
+            _ => {}
+        }
+    }
+
+    /// For a home that is here.
+    fn ready(&mut self, turn: &mut Turn, account: &BareJid, msg: Msg) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        home.used = turn.monotonic;
+        if let Some(paused) = &mut home.paused
+            && matches!(msg, Msg::Edge(_) | Msg::Forward(_) | Msg::Admin(_))
+        {
+            paused.push_back(msg);
+            return;
+        }
+        if needs_tail(turn, home, &msg) {
+            home.paused = Some(VecDeque::from([msg]));
+            turn.act(home, What::ReadTail);
+            return;
+        }
+        let mut out = Out { shared: &self.shared, downs: &mut self.downs };
+        match msg {
+            Msg::Edge(message) => from_edge(turn, &mut out, home, message, &mut self.timers),
+            Msg::Forward(forward) => decide::received(turn, home, *forward),
+            Msg::Receipt { token, sequence, .. } => {
+                if let Some(at) = home.find(token) {
+                    home.links[at].settle(sequence);
+                    home.touched = true;
+                }
+            }
+            Msg::Rows { token, rows, .. } => delivery::fed(&mut out, home, token, rows),
+            Msg::Waiting { count, .. } => home.waiting = Some(count),
+            Msg::Answered { ask, later, .. } => decide::iq::answered(turn, home, ask, later),
+            Msg::Tail { tail, .. } => {
+                home.recent = Some(match tail {
+                    Ok(tail) => Recent::of(&home.account.jid, tail),
+                    Err(error) => {
+                        tracing::warn!(event = "tail_failed", %error, "resent messages cannot be recognised");
+                        Recent::empty(turn.now)
+                    }
+                });
+                // In the order in which they came; one of them may pause the home again.
+                let mut paused = home.paused.take().unwrap_or_default();
+                while let Some(msg) = paused.pop_front() {
+                    self.ready(turn, account, msg);
+                }
+            }
+            Msg::Admin(Admin::Passwd(jid, credentials, answer)) => {
+                turn.writes.push(Write::Credentials(jid, credentials));
+                turn.act(home, What::Report(answer));
+            }
+            Msg::Admin(Admin::Delete(_, answer)) => turn.delete(home, Some(answer)),
+            Msg::Admin(Admin::Sessions(_)) | Msg::Loaded { .. } | Msg::Flush(_) => {}
+        }
+        self.touch(account);
+    }
+
+    /// For the worker itself.
+    fn own(&mut self, turn: &mut Turn, msg: Msg) {
+        match msg {
+            Msg::Admin(Admin::Sessions(answer)) => drop(answer.send(self.sessions())),
+            Msg::Flush(done) => {
+                for slot in self.homes.values_mut() {
+                    if let Slot::Ready(home) = slot
+                        && let Some(cursor) = home.deliveries.take_dirty()
+                    {
+                        turn.writes.push(Write::Cursor(home.account.jid.clone(), cursor));
+                    }
+                }
+                self.flushes.push(done);
+            }
+            _ => {}
+        }
+    }
+
+    fn sessions(&self) -> Vec<SessionInfo> {
+        let homes = self.homes.values().filter_map(|slot| match slot {
+            Slot::Ready(home) => Some(home),
+            Slot::Loading(_) => None,
+        });
+        homes
+            .flat_map(|home| {
+                home.account.sessions.iter().zip(&home.links).map(|(session, link)| SessionInfo {
+                    jid: session.jid.clone(),
+                    available: session.is_available(),
+                    priority: session.priority,
+                    detached: link.conn.is_none(),
+                    stream_management: link.management.is_some(),
+                    since: link.since.0,
+                })
+            })
+            .collect()
+    }
+
+    fn touch(&mut self, account: &BareJid) {
+        if let Some(Slot::Ready(home)) = self.homes.get(account)
+            && (home.touched || (home.deliveries.is_dirty() && !home.cursor_timer))
+        {
+            self.touched.push(account.clone());
+        }
+    }
+
+    /// Deadlines that are over.
+    fn expire(&mut self, turn: &mut Turn) {
+        while let Some((account, why)) = self.timers.due(turn.monotonic) {
+            let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
+            match why {
+                Why::Cursor => {
+                    home.cursor_timer = false;
+                    if let Some(cursor) = home.deliveries.take_dirty() {
+                        turn.writes.push(Write::Cursor(account.clone(), cursor));
+                    }
+                }
+                Why::Resume(token) => {
+                    let over = home.find(token).is_some_and(|at| {
+                        let link = &home.links[at];
+                        link.conn.is_none()
+                            && link.detached_at.is_some_and(|at| at + turn.shared.config.resume_timeout <= turn.monotonic)
+                    });
+                    if over {
+                        session::end(turn, home, token, None);
+                    }
+                }
+                Why::Acknowledge(token) => {
+                    let late = home.find(token).and_then(|at| {
+                        let link = &home.links[at];
+                        let asked = link.management.as_ref().and_then(|management| management.asked_at)?;
+                        (asked + turn.shared.config.ack_timeout <= turn.monotonic).then_some(link.conn).flatten()
+                    });
+                    if let Some(conn) = late {
+                        // The transport is as good as dead: closed in a way that can be resumed.
+                        let error = StreamError::new(StreamCondition::ConnectionTimeout).with_text("no acknowledgement");
+                        self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+                    }
+                }
+                Why::Evict => {
+                    let idle = home.links.is_empty() && home.acts == 0 && home.asking == 0 && home.paused.is_none();
+                    if idle && home.used + EVICT_AFTER <= turn.monotonic {
+                        if let Some(cursor) = home.deliveries.take_dirty() {
+                            turn.writes.push(Write::Cursor(account.clone(), cursor));
+                        }
+                        self.homes.remove(&account);
+                        continue;
+                    }
+                    self.timers.set(turn.monotonic + EVICT_AFTER, account.clone(), Why::Evict);
+                }
+            }
+            self.touch(&account);
+        }
+    }
+
+    /// Commits what the turn wants written; its acts follow when that is durable.
+    fn commit(&mut self, turn: &mut Turn) {
+        let flushes = std::mem::take(&mut self.flushes);
+        if turn.writes.is_empty() && self.pending.is_empty() {
+            let acts = std::mem::take(&mut turn.acts);
+            self.carry_out((acts, Ok(())), turn);
+            for done in flushes {
+                let _ = done.send(());
+            }
+            return;
+        }
+        if turn.writes.is_empty() && turn.acts.is_empty() && flushes.is_empty() {
+            return;
+        }
+        let acts = std::mem::take(&mut turn.acts);
+        if turn.writes.is_empty() {
+            self.pending.push_back(Box::pin(async move {
+                for done in flushes {
+                    let _ = done.send(());
+                }
+                (acts, Ok(()))
+            }));
+            return;
+        }
+        let writes = std::mem::take(&mut turn.writes);
+        let commit = self.shared.store.commit(writes);
+        self.pending.push_back(Box::pin(async move {
+            let result = commit.await;
+            for done in flushes {
+                let _ = done.send(());
+            }
+            (acts, result)
+        }));
+    }
+
+    /// Carries a turn's acts out, in order.
+    fn carry_out(&mut self, (acts, result): Done, turn: &mut Turn) {
+        if let Err(error) = &result {
+            tracing::error!(event = "commit_failed", %error, "writes of a turn were not confirmed");
+        }
+        for act in acts {
+            let Some(Slot::Ready(home)) = self.homes.get_mut(&act.home) else { continue };
+            home.acts = home.acts.saturating_sub(1);
+            let mut out = Out { shared: &self.shared, downs: &mut self.downs };
+            match act.what {
+                What::ReadTail => read_tail(&self.shared, home),
+                What::CountWaiting => count_waiting(&self.shared, home),
+                What::Deleted(report) => {
+                    let deleted = deleted(&mut out, home, &result);
+                    if let Some(report) = report {
+                        let _ = report.send(result.clone().map(|()| true));
+                    }
+                    if deleted {
+                        self.homes.remove(&act.home);
+                        continue;
+                    }
+                }
+                what => carry_out(turn, &mut out, home, what, &result),
+            }
+            self.touch(&act.home);
+        }
+    }
+
+    /// Ends a turn: tells edges what has become of their sessions, and lets the messages go.
+    fn finish(&mut self) {
+        let now = self.shared.clock.monotonic();
+        for account in std::mem::take(&mut self.touched) {
+            let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
+            if home.deliveries.is_dirty() && !home.cursor_timer {
+                home.cursor_timer = true;
+                self.timers.set(now + CURSOR_DELAY, account.clone(), Why::Cursor);
+            }
+            if !std::mem::take(&mut home.touched) {
+                continue;
+            }
+            for at in 0..home.links.len() {
+                let mut out = Out { shared: &self.shared, downs: &mut self.downs };
+                session::finish_resume(&mut out, home, at);
+                report(&mut out, home, at, now, &mut self.timers);
+            }
+        }
+        if !self.downs.is_empty() {
+            self.shared.edge.deliver(&mut self.downs);
+            self.downs.clear();
+        }
+    }
+}
+
+/// Tells the edge how far a session's stanzas are handled, and asks for an acknowledgement when one is due.
+fn report(out: &mut Out<'_>, home: &mut Home, at: usize, now: Duration, timers: &mut Timers) {
+    let ack_timeout = out.shared.config.ack_timeout;
+    let link = &mut home.links[at];
+    let (Some(conn), None) = (link.conn, link.resuming) else { return };
+    let handled = link.handled();
+    if handled > link.announced {
+        link.announced = handled;
+        out.downs.push(ToEdge { conn, down: Down::Handled { sequence: handled } });
+    }
+    if link.queue.is_empty() {
+        return;
+    }
+    if let Some(management) = &mut link.management
+        && management.asked_at.is_none()
+        && link.queue.len() > management.before
+    {
+        management.asked_at = Some(now);
+        out.downs.push(ToEdge { conn, down: Down::RequestAck });
+        timers.set(now + ack_timeout, home.account.jid.clone(), Why::Acknowledge(link.token));
+    }
+}
+
+/// A message of one of the account's connections.
+fn from_edge(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, message: ToHome, timers: &mut Timers) {
+    let ToHome { conn, up, .. } = message;
+    match up {
+        Up::Bind { token, resource } => return session::bind(turn, home, conn, token, resource),
+        Up::Resume { token, handled } => return session::resume(turn, out, home, conn, token, handled),
+        _ => {}
+    }
+    // Whatever a connection says that is not its session's any more is late: its client will say it again.
+    let Some(at) = home.links.iter().position(|link| link.conn == Some(conn)) else { return };
+    match up {
+        Up::Stanza { sequence, stanza, fault, trace } => {
+            if home.links[at].resuming.is_none() {
+                decide::sent(turn, home, at, sequence, stanza, fault, trace);
+            }
+        }
+        Up::EnableSm { resume, max } => session::enable(out, home, at, resume, max),
+        Up::Acknowledged { handled } => session::acknowledged(out, home, at, handled),
+        Up::Written { count } => session::written(out, home, at, count),
+        Up::ClientState { active } => {
+            home.account.sessions[at].active = active;
+            if active {
+                delivery::release(out, home, at);
+            }
+        }
+        Up::Idle => session::ping(turn, home, at),
+        Up::Gone(leave) => session::gone(turn, home, at, leave, timers),
+        Up::Bind { .. } | Up::Resume { .. } => {}
+    }
+}
+
+/// Whether the tail of the log must be read before this message can be decided.
+fn needs_tail(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
+    let moment = match msg {
+        Msg::Edge(ToHome { up: Up::Stanza { stanza, fault: None, .. }, .. }) => {
+            if !stanza.is_message() || !decide::message::may_repeat(turn, home, stanza) {
+                return false;
+            }
+            home.lost_until(&turn.shared)
+        }
+        Msg::Forward(forward) => match &forward.ticket {
+            Some(Ticket { again: Some(moment), .. }) => *moment,
+            _ => return false,
+        },
+        _ => return false,
+    };
+    if home.recent.as_ref().is_some_and(|recent| recent.covers(moment)) {
+        return false;
+    }
+    let window = turn.shared.config.resume_timeout + recognise::GRACE;
+    if home.last.timestamp().plus(window) < moment {
+        home.recent = Some(Recent::empty(moment));
+        return false;
+    }
+    true
+}
+
+fn read_tail(shared: &Arc<Shared>, home: &Home) {
+    let account = home.account.jid.clone();
+    let through = shared.now();
+    let window = shared.config.resume_timeout + recognise::GRACE;
+    let from = starling_xmpp::Timestamp(through.0.saturating_sub(u64::try_from(window.as_micros()).unwrap_or(u64::MAX)));
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let tail = recognise::read_tail(Arc::clone(&shared.store), account.clone(), from, through).await;
+        shared.send(&account.clone(), Msg::Tail { account, tail });
+    });
+}
+
+/// Counts what waits for an account's devices, up to its limit.
+fn count_waiting(shared: &Arc<Shared>, home: &Home) {
+    let account = home.account.jid.clone();
+    let limit = shared.config.offline_messages;
+    let filter = LogFilter { offline: true, above: home.deliveries.waiting_above(), ..LogFilter::default() };
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        match shared.store.log_page(&account, filter, Page::First(limit)).await {
+            Ok(page) => shared.send(&account.clone(), Msg::Waiting { account, count: page.rows.len() }),
+            Err(error) => tracing::warn!(event = "count_failed", %error, "waiting messages could not be counted"),
+        }
+    });
+}
+
+/// Carries one act out.
+fn carry_out(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, what: What, result: &Result<(), StoreError>) {
+    let ok = result.is_ok();
+    match what {
+        What::Tell(conn, down) => out.downs.push(ToEdge { conn, down }),
+        What::Deliver(token, stanza) => delivery::plain(out, home, token, stanza),
+        What::Route(stanza) => {
+            if ok {
+                route(out.shared, &home.account.jid, stanza, 1);
+            }
+        }
+        What::Answer(ask, answer) => answer_iq(out, home, &ask, if ok { answer } else { Err(Box::new(decide::message::not_confirmed())) }),
+        What::Settle(token, sequence) => {
+            if let Some(at) = home.find(token) {
+                home.links[at].settle(sequence);
+                home.touched = true;
+            }
+        }
+        What::Leave(leaving) => leave(out, home, *leaving, ok),
+        What::Arrive(arriving) => arrive(out, home, *arriving, ok),
+        What::Feed(token, through) => session::feed(out, home, token, through),
+        What::Close(token, error) => session::end(turn, home, token, Some(error)),
+        What::Report(answer) => drop(answer.send(result.clone().map(|()| true))),
+        What::ReadTail | What::CountWaiting | What::Deleted(_) => {}
+    }
+}
+
+fn answer_iq(
+    out: &mut Out<'_>,
+    home: &mut Home,
+    ask: &crate::msg::Ask,
+    answer: Result<Stanza, Box<starling_xmpp::StanzaError>>,
+) {
+    match ask.token {
+        Some(token) => {
+            let stanza = match answer {
+                Ok(mut stanza) => {
+                    // RFC 6120 §8.1.2.1: the account's own answers carry its bare JID.
+                    stanza.from = ask.request.to.clone().or_else(|| Some(home.account.jid.clone().into()));
+                    stanza.to = home.account.session(token).map(|session| session.jid.clone().into());
+                    Some(stanza)
+                }
+                Err(error) => decide::error_to(home, token, &ask.request, &error),
+            };
+            if let Some(stanza) = stanza {
+                delivery::plain(out, home, token, stanza);
+            }
+        }
+        None => {
+            let stanza = match answer {
+                Ok(stanza) => Some(stanza),
+                Err(error) => ask.request.error(&error),
+            };
+            if let Some(stanza) = stanza {
+                route(out.shared, &home.account.jid, stanza, 1);
+            }
+        }
+    }
+}
+
+/// A message leaves: copies to the sender's other devices, then on to the recipient's home.
+fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
+    let Leaving { stanza, ticket, copies, position, spans } = leaving;
+    let trace = spans.written(ok);
+    if !ok {
+        if let Some(answer) = decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed()) {
+            delivery::plain(out, home, ticket.token, answer);
+        }
+        settle_ticket(home, &ticket);
+        return;
+    }
+    if !copies.is_empty() {
+        let to: Vec<_> = copies.into_iter().map(|token| (token, crate::link::As::CopySent)).collect();
+        delivery::committed(out, home, &to, &stanza, position, false, trace);
+    }
+    let Some(to) = &stanza.to else { return };
+    let account = to.to_bare();
+    let forward = Forward { account: account.clone(), stanza, ticket: Some(ticket), hops: 1, trace };
+    out.shared.send(&account, Msg::Forward(Box::new(forward)));
+}
+
+/// A message has arrived and is committed: deliveries, then the receipt.
+fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
+    let Arriving { stanza, ticket, to, position, offline, spans } = arriving;
+    let trace = spans.written(ok);
+    if ok {
+        delivery::committed(out, home, &to, &stanza, position, offline, trace);
+    } else if position.is_some() {
+        let error = decide::message::not_confirmed();
+        match &ticket {
+            Some(ticket) if ticket.sender == home.account.jid => {
+                if let Some(answer) = decide::error_to(home, ticket.token, &stanza, &error) {
+                    delivery::plain(out, home, ticket.token, answer);
+                }
+            }
+            _ => {
+                if let Some(answer) = stanza.error(&error) {
+                    route(out.shared, &home.account.jid, answer, 1);
+                }
+            }
+        }
+    }
+    match &ticket {
+        Some(ticket) if ticket.sender == home.account.jid => settle_ticket(home, ticket),
+        ticket => receipt(out.shared, ticket.as_ref()),
+    }
+}
+
+fn settle_ticket(home: &mut Home, ticket: &Ticket) {
+    if let Some(at) = home.find(ticket.token) {
+        home.links[at].settle(ticket.sequence);
+        home.touched = true;
+    }
+}
+
+/// The account is gone: its sessions are told.
+fn deleted(out: &mut Out<'_>, home: &mut Home, result: &Result<(), StoreError>) -> bool {
+    if result.is_err() {
+        return false;
+    }
+    for link in home.links.drain(..) {
+        if let Some(conn) = link.conn {
+            let error = StreamError::new(StreamCondition::NotAuthorized).with_text("account removed");
+            close(out, conn, error);
+        }
+    }
+    home.account.sessions.clear();
+    true
+}
+
+fn close(out: &mut Out<'_>, conn: ConnId, error: StreamError) {
+    out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+}
+
+/// Tells the sender's home that a message is safe.
+fn receipt(shared: &Shared, ticket: Option<&Ticket>) {
+    if let Some(ticket) = ticket {
+        let account = ticket.sender.clone();
+        shared.send(&ticket.sender, Msg::Receipt { account, token: ticket.token, sequence: ticket.sequence });
+    }
+}
+
+/// Sends a stanza to the home of its `to`; what is not for an account here ends as RFC 6120 §10 says.
+pub(crate) fn route(shared: &Shared, from: &BareJid, mut stanza: Stanza, hops: u8) {
+    if stanza.from.is_none() {
+        stanza.from = Some(from.clone().into());
+    }
+    let Some(to) = &stanza.to else { return };
+    if hops > MAX_HOPS {
+        tracing::warn!(event = "loop_dropped", "a stanza passed too many homes");
+        return;
+    }
+    if shared.server.is_local(to) && to.local().is_some() {
+        let account = to.to_bare();
+        let forward = Forward { account: account.clone(), stanza, ticket: None, hops, trace: None };
+        shared.send(&account, Msg::Forward(Box::new(forward)));
+        return;
+    }
+    if shared.server.is_local(to) || matches!(stanza.kind, starling_xmpp::Kind::Presence(_)) && !is_subscription(&stanza) {
+        return;
+    }
+    let error = starling_xmpp::StanzaError::new(starling_xmpp::StanzaCondition::RemoteServerNotFound);
+    if let Some(answer) = stanza.error(&error) {
+        route(shared, from, answer, hops + 1);
+    }
+}
+
+/// The presence types whose failure the sender learns of (rfc 6120 §10.4: only these are answered).
+fn is_subscription(stanza: &Stanza) -> bool {
+    use starling_xmpp::{Kind, PresenceType};
+    matches!(
+        stanza.kind,
+        Kind::Presence(
+            PresenceType::Subscribe | PresenceType::Subscribed | PresenceType::Unsubscribe | PresenceType::Unsubscribed
+        )
+    )
+}
+
+/// Waits until a moment of monotonic time.
+async fn until(shared: &Shared, deadline: Option<Duration>) {
+    let now = shared.clock.monotonic();
+    if let Some(deadline) = deadline {
+        tokio::time::sleep(deadline.saturating_sub(now)).await;
+    }
+}
