@@ -9,6 +9,8 @@
 
 pub mod certificate;
 pub mod client;
+pub mod report;
+pub mod script;
 pub mod server;
 pub mod xml;
 

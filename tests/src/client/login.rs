@@ -162,7 +162,12 @@ impl Login {
 
     /// Logs in.
     pub async fn connect(&self, target: &Target) -> Result<Client> {
-        let mut stream = self.authenticate(target).await?;
+        let stream = self.authenticate(target).await?;
+        self.bind(stream).await
+    }
+
+    /// Binds, and enables stream management if asked to, on an authenticated stream.
+    pub async fn bind(&self, mut stream: Stream) -> Result<Client> {
         let jid = bind(&mut stream, self.resource.as_deref()).await?;
         let management = if self.managed {
             stream.send(format!("<enable xmlns='{SM}' resume='true'/>").as_bytes()).await?;

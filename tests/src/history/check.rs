@@ -1,0 +1,301 @@
+//! The judge: a history in, what is wrong with it out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::{Archive, Event, History, Log, Message, Row, Sighting, Violation, What, bare};
+use super::violation::Kind;
+
+impl History {
+    /// Every message that was sent, with the full JID of its sender, in the order of sending for each sender.
+    pub fn messages(&self) -> impl Iterator<Item = (&str, &Message)> {
+        self.logs.iter().flat_map(|log| {
+            log.events.iter().filter_map(|event| match &event.what {
+                What::Sent(message) => Some((log.client.as_str(), message)),
+                _ => None,
+            })
+        })
+    }
+}
+
+/// Finds every broken rule. Nothing found means that the history is one that a correct server can cause.
+pub fn check(history: &History) -> Vec<Violation> {
+    let mut judge = Judge { sent: HashMap::new(), rows: HashMap::new(), violations: Vec::new() };
+    judge.read_logs(history);
+    for archive in &history.archives {
+        judge.check_archive(archive);
+    }
+    let accounts: BTreeSet<&str> = history.logs.iter().map(|l| bare(&l.client)).collect();
+    let mut seen = HashSet::new();
+    for account in accounts {
+        let logs = history.logs.iter().filter(|l| bare(&l.client) == account);
+        judge.check_sightings(account, logs, &mut seen);
+    }
+    judge.check_acknowledged(&seen);
+    judge.violations
+}
+
+/// A message and what became of it on its sender's side.
+struct Fate<'a> {
+    from: &'a str,
+    message: &'a Message,
+    /// The place among all that its sender sent.
+    place: usize,
+    acknowledged: bool,
+    refused: bool,
+}
+
+impl Fate<'_> {
+    /// The accounts whose archives it belongs to; both may be the same.
+    fn owners(&self) -> [&str; 2] {
+        [bare(self.from), bare(&self.message.to)]
+    }
+}
+
+struct Judge<'a> {
+    sent: HashMap<&'a str, Fate<'a>>,
+    /// The first row of each (owner, `origin-id`).
+    rows: HashMap<(&'a str, &'a str), &'a Row>,
+    violations: Vec<Violation>,
+}
+
+impl<'a> Judge<'a> {
+    fn report(&mut self, kind: Kind, place: &str, origin: Option<&str>, detail: impl Into<String>) {
+        let origin = origin.map(str::to_owned);
+        self.violations.push(Violation { kind, place: place.to_owned(), origin, detail: detail.into() });
+    }
+
+    /// Learns what was sent and acknowledged.
+    fn read_logs(&mut self, history: &'a History) {
+        for log in &history.logs {
+            for (place, event) in log.events.iter().enumerate() {
+                match &event.what {
+                    What::Sent(message) => self.read_sent(log, message, place),
+                    What::Acknowledged(origin) => match self.sent.get_mut(origin.as_str()) {
+                        Some(fate) if fate.from == log.client => fate.acknowledged = true,
+                        _ => self.report(Kind::BadRun, &log.client, Some(origin), "acknowledged, not sent here"),
+                    },
+                    What::Refused { origin, .. } => {
+                        if let Some(fate) = self.sent.get_mut(origin.as_str()) {
+                            fate.refused = true;
+                        }
+                    }
+                    What::NotResumed { condition, should: true } => {
+                        self.report(Kind::ResumptionRefused, &log.client, None, condition);
+                    }
+                    What::Fault(fault) => self.report(Kind::Fault, &log.client, None, fault),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn read_sent(&mut self, log: &'a Log, message: &'a Message, place: usize) {
+        let fate = Fate { from: &log.client, message, place, acknowledged: false, refused: false };
+        if self.sent.insert(&message.origin, fate).is_some() {
+            self.report(Kind::BadRun, &log.client, Some(&message.origin), "two messages with one origin-id");
+        }
+    }
+
+    fn check_archive(&mut self, archive: &'a Archive) {
+        let owner = archive.owner.as_str();
+        let mut ids = HashSet::new();
+        let mut order = Order::default();
+        let mut stamp = "";
+        for row in &archive.rows {
+            let origin = row.origin.as_deref();
+            if !ids.insert(row.id.as_str()) {
+                self.report(Kind::SharedId, owner, origin, format!("a second row with the id {}", row.id));
+            }
+            if row.stamp.as_str() < stamp {
+                self.report(Kind::TimeRunsBack, owner, origin, format!("{} after {stamp}", row.stamp));
+            }
+            stamp = &row.stamp;
+            let Some(origin) = origin.filter(|o| self.sent.contains_key(o)) else {
+                self.report(Kind::Phantom, owner, origin, format!("nobody sent what this row holds: {row}"));
+                continue;
+            };
+            let fate = &self.sent[origin];
+            let (from, message, place) = (fate.from, fate.message, fate.place);
+            if !fate.owners().contains(&owner) {
+                let detail = format!("archived, but sent by {from} to {}", message.to);
+                self.report(Kind::Misdelivered, owner, Some(origin), detail);
+                continue;
+            }
+            if (&*row.from, &*row.to, &*row.body) != (from, &*message.to, &*message.body) {
+                self.report(Kind::Altered, owner, Some(origin), format!("archived as {row}"));
+            }
+            if let Some(first) = self.rows.insert((owner, origin), row) {
+                self.rows.insert((owner, origin), first);
+                let detail = format!("archived as {} and again as {}", first.id, row.id);
+                self.report(Kind::SecondRow, owner, Some(origin), detail);
+                continue;
+            }
+            if let Some(later) = order.take(from, bare(&message.to), origin, place) {
+                let detail = format!("archived after {later}, which was sent later");
+                self.report(Kind::StoredOutOfOrder, owner, Some(origin), detail);
+            }
+        }
+        if !archive.rows.iter().map(|r| &r.id).eq(&archive.backwards) {
+            let detail = format!("{} rows forwards, {} backwards", archive.rows.len(), archive.backwards.len());
+            self.report(Kind::PagesDiffer, owner, None, detail);
+        }
+    }
+
+    /// Checks what the clients of one account saw, by time, and notes it in `seen`.
+    fn check_sightings(
+        &mut self,
+        account: &'a str,
+        logs: impl Iterator<Item = &'a Log>,
+        seen: &mut HashSet<&'a str>,
+    ) {
+        let mut events: Vec<(usize, &str, &Event)> = Vec::new();
+        for log in logs {
+            let mut session = 0;
+            for event in &log.events {
+                session += usize::from(event.what == What::Opened);
+                events.push((session, &log.client, event));
+            }
+        }
+        events.sort_by_key(|(_, _, event)| event.at);
+
+        let mut witness = Witness::default();
+        for (session, client, event) in events {
+            match &event.what {
+                What::Settled => witness.settled = true,
+                What::Seen(sighting) => {
+                    let Some(origin) = self.check_sighting(account, client, sighting) else { continue };
+                    seen.insert(origin);
+                    self.check_against_earlier(&mut witness, client, session, origin, sighting);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Checks a sighting by itself; gives the `origin-id` if it is a message that should come here.
+    fn check_sighting(&mut self, account: &str, client: &str, sighting: &'a Sighting) -> Option<&'a str> {
+        let origin = sighting.origin.as_deref();
+        let Some(origin) = origin.filter(|o| self.sent.contains_key(o)) else {
+            let detail = format!("nobody sent this: from {}, {:?}", sighting.from, sighting.body);
+            self.report(Kind::Phantom, client, origin, detail);
+            return None;
+        };
+        let fate = &self.sent[origin];
+        let (from, message, owners) = (fate.from, fate.message, fate.owners().map(str::to_owned));
+        if bare(&message.to) != account {
+            let detail = format!("seen here, but sent to {}", message.to);
+            self.report(Kind::Misdelivered, client, Some(origin), detail);
+            return None;
+        }
+        if (&*sighting.from, &*sighting.body) != (from, &*message.body) {
+            let detail = format!("seen from {} with the text {:?}", sighting.from, sighting.body);
+            self.report(Kind::Altered, client, Some(origin), detail);
+        }
+        if sighting.id.is_none() {
+            self.report(Kind::NoId, client, Some(origin), "seen without a stanza-id of the account");
+        }
+        match (self.rows.get(&(account, origin)), &sighting.id) {
+            (Some(row), Some(id)) if row.id != *id => {
+                let detail = format!("seen with id {id}, archived with {}", row.id);
+                self.report(Kind::OtherId, client, Some(origin), detail);
+            }
+            _ => {}
+        }
+        for owner in BTreeSet::from(owners) {
+            if !self.rows.contains_key(&(&*owner, origin)) {
+                let detail = format!("seen, but not in the archive of {owner}");
+                self.report(Kind::SeenNotStored, client, Some(origin), detail);
+            }
+        }
+        Some(origin)
+    }
+
+    fn check_against_earlier(
+        &mut self,
+        witness: &mut Witness<'a>,
+        client: &'a str,
+        session: usize,
+        origin: &'a str,
+        sighting: &'a Sighting,
+    ) {
+        let mut found = Vec::new();
+        if !witness.sessions.insert((client, session, origin)) {
+            found.push((Kind::Doubled, "came twice in one session".to_owned()));
+        }
+        if let Some(id) = &sighting.id
+            && let Some(other) = witness.by_id.insert(id, origin).filter(|other| *other != origin)
+        {
+            found.push((Kind::SharedId, format!("the id {id} was that of {other}")));
+        }
+        match witness.first.get(origin) {
+            Some(first) => {
+                if first.id != sighting.id {
+                    found.push((Kind::OtherId, format!("the id was {:?} and is {:?}", first.id, sighting.id)));
+                }
+                if !sighting.delayed {
+                    found.push((Kind::NoDelay, "came again without a delay".to_owned()));
+                }
+                if witness.settled {
+                    found.push((Kind::CameBack, "came again after all was acknowledged".to_owned()));
+                }
+            }
+            None => {
+                witness.first.insert(origin, sighting);
+                let fate = &self.sent[origin];
+                let to = bare(&fate.message.to);
+                if let Some(later) = witness.order.take(fate.from, to, origin, fate.place) {
+                    let detail = format!("first seen after {later}, which was sent later");
+                    found.push((Kind::SeenOutOfOrder, detail));
+                }
+            }
+        }
+        for (kind, detail) in found {
+            self.report(kind, client, Some(origin), detail);
+        }
+    }
+
+    fn check_acknowledged(&mut self, seen: &HashSet<&str>) {
+        let mut found = Vec::new();
+        for (origin, fate) in self.sent.iter().filter(|(_, f)| f.acknowledged && !f.refused) {
+            for owner in BTreeSet::from(fate.owners()) {
+                if !self.rows.contains_key(&(owner, *origin)) {
+                    found.push((owner.to_owned(), *origin, Kind::MissingRow, "acknowledged, but not archived"));
+                }
+            }
+            if !seen.contains(origin) {
+                let to = bare(&fate.message.to).to_owned();
+                found.push((to, *origin, Kind::NeverSeen, "acknowledged, but never seen"));
+            }
+        }
+        found.sort();
+        for (place, origin, kind, detail) in found {
+            self.report(kind, &place, Some(origin), detail);
+        }
+    }
+}
+
+/// What the clients of one account have seen so far.
+#[derive(Default)]
+struct Witness<'a> {
+    first: HashMap<&'a str, &'a Sighting>,
+    by_id: HashMap<&'a str, &'a str>,
+    sessions: HashSet<(&'a str, usize, &'a str)>,
+    order: Order<'a>,
+    settled: bool,
+}
+
+/// The latest message so far of each pair of sender and account written to, with its place in the order of sending.
+#[derive(Default)]
+struct Order<'a>(BTreeMap<(&'a str, &'a str), (usize, &'a str)>);
+
+impl<'a> Order<'a> {
+    /// Takes the next message of a pair; gives the `origin-id` of one that came before it but was sent after it.
+    fn take(&mut self, from: &'a str, to: &'a str, origin: &'a str, place: usize) -> Option<&'a str> {
+        let latest = self.0.entry((from, to)).or_insert((place, origin));
+        if latest.0 > place {
+            return Some(latest.1);
+        }
+        *latest = (place, origin);
+        None
+    }
+}

@@ -1,0 +1,91 @@
+//! Plays every `tests/scripts/*.xmpp` and prints a line for each. Arguments choose scripts by a part of their name.
+//!
+//! Against Starling by default; `STARLING_REFERENCE=prosody,ejabberd` plays them against those instead.
+#![allow(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use starling_tests::Server;
+use starling_tests::report::{Outcome, Report, case, wanted};
+use starling_tests::script::{Script, play, prepare};
+use starling_tests::server::Kind;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Scripts spend most of their time waiting, so several share a server at a time.
+const AT_ONCE: usize = 8;
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let mut scripts = Vec::new();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "xmpp") {
+            scripts.push(Script::load(&path)?);
+        }
+    }
+    scripts.retain(|script| wanted(&script.name));
+    scripts.sort_by(|a, b| a.name.cmp(&b.name));
+
+    let mut report = Report::default();
+    for kind in kinds()? {
+        // Servers with different settings cannot be shared.
+        let mut groups: BTreeMap<Vec<(String, String)>, Vec<Script>> = BTreeMap::new();
+        for script in &scripts {
+            let settings = if kind == Kind::Starling { script.settings.clone() } else { Vec::new() };
+            groups.entry(settings).or_default().push(script.clone());
+        }
+        for (settings, scripts) in groups {
+            let settings: Vec<(&str, &str)> =
+                settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            let server = Arc::new(Server::start_kind(kind, &settings).await.context("starting the server")?);
+            run(&server, scripts, &mut report).await?;
+        }
+    }
+    Ok(report.finish())
+}
+
+async fn run(server: &Arc<Server>, scripts: Vec<Script>, report: &mut Report) -> Result<()> {
+    let kind = server.kind();
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut running = JoinSet::new();
+    for script in scripts {
+        let name = format!("{}::{}", kind.name(), script.name);
+        if let Some((_, reason)) = script.skipped.iter().find(|(k, _)| *k == kind) {
+            report.note(&name, Outcome::Skipped(reason.clone()), Duration::ZERO);
+            continue;
+        }
+        let (server, room) = (server.clone(), room.clone());
+        running.spawn(async move {
+            let _turn = room.acquire_owned().await;
+            let work = async {
+                prepare(&script, &server).await?;
+                play(&script, &server).await
+            };
+            (name, case(LIMIT, work).await)
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        let (name, (outcome, took)) = done?;
+        report.note(&name, outcome, took);
+    }
+    Ok(())
+}
+
+fn kinds() -> Result<Vec<Kind>> {
+    let Ok(names) = std::env::var("STARLING_REFERENCE") else { return Ok(vec![Kind::Starling]) };
+    let mut kinds = Vec::new();
+    for name in names.split(',').filter(|n| !n.is_empty()) {
+        match [Kind::Starling, Kind::Prosody, Kind::Ejabberd].into_iter().find(|k| k.name() == name) {
+            Some(kind) => kinds.push(kind),
+            None => bail!("STARLING_REFERENCE names an unknown server: {name}"),
+        }
+    }
+    Ok(kinds)
+}
