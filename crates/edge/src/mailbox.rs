@@ -1,0 +1,168 @@
+//! What waits for a connection's task: messages of its home, and reasons to wake up.
+
+use parking_lot::Mutex;
+use starling_wire::{ConnId, Down};
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+/// The shared half of a connection: homes put messages in, its task takes them out.
+pub(crate) struct Mailbox {
+    /// The connection it belongs to.
+    pub(crate) conn: ConnId,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    items: VecDeque<Down>,
+    /// Bytes of stanzas in `items`, estimated.
+    bytes: usize,
+    /// Highest `Down::Handled`; kept beside the queue because it needs no order and is news only at times.
+    handled: u64,
+    /// The task sleeps until something of interest comes.
+    waker: Option<Waker>,
+    wants_handled: bool,
+    fired: bool,
+    stopping: bool,
+    overflow: bool,
+}
+
+/// What the task finds when it looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flags {
+    /// Highest sequence that is handled.
+    pub(crate) handled: u64,
+    /// A deadline may have passed.
+    pub(crate) fired: bool,
+    /// The edge is going down.
+    pub(crate) stopping: bool,
+    /// More was queued than may ever be; the connection is of no use any more.
+    pub(crate) overflow: bool,
+    /// There are items to take.
+    pub(crate) items: bool,
+}
+
+/// Whether the one who delivers has something to do after delivering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivered {
+    /// The task has been woken, or is awake.
+    Now,
+    /// The first lazy item of a sleeping connection: somebody must wake it within the flush delay.
+    Lazy,
+}
+
+impl Mailbox {
+    pub(crate) fn new(conn: ConnId) -> Self {
+        Self { conn, state: Mutex::default() }
+    }
+
+    /// Appends a message of the home. `limit` bounds the bytes that wait.
+    pub(crate) fn deliver(&self, down: Down, limit: usize) -> Delivered {
+        let mut state = self.state.lock();
+        let (wake, lazy) = match &down {
+            Down::Handled { sequence } => {
+                state.handled = state.handled.max(*sequence);
+                let wake = state.wants_handled;
+                return state.wake_if(wake);
+            }
+            Down::Stanza { lazy, .. } => (!lazy, *lazy && state.items.is_empty()),
+            _ => (true, false),
+        };
+        state.bytes += weight(&down);
+        if state.bytes > limit {
+            state.overflow = true;
+            state.items = VecDeque::new();
+            return state.wake_if(true);
+        }
+        state.items.push_back(down);
+        let delivered = state.wake_if(wake);
+        if lazy { Delivered::Lazy } else { delivered }
+    }
+
+    /// A deadline of the connection may have passed.
+    pub(crate) fn fire(&self) {
+        let mut state = self.state.lock();
+        state.fired = true;
+        state.wake_if(true);
+    }
+
+    /// The edge is going down.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state.lock();
+        state.stopping = true;
+        state.wake_if(true);
+    }
+
+    /// Registers the task and looks at what there is. `wants_handled`: progress of the home alone is worth waking for.
+    pub(crate) fn look(&self, cx: &Context<'_>, wants_handled: bool) -> Flags {
+        let mut state = self.state.lock();
+        if state.waker.is_none() {
+            state.waker = Some(cx.waker().clone());
+        }
+        state.wants_handled = wants_handled;
+        Flags {
+            handled: state.handled,
+            fired: std::mem::take(&mut state.fired),
+            stopping: state.stopping,
+            overflow: state.overflow,
+            items: !state.items.is_empty(),
+        }
+    }
+
+    /// From now on progress of the home is worth waking for. Returns how far it is.
+    pub(crate) fn want_handled(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.wants_handled = true;
+        state.handled
+    }
+
+    /// Takes items up to about this many bytes, at least one if there is one.
+    pub(crate) fn take(&self, bytes: usize) -> VecDeque<Down> {
+        let mut state = self.state.lock();
+        if state.bytes <= bytes {
+            state.bytes = 0;
+            return std::mem::take(&mut state.items);
+        }
+        let mut taken = VecDeque::new();
+        let mut sum = 0;
+        while sum < bytes
+            && let Some(down) = state.items.pop_front()
+        {
+            sum += weight(&down);
+            taken.push_back(down);
+        }
+        state.bytes = state.bytes.saturating_sub(sum);
+        taken
+    }
+
+    /// Takes the next item, or waits for it. Only before the session begins.
+    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Down>> {
+        let flags = self.look(cx, false);
+        let mut state = self.state.lock();
+        match state.items.pop_front() {
+            Some(down) => {
+                state.bytes = state.bytes.saturating_sub(weight(&down));
+                Poll::Ready(Some(down))
+            }
+            None if flags.stopping => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl State {
+    fn wake_if(&mut self, wake: bool) -> Delivered {
+        if wake && let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        Delivered::Now
+    }
+}
+
+/// What an item counts towards the bound of its queue.
+fn weight(down: &Down) -> usize {
+    match down {
+        Down::Stanza { stanza, .. } => stanza.encoded_len(),
+        _ => 0,
+    }
+}
