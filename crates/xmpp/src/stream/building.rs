@@ -117,6 +117,13 @@ impl Building {
         self.canonical.out.len()
     }
 
+    /// Bytes of heap held, as the tests see them.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        let head = self.head.as_ref().map_or(0, |head| size_of_val(head.as_ref()));
+        size_of::<Self>() + self.canonical.out.capacity() + self.index.heap() + self.scopes.heap() + head
+    }
+
     /// The event, once complete.
     pub(super) fn finish(mut self) -> Result<Event, StreamError> {
         let out = std::mem::take(&mut self.canonical.out);
@@ -126,7 +133,7 @@ impl Building {
             return Ok(Event::Nonza(element?));
         };
         head.check_children(self.index.len());
-        head.stanza.payload = Payload::indexed(Bytes::copy_from_slice(&out), self.index);
+        head.stanza.payload = Payload::written(Bytes::copy_from_slice(&out), self.index)?;
         give_back(out);
         let Head { stanza, fault, .. } = *head;
         Ok(Event::Stanza(Incoming { stanza, size: self.size, fault }))

@@ -157,6 +157,17 @@ impl Reader {
         between && self.buffer.len() == self.start
     }
 
+    /// Bytes of heap held, as the tests see them.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        let state = match &self.state {
+            State::Inside(_, building) => building.capacity(),
+            State::Skipping(_, skipping) => size_of_val(skipping.as_ref()),
+            _ => 0,
+        };
+        self.buffer.capacity() + state
+    }
+
     fn advance(&mut self) -> Result<Option<Event>, StreamError> {
         if self.spaces > 0 {
             return Ok(Some(Event::Whitespace(std::mem::take(&mut self.spaces))));

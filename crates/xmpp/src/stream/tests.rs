@@ -75,3 +75,9 @@ fn a_conversation_is_read() {
     assert!(matches!(&events[3], Event::Stanza(presence) if presence.stanza.is_presence()));
     assert_eq!(events[4..], [Event::Whitespace(1), Event::End]);
 }
+
+mod faults;
+mod hostile;
+mod memory;
+mod oracle;
+mod properties;

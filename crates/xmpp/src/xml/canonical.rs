@@ -40,11 +40,11 @@ impl Canonical {
         self.start(tag, scopes, Some(self.content))?;
         let ns = mapped(self.content, scopes.ns());
         if ns == ns::CLIENT {
-            return index.push(start, tag.name.local, None, true);
+            return index.note(start, tag.name.local, None, true);
         }
         let written = &self.out[start + 1 + tag.name.local.len() + b" xmlns='".len()..];
         let plain = written.starts_with(ns.as_bytes());
-        index.push(start, tag.name.local, Some(ns), plain)
+        index.note(start, tag.name.local, Some(ns), plain)
     }
 
     /// Writes the start tag of the element that `scopes` opened last. `outer` is the namespace around it in the

@@ -30,10 +30,16 @@ struct Inner {
 /// Where the children begin, and their names.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    entries: SmallVec<[Entry; 4]>,
+    entries: SmallVec<[Entry; INLINE]>,
+    /// How many children there are: while they are being written, only the first few get an entry, so that a stanza of
+    /// thousands of tiny children does not need much more memory than bytes.
+    count: usize,
     /// Namespace names that differ from their escaped bytes, or are too long for an entry, by child.
     aside: Vec<(u32, Box<str>)>,
 }
+
+/// Children that an index holds without an allocation of its own.
+const INLINE: usize = 6;
 
 /// One child. It ends where the next begins.
 #[derive(Clone, Copy, Debug)]
@@ -76,13 +82,18 @@ impl Payload {
         if bytes.is_empty() {
             return Ok(Self::empty());
         }
-        let index = scan::children(&bytes)?;
-        Ok(Self::indexed(bytes, index))
+        let index = scan::children(&bytes, 0)?;
+        Ok(Self(Some(Arc::new(Inner { bytes, index }))))
     }
 
-    /// Bytes whose index was made while they were written.
-    pub(crate) fn indexed(bytes: Bytes, index: Index) -> Self {
-        if bytes.is_empty() { Self::empty() } else { Self(Some(Arc::new(Inner { bytes, index }))) }
+    /// Bytes whose index was begun while they were written.
+    pub(crate) fn written(bytes: Bytes, index: Index) -> Result<Self, XmlError> {
+        if bytes.is_empty() {
+            return Ok(Self::empty());
+        }
+        let index =
+            if index.count == index.entries.len() { index } else { scan::children(&bytes, index.count)? };
+        Ok(Self(Some(Arc::new(Inner { bytes, index }))))
     }
 
     /// The children in order.
@@ -162,6 +173,21 @@ impl Payload {
 }
 
 impl Index {
+    /// Notes that a child begins at `start`, as long as that needs no memory. The arguments are those of [`Self::push`].
+    pub(crate) fn note(
+        &mut self,
+        start: usize,
+        name: &str,
+        declared: Option<&str>,
+        plain: bool,
+    ) -> Result<(), XmlError> {
+        if self.entries.len() < INLINE {
+            return self.push(start, name, declared, plain);
+        }
+        self.count += 1;
+        Ok(())
+    }
+
     /// Notes that a child begins at `start`. `declared` is its namespace name if the output declares it.
     pub(crate) fn push(
         &mut self,
@@ -181,11 +207,20 @@ impl Index {
             }
         };
         self.entries.push(Entry { start, name, ns });
+        self.count += 1;
         Ok(())
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+    /// How many children there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes of heap held.
+    #[cfg(test)]
+    pub(crate) fn heap(&self) -> usize {
+        let entries = if self.entries.spilled() { self.entries.capacity() * size_of::<Entry>() } else { 0 };
+        entries + self.aside.iter().map(|(_, uri)| uri.len() + 24).sum::<usize>()
     }
 
     fn aside(&self, start: u32) -> &str {

@@ -141,6 +141,16 @@ impl Scopes {
         }
     }
 
+    /// Bytes of heap held.
+    #[cfg(test)]
+    pub(crate) fn heap(&self) -> usize {
+        let arena = if self.arena.spilled() { self.arena.capacity() } else { 0 };
+        let bindings =
+            if self.bindings.spilled() { self.bindings.capacity() * size_of::<Binding>() } else { 0 };
+        let open = if self.open.spilled() { self.open.capacity() * size_of::<Open>() } else { 0 };
+        arena + bindings + open
+    }
+
     fn resolve_element(&mut self, prefix: &str) -> Result<Span, XmlError> {
         match (self.lookup(prefix), prefix) {
             (Some(uri), _) => Ok(uri),

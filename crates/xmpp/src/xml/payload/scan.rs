@@ -53,9 +53,10 @@ impl<'a> StartTag<'a> {
     }
 }
 
-/// The children that canonical bytes consist of.
-pub(super) fn children(bytes: &[u8]) -> Result<Index, XmlError> {
+/// The children that canonical bytes consist of; `count` of them are expected.
+pub(super) fn children(bytes: &[u8], count: usize) -> Result<Index, XmlError> {
     let mut index = Index::default();
+    index.entries.reserve_exact(count);
     let mut at = 0;
     while at < bytes.len() {
         let tag = StartTag::at(bytes, at)?;
