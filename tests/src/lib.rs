@@ -9,6 +9,7 @@
 
 pub mod certificate;
 pub mod client;
+pub mod history;
 pub mod report;
 pub mod script;
 pub mod server;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Archive, Event, History, Log, Message, Row, Sighting, Violation, What, bare};
 use super::violation::Kind;
+use super::{Archive, Event, History, Log, Message, Row, Sighting, Violation, What, bare};
 
 impl History {
     /// Every message that was sent, with the full JID of its sender, in the order of sending for each sender.
@@ -42,6 +42,7 @@ struct Fate<'a> {
     place: usize,
     acknowledged: bool,
     refused: bool,
+    given_up: bool,
 }
 
 impl Fate<'_> {
@@ -72,11 +73,21 @@ impl<'a> Judge<'a> {
                     What::Sent(message) => self.read_sent(log, message, place),
                     What::Acknowledged(origin) => match self.sent.get_mut(origin.as_str()) {
                         Some(fate) if fate.from == log.client => fate.acknowledged = true,
-                        _ => self.report(Kind::BadRun, &log.client, Some(origin), "acknowledged, not sent here"),
+                        _ => self.report(
+                            Kind::BadRun,
+                            &log.client,
+                            Some(origin),
+                            "acknowledged, not sent here",
+                        ),
                     },
                     What::Refused { origin, .. } => {
                         if let Some(fate) = self.sent.get_mut(origin.as_str()) {
                             fate.refused = true;
+                        }
+                    }
+                    What::GivenUp(origin) => {
+                        if let Some(fate) = self.sent.get_mut(origin.as_str()) {
+                            fate.given_up = true;
                         }
                     }
                     What::NotResumed { condition, should: true } => {
@@ -90,7 +101,8 @@ impl<'a> Judge<'a> {
     }
 
     fn read_sent(&mut self, log: &'a Log, message: &'a Message, place: usize) {
-        let fate = Fate { from: &log.client, message, place, acknowledged: false, refused: false };
+        let fate =
+            Fate { from: &log.client, message, place, acknowledged: false, refused: false, given_up: false };
         if self.sent.insert(&message.origin, fate).is_some() {
             self.report(Kind::BadRun, &log.client, Some(&message.origin), "two messages with one origin-id");
         }
@@ -136,7 +148,8 @@ impl<'a> Judge<'a> {
             }
         }
         if !archive.rows.iter().map(|r| &r.id).eq(&archive.backwards) {
-            let detail = format!("{} rows forwards, {} backwards", archive.rows.len(), archive.backwards.len());
+            let detail =
+                format!("{} rows forwards, {} backwards", archive.rows.len(), archive.backwards.len());
             self.report(Kind::PagesDiffer, owner, None, detail);
         }
     }
@@ -230,7 +243,8 @@ impl<'a> Judge<'a> {
         match witness.first.get(origin) {
             Some(first) => {
                 if first.id != sighting.id {
-                    found.push((Kind::OtherId, format!("the id was {:?} and is {:?}", first.id, sighting.id)));
+                    found
+                        .push((Kind::OtherId, format!("the id was {:?} and is {:?}", first.id, sighting.id)));
                 }
                 if !sighting.delayed {
                     found.push((Kind::NoDelay, "came again without a delay".to_owned()));
@@ -256,10 +270,21 @@ impl<'a> Judge<'a> {
 
     fn check_acknowledged(&mut self, seen: &HashSet<&str>) {
         let mut found = Vec::new();
-        for (origin, fate) in self.sent.iter().filter(|(_, f)| f.acknowledged && !f.refused) {
+        for (origin, fate) in self.sent.iter().filter(|(_, f)| !f.refused) {
+            if !fate.acknowledged {
+                if !fate.given_up {
+                    found.push((fate.from.to_owned(), *origin, Kind::NoAnswer, "never acknowledged"));
+                }
+                continue;
+            }
             for owner in BTreeSet::from(fate.owners()) {
                 if !self.rows.contains_key(&(owner, *origin)) {
-                    found.push((owner.to_owned(), *origin, Kind::MissingRow, "acknowledged, but not archived"));
+                    found.push((
+                        owner.to_owned(),
+                        *origin,
+                        Kind::MissingRow,
+                        "acknowledged, but not archived",
+                    ));
                 }
             }
             if !seen.contains(origin) {

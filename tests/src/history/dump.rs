@@ -102,7 +102,11 @@ impl fmt::Display for Event {
             What::Opened => write!(f, "new session"),
             What::Resumed => write!(f, "resumed"),
             What::NotResumed { condition, should } => {
-                write!(f, "not resumed: {condition}{}", if *should { ", although the server lived on" } else { "" })
+                write!(
+                    f,
+                    "not resumed: {condition}{}",
+                    if *should { ", although the server lived on" } else { "" }
+                )
             }
             What::Sent(m) => write!(f, "sent {} to {}: {:?}", m.origin, m.to, m.body),
             What::SentAgain(origin) => write!(f, "sent again {origin}"),

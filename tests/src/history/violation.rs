@@ -9,6 +9,8 @@ pub enum Kind {
     MissingRow,
     /// An acknowledged message never came to its recipient.
     NeverSeen,
+    /// A message was neither acknowledged nor refused to the end, and its sender did not give it up.
+    NoAnswer,
     /// A message has more than one row in an archive.
     SecondRow,
     /// A message came to its recipient although an archive it belongs to does not have it.

@@ -1,0 +1,96 @@
+mod model;
+
+use model::{Bug, Harm, generate};
+
+use super::*;
+
+#[test]
+fn passes_every_correct_history() {
+    for seed in 0..300 {
+        let (history, _) = generate(seed, None);
+        let violations = check(&history);
+        let shown: Vec<String> = violations.iter().take(5).map(ToString::to_string).collect();
+        assert!(violations.is_empty(), "seed {seed}: {}\n{}", shown.join("\n"), story(&history, &violations));
+    }
+}
+
+#[test]
+fn correct_histories_have_what_the_rules_are_about() {
+    let (mut again, mut delayed, mut resumed, mut given_up, mut own) = (0, 0, 0, 0, 0);
+    for seed in 0..20 {
+        for log in generate(seed, None).0.logs {
+            for event in &log.events {
+                match &event.what {
+                    What::SentAgain(_) => again += 1,
+                    What::Seen(sighting) if sighting.delayed => delayed += 1,
+                    What::Resumed => resumed += 1,
+                    What::GivenUp(_) => given_up += 1,
+                    What::Sent(message) if bare(&message.to) == bare(&log.client) => own += 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert!(
+        [again, delayed, resumed, given_up, own].iter().all(|n| *n > 50),
+        "{again} {delayed} {resumed} {given_up} {own}"
+    );
+}
+
+#[test]
+fn finds_every_planted_fault() {
+    for (bug, kinds) in Bug::ALL {
+        let (mut struck, mut by_kind) = (0, vec![0; kinds.len()]);
+        for seed in 0..60 {
+            let (history, harm) = generate(seed, Some(*bug));
+            let violations = check(&history);
+            let found = |kind: &Kind| violations.iter().any(|v| v.kind == *kind);
+            match harm {
+                Harm::None => {
+                    let shown = violations.first().map(ToString::to_string);
+                    assert!(violations.is_empty(), "{bug:?} did no harm with seed {seed}, but {shown:?}");
+                }
+                Harm::Perhaps => {}
+                Harm::Done => {
+                    struck += 1;
+                    let all: Vec<_> = violations.iter().map(|v| v.kind).collect();
+                    assert!(kinds.iter().any(found), "{bug:?} with seed {seed} is not found, only {all:?}");
+                }
+            }
+            for (kind, count) in kinds.iter().zip(&mut by_kind) {
+                *count += usize::from(found(kind));
+            }
+        }
+        assert!(struck >= 20, "{bug:?} did harm with {struck} seeds only");
+        assert!(by_kind.iter().all(|n| *n >= 3), "{bug:?} shows as {kinds:?} {by_kind:?} times");
+    }
+}
+
+#[test]
+fn tells_the_story_of_a_message() {
+    let (history, _) = generate(1, Some(Bug::SecondRow));
+    let violation = check(&history).into_iter().find(|v| v.kind == Kind::SecondRow).unwrap();
+    let story = history.story(violation.origin.as_deref().unwrap());
+    for part in ["sent m", "sent again m", "killed", "archive of"] {
+        assert!(story.contains(part), "no {part:?} in\n{story}");
+    }
+}
+
+#[test]
+fn an_error_is_not_an_acknowledgement() {
+    let mut log = Log::new("a@x/phone");
+    let message = Message { origin: "m1".to_owned(), to: "b@x".to_owned(), body: "text".to_owned() };
+    log.note(Duration::ZERO, What::Opened);
+    log.note(Duration::ZERO, What::Sent(message));
+    log.note(Duration::ZERO, What::Acknowledged("m1".to_owned()));
+    let refused = What::Refused { origin: "m1".to_owned(), condition: "wait resource-constraint".to_owned() };
+    let mut history = History { logs: vec![log], archives: Vec::new() };
+    assert_eq!(check(&history).len(), 3, "two rows and a sighting are missing");
+    history.logs[0].note(Duration::ZERO, refused);
+    assert_eq!(check(&history), []);
+}
+
+fn story(history: &History, violations: &[Violation]) -> String {
+    let origin = violations.first().and_then(|v| v.origin.clone());
+    origin.map(|o| history.story(&o)).unwrap_or_default()
+}
