@@ -1,6 +1,6 @@
 //! A bench for modules: XML in, flow, fate and effects out. For tests of this crate and of those above it (feature `testing`).
 
-use crate::cx::arc_domains::Domains;
+use crate::domains::Domains;
 use crate::{
     Account, Answer, ArchiveDefault, ArchiveIds, ArchivePreferences, At, BlockList, Change, Cx, Effect, Fate,
     Flow, Hooks, Limits, Pace, Passwords, PresenceEvent, Server, Session, Xep,

@@ -2,6 +2,7 @@
 
 use crate::account::{Account, Session};
 use crate::archive_id::ArchiveIds;
+use crate::domains::Domains;
 use crate::effect::{Change, Effect};
 use crate::passwords::Passwords;
 use crate::table::Features;
@@ -9,6 +10,7 @@ use compact_str::{CompactString, format_compact};
 use starling_store::SharedStore;
 use starling_xmpp::{Jid, Stanza, Timestamp};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The context of one decision.
 pub struct Cx<'a> {
@@ -54,7 +56,7 @@ impl Cx<'_> {
 /// What is the same for every account of a server.
 pub struct Server {
     /// The domains served, the default one first.
-    pub domains: arc_domains::Domains,
+    pub domains: Domains,
     /// Name and version told by XEP-0092.
     pub software: (&'static str, &'static str),
     /// The store, for answers that come later.
@@ -97,6 +99,8 @@ pub struct Limits {
     pub blocked_items: usize,
     /// `limits.presence.directed`: addresses a session has sent directed presence to
     pub directed: usize,
+    /// `limits.offline.lifetime`: how long a message waits for a device where the archive does not keep it anyway
+    pub offline_lifetime: Duration,
     /// `limits.mam.page_max`, rows of one archive page
     pub mam_page: usize,
     /// `limits.mam.preferences`: addresses in the always and never lists together
@@ -112,41 +116,9 @@ impl Default for Limits {
             pending_in: 1_000,
             blocked_items: 1_000,
             directed: 1_000,
+            offline_lifetime: Duration::from_secs(90 * 86_400),
             mam_page: 250,
             mam_preferences: 1_000,
-        }
-    }
-}
-
-/// The set of served domains, which a reload may change.
-pub mod arc_domains {
-    use std::sync::{Arc, PoisonError, RwLock};
-
-    /// Shared by all parts of a process that must know which domains are local.
-    #[derive(Debug, Clone)]
-    #[allow(clippy::disallowed_types)] // read for every stanza, written on reload only; std's is enough and keeps the crate small
-    pub struct Domains(Arc<RwLock<Arc<[String]>>>);
-
-    #[allow(clippy::disallowed_types)]
-    impl Domains {
-        /// These, the default one first; each enforced by `starling_xmpp::jid::domain`.
-        pub fn new(domains: Vec<String>) -> Self {
-            Self(Arc::new(RwLock::new(domains.into())))
-        }
-
-        /// Replaces them.
-        pub fn set(&self, domains: Vec<String>) {
-            *self.0.write().unwrap_or_else(PoisonError::into_inner) = domains.into();
-        }
-
-        /// Whether this one is served.
-        pub fn contains(&self, domain: &str) -> bool {
-            self.0.read().unwrap_or_else(PoisonError::into_inner).iter().any(|served| served == domain)
-        }
-
-        /// All of them.
-        pub fn all(&self) -> Arc<[String]> {
-            Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
         }
     }
 }

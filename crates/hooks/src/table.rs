@@ -56,6 +56,8 @@ pub enum At {
     Account,
 }
 
+/// Who answers a payload, by its namespace and name.
+type Answers = HashMap<(String, String), (&'static About, Arc<dyn AnswerIq>)>;
 type Staged<T> = Vec<(Stage, &'static About, Arc<T>)>;
 
 /// All hooks of a home, in order.
@@ -67,7 +69,7 @@ pub struct Hooks {
     undelivered: Staged<dyn Undelivered>,
     outgoing: Staged<dyn Outgoing>,
     presence: Staged<dyn Presence>,
-    iq: HashMap<At, HashMap<(String, String), (&'static About, Arc<dyn AnswerIq>)>>,
+    iq: HashMap<At, Answers>,
     installing: Option<&'static About>,
 }
 

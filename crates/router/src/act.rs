@@ -2,9 +2,9 @@
 
 use crate::link::As;
 use crate::msg::{Ask, Ticket};
-use starling_store::{Origin, Position, StoreError};
-use starling_node::{Span, Trace, Tracer};
 use starling_node::telemetry::Step;
+use starling_node::{Span, Trace, Tracer};
+use starling_store::{Origin, Position, StoreError};
 use starling_wire::{ConnId, Down, Token};
 use starling_xmpp::{BareJid, Stanza, StanzaError, StreamError};
 use tokio::sync::oneshot;

@@ -77,7 +77,9 @@ pub(crate) fn received(turn: &mut Turn, home: &mut Home, forward: Forward) {
 /// What comes for an account that does not exist (RFC 6121 §8.5.1).
 pub(crate) fn nobody(stanza: &Stanza) -> Option<Stanza> {
     let refused = match stanza.kind {
-        Kind::Message(kind) => matches!(crate::im::without_account(kind), crate::im::Recipients::Nobody { bounce: true, .. }),
+        Kind::Message(kind) => {
+            matches!(crate::im::without_account(kind), crate::im::Recipients::Nobody { bounce: true, .. })
+        }
         Kind::Iq(_) => true,
         Kind::Presence(_) => return crate::im::presence::without_account(stanza),
     };
@@ -94,7 +96,11 @@ pub(crate) fn presence_hooks(turn: &mut Turn, home: &mut Home, at: usize, before
     if before == after {
         return;
     }
-    let event = if after { starling_hooks::PresenceEvent::Available } else { starling_hooks::PresenceEvent::Unavailable };
+    let event = if after {
+        starling_hooks::PresenceEvent::Available
+    } else {
+        starling_hooks::PresenceEvent::Unavailable
+    };
     let shared = std::sync::Arc::clone(&turn.shared);
     for hook in shared.hooks.on_presence() {
         turn.decide(home, Some(at), |cx| hook.presence(cx, event));
@@ -104,19 +110,36 @@ pub(crate) fn presence_hooks(turn: &mut Turn, home: &mut Home, at: usize, before
 fn sent_hooks(turn: &mut Turn, home: &mut Home, at: usize, stanza: &mut Stanza, fate: &mut Fate) -> Flow {
     let shared = std::sync::Arc::clone(&turn.shared);
     turn.decide(home, Some(at), |cx| {
-        shared.hooks.on_sent().map(|hook| hook.sent(cx, stanza, fate)).find(|flow| *flow != Flow::Next).unwrap_or(Flow::Next)
+        shared
+            .hooks
+            .on_sent()
+            .map(|hook| hook.sent(cx, stanza, fate))
+            .find(|flow| *flow != Flow::Next)
+            .unwrap_or(Flow::Next)
     })
 }
 
 fn received_hooks(turn: &mut Turn, home: &mut Home, stanza: &mut Stanza, fate: &mut Fate) -> Flow {
     let shared = std::sync::Arc::clone(&turn.shared);
     turn.decide(home, None, |cx| {
-        shared.hooks.on_received().map(|hook| hook.received(cx, stanza, fate)).find(|flow| *flow != Flow::Next).unwrap_or(Flow::Next)
+        shared
+            .hooks
+            .on_received()
+            .map(|hook| hook.received(cx, stanza, fate))
+            .find(|flow| *flow != Flow::Next)
+            .unwrap_or(Flow::Next)
     })
 }
 
 /// Answers a session's own stanza with an error; the stanza counts as handled.
-pub(crate) fn refuse(turn: &mut Turn, home: &mut Home, token: Token, sequence: u64, stanza: &Stanza, error: &StanzaError) {
+pub(crate) fn refuse(
+    turn: &mut Turn,
+    home: &mut Home,
+    token: Token,
+    sequence: u64,
+    stanza: &Stanza,
+    error: &StanzaError,
+) {
     reply(turn, home, token, stanza, error);
     turn.act(home, What::Settle(token, sequence));
 }

@@ -35,7 +35,12 @@ pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: St
     }
     if !home.account.sessions[at].active {
         let session = &home.account.sessions[at];
-        let pace = out.shared.hooks.on_outgoing().map(|hook| hook.outgoing(session, &stanza)).find(|pace| *pace != Pace::Now);
+        let pace = out
+            .shared
+            .hooks
+            .on_outgoing()
+            .map(|hook| hook.outgoing(session, &stanza))
+            .find(|pace| *pace != Pace::Now);
         match pace {
             Some(Pace::Never) => return,
             Some(Pace::Later) => return hold(out, home, at, stanza),
@@ -105,18 +110,33 @@ fn dress(home: &Home, token: Token, how: As, stanza: &Stanza) -> Option<Stanza> 
 pub(crate) fn with_id(shared: &Shared, owner: &BareJid, position: Position, stanza: &Stanza) -> Stanza {
     let id = shared.server.archive_ids.encode(owner, position);
     let mut stanza = stanza.clone();
-    stanza.payload =
-        stanza.payload.with(&Element::new(ns::SID, "stanza-id").attr("by", owner.as_str()).attr("id", id.as_str()));
+    stanza.payload = stanza
+        .payload
+        .with(&Element::new(ns::SID, "stanza-id").attr("by", owner.as_str()).attr("id", id.as_str()));
     stanza
 }
 
 /// Counts a stanza for its session and sends it, after whatever was held back.
-fn number(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza, position: Option<Position>, trace: Option<Trace>) {
+fn number(
+    out: &mut Out<'_>,
+    home: &mut Home,
+    at: usize,
+    stanza: Stanza,
+    position: Option<Position>,
+    trace: Option<Trace>,
+) {
     release(out, home, at);
     push(out, home, at, stanza, position, trace);
 }
 
-fn push(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza, position: Option<Position>, trace: Option<Trace>) {
+fn push(
+    out: &mut Out<'_>,
+    home: &mut Home,
+    at: usize,
+    stanza: Stanza,
+    position: Option<Position>,
+    trace: Option<Trace>,
+) {
     let link = &mut home.links[at];
     if let (Some(conn), None) = (link.conn, link.resuming) {
         out.downs.push(ToEdge { conn, down: Down::Stanza { stanza: stanza.clone(), lazy: false, trace } });
@@ -217,7 +237,8 @@ pub(crate) fn fed(out: &mut Out<'_>, home: &mut Home, token: Token, rows: Result
             tracing::warn!(event = "feed_failed", %error, "waiting messages could not be read");
             // The client would wait for ever: it may come back and try again.
             if let Some(conn) = home.links[at].conn {
-                let error = starling_xmpp::StreamError::new(starling_xmpp::StreamCondition::InternalServerError);
+                let error =
+                    starling_xmpp::StreamError::new(starling_xmpp::StreamCondition::InternalServerError);
                 out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
             }
             return;

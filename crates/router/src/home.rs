@@ -51,7 +51,9 @@ impl Home {
         };
         let archive = match state.docs.get(&DocKind::ArchivePreferences) {
             Some(body) => ArchivePreferences::decode(body)?,
-            None => ArchivePreferences { default: shared.server.archive_default, ..ArchivePreferences::default() },
+            None => {
+                ArchivePreferences { default: shared.server.archive_default, ..ArchivePreferences::default() }
+            }
         };
         Ok(Self {
             account: Account { jid, roster: state.roster, blocked, archive, sessions: Vec::new() },
@@ -118,7 +120,12 @@ impl Turn {
     }
 
     /// Runs a decision and takes its effects in.
-    pub(crate) fn decide<R>(&mut self, home: &mut Home, session: Option<usize>, decision: impl FnOnce(&mut Cx<'_>) -> R) -> R {
+    pub(crate) fn decide<R>(
+        &mut self,
+        home: &mut Home,
+        session: Option<usize>,
+        decision: impl FnOnce(&mut Cx<'_>) -> R,
+    ) -> R {
         let mut effects = std::mem::take(&mut self.effects);
         let answer = {
             let mut cx = Cx {
@@ -151,7 +158,11 @@ impl Turn {
     }
 
     /// Removes the account with all that it has.
-    pub(crate) fn delete(&mut self, home: &mut Home, report: Option<tokio::sync::oneshot::Sender<Result<bool, StoreError>>>) {
+    pub(crate) fn delete(
+        &mut self,
+        home: &mut Home,
+        report: Option<tokio::sync::oneshot::Sender<Result<bool, StoreError>>>,
+    ) {
         // RFC 6121 §2.5.2 for every contact: they learn that nobody is there any more.
         self.decide(home, None, |cx| {
             for item in cx.account.roster.items.values() {
@@ -181,7 +192,11 @@ impl Turn {
                 roster.items.remove(&contact);
                 roster.removed.insert(contact.clone(), roster.version);
                 if roster.removed.len() > Write::MAX_REMOVED
-                    && let Some((oldest, version)) = roster.removed.iter().min_by_key(|(_, version)| **version).map(|(jid, version)| (jid.clone(), *version))
+                    && let Some((oldest, version)) = roster
+                        .removed
+                        .iter()
+                        .min_by_key(|(_, version)| **version)
+                        .map(|(jid, version)| (jid.clone(), *version))
                 {
                     roster.removed.remove(&oldest);
                     roster.removed_since = version;
@@ -197,7 +212,9 @@ impl Turn {
                 self.writes.push(Write::Doc(jid, DocKind::ArchivePreferences, preferences.encode()));
                 account.archive = preferences;
             }
-            Change::Credentials(credentials) => self.writes.push(Write::Credentials(jid, Box::new(credentials.0))),
+            Change::Credentials(credentials) => {
+                self.writes.push(Write::Credentials(jid, Box::new(credentials.0)))
+            }
             Change::Carbons(token, on) => session(account, token, |session| session.carbons = on),
             Change::Interested(token) => session(account, token, |session| session.interested = true),
             Change::WatchesBlocks(token) => session(account, token, |session| session.watches_blocks = true),
@@ -207,11 +224,19 @@ impl Turn {
             Change::Undirected(token, jid) => session(account, token, |session| {
                 session.directed.remove(&jid);
             }),
-            Change::Presence(token, presence, priority) => self.presence_changed(home, token, presence.map(|stanza| *stanza), priority),
+            Change::Presence(token, presence, priority) => {
+                self.presence_changed(home, token, presence.map(|stanza| *stanza), priority)
+            }
         }
     }
 
-    fn presence_changed(&mut self, home: &mut Home, token: Token, presence: Option<starling_xmpp::Stanza>, priority: i8) {
+    fn presence_changed(
+        &mut self,
+        home: &mut Home,
+        token: Token,
+        presence: Option<starling_xmpp::Stanza>,
+        priority: i8,
+    ) {
         let Some(at) = home.find(token) else { return };
         let took_bare = home.account.sessions[at].takes_bare();
         let session = &mut home.account.sessions[at];

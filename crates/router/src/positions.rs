@@ -65,6 +65,9 @@ mod tests {
         assert_eq!(positions.next(first, Timestamp(u64::MAX / 2)), None);
         let later = Positions::open(&store, now).await.unwrap();
         assert!(later.reign().epoch > positions.reign().epoch);
-        assert!(later.next(Position(0), now).unwrap() > first, "a new reign starts above all that was granted before");
+        assert!(
+            later.next(Position(0), now).unwrap() > first,
+            "a new reign starts above all that was granted before"
+        );
     }
 }

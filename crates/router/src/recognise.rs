@@ -100,7 +100,12 @@ impl Recent {
 }
 
 /// Reads what [`Recent`] is made of.
-pub(crate) async fn read_tail(store: SharedStore, owner: BareJid, from: Timestamp, through: Timestamp) -> Result<Tail, StoreError> {
+pub(crate) async fn read_tail(
+    store: SharedStore,
+    owner: BareJid,
+    from: Timestamp,
+    through: Timestamp,
+) -> Result<Tail, StoreError> {
     let filter = LogFilter { start: Some(from), ..LogFilter::default() };
     let page = store.log_page(&owner, filter, Page::Last(MAX_ROWS)).await?;
     Ok(Tail { rows: page.rows, through })

@@ -65,10 +65,23 @@ impl Router {
         let positions = Positions::open(&store, began).await?;
         let inboxes = (0..config.workers.max(1)).map(|_| Arc::new(Inbox::default())).collect();
         let hasher = std::hash::RandomState::new();
-        let shared =
-            Arc::new(Shared { config, server, hooks, store, edge, inboxes, clock, positions, metrics, tracer, began, hasher });
-        let mut tasks: Vec<_> =
-            (0..shared.inboxes.len()).map(|index| tokio::spawn(Worker::new(Arc::clone(&shared), index).run())).collect();
+        let shared = Arc::new(Shared {
+            config,
+            server,
+            hooks,
+            store,
+            edge,
+            inboxes,
+            clock,
+            positions,
+            metrics,
+            tracer,
+            began,
+            hasher,
+        });
+        let mut tasks: Vec<_> = (0..shared.inboxes.len())
+            .map(|index| tokio::spawn(Worker::new(Arc::clone(&shared), index).run()))
+            .collect();
         tasks.push(tokio::spawn(grant(Arc::clone(&shared))));
         tasks.push(tokio::spawn(sweep(Arc::clone(&shared), retention)));
         Ok(Self { shared, tasks, ready: Arc::new(AtomicBool::new(true)) })
@@ -80,7 +93,7 @@ impl Router {
     }
 
     /// Writes down what is only in memory and ends. Sessions must be gone before, or end with it.
-    pub async fn stop(self, within: Duration) {
+    pub async fn stop(&self, within: Duration) {
         self.ready.store(false, Ordering::Release);
         let flushed = self.shared.inboxes.iter().map(|inbox| {
             let (done, wait) = oneshot::channel();
@@ -89,8 +102,17 @@ impl Router {
         });
         let flushed = futures::future::join_all(flushed);
         if tokio::time::timeout(within, flushed).await.is_err() {
-            tracing::warn!(event = "flush_late", "homes were not written down in time; messages may be delivered a second time");
+            tracing::warn!(
+                event = "flush_late",
+                "homes were not written down in time; messages may be delivered a second time"
+            );
         }
+        self.abort();
+    }
+
+    /// Ends at once, as a crash would: nothing more is written or told.
+    pub fn abort(&self) {
+        self.ready.store(false, Ordering::Release);
         for task in &self.tasks {
             task.abort();
         }
@@ -113,7 +135,11 @@ impl Router {
     ///
     /// # Errors
     /// When the store does not confirm it.
-    pub async fn set_credentials(&self, account: &BareJid, credentials: Credentials) -> Result<bool, StoreError> {
+    pub async fn set_credentials(
+        &self,
+        account: &BareJid,
+        credentials: Credentials,
+    ) -> Result<bool, StoreError> {
         let (answer, wait) = oneshot::channel();
         self.shared.send(account, Msg::Admin(Admin::Passwd(account.clone(), Box::new(credentials), answer)));
         wait.await.unwrap_or_else(|_| Err(stopped()))
@@ -133,7 +159,11 @@ impl Router {
     ///
     /// # Errors
     /// When the store does not confirm it.
-    pub async fn create_account(&self, account: &BareJid, credentials: Credentials) -> Result<bool, StoreError> {
+    pub async fn create_account(
+        &self,
+        account: &BareJid,
+        credentials: Credentials,
+    ) -> Result<bool, StoreError> {
         create(&self.shared, account, credentials).await
     }
 
@@ -141,7 +171,12 @@ impl Router {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn accounts(&self, domain: &str, after: Option<BareJid>, limit: usize) -> Result<Vec<BareJid>, StoreError> {
+    pub async fn accounts(
+        &self,
+        domain: &str,
+        after: Option<BareJid>,
+        limit: usize,
+    ) -> Result<Vec<BareJid>, StoreError> {
         self.shared.store.accounts(domain, after, limit).await
     }
 }
@@ -213,7 +248,11 @@ impl RouterLink for Link {
         Box::pin(async move { row.await.map_err(|_| LinkError::Busy) })
     }
 
-    fn register(&self, account: &BareJid, credentials: Credentials) -> BoxFuture<'static, Result<Registration, LinkError>> {
+    fn register(
+        &self,
+        account: &BareJid,
+        credentials: Credentials,
+    ) -> BoxFuture<'static, Result<Registration, LinkError>> {
         let (shared, account) = (Arc::clone(&self.shared), account.clone());
         Box::pin(async move {
             match create(&shared, &account, credentials).await {

@@ -12,11 +12,18 @@ use starling_hooks::Session;
 use starling_node::telemetry::metrics::ResumeResult;
 use starling_wire::{ConnId, Down, Leave, ToEdge, Token};
 use starling_xmpp::{
-    BareJid, Element, ErrorType, IqType, Kind, Stanza, StanzaCondition, StanzaError, StreamCondition, StreamError, ns,
+    BareJid, Element, ErrorType, IqType, Kind, Stanza, StanzaCondition, StanzaError, StreamCondition,
+    StreamError, ns,
 };
 
 /// A connection wants a resource (RFC 6120 §7).
-pub(crate) fn bind(turn: &mut Turn, home: &mut Home, conn: ConnId, token: Token, resource: Option<CompactString>) {
+pub(crate) fn bind(
+    turn: &mut Turn,
+    home: &mut Home,
+    conn: ConnId,
+    token: Token,
+    resource: Option<CompactString>,
+) {
     let resource = match resource {
         Some(resource) if !resource.is_empty() => resource,
         // RFC 6120 §7.6: unique and not to be guessed.
@@ -26,13 +33,17 @@ pub(crate) fn bind(turn: &mut Turn, home: &mut Home, conn: ConnId, token: Token,
         return refuse_bind(turn, home, conn, StanzaError::new(StanzaCondition::BadRequest));
     };
     if let Some(old) = home.account.resource(&jid).map(|session| session.token) {
-        if turn.shared.config.conflict == Conflict::Refuse && home.find(old).is_some_and(|at| home.links[at].conn.is_some()) {
+        if turn.shared.config.conflict == Conflict::Refuse
+            && home.find(old).is_some_and(|at| home.links[at].conn.is_some())
+        {
             return refuse_bind(turn, home, conn, StanzaError::new(StanzaCondition::Conflict));
         }
         let error = StreamError::new(StreamCondition::Conflict).with_text("replaced by a new session");
         end(turn, home, old, Some(error));
     } else if home.links.len() >= turn.shared.config.max_resources {
-        let error = StanzaError::new(StanzaCondition::ResourceConstraint).with_type(ErrorType::Wait).with_text("too many resources");
+        let error = StanzaError::new(StanzaCondition::ResourceConstraint)
+            .with_type(ErrorType::Wait)
+            .with_text("too many resources");
         return refuse_bind(turn, home, conn, error);
     }
     home.account.sessions.push(Session::new(token, jid.clone()));
@@ -61,7 +72,10 @@ pub(crate) fn enable(out: &mut Out<'_>, home: &mut Home, at: usize, resume: bool
             before: link.queue.len(),
             asked_at: None,
         }));
-        Down::SmEnabled { resume: resume.then(|| max.filter(|max| *max > 0).map_or(limit, |max| max.min(limit))), base }
+        Down::SmEnabled {
+            resume: resume.then(|| max.filter(|max| *max > 0).map_or(limit, |max| max.min(limit))),
+            base,
+        }
     };
     out.downs.push(ToEdge { conn, down });
 }
@@ -70,7 +84,10 @@ pub(crate) fn enable(out: &mut Out<'_>, home: &mut Home, at: usize, resume: bool
 pub(crate) fn acknowledged(out: &mut Out<'_>, home: &mut Home, at: usize, handled: u32) {
     match home.links[at].acknowledged(handled) {
         Ok(newly) => {
-            let before = home.links[at].management.as_mut().map_or(0, |management| std::mem::take(&mut management.before));
+            let before = home.links[at]
+                .management
+                .as_mut()
+                .map_or(0, |management| std::mem::take(&mut management.before));
             // What was written before `<enabled/>` was read before whatever is acknowledged now.
             let before = if newly > 0 { before } else { restore_before(home, at, before) };
             delivery::acknowledged(out, home, at, before + newly as usize);
@@ -115,8 +132,17 @@ pub(crate) fn written(out: &mut Out<'_>, home: &mut Home, at: usize, count: u64)
 }
 
 /// A connection wants to go on with a session (XEP-0198 §5).
-pub(crate) fn resume(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, conn: ConnId, token: Token, handled: u32) {
-    let found = home.find(token).filter(|at| home.links[*at].management.as_ref().is_some_and(|management| management.resume));
+pub(crate) fn resume(
+    turn: &mut Turn,
+    out: &mut Out<'_>,
+    home: &mut Home,
+    conn: ConnId,
+    token: Token,
+    handled: u32,
+) {
+    let found = home
+        .find(token)
+        .filter(|at| home.links[*at].management.as_ref().is_some_and(|management| management.resume));
     let Some(at) = found else {
         turn.shared.metrics.resumptions.at(ResumeResult::NotFound).inc();
         return turn.act(home, What::Tell(conn, Down::NotResumed { handled: None }));
@@ -153,7 +179,10 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     delivery::acknowledged(out, home, at, before + newly);
     for entry in &home.links[at].queue {
         if let Some(stanza) = &entry.stanza {
-            out.downs.push(ToEdge { conn, down: Down::Stanza { stanza: stanza.clone(), lazy: false, trace: None } });
+            out.downs.push(ToEdge {
+                conn,
+                down: Down::Stanza { stanza: stanza.clone(), lazy: false, trace: None },
+            });
         }
     }
     out.shared.metrics.resumptions.at(ResumeResult::Ok).inc();
@@ -168,7 +197,12 @@ pub(crate) fn gone(turn: &mut Turn, home: &mut Home, at: usize, leave: Leave, ti
     if leave == Leave::Closed || !resumable {
         return end(turn, home, token, None);
     }
-    let detached: Vec<_> = home.links.iter().filter(|link| link.conn.is_none()).map(|link| (link.detached_at, link.token)).collect();
+    let detached: Vec<_> = home
+        .links
+        .iter()
+        .filter(|link| link.conn.is_none())
+        .map(|link| (link.detached_at, link.token))
+        .collect();
     if detached.len() >= turn.shared.config.detached_per_account
         && let Some((_, oldest)) = detached.into_iter().min_by_key(|(since, _)| *since)
     {
@@ -182,7 +216,11 @@ pub(crate) fn gone(turn: &mut Turn, home: &mut Home, at: usize, leave: Leave, ti
     if let Some(management) = &mut link.management {
         management.asked_at = None;
     }
-    timers.set(turn.monotonic + turn.shared.config.resume_timeout, home.account.jid.clone(), Why::Resume(token));
+    timers.set(
+        turn.monotonic + turn.shared.config.resume_timeout,
+        home.account.jid.clone(),
+        Why::Resume(token),
+    );
 }
 
 /// Ends a session for good: its presence, what it had not acknowledged, its place.
@@ -202,7 +240,10 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
     for entry in link.queue {
         let Some(stanza) = entry.stanza else { continue };
         if let Kind::Iq(IqType::Get | IqType::Set) = stanza.kind
-            && stanza.from.as_ref().is_some_and(|from| from.local().is_some() && from.as_str() != home.account.jid.as_str())
+            && stanza
+                .from
+                .as_ref()
+                .is_some_and(|from| from.local().is_some() && from.as_str() != home.account.jid.as_str())
         {
             decide::bounce(turn, home, &stanza, &StanzaError::new(StanzaCondition::ServiceUnavailable));
         }
@@ -216,7 +257,12 @@ fn hand_over(turn: &mut Turn, home: &mut Home) {
         return;
     }
     home.waiting = None;
-    let heir = home.account.sessions.iter().filter(|session| session.takes_bare()).max_by_key(|session| session.priority);
+    let heir = home
+        .account
+        .sessions
+        .iter()
+        .filter(|session| session.takes_bare())
+        .max_by_key(|session| session.priority);
     if let Some(token) = heir.map(|session| session.token) {
         let through = home.last;
         turn.act(home, What::Feed(token, through));

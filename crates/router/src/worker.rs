@@ -125,9 +125,16 @@ impl Worker {
         });
     }
 
-    fn loaded(&mut self, turn: &mut Turn, account: BareJid, state: Result<Option<Box<starling_store::AccountState>>, StoreError>) {
+    fn loaded(
+        &mut self,
+        turn: &mut Turn,
+        account: BareJid,
+        state: Result<Option<Box<starling_store::AccountState>>, StoreError>,
+    ) {
         let Some(Slot::Loading(waiting)) = self.homes.remove(&account) else { return };
-        let home = state.and_then(|state| state.map(|state| Home::load(account.clone(), *state, &self.shared)).transpose());
+        let home = state.and_then(|state| {
+            state.map(|state| Home::load(account.clone(), *state, &self.shared)).transpose()
+        });
         match home {
             Ok(Some(mut home)) => {
                 home.used = turn.monotonic;
@@ -167,7 +174,9 @@ impl Worker {
                 }
                 receipt(&self.shared, forward.ticket.as_ref());
             }
-            Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => drop(answer.send(Ok(false))),
+            Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
+                drop(answer.send(Ok(false)))
+            }
             _ => {}
         }
     }
@@ -176,7 +185,9 @@ impl Worker {
     fn unloadable(&mut self, msg: Msg) {
         let error = || Box::new(decide::message::not_confirmed());
         match msg {
-            Msg::Edge(ToHome { conn, up: Up::Bind { .. }, .. }) => self.downs.push(ToEdge { conn, down: Down::Refused(error()) }),
+            Msg::Edge(ToHome { conn, up: Up::Bind { .. }, .. }) => {
+                self.downs.push(ToEdge { conn, down: Down::Refused(error()) })
+            }
             Msg::Edge(ToHome { conn, up: Up::Resume { .. }, .. }) => {
                 self.downs.push(ToEdge { conn, down: Down::NotResumed { handled: None } });
             }
@@ -305,7 +316,9 @@ impl Worker {
                     let over = home.find(token).is_some_and(|at| {
                         let link = &home.links[at];
                         link.conn.is_none()
-                            && link.detached_at.is_some_and(|at| at + turn.shared.config.resume_timeout <= turn.monotonic)
+                            && link
+                                .detached_at
+                                .is_some_and(|at| at + turn.shared.config.resume_timeout <= turn.monotonic)
                     });
                     if over {
                         session::end(turn, home, token, None);
@@ -315,16 +328,20 @@ impl Worker {
                     let late = home.find(token).and_then(|at| {
                         let link = &home.links[at];
                         let asked = link.management.as_ref().and_then(|management| management.asked_at)?;
-                        (asked + turn.shared.config.ack_timeout <= turn.monotonic).then_some(link.conn).flatten()
+                        (asked + turn.shared.config.ack_timeout <= turn.monotonic)
+                            .then_some(link.conn)
+                            .flatten()
                     });
                     if let Some(conn) = late {
                         // The transport is as good as dead: closed in a way that can be resumed.
-                        let error = StreamError::new(StreamCondition::ConnectionTimeout).with_text("no acknowledgement");
+                        let error = StreamError::new(StreamCondition::ConnectionTimeout)
+                            .with_text("no acknowledgement");
                         self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
                     }
                 }
                 Why::Evict => {
-                    let idle = home.links.is_empty() && home.acts == 0 && home.asking == 0 && home.paused.is_none();
+                    let idle =
+                        home.links.is_empty() && home.acts == 0 && home.asking == 0 && home.paused.is_none();
                     if idle && home.used + EVICT_AFTER <= turn.monotonic {
                         if let Some(cursor) = home.deliveries.take_dirty() {
                             turn.writes.push(Write::Cursor(account.clone(), cursor));
@@ -511,7 +528,9 @@ fn read_tail(shared: &Arc<Shared>, home: &Home) {
     let account = home.account.jid.clone();
     let through = shared.now();
     let window = shared.config.resume_timeout + recognise::GRACE;
-    let from = starling_xmpp::Timestamp(through.0.saturating_sub(u64::try_from(window.as_micros()).unwrap_or(u64::MAX)));
+    let from = starling_xmpp::Timestamp(
+        through.0.saturating_sub(u64::try_from(window.as_micros()).unwrap_or(u64::MAX)),
+    );
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let tail = recognise::read_tail(Arc::clone(&shared.store), account.clone(), from, through).await;
@@ -528,13 +547,21 @@ fn count_waiting(shared: &Arc<Shared>, home: &Home) {
     tokio::spawn(async move {
         match shared.store.log_page(&account, filter, Page::First(limit)).await {
             Ok(page) => shared.send(&account.clone(), Msg::Waiting { account, count: page.rows.len() }),
-            Err(error) => tracing::warn!(event = "count_failed", %error, "waiting messages could not be counted"),
+            Err(error) => {
+                tracing::warn!(event = "count_failed", %error, "waiting messages could not be counted")
+            }
         }
     });
 }
 
 /// Carries one act out.
-fn carry_out(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, what: What, result: &Result<(), StoreError>) {
+fn carry_out(
+    turn: &mut Turn,
+    out: &mut Out<'_>,
+    home: &mut Home,
+    what: What,
+    result: &Result<(), StoreError>,
+) {
     let ok = result.is_ok();
     match what {
         What::Tell(conn, down) => out.downs.push(ToEdge { conn, down }),
@@ -544,7 +571,12 @@ fn carry_out(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, what: What, re
                 route(out.shared, &home.account.jid, stanza, 1);
             }
         }
-        What::Answer(ask, answer) => answer_iq(out, home, &ask, if ok { answer } else { Err(Box::new(decide::message::not_confirmed())) }),
+        What::Answer(ask, answer) => answer_iq(
+            out,
+            home,
+            &ask,
+            if ok { answer } else { Err(Box::new(decide::message::not_confirmed())) },
+        ),
         What::Settle(token, sequence) => {
             if let Some(at) = home.find(token) {
                 home.links[at].settle(sequence);
@@ -598,7 +630,8 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     let Leaving { stanza, ticket, copies, position, spans } = leaving;
     let trace = spans.written(ok);
     if !ok {
-        if let Some(answer) = decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed()) {
+        if let Some(answer) = decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed())
+        {
             delivery::plain(out, home, ticket.token, answer);
         }
         settle_ticket(home, &ticket);
@@ -691,7 +724,9 @@ pub(crate) fn route(shared: &Shared, from: &BareJid, mut stanza: Stanza, hops: u
         shared.send(&account, Msg::Forward(Box::new(forward)));
         return;
     }
-    if shared.server.is_local(to) || matches!(stanza.kind, starling_xmpp::Kind::Presence(_)) && !is_subscription(&stanza) {
+    if shared.server.is_local(to)
+        || matches!(stanza.kind, starling_xmpp::Kind::Presence(_)) && !is_subscription(&stanza)
+    {
         return;
     }
     let error = starling_xmpp::StanzaError::new(starling_xmpp::StanzaCondition::RemoteServerNotFound);
@@ -706,7 +741,10 @@ fn is_subscription(stanza: &Stanza) -> bool {
     matches!(
         stanza.kind,
         Kind::Presence(
-            PresenceType::Subscribe | PresenceType::Subscribed | PresenceType::Unsubscribe | PresenceType::Unsubscribed
+            PresenceType::Subscribe
+                | PresenceType::Subscribed
+                | PresenceType::Unsubscribe
+                | PresenceType::Unsubscribed
         )
     )
 }

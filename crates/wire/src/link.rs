@@ -35,7 +35,11 @@ pub trait RouterLink: Send + Sync + 'static {
     fn account(&self, account: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>>;
 
     /// Creates an account (in-band registration before authentication).
-    fn register(&self, account: &BareJid, credentials: Credentials) -> BoxFuture<'static, Result<Registration, LinkError>>;
+    fn register(
+        &self,
+        account: &BareJid,
+        credentials: Credentials,
+    ) -> BoxFuture<'static, Result<Registration, LinkError>>;
 
     /// Whether homes are reachable and serving: part of an edge's readiness.
     fn ready(&self) -> bool;

@@ -25,10 +25,15 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, stanza: Stanza) 
     };
     match (target, &stanza.to) {
         (Some(target), _) => answer(turn, home, target, Some(at), stanza),
-        (None, Some(to)) if server.is_local(to) && to.local().is_some() => turn.act(home, What::Route(stanza)),
+        (None, Some(to)) if server.is_local(to) && to.local().is_some() => {
+            turn.act(home, What::Route(stanza))
+        }
         (None, Some(to)) => {
-            let condition =
-                if server.is_local(to) { StanzaCondition::ServiceUnavailable } else { StanzaCondition::RemoteServerNotFound };
+            let condition = if server.is_local(to) {
+                StanzaCondition::ServiceUnavailable
+            } else {
+                StanzaCondition::RemoteServerNotFound
+            };
             reply(turn, home, token, &stanza, &StanzaError::new(condition));
         }
         (None, None) => {}
@@ -55,7 +60,12 @@ fn answer(turn: &mut Turn, home: &mut Home, target: At, at: Option<usize>, stanz
     };
     let token = at.map(|at| home.links[at].token);
     let Some(payload) = stanza.payload.children().next().map(|child| child.element()) else {
-        return finish(turn, home, ask(token, &stanza), Err(Box::new(StanzaError::new(StanzaCondition::BadRequest))));
+        return finish(
+            turn,
+            home,
+            ask(token, &stanza),
+            Err(Box::new(StanzaError::new(StanzaCondition::BadRequest))),
+        );
     };
     let shared = Arc::clone(&turn.shared);
     let Some(hook) = shared.hooks.answers(target, &payload) else {
@@ -72,7 +82,8 @@ fn answer(turn: &mut Turn, home: &mut Home, target: At, at: Option<usize>, stanz
         Answer::Later(work) => {
             let slots = turn.shared.config.queries.max(1);
             if home.questions.len() >= slots * QUEUED_PER_SLOT {
-                let busy = StanzaError::new(StanzaCondition::ResourceConstraint).with_text("too many requests at once");
+                let busy = StanzaError::new(StanzaCondition::ResourceConstraint)
+                    .with_text("too many requests at once");
                 return finish(turn, home, ask_whole(token, stanza), Err(Box::new(busy)));
             }
             home.questions.push_back((ask(token, &stanza), work));
@@ -106,7 +117,12 @@ pub(crate) fn answered(turn: &mut Turn, home: &mut Home, ask: Box<Ask>, later: L
 }
 
 /// Sends the answer after everything decided before it.
-fn finish(turn: &mut Turn, home: &mut Home, ask: Box<Ask>, answer: Result<Option<Element>, Box<StanzaError>>) {
+fn finish(
+    turn: &mut Turn,
+    home: &mut Home,
+    ask: Box<Ask>,
+    answer: Result<Option<Element>, Box<StanzaError>>,
+) {
     let answer = answer.map(|payload| match payload {
         Some(payload) => ask.request.result().child(payload),
         None => ask.request.result(),

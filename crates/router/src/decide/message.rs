@@ -15,7 +15,14 @@ use starling_xmpp::{BareJid, Jid, Kind, Stanza, StanzaCondition, StanzaError};
 use std::sync::Arc;
 
 /// One of the account's sessions sends a message.
-pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, sequence: u64, mut stanza: Stanza, trace: Option<Trace>) {
+pub(crate) fn sent(
+    turn: &mut Turn,
+    home: &mut Home,
+    at: usize,
+    sequence: u64,
+    mut stanza: Stanza,
+    trace: Option<Trace>,
+) {
     let token = home.links[at].token;
     let mut spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeSent);
     let own = home.account.jid.clone();
@@ -48,7 +55,8 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, sequence: u64, m
     let mut known = false;
     if let Some(fingerprint) = resent(turn, home, &own, &with, &stanza) {
         ticket.again = Some(home.lost_until(&turn.shared));
-        if let Some(origin) = home.recent.as_ref().and_then(|recent| recent.find(&fingerprint, ticket.origin)) {
+        if let Some(origin) = home.recent.as_ref().and_then(|recent| recent.find(&fingerprint, ticket.origin))
+        {
             ticket.origin = origin;
             known = true;
         }
@@ -73,7 +81,13 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, sequence: u64, m
 }
 
 /// A message arrives for the account.
-pub(crate) fn received(turn: &mut Turn, home: &mut Home, stanza: Stanza, ticket: Option<Ticket>, trace: Option<Trace>) {
+pub(crate) fn received(
+    turn: &mut Turn,
+    home: &mut Home,
+    stanza: Stanza,
+    ticket: Option<Ticket>,
+    trace: Option<Trace>,
+) {
     let known = match (&ticket, &home.recent) {
         (Some(ticket), Some(recent)) if ticket.again.is_some() => {
             recent.has(ticket.origin)
@@ -84,7 +98,13 @@ pub(crate) fn received(turn: &mut Turn, home: &mut Home, stanza: Stanza, ticket:
     };
     if known {
         // It has its row, and goes out by it; only the receipt was lost.
-        return settle(turn, home, stanza, ticket, Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived));
+        return settle(
+            turn,
+            home,
+            stanza,
+            ticket,
+            Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived),
+        );
     }
     arrive(turn, home, stanza, ticket, None, trace);
 }
@@ -134,7 +154,13 @@ fn arrive(
     };
     let mut position = None;
     if fate.is_kept() {
-        let fresh = Ticket { origin: turn.anonymous(), sender: with.clone(), token: starling_wire::Token(0), sequence: 0, again: None };
+        let fresh = Ticket {
+            origin: turn.anonymous(),
+            sender: with.clone(),
+            token: starling_wire::Token(0),
+            sequence: 0,
+            again: None,
+        };
         position = append(turn, home, &stanza, ticket.as_ref().unwrap_or(&fresh), direction, with, &fate);
         if position.is_none() {
             bounce_to_sender(turn, home, &stanza, ticket.as_ref(), &not_confirmed());
@@ -159,7 +185,14 @@ fn arrive(
 }
 
 /// Nobody is there to take it: kept, bounced or dropped (RFC 6121 §8.5.2.2).
-fn undelivered(turn: &mut Turn, home: &mut Home, stanza: &Stanza, fate: &mut Fate, bounce: bool, keep: bool) -> Flow {
+fn undelivered(
+    turn: &mut Turn,
+    home: &mut Home,
+    stanza: &Stanza,
+    fate: &mut Fate,
+    bounce: bool,
+    keep: bool,
+) -> Flow {
     let unavailable = || Flow::Refuse(Box::new(StanzaError::new(StanzaCondition::ServiceUnavailable)));
     // Whatever was decided for delivery no longer holds: keeping it is the hooks' decision.
     fate.offline = false;
@@ -170,7 +203,11 @@ fn undelivered(turn: &mut Turn, home: &mut Home, stanza: &Stanza, fate: &mut Fat
         }
         let shared = Arc::clone(&turn.shared);
         let flow = turn.decide(home, None, |cx| {
-            shared.hooks.on_undelivered().map(|hook| hook.undelivered(cx, stanza, fate)).find(|flow| *flow != Flow::Next)
+            shared
+                .hooks
+                .on_undelivered()
+                .map(|hook| hook.undelivered(cx, stanza, fate))
+                .find(|flow| *flow != Flow::Next)
         });
         if let Some(flow) = flow {
             return flow;
@@ -230,7 +267,13 @@ fn append(
 }
 
 /// The message's fingerprint, when it may come a second time and something it could repeat is known.
-fn resent(turn: &Turn, home: &Home, sender: &BareJid, with: &BareJid, stanza: &Stanza) -> Option<Fingerprint> {
+fn resent(
+    turn: &Turn,
+    home: &Home,
+    sender: &BareJid,
+    with: &BareJid,
+    stanza: &Stanza,
+) -> Option<Fingerprint> {
     may_repeat(turn, home, stanza).then(|| Fingerprint::of(sender, with, stanza)).flatten()
 }
 
@@ -247,9 +290,17 @@ fn settle(turn: &mut Turn, home: &mut Home, stanza: Stanza, ticket: Option<Ticke
     turn.act(home, What::Arrive(Box::new(arriving)));
 }
 
-fn bounce_to_sender(turn: &mut Turn, home: &mut Home, stanza: &Stanza, ticket: Option<&Ticket>, error: &StanzaError) {
+fn bounce_to_sender(
+    turn: &mut Turn,
+    home: &mut Home,
+    stanza: &Stanza,
+    ticket: Option<&Ticket>,
+    error: &StanzaError,
+) {
     match ticket {
-        Some(ticket) if ticket.sender == home.account.jid => super::reply(turn, home, ticket.token, stanza, error),
+        Some(ticket) if ticket.sender == home.account.jid => {
+            super::reply(turn, home, ticket.token, stanza, error)
+        }
         _ => bounce(turn, home, stanza, error),
     }
 }

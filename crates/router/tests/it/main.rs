@@ -1,0 +1,7 @@
+//! Homes from outside: a router on a store that can be held, and an edge that only listens.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests, not only tests
+
+mod bench;
+mod messages;
+mod sessions;
