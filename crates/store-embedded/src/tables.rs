@@ -1,0 +1,84 @@
+//! The three trees, and what an error of theirs means.
+
+use crate::keys::{self, Account, Class};
+use crate::options::Options;
+use crate::records;
+use fjall::config::CompressionPolicy;
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
+use starling_store::{Position, Result, StoreError};
+use std::path::Path;
+
+/// Handles to everything on disk. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Tables {
+    pub(crate) db: Database,
+    pub(crate) accounts: Keyspace,
+    pub(crate) log: Keyspace,
+    pub(crate) peers: Keyspace,
+}
+
+impl Tables {
+    pub(crate) fn open(path: &Path, options: &Options) -> fjall::Result<Self> {
+        let db = Database::builder(path)
+            .cache_size(options.cache_bytes)
+            .max_cached_files(Some(options.open_files.max(10)))
+            .max_journaling_size(options.journal_bytes.max(64 << 20))
+            // Flushes and compactions take turns: a second worker would spin while the first compacts.
+            .worker_threads(1)
+            // Rows are small and their journal lives for seconds: compressing it costs more than it saves.
+            .journal_compression(CompressionType::None)
+            .open()?;
+        let buffer = options.write_buffer_bytes.max(1 << 20);
+        let table = |bytes: u64| KeyspaceCreateOptions::default().max_memtable_size(bytes);
+        // Keys of the peer index differ in their last bytes only, which the tree stores; there is nothing to compress.
+        let index =
+            |bytes| table(bytes).data_block_compression_policy(CompressionPolicy::all(CompressionType::None));
+        let accounts = db.keyspace("accounts", || table(buffer / 4))?;
+        let log = db.keyspace("log", || table(buffer))?;
+        let peers = db.keyspace("peers", || index(buffer / 2))?;
+        Ok(Self { db, accounts, log, peers })
+    }
+
+    /// Position of an account's newest row.
+    pub(crate) fn last(&self, snapshot: &Snapshot, account: Account) -> Result<Position> {
+        let mut last = Position(0);
+        for class in Class::ALL {
+            let range =
+                keys::row(account, class, Position(0))..=keys::row(account, class, Position(u64::MAX));
+            if let Some(newest) = snapshot.range(&self.log, range).next_back() {
+                last = last.max(position(&newest.key().map_err(engine)?)?.1);
+            }
+        }
+        Ok(last)
+    }
+
+    /// The row at a position whatever its class, with the entries of the indexes that point to it.
+    pub(crate) fn find(
+        &self,
+        account: Account,
+        position: Position,
+    ) -> Result<Option<(Class, records::Entries)>> {
+        for class in Class::ALL {
+            if let Some(value) = self.log.get(keys::row(account, class, position)).map_err(engine)? {
+                return Ok(Some((class, records::Entries::decode(&value)?)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Class and position of a key of the log or an index.
+pub(crate) fn position(key: &[u8]) -> Result<(Class, Position)> {
+    keys::class_and_position(key).ok_or_else(|| crate::codec::damaged("log key"))
+}
+
+/// What an error of the tree means to a caller.
+pub(crate) fn engine(error: fjall::Error) -> StoreError {
+    match error {
+        fjall::Error::Io(_) | fjall::Error::Poisoned | fjall::Error::Locked => {
+            StoreError::Unavailable(error.to_string())
+        }
+        fjall::Error::Storage(fjall::LsmError::Io(ref cause)) => StoreError::Unavailable(cause.to_string()),
+        other => StoreError::Damaged(other.to_string()),
+    }
+}
