@@ -1,7 +1,7 @@
 //! Presence (RFC 6121 §4): who is told of whose.
 
 use super::{is_blocked, refuse, refuse_blocked, subscription};
-use starling_hooks::{Account, Change, Cx, Effect, Flow, PresenceEvent, Session, delay};
+use starling_hooks::{Account, Change, Cx, Effect, Flow, Session, delay};
 use starling_store::RosterItem;
 use starling_wire::Token;
 use starling_xmpp::{BareJid, Jid, Kind, PresenceType, Stanza, StanzaCondition, ns};
@@ -68,20 +68,6 @@ pub fn session_ended(cx: &mut Cx<'_>) {
     if let Some(session) = cx.session {
         leave(cx, session, Stanza::presence(PresenceType::Unavailable), false);
     }
-}
-
-/// Whether a decision makes a session available or unavailable. `session` is as it was before the decision.
-pub fn event(session: &Session, effects: &[Effect]) -> Option<PresenceEvent> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::Change(Change::Presence(token, presence, _)) if *token == session.token => {
-            match (session.is_available(), presence.is_some()) {
-                (false, true) => Some(PresenceEvent::Available),
-                (true, false) => Some(PresenceEvent::Unavailable),
-                (false, false) | (true, true) => None,
-            }
-        }
-        _ => None,
-    })
 }
 
 /// The answer to presence for an account that does not exist: that of an account which does not know the sender

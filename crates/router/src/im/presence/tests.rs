@@ -74,24 +74,6 @@ fn later_presence_goes_out_only() {
 }
 
 #[test]
-fn events_are_the_changes_between_available_and_not() {
-    let mut bench = alice().session("phone").available("tablet", 0);
-    let mut event_of = |resource: &str, xml: &str| {
-        let token = bench.token(resource);
-        let now = bench.account.session(token).unwrap();
-        let mut before = Session::new(token, now.jid.clone());
-        before.presence.clone_from(&now.presence);
-        let (_, effects) = bench.decide(Some(token), |cx| sent(cx, &stanza(xml)));
-        event(&before, &effects)
-    };
-    assert_eq!(event_of("tablet", "<presence><show>dnd</show></presence>"), None);
-    assert_eq!(event_of("phone", "<presence type='unavailable'/>"), None);
-    assert_eq!(event_of("phone", "<presence/>"), Some(PresenceEvent::Available));
-    assert_eq!(event_of("phone", "<presence to='bob@localhost'/>"), None);
-    assert_eq!(event_of("phone", "<presence type='unavailable'/>"), Some(PresenceEvent::Unavailable));
-}
-
-#[test]
 fn going_away_is_told_once_to_whoever_saw_it() {
     let mut bench = alice()
         .available("phone", 0)
