@@ -110,3 +110,26 @@ fn next_version(cx: &Cx<'_>) -> u64 {
     let before = cx.effects.iter().filter(is_roster).count() as u64;
     cx.account.roster.version.saturating_add(before).saturating_add(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, bare};
+
+    #[test]
+    fn pushes_carry_the_version_that_the_home_gives() {
+        let mut bench = Bench::new(Vec::new()).online("phone", 0).session("idle").item("a@localhost both");
+        let (versions, lines) = bench.run(None, |cx| {
+            let first = put(cx, RosterItem::new(bare("b@localhost")));
+            push(cx, &first);
+            let second = remove(cx, &bare("a@localhost"));
+            push_removed(cx, &bare("a@localhost"), second);
+            (first.version, second)
+        });
+        assert_eq!(versions, (2, 3));
+        assert_eq!(lines.len(), 4);
+        assert!(lines[1].contains("ver='2'") && lines[3].contains("ver='3'"));
+        assert_eq!(bench.account.roster.items[&bare("b@localhost")].version, 2);
+        assert_eq!(bench.account.roster.removed[&bare("a@localhost")], 3);
+    }
+}
