@@ -33,8 +33,16 @@ impl Pattern {
     /// The same pattern for ejabberd, which orders the children of a stanza as it likes and rewrites `to` when
     /// it delivers.
     pub fn loosened(&self) -> Self {
+        fn shuffle(node: &mut Node) {
+            node.attributes.insert((String::new(), ORDER.to_owned()), "any".to_owned());
+            for piece in &mut node.content {
+                if let Content::Node(node) = piece {
+                    shuffle(node);
+                }
+            }
+        }
         let mut node = self.node.clone();
-        node.attributes.insert((String::new(), ORDER.to_owned()), "any".to_owned());
+        shuffle(&mut node);
         if let Some(to) = node.attributes.get_mut(&(String::new(), "to".to_owned())) {
             *to = "*".to_owned();
         }

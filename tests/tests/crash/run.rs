@@ -1,0 +1,216 @@
+//! What all clients of a run share: the time, the server's life, and the moment it is to be killed at.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use starling_tests::{Server, Target};
+use tokio::sync::{Notify, watch};
+
+/// What a client does when the server is to be killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub(crate) enum Moment {
+    /// A message was given to the kernel.
+    Sent = 1,
+    /// An acknowledgement for messages came.
+    Acknowledged,
+    /// A message came, and is not acknowledged.
+    Seen,
+    /// What came was just acknowledged.
+    Confirmed,
+    /// A login or a resumption begins.
+    Login,
+}
+
+impl Moment {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Sent, Self::Acknowledged, Self::Seen, Self::Confirmed, Self::Login];
+}
+
+/// What clients are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Write, receive, lose connections.
+    Storm,
+    /// Get everything acknowledged, write nothing new.
+    Calm,
+    /// Acknowledge all that came; from here on nothing may come again.
+    Settled,
+    /// End.
+    Over,
+}
+
+/// The state of a run.
+pub(crate) struct Run {
+    start: Instant,
+    /// Where the server is.
+    pub(crate) target: Target,
+    phase: watch::Sender<Phase>,
+    pid: AtomicI32,
+    lives: AtomicU32,
+    armed: AtomicU32,
+    countdown: AtomicU32,
+    delay_us: AtomicU64,
+    fired: Notify,
+    budget: AtomicI64,
+    activity: AtomicU64,
+    /// The name of the run, part of every `origin-id`.
+    pub(crate) name: OnceLock<String>,
+    graceful: AtomicBool,
+}
+
+/// A server process seen at one time: if the same one is there later, it has lived all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life(u32);
+
+impl Run {
+    /// A run against this server, which is up.
+    pub(crate) fn new(server: &Server) -> Result<Arc<Self>> {
+        let run = Arc::new(Self {
+            start: Instant::now(),
+            target: server.target().clone(),
+            phase: watch::Sender::new(Phase::Storm),
+            pid: AtomicI32::new(0),
+            lives: AtomicU32::new(0),
+            armed: AtomicU32::new(0),
+            countdown: AtomicU32::new(0),
+            delay_us: AtomicU64::new(0),
+            fired: Notify::new(),
+            budget: AtomicI64::new(0),
+            activity: AtomicU64::new(0),
+            name: OnceLock::new(),
+            graceful: AtomicBool::new(false),
+        });
+        run.server_is_up(server)?;
+        Ok(run)
+    }
+
+    /// Time since the start.
+    pub(crate) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// What clients are to do now.
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Tells clients what to do from now on.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// Takes note of a started server.
+    pub(crate) fn server_is_up(&self, server: &Server) -> Result<()> {
+        let pid = i32::try_from(server.pid().context("the server does not run")?)?;
+        self.graceful.store(false, SeqCst);
+        self.lives.fetch_add(1, SeqCst);
+        self.pid.store(pid, SeqCst);
+        Ok(())
+    }
+
+    /// The server that is alive now, if one is.
+    pub(crate) fn life(&self) -> Option<Life> {
+        let life = Life(self.lives.load(SeqCst));
+        (self.pid.load(SeqCst) != 0 && life.0 == self.lives.load(SeqCst)).then_some(life)
+    }
+
+    /// Whether the server was told to end properly, so that it may close streams.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.graceful.load(SeqCst)
+    }
+
+    /// Announces that the server will be told to end properly. From here on its streams may end.
+    pub(crate) fn announce_end(&self) {
+        self.graceful.store(true, SeqCst);
+        self.pid.store(0, SeqCst);
+    }
+
+    /// Kills the server now, if it is alive. It is for the owner of the [`Server`] to wait for its end.
+    pub(crate) fn kill(&self) {
+        let pid = self.pid.swap(0, SeqCst);
+        if pid != 0 {
+            // It may have ended by itself, which shows when it is waited for.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    /// Arranges that the server is killed this long after the moment has come this many times more.
+    pub(crate) fn arm(&self, moment: Moment, skip: u32, delay: Duration) {
+        self.countdown.store(skip, SeqCst);
+        self.delay_us.store(u64::try_from(delay.as_micros()).unwrap_or(0), SeqCst);
+        self.armed.store(moment as u32, SeqCst);
+    }
+
+    /// Waits for the armed kill; false if the moment did not come in time, in which case nothing is armed any more.
+    pub(crate) async fn killed(&self, moment: Moment, within: Duration) -> bool {
+        if tokio::time::timeout(within, self.fired.notified()).await.is_ok() {
+            return true;
+        }
+        if self.armed.compare_exchange(moment as u32, 0, SeqCst, SeqCst).is_ok() {
+            return false;
+        }
+        self.fired.notified().await;
+        true
+    }
+
+    /// A client tells that a moment has come.
+    pub(crate) fn moment(self: &Arc<Self>, moment: Moment) {
+        let wanted = moment as u32;
+        if self.armed.load(SeqCst) != wanted || self.pid.load(SeqCst) == 0 {
+            return;
+        }
+        let more = self.countdown.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        if more || self.armed.compare_exchange(wanted, 0, SeqCst, SeqCst).is_err() {
+            return;
+        }
+        let delay = Duration::from_micros(self.delay_us.load(SeqCst));
+        if delay.is_zero() {
+            self.kill();
+            self.fired.notify_one();
+            return;
+        }
+        let run = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            run.kill();
+            run.fired.notify_one();
+        });
+    }
+
+    /// Allows clients to write this many messages more, and forgets what they have not used.
+    pub(crate) fn allow(&self, messages: u32) {
+        self.budget.store(i64::from(messages), SeqCst);
+    }
+
+    /// Takes one message out of what is allowed.
+    pub(crate) fn take_turn(&self) -> bool {
+        self.budget.fetch_sub(1, SeqCst) > 0
+    }
+
+    /// Notes that something came to a client.
+    pub(crate) fn stir(&self) {
+        self.activity.fetch_add(1, SeqCst);
+    }
+
+    /// Waits until nothing has come to any client for this long, or `limit` is over.
+    pub(crate) async fn quiet(&self, still: Duration, limit: Duration) -> bool {
+        let begin = Instant::now();
+        let mut last = (self.activity.load(SeqCst), Instant::now());
+        while begin.elapsed() < limit {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let now = self.activity.load(SeqCst);
+            if now != last.0 {
+                last = (now, Instant::now());
+            } else if last.1.elapsed() >= still {
+                return true;
+            }
+        }
+        false
+    }
+}
