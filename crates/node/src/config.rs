@@ -15,6 +15,7 @@ mod check;
 mod error;
 mod layers;
 mod limits;
+mod reference;
 mod section;
 mod sections;
 mod show;
@@ -30,6 +31,7 @@ pub use limits::{
     RateLimits, RegistrationLimits, RosterLimits, SessionLimits, SmLimits, StreamLimits, StreamXmlLimits,
     XmlLimits,
 };
+pub use reference::reference;
 pub use section::Key;
 pub use sections::{
     Archive, ArchiveDefault, Auth, CertificateFiles, Conflict, DomainCertificates, Listeners, Log, LogFormat,

@@ -87,7 +87,7 @@ section! {
         header_to_tls: Duration = Duration::from_secs(10), in MOMENT..=HOUR;
         /// From TLS to authentication.
         tls_to_auth: Duration = Duration::from_secs(20), in MOMENT..=HOUR;
-        /// All of the above together.
+        /// From the TCP connection to authentication, all in all.
         pre_auth_total: Duration = Duration::from_secs(30), in MOMENT..=HOUR;
         /// From the first byte of a stanza to its last.
         stanza: Duration = Duration::from_secs(60), in MOMENT..=HOUR;
@@ -105,7 +105,7 @@ section! {
     pub struct ConnectionLimits {
         /// Connections of one IP address.
         per_ip: usize = 512, in 1..=MANY;
-        /// Of these, how many may be unauthenticated at a time.
+        /// Connections of one IP address that have not authenticated yet.
         unauth_per_ip: usize = 32, in 1..=MANY;
         /// New connections of one IP address.
         rate_per_ip: Rate = Rate::per_second(20), in Rate::per_minute(1)..=Rate::per_second(1_000_000);
@@ -125,7 +125,7 @@ section! {
         failures_per_ip_window: Rate = Rate::per_hour(20), in Rate::per_hour(1)..=Rate::per_second(1_000_000);
         /// Failures against one account after which answers are delayed. The account is never locked.
         failures_per_account_window: Rate = Rate::per_hour(20), in Rate::per_hour(1)..=Rate::per_second(1_000_000);
-        /// How long an answer is delayed beyond that.
+        /// How long an answer is delayed for an account with too many failures.
         delay: Duration = Duration::from_secs(2), in Duration::ZERO..=Duration::from_secs(15);
         /// Password hashes (PLAIN) that may wait for the pool; more get `temporary-auth-failure`.
         queue: usize = 64, in 1..=65_536;
@@ -139,7 +139,7 @@ section! {
         max_resources: usize = 10, in 1..=10_000;
         /// Stanzas of one session that its home has not taken yet, before its socket is no longer read.
         credit_stanzas: usize = 64, in 1..=65_536;
-        /// Bytes of the same.
+        /// Bytes of one session that its home has not taken yet, before its socket is no longer read.
         credit_bytes: usize = 262_144, in 10_000..=1_073_741_824;
         /// Addresses outside the roster that a session may send directed presence to.
         directed_presence: usize = 1_000, in 1..=MANY;
@@ -151,7 +151,7 @@ section! {
     pub struct SmLimits {
         /// Unacknowledged stanzas of one session.
         max_unacked: usize = 1_000, in 10..=MANY;
-        /// Bytes of the same.
+        /// Bytes of unacknowledged stanzas of one session.
         max_unacked_bytes: usize = 4_194_304, in 65_536..=1_073_741_824;
         /// Unacknowledged stored stanzas in flight while the log is sent.
         pull_window: usize = 250, in 1..=MANY;
@@ -167,13 +167,13 @@ section! {
 section! {
     /// How fast a client may send. Who is faster is read slower.
     pub struct RateLimits {
-        /// Bytes of one client.
+        /// Bytes that one client may send, in the long run.
         c2s_bytes: Rate = Rate::per_second(32_768), in Rate::per_second(1_024)..=FASTEST;
-        /// Bytes at once.
+        /// Bytes that one client may send at once.
         c2s_bytes_burst: u64 = 262_144, in 10_000..=1_099_511_627_776;
-        /// Stanzas of one client.
+        /// Stanzas that one client may send, in the long run.
         c2s_stanzas: Rate = Rate::per_second(50), in Rate::per_second(1)..=FASTEST;
-        /// Stanzas at once.
+        /// Stanzas that one client may send at once.
         c2s_stanzas_burst: u64 = 200, in 1..=1_099_511_627_776;
         /// Different addresses outside the roster that one account may write to.
         distinct_recipients: Rate = Rate::per_minute(200), in Rate::per_hour(1)..=FASTEST;
@@ -183,9 +183,9 @@ section! {
 section! {
     /// Messages kept for accounts that are away.
     pub struct OfflineLimits {
-        /// Messages of one account.
+        /// Messages kept for one account.
         max_messages: usize = 10_000, in 0..=100_000_000;
-        /// Bytes of the same.
+        /// Bytes of messages kept for one account.
         bytes: u64 = 67_108_864, in 0..=1_099_511_627_776;
     }
 }
@@ -215,7 +215,7 @@ section! {
 section! {
     /// Block lists (XEP-0191).
     pub struct BlocklistLimits {
-        /// Entries of one account.
+        /// Entries in the block list of one account.
         max_items: usize = 1_000, in 1..=1_000_000;
     }
 }

@@ -24,6 +24,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// The environment variable that sets it, where there can be one.
+    pub fn variable(&self) -> Option<String> {
+        let fits = !self.path.contains('<');
+        fits.then(|| format!("STARLING__{}", self.path.to_uppercase().replace('.', "__")))
+    }
+
     /// True when a reload (SIGHUP) applies a new value without a restart.
     pub fn reloadable(path: &str) -> bool {
         RELOADABLE.iter().any(|prefix| {
@@ -33,7 +39,17 @@ impl Key {
 }
 
 /// What SIGHUP applies to a running server.
-const RELOADABLE: [&str; 3] = ["domains", "tls", "telemetry.log.level"];
+const RELOADABLE: [&str; 9] = [
+    "domains",
+    "tls",
+    "auth.mechanisms",
+    "telemetry.log.level",
+    "limits.xml",
+    "limits.stream",
+    "limits.conn",
+    "limits.auth",
+    "limits.rate",
+];
 
 /// A group of keys.
 pub(crate) trait Section: Default {

@@ -40,7 +40,7 @@ section! {
     pub struct Tls {
         /// Certificate chain in PEM form, for every domain that has none of its own.
         cert: Option<PathBuf> = None;
-        /// Its private key in PEM form.
+        /// The private key of `tls.cert` in PEM form.
         key: Option<PathBuf> = None;
     }
     with {
@@ -272,15 +272,15 @@ impl Value for Endpoint {
 }
 
 section! {
-    /// How many stanzas are traced, as a part of one. The standard variable `OTEL_TRACES_SAMPLER` wins.
+    /// How many stanzas are traced: 0.01 is one in a hundred.
     pub struct Sample {
-        /// Messages.
+        /// Part of messages that is traced. The standard variable `OTEL_TRACES_SAMPLER` wins over all four.
         message: f64 = 0.001, in 0.0..=1.0;
-        /// Requests and answers (IQ).
+        /// Part of IQ stanzas that is traced.
         iq: f64 = 0.001, in 0.0..=1.0;
-        /// Presence.
+        /// Part of presence that is traced.
         presence: f64 = 0.000_01, in 0.0..=1.0;
-        /// Logins.
+        /// Part of logins that is traced.
         login: f64 = 0.01, in 0.0..=1.0;
     }
 }

@@ -225,7 +225,7 @@ fn all_mistakes_are_reported_at_once() {
 fn tells_a_reload_what_changed() {
     let old = Config::default();
     let new = load(
-        "domains = ['a.example']\n[limits.xml]\nmax_depth = 40\n[tls.domains.'a.example']\ncert = 'c'\nkey = 'k'",
+        "domains = ['a.example']\n[limits.sm]\nmax_unacked = 40\n[tls.domains.'a.example']\ncert = 'c'\nkey = 'k'",
         &[],
         &["telemetry.log.level=debug"],
     )
@@ -236,7 +236,7 @@ fn tells_a_reload_what_changed() {
         now,
         ["domains", "telemetry.log.level", "tls.domains.\"a.example\".cert", "tls.domains.\"a.example\".key"]
     );
-    assert_eq!(later, ["limits.xml.max_depth"]);
+    assert_eq!(later, ["limits.sm.max_unacked"]);
 }
 
 #[test]
@@ -291,4 +291,16 @@ fn broken_files_are_explained() {
         }
         assert_eq!(said, std::fs::read_to_string(&golden).unwrap(), "{}", case.display());
     }
+}
+
+/// The page in the documentation is what the keys say. `STARLING_BLESS=1` writes it anew.
+#[test]
+fn the_reference_is_up_to_date() {
+    let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let wanted = reference();
+    if std::env::var_os("STARLING_BLESS").is_some() {
+        std::fs::write(&page, &wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(&page).unwrap();
+    assert!(found == wanted, "docs/configuration.md is stale: run this test with STARLING_BLESS=1");
 }
