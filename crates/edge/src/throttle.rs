@@ -170,9 +170,11 @@ mod tests {
 
     fn throttle() -> (Arc<Throttle>, ManualClock) {
         let clock = ManualClock::at_micros(0);
-        let mut limits = AuthLimits::default();
-        limits.failures_per_ip_window = Rate::per_hour(10);
-        limits.failures_per_account_window = Rate::per_hour(3);
+        let limits = AuthLimits {
+            failures_per_ip_window: Rate::per_hour(10),
+            failures_per_account_window: Rate::per_hour(3),
+            ..AuthLimits::default()
+        };
         (Throttle::new(&limits, Arc::new(clock.clone())), clock)
     }
 

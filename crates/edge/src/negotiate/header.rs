@@ -8,10 +8,7 @@ use starling_xmpp::{Jid, StreamCondition, ns};
 /// Reads the header of a stream and answers it. `account`: who has authenticated, after SASL.
 pub(super) async fn open(wire: &mut Wire, account: Option<&Jid>) -> Result<(), End> {
     wire.answered = false;
-    let header = match wire.event().await? {
-        Event::Header(header) => header,
-        _ => return Err(StreamCondition::BadFormat.into()),
-    };
+    let Event::Header(header) = wire.event().await? else { return Err(StreamCondition::BadFormat.into()) };
     if let Some(lang) = header.lang.as_deref().filter(|lang| is_language(lang)) {
         wire.lang = Some(lang.into());
     }

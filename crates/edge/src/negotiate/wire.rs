@@ -105,7 +105,7 @@ impl Wire {
 
     /// Queues our header, new id and all.
     pub(super) fn say_header(&mut self, to: Option<&str>) {
-        let domain = self.domain.as_deref().or(self.settings.domains.first().map(String::as_str));
+        let domain = self.domain.as_deref().or_else(|| self.settings.domains.first().map(String::as_str));
         let lang = self.lang.as_deref().unwrap_or("en");
         write_header(&mut self.out, domain.unwrap_or_default(), to, &ids::short(), lang);
         self.answered = true;

@@ -1,0 +1,121 @@
+//! Back-pressure in both directions (rows T18 and X21 of the hostile inputs).
+
+use crate::Site;
+use crate::client::Client;
+use starling_node::Rate;
+use starling_wire::Down;
+use starling_xmpp::{Element, MessageType, Stanza, ns};
+use std::time::{Duration, Instant};
+
+#[tokio::test]
+async fn a_home_that_handles_nothing_stops_the_reading() {
+    let site = Site::with(|config| {
+        config.limits.rate.c2s_stanzas_burst = 100_000;
+        config.limits.rate.c2s_bytes_burst = 100_000_000;
+    })
+    .await;
+    let mut client = Client::bound(site.c2s(), "phone").await;
+    site.home.hold();
+    let many = "<presence/>".repeat(500);
+    client.send(&many).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(site.home.count("stanza"), 64, "no more than the credit");
+    site.home.release();
+    for _ in 0..300 {
+        if site.home.count("stanza") == 500 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("reading does not go on: {}", site.home.count("stanza"));
+}
+
+#[tokio::test]
+async fn bytes_use_up_the_credit_too() {
+    let site = Site::with(|config| config.limits.rate.c2s_bytes_burst = 100_000_000).await;
+    let mut client = Client::bound(site.c2s(), "phone").await;
+    site.home.hold();
+    let large = format!("<presence><status>{}</status></presence>", "x".repeat(50_000));
+    client.send(&large.repeat(20)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(site.home.count("stanza"), 6);
+}
+
+#[tokio::test]
+async fn a_client_that_is_too_fast_is_read_slower_and_loses_nothing() {
+    let site = Site::with(|config| {
+        config.limits.rate.c2s_stanzas = Rate::per_second(50);
+        config.limits.rate.c2s_stanzas_burst = 50;
+    })
+    .await;
+    let mut client = Client::bound(site.c2s(), "phone").await;
+    let began = Instant::now();
+    client.send(&"<presence/>".repeat(100)).await;
+    client.send("<iq type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>").await;
+    client.expect("id='last'").await;
+    assert!(began.elapsed() >= Duration::from_millis(800), "{:?}", began.elapsed());
+    assert_eq!(site.home.count("stanza"), 101);
+}
+
+fn large() -> Down {
+    let body = Element::new(ns::CLIENT, "body").text("x".repeat(60_000));
+    Down::Stanza { stanza: Stanza::message(MessageType::Chat).child(body), lazy: false, trace: None }
+}
+
+#[tokio::test]
+async fn t18_a_client_that_never_reads_is_let_go_and_others_are_not_concerned() {
+    let site = Site::with(|config| {
+        config.limits.stream.send_timeout = Duration::from_millis(800);
+        config.limits.sm.max_unacked_bytes = 100_000_000;
+    })
+    .await;
+    let stuck = Client::bound(site.c2s(), "stuck").await;
+    for _ in 0..400 {
+        site.home.say(large);
+    }
+    let mut good = Client::bound(site.c2s(), "good").await;
+    good.send("<message><body>hi</body></message>").await;
+    good.expect("<body>hi</body>").await;
+    assert_eq!(site.home.heard("gone").await, "gone Lost");
+    assert!(site.telemetry.metrics.encode().contains("reason=\"send_timeout\"} 1"));
+    drop(stuck);
+}
+
+#[tokio::test]
+async fn what_waits_for_one_connection_is_bounded() {
+    let site = Site::with(|config| config.limits.sm.max_unacked_bytes = 65_536).await;
+    let stuck = Client::bound(site.c2s(), "stuck").await;
+    for _ in 0..400 {
+        site.home.say(large);
+    }
+    assert_eq!(site.home.heard("gone").await, "gone Lost");
+    drop(stuck);
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_everything_in_order() {
+    let site = Site::with(|config| config.limits.sm.max_unacked_bytes = 100_000_000).await;
+    let mut client = Client::bound(site.c2s(), "slow").await;
+    for number in 0..300 {
+        let body = format!("{number} {}", "x".repeat(20_000));
+        site.home.say(|| {
+            let body = Element::new(ns::CLIENT, "body").text(&body);
+            Down::Stanza { stanza: Stanza::message(MessageType::Chat).child(body), lazy: false, trace: None }
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for number in 0..300 {
+        client.expect(&format!("<body>{number} ")).await;
+    }
+    site.home.heard("written 300").await;
+}
+
+#[tokio::test]
+async fn x21_white_space_is_kept_alive_by_and_not_kept() {
+    let site = Site::start().await;
+    let mut client = Client::bound(site.c2s(), "phone").await;
+    client.send(&" ".repeat(200_000)).await;
+    client.send("<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>").await;
+    client.expect("id='1'").await;
+    assert_eq!(site.home.count("stanza"), 1);
+}
