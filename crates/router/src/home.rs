@@ -45,16 +45,7 @@ impl Home {
     /// # Errors
     /// When a document is damaged: an account whose block list cannot be read is not served (promise 9).
     pub(crate) fn load(jid: BareJid, state: AccountState, shared: &Shared) -> Result<Self, StoreError> {
-        let blocked = match state.docs.get(&DocKind::BlockList) {
-            Some(body) => BlockList::decode(body)?,
-            None => BlockList::default(),
-        };
-        let archive = match state.docs.get(&DocKind::ArchivePreferences) {
-            Some(body) => ArchivePreferences::decode(body)?,
-            None => {
-                ArchivePreferences { default: shared.server.archive_default, ..ArchivePreferences::default() }
-            }
-        };
+        let (blocked, archive) = documents(&state, shared)?;
         Ok(Self {
             account: Account { jid, roster: state.roster, blocked, archive, sessions: Vec::new() },
             links: Vec::new(),
@@ -73,6 +64,14 @@ impl Home {
         })
     }
 
+    /// Takes over what the store holds; sessions and deliveries stay.
+    pub(crate) fn believe(&mut self, state: &AccountState, shared: &Shared) -> Result<(), StoreError> {
+        (self.account.blocked, self.account.archive) = documents(state, shared)?;
+        self.account.roster = state.roster.clone();
+        self.last = self.last.max(state.last);
+        Ok(())
+    }
+
     /// Where this session is in the lists.
     pub(crate) fn find(&self, token: Token) -> Option<usize> {
         self.links.iter().position(|link| link.token == token)
@@ -82,6 +81,21 @@ impl Home {
     pub(crate) fn lost_until(&self, shared: &Shared) -> Timestamp {
         self.unresumed.map_or(shared.began, |at| at.max(shared.began))
     }
+}
+
+/// The documents that hooks read.
+fn documents(state: &AccountState, shared: &Shared) -> Result<(BlockList, ArchivePreferences), StoreError> {
+    let blocked = match state.docs.get(&DocKind::BlockList) {
+        Some(body) => BlockList::decode(body)?,
+        None => BlockList::default(),
+    };
+    let archive = match state.docs.get(&DocKind::ArchivePreferences) {
+        Some(body) => ArchivePreferences::decode(body)?,
+        None => {
+            ArchivePreferences { default: shared.server.archive_default, ..ArchivePreferences::default() }
+        }
+    };
+    Ok((blocked, archive))
 }
 
 /// What a turn gathers while it decides.

@@ -77,6 +77,8 @@ pub(crate) struct Link {
     pub(crate) received: u64,
     /// Sequences taken and not settled, rising.
     unsettled: VecDeque<u64>,
+    /// Has sent a message with an `origin-id`, which its client may send again should it lose the session.
+    pub(crate) may_resend: bool,
     /// Highest sequence that the edge was told is handled.
     pub(crate) announced: u64,
     pub(crate) queue: VecDeque<Unacked>,
@@ -100,6 +102,7 @@ impl Link {
             detached_at: None,
             received: 0,
             unsettled: VecDeque::new(),
+            may_resend: false,
             announced: 0,
             queue: VecDeque::new(),
             queued_bytes: 0,

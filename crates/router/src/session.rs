@@ -235,7 +235,9 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
     if let (Some(conn), Some(error)) = (link.conn, error) {
         turn.act(home, What::Tell(conn, Down::Close(Some(Box::new(error)))));
     }
-    home.unresumed = Some(turn.now);
+    if link.may_resend {
+        home.unresumed = Some(turn.now);
+    }
     home.deliveries.dropped(token);
     for entry in link.queue {
         let Some(stanza) = entry.stanza else { continue };

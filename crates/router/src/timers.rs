@@ -15,6 +15,8 @@ pub(crate) enum Why {
     Acknowledge(Token),
     /// The cursor is to be written.
     Cursor,
+    /// What it believes is to be read again.
+    Reload,
     /// Nobody may need this home any more.
     Evict,
 }

@@ -29,6 +29,8 @@ const MAX_TURN: usize = 1_024;
 const CURSOR_DELAY: Duration = Duration::from_secs(2);
 /// A home without sessions stays in memory this long.
 const EVICT_AFTER: Duration = Duration::from_secs(60);
+/// How long to wait before what a failed commit has left is read again, when reading fails too.
+const RELOAD_AFTER: Duration = Duration::from_secs(1);
 /// Homes a stanza may pass: a reply to a reply is no loop, more is.
 const MAX_HOPS: u8 = 8;
 
@@ -96,7 +98,13 @@ impl Worker {
                 let Some(msg) = self.backlog.pop_front() else { break };
                 self.decide(&mut turn, msg);
             }
-            self.commit(&mut turn);
+            // Acts may call for more acts (a session that ends): these belong to the same turn.
+            loop {
+                self.commit(&mut turn);
+                if turn.writes.is_empty() && turn.acts.is_empty() {
+                    break;
+                }
+            }
             self.finish();
         }
     }
@@ -131,6 +139,19 @@ impl Worker {
         account: BareJid,
         state: Result<Option<Box<starling_store::AccountState>>, StoreError>,
     ) {
+        if let Some(Slot::Ready(home)) = self.homes.get_mut(&account) {
+            // Read again after a failed commit.
+            match state {
+                Ok(Some(state)) => {
+                    if let Err(error) = home.believe(&state, &self.shared) {
+                        tracing::error!(event = "load_failed", %error, "an account cannot be read back");
+                    }
+                }
+                Ok(None) => {}
+                Err(_) => self.timers.set(turn.monotonic + RELOAD_AFTER, account, Why::Reload),
+            }
+            return;
+        }
         let Some(Slot::Loading(waiting)) = self.homes.remove(&account) else { return };
         let home = state.and_then(|state| {
             state.map(|state| Home::load(account.clone(), *state, &self.shared)).transpose()
@@ -306,6 +327,10 @@ impl Worker {
         while let Some((account, why)) = self.timers.due(turn.monotonic) {
             let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
             match why {
+                Why::Reload => {
+                    self.load(account);
+                    continue;
+                }
                 Why::Cursor => {
                     home.cursor_timer = false;
                     if let Some(cursor) = home.deliveries.take_dirty() {
@@ -340,12 +365,14 @@ impl Worker {
                     }
                 }
                 Why::Evict => {
+                    // A cursor not yet on disk would be read back as it was before.
+                    if let Some(cursor) = home.deliveries.take_dirty() {
+                        turn.writes.push(Write::Cursor(account.clone(), cursor));
+                        home.used = turn.monotonic;
+                    }
                     let idle =
                         home.links.is_empty() && home.acts == 0 && home.asking == 0 && home.paused.is_none();
                     if idle && home.used + EVICT_AFTER <= turn.monotonic {
-                        if let Some(cursor) = home.deliveries.take_dirty() {
-                            turn.writes.push(Write::Cursor(account.clone(), cursor));
-                        }
                         self.homes.remove(&account);
                         continue;
                     }
@@ -395,6 +422,7 @@ impl Worker {
     fn carry_out(&mut self, (acts, result): Done, turn: &mut Turn) {
         if let Err(error) = &result {
             tracing::error!(event = "commit_failed", %error, "writes of a turn were not confirmed");
+            self.doubt(&acts);
         }
         for act in acts {
             let Some(Slot::Ready(home)) = self.homes.get_mut(&act.home) else { continue };
@@ -416,6 +444,16 @@ impl Worker {
                 what => carry_out(turn, &mut out, home, what, &result),
             }
             self.touch(&act.home);
+        }
+    }
+
+    /// Whether a failed commit was written is not known: what these homes believe is read again.
+    fn doubt(&mut self, acts: &[Act]) {
+        let mut accounts: Vec<_> = acts.iter().map(|act| act.home.clone()).collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        for account in accounts {
+            self.load(account);
         }
     }
 

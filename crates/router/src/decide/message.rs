@@ -53,6 +53,7 @@ pub(crate) fn sent(
     let with = to.to_bare();
     let mut ticket = ticket(home, token, sequence);
     let mut known = false;
+    home.links[at].may_resend |= stanza.payload.has(starling_xmpp::ns::SID, "origin-id");
     if let Some(fingerprint) = resent(turn, home, &own, &with, &stanza) {
         ticket.again = Some(home.lost_until(&turn.shared));
         if let Some(origin) = home.recent.as_ref().and_then(|recent| recent.find(&fingerprint, ticket.origin))
