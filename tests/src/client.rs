@@ -69,6 +69,11 @@ impl Client {
         Self { jid, stream, management, answer_requests: true, inbox: VecDeque::new(), next_id: 0 }
     }
 
+    /// With stanzas that came before the session was ready; they come first.
+    fn with_inbox(self, inbox: VecDeque<Node>) -> Self {
+        Self { inbox, ..self }
+    }
+
     /// The full JID that the server bound.
     pub fn jid(&self) -> &str {
         &self.jid
@@ -109,11 +114,12 @@ impl Client {
 
     /// Sends one stanza without looking at it; counted like any other. The fast way for load.
     pub async fn send_stanza(&mut self, xml: String) -> Result<()> {
-        self.stream.send(xml.as_bytes()).await?;
-        if let Some(management) = &mut self.management {
-            management.sent(xml);
-        }
-        Ok(())
+        let stream = &mut self.stream;
+        let Some(management) = &mut self.management else { return stream.send(xml.as_bytes()).await };
+        // In the queue before it is on the wire: a connection that breaks now may have taken it or not.
+        let sent = stream.send(xml.as_bytes()).await;
+        management.sent(xml);
+        sent
     }
 
     /// Sends bytes that are counted nowhere.
@@ -272,6 +278,12 @@ impl Client {
     /// Cuts the TCP connection without a word and keeps what is needed to resume.
     pub fn cut(self) -> Detached {
         Detached::new(self.jid, self.management, self.inbox)
+    }
+
+    /// Leaves the connection as it is, open and unread, and keeps what is needed to resume over another: what a server
+    /// sees when a phone changes its network.
+    pub fn walk_away(self) -> (Detached, Stream) {
+        (Detached::new(self.jid, self.management, self.inbox), self.stream)
     }
 
     /// Ensures that stream management is on and that all that was sent is acknowledged.

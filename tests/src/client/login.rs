@@ -1,12 +1,14 @@
 //! From a closed socket to a bound session.
 
+use std::collections::VecDeque;
+
 use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 use super::management::Management;
 use super::scram::{Hash, Scram};
 use super::stream::{Incoming, Stream};
-use super::{Client, SM, Target};
+use super::{Client, SM, Target, is_stanza};
 use crate::xml::{Node, escape};
 
 const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
@@ -169,13 +171,22 @@ impl Login {
     /// Binds, and enables stream management if asked to, on an authenticated stream.
     pub async fn bind(&self, mut stream: Stream) -> Result<Client> {
         let jid = bind(&mut stream, self.resource.as_deref()).await?;
+        // The resource is connected from binding on: what is sent to its full JID may come before the answer.
+        let mut early = VecDeque::new();
         let management = if self.managed {
             stream.send(format!("<enable xmlns='{SM}' resume='true'/>").as_bytes()).await?;
-            Some(Management::enabled(&stream.node().await?)?)
+            loop {
+                let node = stream.node().await?;
+                if is_stanza(&node) {
+                    early.push_back(node);
+                    continue;
+                }
+                break Some(Management::enabled(&node)?);
+            }
         } else {
             None
         };
-        Ok(Client::new(jid, stream, management))
+        Ok(Client::new(jid, stream, management).with_inbox(early))
     }
 }
 

@@ -139,8 +139,7 @@ impl Detached {
         for (_, xml) in management.unacknowledged() {
             stream.send(xml.as_bytes()).await?;
         }
-        let mut client = Client::new(self.jid, stream, Some(management));
-        client.inbox = self.inbox;
+        let client = Client::new(self.jid, stream, Some(management)).with_inbox(self.inbox);
         Ok(Resumption::Resumed(Box::new(client)))
     }
 }

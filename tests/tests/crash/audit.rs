@@ -82,10 +82,17 @@ fn read_row(result: &Node) -> Result<Row> {
     let attribute = |name| message.attribute(name).unwrap_or_default().to_owned();
     Ok(Row {
         id: result.attribute("id").context("no id")?.to_owned(),
-        stamp: delay.attribute("stamp").context("no stamp")?.to_owned(),
+        stamp: comparable(delay.attribute("stamp").context("no stamp")?)?,
         origin: message.find(SID, "origin-id").and_then(|o| o.attribute("id")).map(str::to_owned),
         from: attribute("from"),
         to: attribute("to"),
         body: message.body().unwrap_or_default(),
     })
+}
+
+/// A time of XEP-0082 in UTC with nine digits after the point, so that text order is time order.
+fn comparable(stamp: &str) -> Result<String> {
+    let stamp = stamp.strip_suffix('Z').with_context(|| format!("{stamp} is not in UTC"))?;
+    let (seconds, fraction) = stamp.split_once('.').unwrap_or((stamp, ""));
+    Ok(format!("{seconds}.{fraction:0<9}Z"))
 }

@@ -1,0 +1,345 @@
+//! A client that writes and receives through all that happens to it, and logs what it saw.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use starling_tests::client::{Received, Resumption, SM, Stream};
+use starling_tests::history::{Log, Message, What, bare};
+use starling_tests::xml::escape;
+use starling_tests::{Client, Detached, Login, Node};
+
+use crate::run::{Life, Moment, Phase, Run};
+use crate::stanza;
+
+/// How many messages may be unacknowledged: above the server's credit for a session, so that it has to stop reading.
+const WINDOW: usize = 90;
+
+/// A client over all its sessions.
+pub(crate) struct Actor {
+    run: Arc<Run>,
+    login: Login,
+    /// Whether it comes online. One client of each account does.
+    receives: bool,
+    /// Who can be written to.
+    addresses: Arc<Vec<String>>,
+    log: Log,
+    rng: StdRng,
+    written: u32,
+    open: VecDeque<Open>,
+    /// Connections that were left without a word.
+    abandoned: Vec<Stream>,
+}
+
+/// A message that is not acknowledged.
+struct Open {
+    /// Its number in this session.
+    number: u32,
+    message: Message,
+}
+
+/// Why a session does not go on.
+enum End {
+    /// The connection is gone, or the client has left it.
+    Lost(Client),
+    /// The client has forgotten its session, as after a crash of its own.
+    Forgotten,
+    /// The run is over.
+    Over(Client),
+}
+
+impl Actor {
+    /// A client with this full JID.
+    pub(crate) fn new(
+        run: Arc<Run>,
+        login: Login,
+        jid: &str,
+        addresses: Arc<Vec<String>>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            run,
+            login,
+            receives: jid.ends_with("/phone"),
+            addresses,
+            log: Log::new(jid),
+            rng: StdRng::seed_from_u64(seed),
+            written: 0,
+            open: VecDeque::new(),
+            abandoned: Vec::new(),
+        }
+    }
+
+    /// Lives to the end of the run and gives the log.
+    pub(crate) async fn live(mut self) -> Log {
+        let mut left: Option<(Detached, Life)> = None;
+        while self.run.phase() != Phase::Over {
+            let before = self.run.life();
+            self.run.moment(Moment::Login);
+            let client = match self.connect(&mut left).await {
+                Ok(client) => client,
+                Err(error) => {
+                    let lived = before.is_some() && before == self.run.life();
+                    let text = format!("cannot get a session: {error:#}");
+                    self.note(if lived { What::Fault(text) } else { What::Remark(text) });
+                    self.pause(5..40).await;
+                    continue;
+                }
+            };
+            // The session is held by the server that is up now, or by one that is gone already.
+            let life = before.filter(|life| self.run.life() == Some(*life));
+            match self.session(client, life).await {
+                End::Over(client) => {
+                    if let Err(error) = client.close().await {
+                        self.note(What::Fault(format!("cannot close: {error:#}")));
+                    }
+                }
+                End::Forgotten => {}
+                End::Lost(client) => {
+                    let detached = if self.rng.random_bool(0.2) {
+                        let (detached, stream) = client.walk_away();
+                        self.abandoned.push(stream);
+                        self.abandoned.drain(..self.abandoned.len().saturating_sub(2));
+                        detached
+                    } else {
+                        client.cut()
+                    };
+                    left = life.or(before).map(|life| (detached, life));
+                    self.pause(0..60).await;
+                }
+            }
+        }
+        self.log
+    }
+
+    /// Resumes the session that was left, or begins a new one.
+    async fn connect(&mut self, left: &mut Option<(Detached, Life)>) -> Result<Client> {
+        if let Some((detached, held_by)) = left.clone() {
+            match detached.resume(&self.run.target, &self.login).await? {
+                Resumption::Resumed(client) => {
+                    self.note(What::Resumed);
+                    *left = None;
+                    return Ok(*client);
+                }
+                Resumption::Failed { condition, .. } => {
+                    let should = self.run.life() == Some(held_by);
+                    self.note(What::NotResumed { condition, should });
+                    *left = None;
+                }
+            }
+        }
+        let mut client = self.login.connect(&self.run.target).await?;
+        self.note(What::Opened);
+        let management = client.management();
+        if management.and_then(|m| m.id()).is_none() {
+            self.note(What::Fault("the session cannot be resumed".to_owned()));
+        }
+        if let Err(error) = self.begin(&mut client).await {
+            // The session exists: it is to be resumed, if its server lives.
+            self.note(What::Remark(format!("lost at the start of a session: {error:#}")));
+        }
+        Ok(client)
+    }
+
+    /// Comes online and sends what is open again, in either order; gives some of it up.
+    async fn begin(&mut self, client: &mut Client) -> Result<()> {
+        let presence_first = self.rng.random_bool(0.7);
+        if self.rng.random_bool(0.08) {
+            let keep = self.rng.random_range(0..=self.open.len());
+            for open in self.open.split_off(keep) {
+                self.note(What::GivenUp(open.message.origin));
+            }
+        }
+        let mut sent = Ok(());
+        if self.receives && presence_first {
+            sent = client.send_stanza("<presence/>".to_owned()).await;
+        }
+        for index in 0..self.open.len() {
+            let message = self.open[index].message.clone();
+            self.note(What::SentAgain(message.origin.clone()));
+            // Every message gets its number, whether the connection still takes it or not.
+            sent = sent.and(client.send_stanza(stanza::write(&message)).await);
+            self.open[index].number = client.management().map_or(0, |m| m.sent_total());
+        }
+        if self.receives && !presence_first {
+            sent = sent.and(client.send_stanza("<presence/>".to_owned()).await);
+        }
+        sent
+    }
+
+    async fn session(&mut self, mut client: Client, life: Option<Life>) -> End {
+        let mishap = Instant::now() + Duration::from_millis(self.rng.random_range(50..3000));
+        match self.work(&mut client, mishap).await {
+            Ok(end) => match end {
+                Why::Over => End::Over(client),
+                Why::Mishap if self.rng.random_bool(0.15) => {
+                    self.note(What::Remark("forgets its session".to_owned()));
+                    End::Forgotten
+                }
+                Why::Mishap => {
+                    self.note(What::Remark("leaves its connection".to_owned()));
+                    if self.rng.random_bool(0.5)
+                        && let Ok(tcp) = client.stream().tcp()
+                    {
+                        // A reset instead of an end: what is on the way is thrown away.
+                        let _ = tcp.set_zero_linger();
+                    }
+                    End::Lost(client)
+                }
+            },
+            Err(error) => {
+                let lived = life.is_some() && life == self.run.life() && !self.run.is_ending();
+                let text = format!("the session ends: {error:#}");
+                self.note(if lived { What::Fault(text) } else { What::Remark(text) });
+                End::Lost(client)
+            }
+        }
+    }
+
+    /// Writes and receives until something happens.
+    async fn work(&mut self, client: &mut Client, mishap: Instant) -> Result<Why> {
+        client.answer_requests(false);
+        let mut next_write = Instant::now() + self.milliseconds(0..30);
+        let mut next_request = Instant::now() + Duration::from_millis(100);
+        let mut held: Option<Instant> = None;
+        let mut settled = false;
+        self.take_acknowledgements(client);
+        loop {
+            let phase = self.run.phase();
+            let now = Instant::now();
+            match phase {
+                Phase::Over => return Ok(Why::Over),
+                Phase::Storm if now >= mishap => return Ok(Why::Mishap),
+                Phase::Storm if now >= next_write => {
+                    self.write_burst(client).await?;
+                    next_write = Instant::now() + self.milliseconds(0..40);
+                }
+                Phase::Storm | Phase::Calm => {}
+                Phase::Settled => {
+                    if !settled {
+                        client.acknowledge().await?;
+                        self.note(What::Settled);
+                        settled = true;
+                    }
+                }
+            }
+            if !self.open.is_empty() && now >= next_request {
+                client.request_acknowledgement().await?;
+                next_request = now + Duration::from_millis(100);
+            }
+            if held.is_some_and(|until| now >= until) {
+                held = None;
+                client.acknowledge().await?;
+                self.run.moment(Moment::Confirmed);
+            }
+            let Some(received) = client.receive(Duration::from_millis(5)).await? else { continue };
+            match received {
+                Received::Element(node) if node.is(SM, "r") => {
+                    // Most are answered at once, some late: then a crash finds unacknowledged messages.
+                    let wait = if self.rng.random_bool(0.6) { 0..1 } else { 1..200 };
+                    let until = now + self.milliseconds(wait);
+                    held = held.or(Some(until));
+                }
+                Received::Element(node) if node.is(SM, "a") => self.take_acknowledgements(client),
+                Received::Element(node) => self.take(client, &node).await?,
+                Received::Acknowledged(_) => self.take_acknowledgements(client),
+                Received::End => bail!("the server ended the stream"),
+                Received::Closed => bail!("the connection is closed"),
+            }
+        }
+    }
+
+    async fn write_burst(&mut self, client: &mut Client) -> Result<()> {
+        for _ in 0..self.rng.random_range(1..16) {
+            if self.open.len() >= WINDOW || !self.run.take_turn() {
+                break;
+            }
+            self.written += 1;
+            let to = self.addresses[self.rng.random_range(0..self.addresses.len())].clone();
+            let name = self.run.name.get().map_or("", String::as_str);
+            let writer = self.log.client.replace(['@', '/'], ".");
+            let origin = format!("{name}-{writer}-{}", self.written);
+            let body = stanza::body(&mut self.rng, &origin);
+            let message = Message { origin, to, body };
+            self.note(What::Sent(message.clone()));
+            let xml = stanza::write(&message);
+            let number = client.management().map_or(0, |m| m.sent_total()) + 1;
+            self.open.push_back(Open { number, message });
+            client.send_stanza(xml).await?;
+            self.run.moment(Moment::Sent);
+        }
+        if self.rng.random_bool(0.3) {
+            client.request_acknowledgement().await?;
+        }
+        Ok(())
+    }
+
+    /// Logs what the server's `h` covers by now.
+    fn take_acknowledgements(&mut self, client: &Client) {
+        let Some(management) = client.management() else { return };
+        let covered = management.acknowledged_total();
+        let mut any = false;
+        while let Some(open) = self.open.pop_front_if(|open| open.number <= covered) {
+            self.note(What::Acknowledged(open.message.origin));
+            any = true;
+        }
+        if any {
+            self.run.stir();
+            self.run.moment(Moment::Acknowledged);
+        }
+    }
+
+    /// Takes a stanza or a stream error.
+    async fn take(&mut self, client: &mut Client, node: &Node) -> Result<()> {
+        match (node.name.as_str(), node.attribute("type")) {
+            ("message", Some("error")) => {
+                let origin = node.attribute("id").unwrap_or_default().to_owned();
+                let condition = node.condition().unwrap_or_default();
+                self.note(What::Refused { origin, condition });
+            }
+            ("message", _) => {
+                self.run.stir();
+                self.note(What::Seen(stanza::sighting(node, client.bare())));
+                self.run.moment(Moment::Seen);
+                if self.rng.random_bool(0.05) {
+                    client.acknowledge().await?;
+                    self.run.moment(Moment::Confirmed);
+                }
+            }
+            ("presence", _) => {
+                let from = node.attribute("from").unwrap_or_default();
+                if bare(from) != client.bare() {
+                    self.note(What::Fault(format!("presence of a stranger: {node}")));
+                }
+            }
+            ("iq", Some("get")) => {
+                let [from, id] = ["from", "id"].map(|a| escape(node.attribute(a).unwrap_or_default()));
+                client.send_stanza(format!("<iq type='result' to='{from}' id='{id}'/>")).await?;
+            }
+            _ => bail!("the server says {node}"),
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, what: What) {
+        self.log.note(self.run.now(), what);
+    }
+
+    fn milliseconds(&mut self, range: std::ops::Range<u64>) -> Duration {
+        Duration::from_millis(self.rng.random_range(range))
+    }
+
+    async fn pause(&mut self, range: std::ops::Range<u64>) {
+        let pause = self.milliseconds(range);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Why a client stops working.
+enum Why {
+    Over,
+    Mishap,
+}

@@ -1,0 +1,40 @@
+//! The messages of a crash run as XML.
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use starling_tests::Node;
+use starling_tests::history::{Message, Sighting};
+use starling_tests::xml::escape;
+
+const SID: &str = "urn:xmpp:sid:0";
+const DELAY: &str = "urn:xmpp:delay";
+
+/// A text that has to be escaped and names its message, mostly short.
+pub(crate) fn body(rng: &mut StdRng, origin: &str) -> String {
+    let filler = if rng.random_bool(0.02) { rng.random_range(0..4000) } else { rng.random_range(0..80) };
+    format!("{origin} <&> ßπ😀 {}", "x".repeat(filler))
+}
+
+/// The stanza, always with the same bytes for the same message.
+pub(crate) fn write(message: &Message) -> String {
+    let Message { origin, to, body } = message;
+    // Some are of type normal, by a rule that needs no memory.
+    let kind = if origin.ends_with('7') { "" } else { " type='chat'" };
+    format!(
+        "<message to='{to}' id='{origin}'{kind}><body>{}</body><origin-id xmlns='{SID}' id='{origin}'/></message>",
+        escape(body)
+    )
+}
+
+/// What a client notes of a message that came to it.
+pub(crate) fn sighting(node: &Node, account: &str) -> Sighting {
+    let id = node.children().find(|c| c.is(SID, "stanza-id") && c.attribute("by") == Some(account));
+    let attribute = |node: &Node| node.attribute("id").map(str::to_owned);
+    Sighting {
+        id: id.and_then(attribute),
+        origin: node.find(SID, "origin-id").and_then(attribute),
+        from: node.attribute("from").unwrap_or_default().to_owned(),
+        body: node.body().unwrap_or_default(),
+        delayed: node.find(DELAY, "delay").is_some(),
+    }
+}
