@@ -12,7 +12,22 @@ use tokio::time::timeout;
 use super::Server;
 
 /// Limits that would stop a test which opens many connections from one address.
-const WIDE: &[(&str, &str)] = &[];
+const WIDE: &[(&str, &str)] = &[
+    ("limits.conn.per_ip", "10000"),
+    ("limits.conn.unauth_per_ip", "5000"),
+    ("limits.conn.unauth_total", "5000"),
+    ("limits.conn.rate_per_ip", "100000/s"),
+    ("limits.auth.failures_per_ip_window", "100000/h"),
+    ("limits.auth.failures_per_account_window", "100000/h"),
+    ("limits.rate.c2s_bytes", "100000000/s"),
+    ("limits.rate.c2s_bytes_burst", "100000000"),
+    ("limits.rate.c2s_stanzas", "100000/s"),
+    ("limits.rate.c2s_stanzas_burst", "100000"),
+    ("limits.rate.distinct_recipients", "100000/s"),
+    ("limits.registration.per_ip_per_hour", "100000"),
+    // Accounts are made and logged in by the hundred, and a build for tests hashes slowly.
+    ("auth.iterations", "4096"),
+];
 
 /// The binary under test: `STARLING_BIN`, or the newest of the debug and release builds.
 pub(crate) fn binary() -> Result<PathBuf> {

@@ -1,0 +1,54 @@
+# `make` or `make help` lists what there is. Everything works from a clean clone with a Rust toolchain and a C compiler.
+
+CARGO ?= cargo
+KILLS ?= 2000
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt verify fix bench soak reference doc deny clients
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
+
+run: ## build and start a server for localhost, data in ./data
+	$(CARGO) run --release --bin starling -- serve --set 'domains=["localhost"]' --set data_dir=data
+
+test: ## everything: unit tests, scripts, hostile input, real clients, crashes; ends with a sum
+	@tests/run
+
+check: ## format, lints and unit tests: before each commit
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) test --workspace --lib --bins
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+verify: ## what a reviewer checks, writing nothing
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+
+fix: ## format, and apply what clippy can repair by itself
+	$(CARGO) fmt --all
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	$(CARGO) fmt --all
+
+bench: ## the load generator against a release build
+	$(CARGO) build --release --bin starling
+	$(CARGO) run --release -p starling-benchmarks
+
+soak: ## the crash test for hours: KILLS=2000
+	$(CARGO) build --bin starling
+	CRASH_KILLS=$(KILLS) $(CARGO) test -p starling-tests --test crash
+
+reference: ## the scripts against Prosody and ejabberd from Debian
+	@tests/reference
+
+clients: ## fetch the real clients that the tests use, into .cache
+	@tests/clients/install
+
+doc: ## the API documentation
+	$(CARGO) doc --workspace --no-deps
+
+deny: ## licences, sources and forbidden crates (needs cargo-deny)
+	$(CARGO) deny check bans licenses sources
