@@ -16,7 +16,7 @@ mod tree;
 
 pub use element::Element;
 pub use payload::{Child, Payload};
-pub(crate) use payload::{Index, canonical_attributes, decoded, root_tag};
+pub(crate) use payload::{Index, Name, canonical_attributes, decoded, root_tag};
 
 use crate::{StreamCondition, StreamError};
 

@@ -10,7 +10,7 @@ use crate::{
     stanza::Head,
     xml::{
         Bounds, Index,
-        canonical::{self, Canonical},
+        canonical::{self, Canonical, Place},
         chars::{decode_text, is_space},
         scope::Scopes,
         tag::{Attribute, Tag, end_tag_name},
@@ -37,7 +37,7 @@ pub(super) struct Building {
     canonical: Canonical,
     index: Index,
     /// `None` if it is no stanza.
-    head: Option<Box<Head>>,
+    head: Option<Head>,
     elements: u32,
     /// Bytes read so far.
     size: usize,
@@ -65,18 +65,11 @@ impl Building {
         let bounds = limits.bounds();
         let mut scopes = root.scopes.inner();
         scopes.open(tag, &bounds)?;
-        let head = judge(scopes.ns(), tag.name.local, root.content)?;
+        let head = judge(scopes.ns(), tag.name.local(), root.content)?;
         let limit = if head.is_some() { limits.stanza_bytes } else { limits.stanza_bytes.min(NONZA_BYTES) };
         let canonical = Canonical::new(SCRATCH.take(), root.content);
-        let mut building = Self {
-            scopes,
-            canonical,
-            index: Index::default(),
-            head: head.map(Box::new),
-            elements: 1,
-            size,
-            limit,
-        };
+        let mut building =
+            Self { scopes, canonical, index: Index::default(), head, elements: 1, size, limit };
         building.root(tag)?;
         Ok(building)
     }
@@ -89,13 +82,14 @@ impl Building {
         limits: &Limits,
     ) -> Result<(usize, Progress), StreamError> {
         let bounds = limits.bounds();
+        let mut tag = Tag::default();
         let mut taken = 0;
         while self.scopes.depth() > 0 {
             let rest = &input[taken..];
             let left = self.limit - self.size;
             match scanner.next(&rest[..rest.len().min(left)], &bounds)? {
                 Some(token) => {
-                    self.token(token, &rest[..token.len], limits, &bounds)?;
+                    self.token(token, &rest[..token.len], &mut tag, limits, &bounds)?;
                     taken += token.len;
                     self.size += token.len;
                 }
@@ -120,22 +114,22 @@ impl Building {
     /// Bytes of heap held, as the tests see them.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        let head = self.head.as_ref().map_or(0, |head| size_of_val(head.as_ref()));
-        size_of::<Self>() + self.canonical.out.capacity() + self.index.heap() + self.scopes.heap() + head
+        size_of::<Self>() + self.canonical.out.capacity() + self.index.heap() + self.scopes.heap()
     }
 
     /// The event, once complete.
-    pub(super) fn finish(mut self) -> Result<Event, StreamError> {
+    pub(super) fn finish(&mut self) -> Result<Event, StreamError> {
         let out = std::mem::take(&mut self.canonical.out);
-        let Some(mut head) = self.head else {
+        let Some(mut head) = self.head.take() else {
             let element = Element::parse(&out, "");
             give_back(out);
             return Ok(Event::Nonza(element?));
         };
         head.check_children(self.index.len());
-        head.stanza.payload = Payload::written(Bytes::copy_from_slice(&out), self.index)?;
+        let index = std::mem::take(&mut self.index);
+        head.stanza.payload = Payload::written(Bytes::copy_from_slice(&out), index)?;
         give_back(out);
-        let Head { stanza, fault, .. } = *head;
+        let Head { stanza, fault, .. } = head;
         Ok(Event::Stanza(Incoming { stanza, size: self.size, fault }))
     }
 
@@ -148,24 +142,25 @@ impl Building {
         Some(Oversize { head, depth, size, limit })
     }
 
-    fn token(
+    fn token<'i>(
         &mut self,
         token: Token,
-        raw: &[u8],
+        raw: &'i [u8],
+        tag: &mut Tag<'i>,
         limits: &Limits,
         bounds: &Bounds,
     ) -> Result<(), StreamError> {
         match token.kind {
             TokenKind::Start => {
-                let tag = Tag::parse(raw, bounds)?;
-                self.scopes.open(&tag, bounds)?;
+                tag.read(raw, bounds)?;
+                self.scopes.open(tag, bounds)?;
                 self.elements += 1;
                 let most =
                     if self.head.is_some() { limits.elements } else { limits.elements.min(NONZA_ELEMENTS) };
                 if self.elements > most {
                     return Err(XmlError::Limit("too many elements").into());
                 }
-                self.start(&tag)?;
+                self.start(tag)?;
                 if tag.empty {
                     self.end();
                 }
@@ -187,14 +182,14 @@ impl Building {
     /// Takes the root's attributes.
     fn root(&mut self, tag: &Tag<'_>) -> Result<(), StreamError> {
         match &mut self.head {
-            None => self.canonical.start(tag, &self.scopes, None)?,
+            None => self.canonical.start(tag, &self.scopes, Place::Alone)?,
             Some(head) => {
                 let mut rest = false;
                 for attribute in &tag.attributes {
                     match attribute.name.full {
                         "xml:lang" => head.lang(&attribute.value),
-                        _ if attribute.name.prefix.is_empty() => {
-                            rest |= !head.attribute(attribute.name.local, &attribute.value);
+                        _ if attribute.name.prefix_len() == 0 => {
+                            rest |= !head.attribute(attribute.name.full, &attribute.value);
                         }
                         _ => rest = true,
                     }
@@ -221,7 +216,7 @@ impl Building {
         if self.head.is_some() && self.scopes.depth() == 2 {
             self.canonical.child(tag, &self.scopes, &mut self.index)?;
         } else {
-            self.canonical.start(tag, &self.scopes, self.scopes.outer_ns())?;
+            self.canonical.start(tag, &self.scopes, Place::Inside)?;
         }
         Ok(())
     }
@@ -254,7 +249,7 @@ impl Building {
 /// What stays of a stanza that is too large.
 #[derive(Debug)]
 pub(super) struct Oversize {
-    pub(super) head: Box<Head>,
+    pub(super) head: Head,
     /// Elements open where reading stopped.
     pub(super) depth: usize,
     /// Bytes read.

@@ -115,7 +115,7 @@ impl Root {
         let content = [ns::CLIENT, ns::SERVER, ns::COMPONENT].into_iter().find(|known| *known == content_ns);
         let mut header = StreamHeader {
             root_ns: element.ns().to_owned(),
-            root_name: tag.name.local.to_owned(),
+            root_name: tag.name.local().to_owned(),
             content_ns: content_ns.to_owned(),
             ..StreamHeader::default()
         };

@@ -281,9 +281,10 @@ impl Reader {
         }
     }
 
+    /// Goes on with a start tag just read, in place: elements are small and mostly there as a whole.
     fn begun(&mut self, root: Arc<Root>, mut building: Building) -> Result<Option<Event>, StreamError> {
         match self.run(&mut building)? {
-            Progress::Done => self.complete(root, building),
+            Progress::Done => self.complete(root, &mut building),
             Progress::TooLarge => self.too_large(root, building),
             Progress::More => {
                 building.rest();
@@ -295,7 +296,7 @@ impl Reader {
 
     fn inside(&mut self, root: Arc<Root>, mut building: Box<Building>) -> Result<Option<Event>, StreamError> {
         match self.run(&mut building)? {
-            Progress::Done => self.complete(root, *building),
+            Progress::Done => self.complete(root, &mut building),
             Progress::TooLarge => self.too_large(root, *building),
             Progress::More => {
                 self.state = State::Inside(root, building);
@@ -311,7 +312,7 @@ impl Reader {
         Ok(progress)
     }
 
-    fn complete(&mut self, root: Arc<Root>, building: Building) -> Result<Option<Event>, StreamError> {
+    fn complete(&mut self, root: Arc<Root>, building: &mut Building) -> Result<Option<Event>, StreamError> {
         self.state = State::Between(root);
         building.finish().map(Some)
     }

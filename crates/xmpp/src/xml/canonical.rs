@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::{
-    Index, XmlError,
+    Index, Name, XmlError,
     chars::decode_text,
     escape,
     scope::Scopes,
@@ -22,6 +22,21 @@ pub(crate) struct Canonical {
     content: &'static str,
 }
 
+/// Where an element stands in the output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nothing is around it.
+    Alone,
+    /// The element that was opened before it is around it.
+    Inside,
+}
+
+/// A namespace declaration that was written: bytes of the name, and whether it was written as it is.
+struct Declared {
+    len: usize,
+    plain: bool,
+}
+
 impl Canonical {
     /// Writes into `out`, which is empty.
     pub(crate) const fn new(out: Vec<u8>, content: &'static str) -> Self {
@@ -37,37 +52,50 @@ impl Canonical {
     ) -> Result<(), XmlError> {
         self.finish_tag();
         let start = self.out.len();
-        self.start(tag, scopes, Some(self.content))?;
-        let ns = mapped(self.content, scopes.ns());
-        if ns == ns::CLIENT {
-            return index.note(start, tag.name.local, None, true);
+        let name = tag.name.local();
+        match self.write_start(tag, scopes, Place::Inside)? {
+            None => index.note(start, name.len(), None),
+            Some(Declared { len, plain: true }) => index.note(start, name.len(), Some(Name::Plain(len))),
+            Some(_) => index.note(start, name.len(), Some(Name::Escaped(scopes.ns()))),
         }
-        let written = &self.out[start + 1 + tag.name.local.len() + b" xmlns='".len()..];
-        let plain = written.starts_with(ns.as_bytes());
-        index.note(start, tag.name.local, Some(ns), plain)
     }
 
-    /// Writes the start tag of the element that `scopes` opened last. `outer` is the namespace around it in the
-    /// output, `None` when the output stands alone.
-    pub(crate) fn start(
+    /// Writes the start tag of the element that `scopes` opened last.
+    pub(crate) fn start(&mut self, tag: &Tag<'_>, scopes: &Scopes, place: Place) -> Result<(), XmlError> {
+        self.finish_tag();
+        self.write_start(tag, scopes, place).map(|_| ())
+    }
+
+    fn write_start(
         &mut self,
         tag: &Tag<'_>,
         scopes: &Scopes,
-        outer: Option<&str>,
-    ) -> Result<(), XmlError> {
-        self.finish_tag();
+        place: Place,
+    ) -> Result<Option<Declared>, XmlError> {
         self.out.push(b'<');
-        self.out.extend_from_slice(tag.name.local.as_bytes());
-        let ns = mapped(self.content, scopes.ns());
-        let outer = outer.map(|outer| mapped(self.content, outer));
-        if outer != Some(ns) && !(outer.is_none() && ns.is_empty()) {
+        self.out.extend_from_slice(tag.name.local().as_bytes());
+        let declared = self.declaration(scopes, place).map(|ns| {
             self.out.extend_from_slice(b" xmlns='");
-            escape::attribute(ns, &mut self.out);
+            let plain = escape::attribute_bytes(ns, &mut self.out);
             self.out.push(b'\'');
-        }
+            Declared { len: ns.len(), plain }
+        });
         attributes(tag.attributes.iter(), scopes, &mut self.out)?;
         self.tag_open = true;
-        Ok(())
+        Ok(declared)
+    }
+
+    /// The namespace name to be declared, if one has to be.
+    fn declaration<'s>(&self, scopes: &'s Scopes, place: Place) -> Option<&'s [u8]> {
+        let ns = scopes.ns_bytes();
+        if self.content == ns::CLIENT || place == Place::Alone {
+            let changes = if place == Place::Alone { !ns.is_empty() } else { scopes.changes_ns() };
+            return changes.then_some(ns);
+        }
+        let mapped =
+            |name: &'s [u8]| if name == self.content.as_bytes() { ns::CLIENT.as_bytes() } else { name };
+        let ns = mapped(ns);
+        (ns != mapped(scopes.outer_ns_bytes())).then_some(ns)
     }
 
     /// Writes the end of the element that `scopes` opened last and has not closed yet.
@@ -77,7 +105,7 @@ impl Canonical {
             self.out.extend_from_slice(b"/>");
         } else {
             self.out.extend_from_slice(b"</");
-            self.out.extend_from_slice(scopes.local().as_bytes());
+            self.out.extend_from_slice(scopes.local_bytes());
             self.out.push(b'>');
         }
     }
@@ -104,11 +132,6 @@ impl Canonical {
     }
 }
 
-/// The namespace name in the output.
-fn mapped<'n>(content: &str, name: &'n str) -> &'n str {
-    if name == content { ns::CLIENT } else { name }
-}
-
 /// Writes attributes, each after a space. Prefixes other than `xml` are renamed in order of appearance and declared on
 /// the spot.
 pub(crate) fn attributes<'a, 'v: 'a>(
@@ -118,9 +141,13 @@ pub(crate) fn attributes<'a, 'v: 'a>(
 ) -> Result<(), XmlError> {
     let mut uris = SmallVec::<[&str; 2]>::new();
     for attribute in attributes {
+        if !attribute.verbatim.is_empty() {
+            out.extend_from_slice(attribute.verbatim.as_bytes());
+            continue;
+        }
         out.push(b' ');
-        match attribute.name.prefix {
-            "" => {}
+        match attribute.name.prefix() {
+            _ if attribute.name.prefix_len() == 0 => {}
             "xml" => out.extend_from_slice(b"xml:"),
             prefix => {
                 let uri = scopes.attribute_ns(prefix)?;
@@ -134,7 +161,7 @@ pub(crate) fn attributes<'a, 'v: 'a>(
                 out.push(b':');
             }
         }
-        out.extend_from_slice(attribute.name.local.as_bytes());
+        out.extend_from_slice(attribute.name.local().as_bytes());
         out.extend_from_slice(b"='");
         if attribute.plain {
             out.extend_from_slice(attribute.value.as_bytes());

@@ -30,6 +30,21 @@ const fn special(attribute: bool) -> [bool; 256] {
     table
 }
 
+/// Bytes of a block in [`plain_blocks`].
+const BLOCK: usize = 32;
+
+/// Bytes at the start that make up whole blocks of plain text. A block is compared at once by vector instructions; byte
+/// by byte, text would cost most of the time.
+fn plain_blocks(bytes: &[u8]) -> usize {
+    let plain = |block: &&[u8; BLOCK]| {
+        !block
+            .iter()
+            .fold(false, |special, byte| special | (*byte < 0x20) | matches!(byte, b'&' | b'<' | b'>' | 0xEF))
+    };
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    blocks.iter().take_while(plain).count() * BLOCK
+}
+
 /// Whether `bytes` starts with U+FFFE or U+FFFF.
 fn starts_with_noncharacter(bytes: &[u8]) -> bool {
     matches!(bytes, [0xEF, 0xBF, 0xBE | 0xBF, ..])
@@ -44,9 +59,13 @@ const fn is_char(value: u32) -> bool {
 /// line ends. `emit` gets the pieces in order; its flag says that the piece needs no escaping.
 pub(crate) fn decode_text(raw: &str, cdata: bool, mut emit: impl FnMut(&str, bool)) -> Result<(), XmlError> {
     let bytes = raw.as_bytes();
-    let (mut run, mut at) = (0, 0);
+    let (mut run, mut at, mut next_block) = (0, 0, 0);
     while at < bytes.len() {
-        let byte = bytes[at];
+        if at >= next_block {
+            at += plain_blocks(&bytes[at..]);
+            next_block = at + BLOCK;
+        }
+        let Some(&byte) = bytes.get(at) else { break };
         if !TEXT[usize::from(byte)] {
             at += 1;
             continue;

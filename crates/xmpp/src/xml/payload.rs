@@ -34,8 +34,17 @@ pub(crate) struct Index {
     /// How many children there are: while they are being written, only the first few get an entry, so that a stanza of
     /// thousands of tiny children does not need much more memory than bytes.
     count: usize,
-    /// Namespace names that differ from their escaped bytes, or are too long for an entry, by child.
+    /// Namespace names that differ from their escaped bytes, by child.
     aside: Vec<(u32, Box<str>)>,
+}
+
+/// A namespace name as it is declared in the bytes.
+#[derive(Clone, Copy)]
+pub(crate) enum Name<'a> {
+    /// It stands there as it is, with this many bytes.
+    Plain(usize),
+    /// This is what it says without its escapes.
+    Escaped(&'a str),
 }
 
 /// Children that an index holds without an allocation of its own.
@@ -103,17 +112,18 @@ impl Payload {
 
     /// The first child of this expanded name.
     pub fn get(&self, ns: &str, name: &str) -> Option<Child<'_>> {
-        self.children().find(|child| child.is(ns, name))
+        self.position(ns, name).map(|at| self.nth(at))
     }
 
     /// Whether there is a child of this expanded name.
     pub fn has(&self, ns: &str, name: &str) -> bool {
-        self.get(ns, name).is_some()
+        self.position(ns, name).is_some()
     }
 
     /// Whether there is a child of this namespace.
     pub fn has_ns(&self, ns: &str) -> bool {
-        self.children().any(|child| child.ns() == ns)
+        let Some(inner) = &self.0 else { return false };
+        inner.index.entries.iter().any(|entry| inner.ns(*entry) == ns.as_bytes())
     }
 
     /// Whether there is no child.
@@ -134,10 +144,16 @@ impl Payload {
     /// The payload with one more child at its end.
     #[must_use]
     pub fn with(&self, child: &Element) -> Self {
-        let mut out = Vec::with_capacity(self.bytes().len() + 256);
+        let start = self.bytes().len();
+        let mut out = Vec::with_capacity(start + 256);
         out.extend_from_slice(self.bytes());
         child.write(&mut out, ns::CLIENT);
-        Self::parse(Bytes::from(out)).unwrap_or_default()
+        let mut index = self.0.as_ref().map_or_else(Index::default, |inner| inner.index.copy());
+        match scan::child(&out, start, &mut index) {
+            // The exact size, for it may be kept long.
+            Ok(_) => Self(Some(Arc::new(Inner { bytes: Bytes::copy_from_slice(&out), index }))),
+            Err(_) => Self::empty(),
+        }
     }
 
     /// The payload without the children for which `drop` holds. Costs nothing if there is none.
@@ -153,22 +169,37 @@ impl Payload {
         Self::parse(Bytes::from(out)).unwrap_or_default()
     }
 
+    fn position(&self, ns: &str, name: &str) -> Option<usize> {
+        let inner = self.0.as_ref()?;
+        let is = |entry: &Entry| inner.name(*entry) == name.as_bytes() && inner.ns(*entry) == ns.as_bytes();
+        inner.index.entries.iter().position(is)
+    }
+
     fn nth(&self, at: usize) -> Child<'_> {
         let Some(inner) = &self.0 else { return Child::default() };
         let entries = &inner.index.entries;
         let entry = entries[at];
         let end = entries.get(at + 1).map_or(inner.bytes.len(), |next| next.start as usize);
-        let bytes = &inner.bytes[entry.start as usize..end];
-        let text = |from: usize, len: usize| {
-            bytes.get(from..from + len).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
-        };
-        let name_len = usize::from(entry.name);
-        let ns = match entry.ns {
-            NS_CONTENT => ns::CLIENT,
-            NS_ASIDE => inner.index.aside(entry.start),
-            len => text(1 + name_len + scan::XMLNS.len(), usize::from(len)),
-        };
-        Child::new(ns, text(1, name_len), bytes)
+        let text = |name| std::str::from_utf8(name).unwrap_or_default();
+        Child::new(text(inner.ns(entry)), text(inner.name(entry)), &inner.bytes[entry.start as usize..end])
+    }
+}
+
+impl Inner {
+    fn name(&self, entry: Entry) -> &[u8] {
+        let start = entry.start as usize + 1;
+        self.bytes.get(start..start + usize::from(entry.name)).unwrap_or_default()
+    }
+
+    fn ns(&self, entry: Entry) -> &[u8] {
+        match entry.ns {
+            NS_CONTENT => ns::CLIENT.as_bytes(),
+            NS_ASIDE => self.index.aside(entry.start).as_bytes(),
+            len => {
+                let start = entry.start as usize + 1 + usize::from(entry.name) + scan::XMLNS.len();
+                self.bytes.get(start..start + usize::from(len)).unwrap_or_default()
+            }
+        }
     }
 }
 
@@ -177,31 +208,30 @@ impl Index {
     pub(crate) fn note(
         &mut self,
         start: usize,
-        name: &str,
-        declared: Option<&str>,
-        plain: bool,
+        name: usize,
+        declared: Option<Name<'_>>,
     ) -> Result<(), XmlError> {
         if self.entries.len() < INLINE {
-            return self.push(start, name, declared, plain);
+            return self.push(start, name, declared);
         }
         self.count += 1;
         Ok(())
     }
 
-    /// Notes that a child begins at `start`. `declared` is its namespace name if the output declares it.
+    /// Notes that a child begins at `start`, with a name of `name` bytes and its namespace name if that is declared.
     pub(crate) fn push(
         &mut self,
         start: usize,
-        name: &str,
-        declared: Option<&str>,
-        plain: bool,
+        name: usize,
+        declared: Option<Name<'_>>,
     ) -> Result<(), XmlError> {
         let start = u32::try_from(start).map_err(|_| XmlError::Limit("stanza too long"))?;
-        let name = u16::try_from(name.len()).map_err(|_| XmlError::Limit("name too long"))?;
+        let name = u16::try_from(name).map_err(|_| XmlError::Limit("name too long"))?;
         let ns = match declared {
             None => NS_CONTENT,
-            Some(uri) if plain && uri.len() < usize::from(NS_ASIDE) => uri.len() as u16,
-            Some(uri) => {
+            Some(Name::Plain(len)) if len < usize::from(NS_ASIDE) => len as u16,
+            Some(Name::Plain(_)) => return Err(XmlError::Limit("name too long")),
+            Some(Name::Escaped(uri)) => {
                 self.aside.push((start, uri.into()));
                 NS_ASIDE
             }
@@ -209,6 +239,10 @@ impl Index {
         self.entries.push(Entry { start, name, ns });
         self.count += 1;
         Ok(())
+    }
+
+    fn copy(&self) -> Self {
+        Self { entries: SmallVec::from_slice(&self.entries), count: self.count, aside: self.aside.clone() }
     }
 
     /// How many children there are.

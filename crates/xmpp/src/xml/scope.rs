@@ -80,17 +80,28 @@ impl Scopes {
         self.open.last().map_or("", |open| self.text(open.ns))
     }
 
-    /// The namespace name of the element around the innermost one.
-    pub(crate) fn outer_ns(&self) -> Option<&str> {
-        self.open.len().checked_sub(2).map(|outer| self.text(self.open[outer].ns))
+    /// The namespace name of the innermost open element, as bytes.
+    pub(crate) fn ns_bytes(&self) -> &[u8] {
+        self.open.last().map_or(&[], |open| self.bytes(open.ns))
     }
 
-    /// The local name of the innermost open element.
-    pub(crate) fn local(&self) -> &str {
-        self.open.last().map_or("", |open| {
-            let prefix = u32::from(open.prefix);
-            self.text(Span { at: open.name.at + prefix, len: open.name.len - prefix })
-        })
+    /// The namespace name of the element around the innermost one; empty for none.
+    pub(crate) fn outer_ns_bytes(&self) -> &[u8] {
+        self.open.len().checked_sub(2).map_or(&[], |outer| self.bytes(self.open[outer].ns))
+    }
+
+    /// Whether the innermost open element is in another namespace than the one around it.
+    pub(crate) fn changes_ns(&self) -> bool {
+        match self.open.as_slice() {
+            // What is resolved by the same binding needs no comparison.
+            [.., outer, inner] => outer.ns != inner.ns && self.bytes(outer.ns) != self.bytes(inner.ns),
+            _ => true,
+        }
+    }
+
+    /// The local name of the innermost open element, as bytes.
+    pub(crate) fn local_bytes(&self) -> &[u8] {
+        self.open.last().map_or(&[], |open| &self.bytes(open.name)[usize::from(open.prefix)..])
     }
 
     /// Opens an element: takes its declarations, resolves its name and checks its attributes.
@@ -110,12 +121,11 @@ impl Scopes {
             let uri = self.keep(&declaration.uri);
             self.bindings.push(Binding { prefix, uri });
         }
-        let ns = self.resolve_element(tag.name.prefix)?;
-        if tag.attributes.iter().any(|attribute| !attribute.name.prefix.is_empty()) {
+        let ns = self.resolve_element(tag.name.prefix())?;
+        if tag.attributes.iter().any(|attribute| attribute.name.prefix_len() > 0) {
             self.check_attributes(tag)?;
         }
-        let prefix = (tag.name.full.len() - tag.name.local.len()) as u16;
-        self.open.push(Open { name, ns, prefix, bindings });
+        self.open.push(Open { name, ns, prefix: tag.name.prefix_len(), bindings });
         Ok(())
     }
 
@@ -169,19 +179,13 @@ impl Scopes {
     /// No two attributes may have the same expanded name (XML namespaces section 6.3). The qualified names have been
     /// compared already, and an attribute without a prefix is in no namespace.
     fn check_attributes(&self, tag: &Tag<'_>) -> Result<(), XmlError> {
-        for (at, attribute) in tag.attributes.iter().enumerate() {
-            if attribute.name.prefix.is_empty() {
-                continue;
+        let mut seen = SmallVec::<[(&str, &str); 4]>::new();
+        for attribute in tag.attributes.iter().filter(|attribute| attribute.name.prefix_len() > 0) {
+            let name = (attribute.name.local(), self.attribute_ns(attribute.name.prefix())?);
+            if seen.contains(&name) {
+                return Err(XmlError::NotWellFormed);
             }
-            let uri = self.attribute_ns(attribute.name.prefix)?;
-            for other in &tag.attributes[..at] {
-                if other.name.local == attribute.name.local
-                    && !other.name.prefix.is_empty()
-                    && self.attribute_ns(other.name.prefix)? == uri
-                {
-                    return Err(XmlError::NotWellFormed);
-                }
-            }
+            seen.push(name);
         }
         Ok(())
     }
@@ -225,11 +229,12 @@ mod tests {
     fn namespaces_come_and_go_with_their_elements() {
         let mut scopes = Scopes::with_default("d");
         open(&mut scopes, "<a>").unwrap();
-        assert_eq!((scopes.ns(), scopes.local(), scopes.outer_ns()), ("d", "a", None));
+        assert_eq!((scopes.ns(), scopes.local_bytes(), scopes.outer_ns_bytes()), ("d", &b"a"[..], &b""[..]));
         open(&mut scopes, "<p:b xmlns='e' xmlns:p='q'>").unwrap();
-        assert_eq!((scopes.ns(), scopes.local(), scopes.outer_ns()), ("q", "b", Some("d")));
+        assert_eq!((scopes.ns(), scopes.local_bytes(), scopes.outer_ns_bytes()), ("q", &b"b"[..], &b"d"[..]));
+        assert!(scopes.changes_ns());
         open(&mut scopes, "<c xmlns=''>").unwrap();
-        assert_eq!((scopes.ns(), scopes.outer_ns()), ("", Some("q")));
+        assert_eq!((scopes.ns(), scopes.outer_ns_bytes()), ("", &b"q"[..]));
         assert_eq!(open(&mut scopes, "<d>"), Err(XmlError::Limit("too deep")));
         assert!(scopes.is_closed_by(b"c") && !scopes.is_closed_by(b"p:b"));
         scopes.close();

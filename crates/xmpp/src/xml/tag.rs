@@ -10,27 +10,56 @@ use super::{
 };
 
 /// A qualified name as it stands in the input.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Name<'a> {
     /// The whole, as an end tag must repeat it.
     pub(crate) full: &'a str,
-    /// Empty if there is none.
-    pub(crate) prefix: &'a str,
-    /// What follows the prefix.
-    pub(crate) local: &'a str,
+    /// Bytes of the prefix and its colon.
+    colon: u16,
 }
 
 impl<'a> Name<'a> {
-    fn parse(full: &'a str, bounds: &Bounds) -> Result<Self, XmlError> {
+    /// What stands before the colon; empty if there is none.
+    pub(crate) fn prefix(&self) -> &'a str {
+        &self.full[..usize::from(self.colon).saturating_sub(1)]
+    }
+
+    /// What follows the prefix.
+    pub(crate) fn local(&self) -> &'a str {
+        &self.full[usize::from(self.colon)..]
+    }
+
+    /// Bytes of the prefix and its colon; zero if there is none.
+    pub(crate) const fn prefix_len(&self) -> u16 {
+        self.colon
+    }
+
+    /// Reads the name at `begin`; what follows it is for the caller to judge.
+    fn parse(inside: &'a str, begin: usize, bounds: &Bounds) -> Result<Self, XmlError> {
+        let mut colon = None;
+        let mut ascii = true;
+        let bytes = inside.as_bytes();
+        let mut end = begin;
+        while let Some(byte) = bytes.get(end) {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => {}
+                b':' if colon.is_none() => colon = Some(end),
+                0x80.. => ascii = false,
+                _ => break,
+            }
+            end += 1;
+        }
+        let full = &inside[begin..end];
         if full.len() > usize::from(bounds.name_bytes) {
             return Err(XmlError::Limit("name too long"));
         }
-        let (prefix, local) = match memchr::memchr(b':', full.as_bytes()) {
-            Some(colon) => (&full[..colon], &full[colon + 1..]),
-            None => ("", full),
+        let name = Self { full, colon: colon.map_or(0, |colon| (colon + 1 - begin) as u16) };
+        let good = |part: &str| match part.as_bytes() {
+            [b'a'..=b'z' | b'A'..=b'Z' | b'_', ..] if ascii => true,
+            _ => is_ncname(part),
         };
-        let good = is_ncname(local) && (full.len() == local.len() || is_ncname(prefix));
-        if good { Ok(Self { full, prefix, local }) } else { Err(XmlError::NotWellFormed) }
+        let good = good(name.local()) && (colon.is_none() || good(name.prefix()));
+        if good { Ok(name) } else { Err(XmlError::NotWellFormed) }
     }
 }
 
@@ -42,6 +71,8 @@ pub(crate) struct Attribute<'a> {
     pub(crate) value: Cow<'a, str>,
     /// Whether the value can be written as it is.
     pub(crate) plain: bool,
+    /// The whole with the space before it, if it stands in the input as the canonical form has it; else empty.
+    pub(crate) verbatim: &'a str,
 }
 
 /// A namespace declaration.
@@ -52,8 +83,8 @@ pub(crate) struct Declaration<'a> {
     pub(crate) uri: Cow<'a, str>,
 }
 
-/// A start tag or an empty-element tag, not yet resolved.
-#[derive(Debug)]
+/// A start tag or an empty-element tag, not yet resolved. Made once and read into again and again, as it is large.
+#[derive(Debug, Default)]
 pub(crate) struct Tag<'a> {
     pub(crate) name: Name<'a>,
     pub(crate) attributes: SmallVec<[Attribute<'a>; 6]>,
@@ -65,38 +96,43 @@ pub(crate) struct Tag<'a> {
 impl<'a> Tag<'a> {
     /// Reads a start tag as [`super::token::Scanner`] cuts it, from `<` to `>`.
     pub(crate) fn parse(raw: &'a [u8], bounds: &Bounds) -> Result<Self, XmlError> {
+        let mut tag = Self::default();
+        tag.read(raw, bounds)?;
+        Ok(tag)
+    }
+
+    /// Replaces itself by the tag `raw`.
+    pub(crate) fn read(&mut self, raw: &'a [u8], bounds: &Bounds) -> Result<(), XmlError> {
         let raw = std::str::from_utf8(raw).map_err(|_| XmlError::NotWellFormed)?;
         let inside = raw.get(1..raw.len() - 1).ok_or(XmlError::NotWellFormed)?;
-        let (inside, empty) = inside.strip_suffix('/').map_or((inside, false), |inside| (inside, true));
-        let bytes = inside.as_bytes();
-
-        let name_end = bytes.iter().position(|byte| is_space(*byte)).unwrap_or(bytes.len());
-        let name = Name::parse(&inside[..name_end], bounds)?;
-        let mut tag = Self { name, attributes: SmallVec::new(), declarations: SmallVec::new(), empty };
-        let mut at = name_end;
-        loop {
-            let begin = skip_space(bytes, at);
-            if begin == bytes.len() {
-                return Ok(tag);
+        let (inside, empty) = match inside.as_bytes() {
+            [.., b'/'] => (&inside[..inside.len() - 1], true),
+            _ => (inside, false),
+        };
+        self.attributes.clear();
+        self.declarations.clear();
+        self.empty = empty;
+        self.name = Name::parse(inside, 0, bounds)?;
+        let mut at = self.name.full.len();
+        while at < inside.len() {
+            let begin = skip_space(inside.as_bytes(), at);
+            if begin == inside.len() {
+                break;
             }
             // White space must stand before every attribute (XML 1.0 production 40).
             if begin == at {
                 return Err(XmlError::NotWellFormed);
             }
-            at = tag.attribute(inside, begin, bounds)?;
+            at = self.attribute(inside, begin, bounds)?;
         }
+        Ok(())
     }
 
     /// Reads the attribute at `begin` and gives where it ends.
     fn attribute(&mut self, inside: &'a str, begin: usize, bounds: &Bounds) -> Result<usize, XmlError> {
         let bytes = inside.as_bytes();
-        let name_end = bytes[begin..]
-            .iter()
-            .position(|byte| *byte == b'=' || is_space(*byte))
-            .map(|length| begin + length)
-            .ok_or(XmlError::NotWellFormed)?;
-        let name = Name::parse(&inside[begin..name_end], bounds)?;
-        let equals = skip_space(bytes, name_end);
+        let name = Name::parse(inside, begin, bounds)?;
+        let equals = skip_space(bytes, begin + name.full.len());
         if bytes.get(equals) != Some(&b'=') {
             return Err(XmlError::NotWellFormed);
         }
@@ -110,8 +146,8 @@ impl<'a> Tag<'a> {
         let (value, plain) = decode_attribute(&inside[open + 1..end])?;
         if name.full == "xmlns" {
             self.declare("", value, bounds)?;
-        } else if name.prefix == "xmlns" {
-            self.declare(name.local, value, bounds)?;
+        } else if name.colon > 0 && name.prefix() == "xmlns" {
+            self.declare(name.local(), value, bounds)?;
         } else {
             if self.attributes.len() >= usize::from(bounds.attributes) {
                 return Err(XmlError::Limit("too many attributes"));
@@ -119,7 +155,13 @@ impl<'a> Tag<'a> {
             if self.attributes.iter().any(|other| other.name.full == name.full) {
                 return Err(XmlError::NotWellFormed);
             }
-            self.attributes.push(Attribute { name, value, plain });
+            let canonical = plain
+                && quote == b'\''
+                && open == begin + name.full.len() + 1
+                && bytes[begin - 1] == b' '
+                && (name.colon == 0 || name.prefix() == "xml");
+            let verbatim = if canonical { &inside[begin - 1..=end] } else { "" };
+            self.attributes.push(Attribute { name, value, plain, verbatim });
         }
         Ok(end + 1)
     }
@@ -162,7 +204,7 @@ mod tests {
     #[test]
     fn a_tag_is_taken_apart() {
         let tag = parse("<p:a\n x = '1' y:z=\"a&gt;'b\"\txmlns='u' xmlns:p='v' />").unwrap();
-        assert_eq!((tag.name.prefix, tag.name.local, tag.empty), ("p", "a", true));
+        assert_eq!((tag.name.prefix(), tag.name.local(), tag.empty), ("p", "a", true));
         assert_eq!(tag.attributes.len(), 2);
         assert_eq!(tag.attributes[1].value, "a>'b");
         assert!(tag.attributes[0].plain && !tag.attributes[1].plain);

@@ -63,13 +63,13 @@ fn trailing_text(input: &[u8]) -> Option<super::token::Token> {
 }
 
 fn element(tag: &Tag<'_>, scopes: &Scopes) -> Result<Element, XmlError> {
-    let mut element = Element::new(scopes.ns(), tag.name.local);
+    let mut element = Element::new(scopes.ns(), tag.name.local());
     for attribute in &tag.attributes {
-        let ns = match attribute.name.prefix {
+        let ns = match attribute.name.prefix() {
             "" => "",
             prefix => scopes.attribute_ns(prefix)?,
         };
-        element.push_attribute(ns, attribute.name.local, &attribute.value);
+        element.push_attribute(ns, attribute.name.local(), &attribute.value);
     }
     Ok(element)
 }

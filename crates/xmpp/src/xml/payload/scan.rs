@@ -3,11 +3,11 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr;
+use memchr::{memchr, memchr2_iter};
 
 use super::{
     super::{XmlError, chars::decode_attribute},
-    Index,
+    Index, Name,
 };
 
 /// How a namespace declaration begins, right after the name.
@@ -44,8 +44,13 @@ impl<'a> StartTag<'a> {
         let (inside, empty) = inside.strip_suffix('/').map_or((inside, false), |inside| (inside, true));
         let name_end = memchr(b' ', inside.as_bytes()).unwrap_or(inside.len());
         let (name, rest) = inside.split_at(name_end);
-        let declaration = rest.strip_prefix(" xmlns='").and_then(|uri| uri.split_once('\''));
-        let (declared, attributes) = declaration.map_or((None, rest), |(uri, rest)| (Some(uri), rest));
+        let (declared, attributes) = match rest.strip_prefix(" xmlns='") {
+            Some(uri) => {
+                let end = memchr(b'\'', uri.as_bytes()).ok_or(XmlError::NotWellFormed)?;
+                (Some(&uri[..end]), &uri[end + 1..])
+            }
+            None => (None, rest),
+        };
         if name.is_empty() {
             return Err(XmlError::NotWellFormed);
         }
@@ -59,36 +64,49 @@ pub(super) fn children(bytes: &[u8], count: usize) -> Result<Index, XmlError> {
     index.entries.reserve_exact(count);
     let mut at = 0;
     while at < bytes.len() {
-        let tag = StartTag::at(bytes, at)?;
-        if tag.closing {
-            return Err(XmlError::NotWellFormed);
-        }
-        match tag.declared.map(decoded) {
-            None => index.push(at, tag.name, None, true)?,
-            Some(Cow::Borrowed(uri)) => index.push(at, tag.name, Some(uri), true)?,
-            Some(Cow::Owned(uri)) => index.push(at, tag.name, Some(&uri), false)?,
-        }
-        at = if tag.empty { tag.end } else { element_end(bytes, tag.end)? };
+        at = child(bytes, at, &mut index)?;
     }
     Ok(index)
 }
 
-/// Where the element ends whose start tag ends at `at`.
-fn element_end(bytes: &[u8], mut at: usize) -> Result<usize, XmlError> {
+/// Notes the child that begins at `at`, and gives where it ends.
+pub(super) fn child(bytes: &[u8], at: usize, index: &mut Index) -> Result<usize, XmlError> {
+    let tag = StartTag::at(bytes, at)?;
+    if tag.closing {
+        return Err(XmlError::NotWellFormed);
+    }
+    let name = tag.name.len();
+    match tag.declared.map(decoded) {
+        None => index.push(at, name, None)?,
+        Some(Cow::Borrowed(uri)) => index.push(at, name, Some(Name::Plain(uri.len())))?,
+        Some(Cow::Owned(uri)) => index.push(at, name, Some(Name::Escaped(&uri)))?,
+    }
+    if tag.empty { Ok(tag.end) } else { element_end(bytes, tag.end) }
+}
+
+/// Where the element ends whose start tag ends at `from`.
+fn element_end(bytes: &[u8], from: usize) -> Result<usize, XmlError> {
+    let rest = &bytes[from..];
     let mut depth = 1_u32;
-    loop {
-        let open = memchr(b'<', &bytes[at..]).ok_or(XmlError::Truncated)? + at;
-        let close = memchr(b'>', &bytes[open..]).ok_or(XmlError::Truncated)? + open;
-        at = close + 1;
-        if bytes[open + 1] == b'/' {
-            depth -= 1;
-            if depth == 0 {
-                return Ok(at);
+    let mut open = None;
+    for at in memchr2_iter(b'<', b'>', rest) {
+        match (rest[at], open) {
+            (b'<', None) => open = Some(at),
+            (b'>', Some(tag)) => {
+                open = None;
+                if rest[tag + 1] == b'/' {
+                    depth -= 1;
+                } else if rest[at - 1] != b'/' {
+                    depth += 1;
+                }
+                if depth == 0 {
+                    return Ok(from + at + 1);
+                }
             }
-        } else if bytes[close - 1] != b'/' {
-            depth += 1;
+            _ => return Err(XmlError::NotWellFormed),
         }
     }
+    Err(XmlError::Truncated)
 }
 
 /// The root tag of an encoded stanza, and what is inside the root element.
@@ -110,7 +128,10 @@ pub(crate) fn root_tag(bytes: &[u8]) -> Result<(StartTag<'_>, std::ops::Range<us
 /// The attributes in what follows a tag's name: qualified name and raw value.
 pub(crate) fn canonical_attributes(mut rest: &str) -> impl Iterator<Item = (&str, &str)> {
     std::iter::from_fn(move || {
-        let (name, after) = rest.strip_prefix(' ')?.split_once("='")?;
+        let inside = rest.strip_prefix(' ')?;
+        let equals = memchr(b'=', inside.as_bytes())?;
+        let name = &inside[..equals];
+        let after = inside[equals + 1..].strip_prefix('\'')?;
         let end = memchr(b'\'', after.as_bytes())?;
         rest = &after[end + 1..];
         Some((name, &after[..end]))
