@@ -13,6 +13,7 @@ use starling_router::config::Conflict;
 use starling_router::{Router, RouterConfig, RouterParts};
 use starling_store::{Retention, SharedStore};
 use starling_store_embedded::{EmbeddedStore, Options};
+use starling_xmpp::Timestamp;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +45,12 @@ impl Running {
         // Where everything is kept.
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("data_dir {} cannot be made", config.data_dir.display()))?;
-        let embedded = Arc::new(EmbeddedStore::open(Options::at(config.data_dir.join("store")))?);
+        let now = {
+            let clock = Arc::clone(&clock);
+            Arc::new(move || Timestamp(clock.now_micros()))
+        };
+        let options = Options::at(config.data_dir.join("store"));
+        let embedded = Arc::new(tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, now)).await??);
         let store: SharedStore = embedded.clone();
 
         // What homes know how to do.
@@ -70,7 +76,7 @@ impl Running {
 
         // Homes, and the edge that speaks with them: each is given the other's end of the seam.
         let table = EdgeTable::new();
-        let features = starling_xeps::stream_features(&server);
+        let features = vec![starling_xeps::disco::caps(&server)];
         let router = Router::start(RouterParts {
             config: router_config(&config),
             server: Arc::clone(&server),
@@ -162,7 +168,13 @@ impl Running {
         for task in &self.tasks {
             task.abort();
         }
-        self.store.close().await;
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        drop((self.edge, self.router, self.server));
+        // Closing waits for the disk.
+        let store = self.store;
+        let _ = tokio::task::spawn_blocking(move || drop(store)).await;
     }
 }
 
