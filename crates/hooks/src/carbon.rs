@@ -22,7 +22,7 @@ impl Way {
 }
 
 /// The copy of a message for one session of its owner. `original` is the message as decided, with the owner's `stanza-id`
-/// where it was archived (XEP-0313 §3.4).
+/// where it was archived (XEP-0313 §3.5).
 pub fn copy(way: Way, owner: &BareJid, to: &FullJid, original: &Stanza) -> Stanza {
     let wrapper = Element::new(ns::CARBONS, way.name());
     let payload = forward::payload(&wrapper, None, &original.encode()).unwrap_or_else(|_| {

@@ -33,7 +33,7 @@ const PASSING: [&str; 11] = [
 ];
 
 /// Whether a message says anything that its recipient would miss: anything but chat states, hints, ids, requests for
-/// receipts and the like (XEP-0160 §3, XEP-0313 §5.1.1). Receipts, markers, corrections, reactions, retractions and encrypted content
+/// receipts and the like (XEP-0160 §3, XEP-0313 §6.1.1). Receipts, markers, corrections, reactions, retractions and encrypted content
 /// count, and so does what is not known here.
 pub fn is_lasting(message: &Stanza) -> bool {
     message.payload.children().any(|child| !is_passing(&child))
@@ -63,7 +63,7 @@ pub fn is_personal(stanza: &Stanza) -> bool {
     matches!(stanza.kind, Kind::Message(MessageType::Chat | MessageType::Normal))
 }
 
-/// Whether a message holds nothing but a chat state and what accompanies it (XEP-0085 §5.5).
+/// Whether a message holds nothing but a chat state and what accompanies it (XEP-0085 §5.8).
 pub fn is_only_chat_state(message: &Stanza) -> bool {
     message.payload.has_ns(ns::CHATSTATES) && !is_lasting(message)
 }

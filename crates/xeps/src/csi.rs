@@ -35,7 +35,6 @@ impl Outgoing for ClientState {
             Kind::Presence(PresenceType::Available | PresenceType::Unavailable) => Pace::Later,
             Kind::Presence(_) | Kind::Iq(_) => Pace::Now,
             Kind::Message(MessageType::Error) => Pace::Now,
-            Kind::Message(MessageType::Headline) => Pace::Later,
             Kind::Message(_) => message(stanza),
         }
     }
@@ -97,7 +96,7 @@ mod tests {
             ("<message><result xmlns='urn:xmpp:mam:2'/></message>".to_owned(), Pace::Now),
             (format!("<message>{event}</message>"), Pace::Later),
             (format!("<message type='headline'>{event}</message>"), Pace::Later),
-            ("<message type='headline'><body>news</body></message>".to_owned(), Pace::Later),
+            ("<message type='headline'><body>news</body></message>".to_owned(), Pace::Now),
             ("<message type='error'><error type='cancel'/></message>".to_owned(), Pace::Now),
             (carbon("<body>hi</body>"), Pace::Now),
             (carbon(composing), Pace::Never),

@@ -101,7 +101,7 @@ impl AnswerIq for AccountInfo {
 }
 
 impl AnswerIq for AccountItems {
-    /// Strangers get an empty list, as of an account that is not there (XEP-0030 §9); others see who is online.
+    /// Strangers get an empty list, as of an account that is not there (XEP-0030 §8); others see who is online.
     fn answer(&self, cx: &mut Cx<'_>, iq: &Stanza, payload: &Element) -> Answer {
         if !answer::is_get(iq) {
             return answer::wrong_type();
@@ -122,7 +122,7 @@ impl AnswerIq for AccountItems {
     }
 }
 
-/// Whether the asker may know of the account: its own session, or somebody who sees its presence (XEP-0030 §9).
+/// Whether the asker may know of the account: its own session, or somebody who sees its presence (XEP-0030 §8).
 fn is_trusted(cx: &Cx<'_>, iq: &Stanza) -> bool {
     cx.session.is_some()
         || iq.from.as_ref().is_some_and(|from| {

@@ -6,7 +6,7 @@ use crate::answer;
 use starling_hooks::{
     About, Answer, AnswerIq, At, Change, Cx, Effect, Hooks, Later, NewCredentials, Spec, Xep,
 };
-use starling_xmpp::{BareJid, Element, PresenceType, Stanza, StanzaCondition, StanzaError, jid, ns};
+use starling_xmpp::{BareJid, Element, Stanza, StanzaCondition, StanzaError, jid, ns};
 use std::sync::Arc;
 
 /// Changes passwords and removes accounts.
@@ -78,26 +78,11 @@ fn change_password(cx: &mut Cx<'_>, payload: &Element) -> Answer {
     }))
 }
 
-/// XEP-0077 §3.2: subscriptions are taken back, then everything goes.
+/// XEP-0077 §3.2. The home takes subscriptions back and ends all sessions when it removes an account, whoever asked for it.
 fn remove(cx: &mut Cx<'_>, payload: &Element) -> Answer {
     if payload.child_count() != 1 {
         let error = StanzaError::new(StanzaCondition::BadRequest).with_text("remove stands alone");
         return Answer::error(error);
-    }
-    let account = cx.account;
-    for contact in account.roster.items.values() {
-        let mut route = |stanza: Stanza| cx.route(stanza.to(contact.jid.clone()));
-        if contact.subscription.is_from() {
-            for session in account.available() {
-                route(Stanza::presence(PresenceType::Unavailable).from(session.jid.clone()));
-            }
-        }
-        if contact.subscription.is_from() || contact.pending_in.is_some() {
-            route(Stanza::presence(PresenceType::Unsubscribed).from(account.jid.clone()));
-        }
-        if contact.subscription.is_to() || contact.ask {
-            route(Stanza::presence(PresenceType::Unsubscribe).from(account.jid.clone()));
-        }
     }
     cx.push(Effect::DeleteAccount);
     Answer::done()
@@ -107,7 +92,6 @@ fn remove(cx: &mut Cx<'_>, payload: &Element) -> Answer {
 mod tests {
     use super::*;
     use starling_hooks::bench::{Bench, element};
-    use starling_store::Subscription;
 
     fn bench() -> Bench {
         Bench::new(vec![Arc::new(Registration)]).available("phone", 0)
@@ -150,38 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn removes_the_account_and_takes_its_subscriptions_back() {
-        let mut bench = bench()
-            .contact("both@x", Subscription::Both)
-            .contact("from@x", Subscription::From)
-            .contact("none@x", Subscription::None)
-            .contact("to@x", Subscription::To);
-        assert_eq!(
-            bench.ask(At::Account, "phone", &set("<remove/><username>alice</username>")).condition(),
-            "bad-request"
-        );
-        let asked = bench.ask(At::Account, "phone", &set("<remove/>"));
-        assert!(matches!(asked.answer, Ok(None)));
-        let sent: Vec<_> = asked
-            .effects
-            .iter()
-            .map(|effect| match effect {
-                Effect::Route(stanza) => {
-                    format!("{} {}", stanza.to.as_ref().unwrap(), stanza.type_str().unwrap())
-                }
-                other => format!("{other:?}"),
-            })
-            .collect();
-        let expected = [
-            "both@x unavailable",
-            "both@x unsubscribed",
-            "both@x unsubscribe",
-            "from@x unavailable",
-            "from@x unsubscribed",
-            "to@x unsubscribe",
-            "DeleteAccount",
-        ];
-        assert_eq!(sent, expected);
+    fn removes_the_account() {
+        let mut bench = bench();
+        let crowded = set("<remove/><username>alice</username>");
+        assert_eq!(bench.ask(At::Account, "phone", &crowded).condition(), "bad-request");
+        for at in [At::Account, At::Server] {
+            let asked = bench.ask(at, "phone", &set("<remove/>"));
+            assert!(matches!(asked.answer, Ok(None)));
+            assert_eq!(asked.effects, [Effect::DeleteAccount]);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use compact_str::CompactString;
 use starling_xmpp::{Element, Jid, StanzaCondition, StanzaError, Timestamp, ns};
 
-/// Feature: the field `include-groupchat` is understood (XEP-0313 §6).
+/// Feature: the field `include-groupchat` is understood (XEP-0313 §7).
 pub const GROUPCHAT_FIELD: &str = "urn:xmpp:mam:2#groupchat-field";
 
 /// Validation of form fields (XEP-0122).

@@ -1,4 +1,4 @@
-//! What the archive keeps (XEP-0313 §5.1.1, XEP-0441, XEP-0334), and results that no archive has sent.
+//! What the archive keeps (XEP-0313 §6.1.1, XEP-0441, XEP-0334), and results that no archive has sent.
 
 use crate::content;
 use crate::hints::Hinted;

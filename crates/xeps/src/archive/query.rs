@@ -20,7 +20,7 @@ pub(super) struct Query;
 
 impl AnswerIq for Query {
     fn answer(&self, cx: &mut Cx<'_>, iq: &Stanza, payload: &Element) -> Answer {
-        // XEP-0313 §7.1.
+        // XEP-0313 §8.1.
         let Some(session) = cx.session else { return answer::refused(StanzaCondition::Forbidden) };
         if payload.attribute("node").is_some() {
             return answer::refused(StanzaCondition::ItemNotFound);
