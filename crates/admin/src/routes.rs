@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
+use futures::{StreamExt, stream};
 use serde::Deserialize;
 use starling_xmpp::BareJid;
 
@@ -86,11 +87,10 @@ async fn import(State(control): Shared, body: Body<Import>) -> Answer<Imported> 
         return Err(invalid(&format!("at most {IMPORT_MAX} users in one call")));
     }
     let mut imported = Imported::default();
-    for (index, user) in users.into_iter().enumerate() {
-        let put = match new_user(user) {
-            Ok(user) => control.user_put(user).await.map_err(Failure),
-            Err(failure) => Err(failure),
-        };
+    // Each derives three keys: a few at a time use the cores and leave room for those who log in.
+    let puts = users.into_iter().map(|user| put_user(control.as_ref(), user));
+    let mut puts = stream::iter(puts).buffered(AT_ONCE).enumerate();
+    while let Some((index, put)) = puts.next().await {
         match put {
             Ok(Put::Added) => imported.added += 1,
             Ok(Put::Changed) => imported.changed += 1,
@@ -108,6 +108,10 @@ async fn import(State(control): Shared, body: Body<Import>) -> Answer<Imported> 
         "users were imported"
     );
     Ok(Json(imported))
+}
+
+async fn put_user(control: &dyn Control, user: AddUser) -> Result<Put, Failure> {
+    Ok(control.user_put(new_user(user)?).await?)
 }
 
 #[derive(Deserialize)]
@@ -204,3 +208,6 @@ impl IntoResponse for Failure {
 
 /// A full import of long names and passwords fits.
 const BODY_MAX: usize = 4 * 1_024 * 1_024;
+
+/// Users of one import that are worked on at a time.
+const AT_ONCE: usize = 4;

@@ -43,7 +43,10 @@ async fn spans_reach_a_collector() {
     for word in ["edge receive", "home sent", "starling-test", "9.9.9", "service.instance.id"] {
         assert!(text.contains(word), "{word} is not in what was sent");
     }
-    assert_eq!((metrics.spans_ended.get(), metrics.spans_exported.get(), metrics.spans_failed.get()), (2, 2, 0));
+    assert_eq!(
+        (metrics.spans_ended.get(), metrics.spans_exported.get(), metrics.spans_failed.get()),
+        (2, 2, 0)
+    );
     collector.abort();
 }
 
@@ -72,7 +75,8 @@ async fn collect(mut stream: TcpStream, bodies: mpsc::Sender<Vec<u8>>) {
         }
         if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
             // :status 200 from the static table; the rest as plain literals (RFC 7541 §6.2.2).
-            frame(&mut stream, HEADERS, END_HEADERS, id, b"\x88\x00\x0ccontent-type\x10application/grpc").await;
+            frame(&mut stream, HEADERS, END_HEADERS, id, b"\x88\x00\x0ccontent-type\x10application/grpc")
+                .await;
             frame(&mut stream, DATA, 0, id, &[0; 5]).await;
             frame(&mut stream, HEADERS, END_HEADERS | END_STREAM, id, b"\x00\x0bgrpc-status\x010").await;
             bodies.send(std::mem::take(&mut body)).await.unwrap();

@@ -72,20 +72,32 @@ where
     ) -> fmt::Result {
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
-        let mut line = serde_json::Map::new();
-        line.insert("time".to_owned(), time.into());
-        line.insert("level".to_owned(), event.metadata().level().as_str().to_lowercase().into());
-        line.insert("target".to_owned(), event.metadata().target().into());
-        event.record(&mut Fields(&mut line));
-        writeln!(writer, "{}", serde_json::Value::Object(line))
+        let metadata = event.metadata();
+        let level = metadata.level().as_str().to_lowercase();
+        write!(writer, "{{\"time\":\"{time}\",\"level\":\"{level}\",\"target\":{}", text(metadata.target()))?;
+        let mut fields = Fields { writer: writer.by_ref(), result: Ok(()) };
+        event.record(&mut fields);
+        fields.result?;
+        writeln!(writer, "}}")
     }
 }
 
-struct Fields<'a>(&'a mut serde_json::Map<String, serde_json::Value>);
+/// Text as JSON.
+fn text(text: &str) -> serde_json::Value {
+    serde_json::Value::from(text)
+}
+
+/// Writes each field as it comes, so that lines keep the order of the source.
+struct Fields<'a> {
+    writer: Writer<'a>,
+    result: fmt::Result,
+}
 
 impl Fields<'_> {
     fn put(&mut self, field: &Field, value: impl Into<serde_json::Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
+        if self.result.is_ok() {
+            self.result = write!(self.writer, ",{}:{}", text(field.name()), value.into());
+        }
     }
 }
 
@@ -156,6 +168,7 @@ mod tests {
         });
         let text = String::from_utf8(memory.0.lock().clone()).unwrap();
         assert_eq!(text.lines().count(), 1);
+        assert!(text.starts_with("{\"time\":\""), "{text}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["level"], "info");
         assert_eq!(line["message"], "listening");
