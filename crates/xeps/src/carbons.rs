@@ -26,8 +26,6 @@ static ABOUT: About = About {
     account_features: &[],
 };
 
-const DIRECT_INVITATION: &str = "jabber:x:conference";
-
 impl Xep for Carbons {
     fn about(&self) -> &'static About {
         &ABOUT
@@ -133,7 +131,7 @@ fn is_eligible(stanza: &Stanza, way: Way) -> bool {
             kind == MessageType::Chat
                 || (kind == MessageType::Normal && stanza.body())
                 || content::has_chat_payload(stanza)
-                || is_invitation(stanza)
+                || content::is_invitation(stanza)
         }
     }
 }
@@ -148,15 +146,7 @@ fn answers_eligible(error: &Stanza) -> bool {
 fn is_from_occupant(message: &Stanza) -> bool {
     message.from.as_ref().is_some_and(|from| !from.is_bare())
         && message.payload.has(ns::MUC_USER, "x")
-        && !is_invitation(message)
-}
-
-fn is_invitation(message: &Stanza) -> bool {
-    message.payload.has(DIRECT_INVITATION, "x")
-        || message
-            .payload
-            .get(ns::MUC_USER, "x")
-            .is_some_and(|x| x.element().find(ns::MUC_USER, "invite").is_some())
+        && !content::is_invitation(message)
 }
 
 #[cfg(test)]

@@ -43,13 +43,9 @@ impl Outgoing for ClientState {
 fn message(message: &Stanza) -> Pace {
     let copied = message.payload.children().find(is_copy).and_then(|copy| inner(&copy));
     let message = copied.as_ref().unwrap_or(message);
-    if content::is_only_chat_state(message) {
-        return Pace::Never;
-    }
-    if message.payload.has_ns(ns::PUBSUB_EVENT) && !message.body() {
-        return Pace::Later;
-    }
-    Pace::Now
+    // What somebody does right now: only the last of it is of interest. Anything else of one sender must not replace another, and
+    // what waits replaces.
+    if content::is_only_chat_state(message) { Pace::Later } else { Pace::Now }
 }
 
 fn is_copy(child: &Child<'_>) -> bool {
@@ -86,7 +82,7 @@ mod tests {
             ("<iq type='result' id='1'/>".to_owned(), Pace::Now),
             ("<message type='chat'><body>hi</body></message>".to_owned(), Pace::Now),
             (format!("<message type='chat'><body>hi</body>{composing}</message>"), Pace::Now),
-            (format!("<message type='chat'>{composing}<thread>t</thread></message>"), Pace::Never),
+            (format!("<message type='chat'>{composing}<thread>t</thread></message>"), Pace::Later),
             (
                 "<message type='chat'><received xmlns='urn:xmpp:receipts' id='1'/></message>".to_owned(),
                 Pace::Now,
@@ -94,12 +90,12 @@ mod tests {
             ("<message type='groupchat'><body>hi</body></message>".to_owned(), Pace::Now),
             ("<message><x xmlns='jabber:x:conference'/></message>".to_owned(), Pace::Now),
             ("<message><result xmlns='urn:xmpp:mam:2'/></message>".to_owned(), Pace::Now),
-            (format!("<message>{event}</message>"), Pace::Later),
-            (format!("<message type='headline'>{event}</message>"), Pace::Later),
+            (format!("<message>{event}</message>"), Pace::Now),
+            (format!("<message type='headline'>{event}</message>"), Pace::Now),
             ("<message type='headline'><body>news</body></message>".to_owned(), Pace::Now),
             ("<message type='error'><error type='cancel'/></message>".to_owned(), Pace::Now),
             (carbon("<body>hi</body>"), Pace::Now),
-            (carbon(composing), Pace::Never),
+            (carbon(composing), Pace::Later),
         ] {
             assert_eq!(bench.pace("phone", &xml), pace, "{xml}");
         }

@@ -145,6 +145,7 @@ impl Asker {
         }
         match &asked.ids {
             Some(ids) => Ok(read::named(asked, rows, ids)),
+            None if asked.limit == 0 => read::counted(store.as_ref(), &self.owner, asked).await,
             None => read::matching(store.as_ref(), &self.owner, asked).await,
         }
     }
@@ -161,7 +162,7 @@ impl Asker {
         let ends = ids.first().zip(ids.last()).map(|(first, last)| (first.as_str(), last.as_str()));
         let fin = Element::new(ns::MAM, "fin")
             .opt_attr("complete", found.complete.then_some("true"))
-            .child(result_sets::page(ends, None));
+            .child(result_sets::page(ends, found.count));
         Later { effects, answer: Ok(Some(fin)) }
     }
 

@@ -11,21 +11,44 @@ const PORTION: usize = 64;
 const PAGE_BYTES: usize = 1024 * 1024;
 /// How many rows one query passes over at most in search of those it wants.
 const SEARCHED: usize = 20_000;
+/// How far rows are counted; more are not worth what it costs (XEP-0059 §2.2).
+const COUNTED: usize = 10_000;
 
 /// The rows of a page, oldest first.
 pub(super) struct Read {
     pub(super) rows: Vec<LogRow>,
     /// No more in the direction of paging.
     pub(super) complete: bool,
+    /// How many rows match, where that was asked for (XEP-0059 §2.7) and they are few enough to tell.
+    pub(super) count: Option<usize>,
 }
 
-/// A page of the rows that match.
+/// Counts the rows that match, for a page of none.
+pub(super) async fn counted(store: &dyn Store, owner: &BareJid, asked: &Asked) -> Result<Read, StanzaError> {
+    let mut filter = asked.filter.clone();
+    let (mut searched, mut count) = (0, 0);
+    loop {
+        let read = store.log_page(owner, filter.clone(), Page::First(PORTION)).await;
+        let read = read.map_err(|error| store_error(&error))?;
+        count +=
+            read.rows.iter().filter(|row| asked.with.as_ref().is_none_or(|with| is_with(row, with))).count();
+        searched += read.rows.len();
+        filter.above = read.rows.last().map(|row| row.position);
+        if read.complete || filter.above.is_none() {
+            return Ok(Read { rows: Vec::new(), complete: count == 0, count: Some(count) });
+        }
+        if searched >= COUNTED {
+            return Ok(Read { rows: Vec::new(), complete: false, count: None });
+        }
+    }
+}
+
+/// A page of the rows that match; at least one row is wanted.
 pub(super) async fn matching(store: &dyn Store, owner: &BareJid, asked: &Asked) -> Result<Read, StanzaError> {
     let mut filter = asked.filter.clone();
     let mut page = PageOf::new(asked);
     let mut searched = 0;
     loop {
-        // Where the store judges, one more row than is wanted tells nothing that `complete` does not.
         let portion =
             if asked.with.is_some() { PORTION } else { (asked.limit - page.rows.len()).clamp(1, PORTION) };
         let which = if asked.from_the_end { Page::Last(portion) } else { Page::First(portion) };
@@ -63,8 +86,9 @@ pub(super) async fn matching(store: &dyn Store, owner: &BareJid, asked: &Asked) 
 pub(super) fn named(asked: &Asked, mut rows: Vec<LogRow>, ids: &[Position]) -> Read {
     rows.retain(|row| ids.contains(&row.position) && is_in(&asked.filter, row));
     let mut page = PageOf::new(asked);
+    let count = (asked.limit == 0).then_some(rows.len());
     let complete = page.take(rows);
-    page.finish(complete)
+    Read { count, ..page.finish(complete) }
 }
 
 fn is_in(filter: &LogFilter, row: &LogRow) -> bool {
@@ -115,7 +139,7 @@ impl<'a> PageOf<'a> {
         if self.from_the_end {
             self.rows.reverse();
         }
-        Read { rows: self.rows, complete }
+        Read { rows: self.rows, complete, count: None }
     }
 }
 

@@ -145,12 +145,22 @@ fn a_page_that_ends_with_the_last_row_is_complete() {
 }
 
 #[test]
-fn a_page_of_none_tells_whether_there_are_any() {
+fn a_page_of_none_tells_how_many_there_are() {
     let mut bench = bench();
-    let none = Page { bodies: vec![], complete: false, first: None, last: None };
-    assert_eq!(page(&ask(&mut bench, "", "<max>0</max>", "")), none);
-    let nobody = field("with", &["nobody@localhost"]);
-    assert_eq!(page(&ask(&mut bench, &nobody, "<max>0</max>", "")), Page { complete: true, ..none });
+    let none = || Page { bodies: vec![], complete: false, first: None, last: None };
+    let named = field("ids", &[&id(&bench, 1), &id(&bench, 2)]);
+    for (fields, count) in [
+        (String::new(), "10"),
+        (field("with", &["bob@localhost"]), "6"),
+        (field("with", &["bob@localhost/phone"]), "3"),
+        (field("with", &["nobody@localhost"]), "0"),
+        (named, "2"),
+    ] {
+        let asked = ask(&mut bench, &fields, "<max>0</max>", "");
+        let set = asked.result().find(ns::RSM, "set").unwrap();
+        assert_eq!(set.find(ns::RSM, "count").unwrap().content(), count, "{fields}");
+        assert_eq!(page(&asked), Page { complete: count == "0", ..none() }, "{fields}");
+    }
 }
 
 #[test]
