@@ -50,7 +50,8 @@ impl Running {
             Arc::new(move || Timestamp(clock.now_micros()))
         };
         let options = Options::at(config.data_dir.join("store"));
-        let embedded = Arc::new(tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, now)).await??);
+        let embedded =
+            Arc::new(tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, now)).await??);
         let store: SharedStore = embedded.clone();
 
         // What homes know how to do.
@@ -204,6 +205,8 @@ fn router_config(config: &Config) -> RouterConfig {
     let limits = &config.limits;
     RouterConfig {
         workers: config.router.worker_count(),
+        // The embedded store's lock sees to it.
+        alone: true,
         conflict: match config.session.conflict {
             config::Conflict::Replace => Conflict::Replace,
             config::Conflict::Refuse => Conflict::Refuse,

@@ -17,6 +17,8 @@ pub enum Conflict {
 pub struct RouterConfig {
     /// Worker tasks; an account's home is on one of them.
     pub workers: usize,
+    /// The store belongs to this process alone (it holds a lock on it).
+    pub alone: bool,
     /// `session.conflict`
     pub conflict: Conflict,
     /// `limits.session.max_resources`
@@ -43,6 +45,7 @@ impl Default for RouterConfig {
     fn default() -> Self {
         Self {
             workers: 1,
+            alone: false,
             conflict: Conflict::Replace,
             max_resources: 10,
             max_unacked: 1_000,

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// How often positions are granted ahead.
-const GRANT_EVERY: Duration = Duration::from_secs(20);
+const GRANT_EVERY: Duration = Duration::from_secs(2);
 /// How often rows that have expired are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -62,7 +62,7 @@ impl Router {
     pub async fn start(parts: RouterParts) -> Result<Self, StoreError> {
         let RouterParts { config, server, hooks, store, edge, clock, metrics, tracer, retention } = parts;
         let began = starling_xmpp::Timestamp(clock.now_micros());
-        let positions = Positions::open(&store, began).await?;
+        let positions = Positions::open(&store, began, config.alone).await?;
         let inboxes = (0..config.workers.max(1)).map(|_| Arc::new(Inbox::default())).collect();
         let hasher = std::hash::RandomState::new();
         let shared = Arc::new(Shared {
@@ -197,7 +197,7 @@ async fn create(shared: &Shared, account: &BareJid, credentials: Credentials) ->
 
 /// Grants positions ahead of the clock, again and again.
 async fn grant(shared: Arc<Shared>) {
-    loop {
+    while !shared.config.alone {
         tokio::time::sleep(GRANT_EVERY).await;
         if let Err(error) = shared.positions.extend(&shared.store, shared.now()).await {
             tracing::warn!(event = "grant_failed", %error, "no positions granted; messages will be refused when the last grant ends");

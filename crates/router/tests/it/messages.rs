@@ -180,3 +180,18 @@ async fn strangers_and_the_missing_get_the_same_answer() {
     alice.chat("bob@localhost", "hello");
     assert!(alice.message().await.to_element().to_string().contains("service-unavailable"));
 }
+
+#[tokio::test]
+async fn a_message_to_a_full_address_does_not_overtake_what_waits() {
+    let world = World::new().await;
+    let mut alice = world.available("alice", "phone").await;
+    alice.chat("bob@localhost", "old");
+    alice.settled().await;
+    let mut bob = world.client("bob", "phone").await;
+    alice.chat("bob@localhost/phone", "new");
+    alice.settled().await;
+    assert!(bob.messages_for(MOMENT).await.is_empty(), "the newer one came first");
+    bob.send(starling_xmpp::Stanza::presence(starling_xmpp::PresenceType::Available));
+    assert_eq!(body(&bob.message().await), "old");
+    assert_eq!(body(&bob.message().await), "new");
+}
