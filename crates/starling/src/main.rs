@@ -1,1 +1,56 @@
-fn main() {}
+//! `starling`: one binary for the server and for those who run it.
+//!
+//! Picks the role, names nothing else: what a node is made of is in `starling-all-in-one`. Exit codes: 0 done,
+//! 1 failed, 2 the command line or the configuration is wrong; `check` gives 0, 1 or 2 for good, doubtful, bad.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod cli;
+mod ctl;
+mod explain;
+mod failure;
+mod print;
+mod serve;
+mod sources;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command, ConfigCommand};
+use failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // With two providers in a build the implicit one panics; this is the one that is meant.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(cli) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let sources = sources::of(&cli.global);
+    match cli.command {
+        Command::Serve => serve::serve(sources).map(|()| ExitCode::SUCCESS),
+        Command::Check(arguments) => check::run(&sources, arguments.output),
+        Command::Config(ConfigCommand::Show) => explain::show(&sources).map(|()| ExitCode::SUCCESS),
+        Command::Config(ConfigCommand::Explain { key }) => {
+            explain::explain(key.as_deref()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Ctl(command) => ctl::run(&sources, command),
+        Command::Version { json } => {
+            version::print(json);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

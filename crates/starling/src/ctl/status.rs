@@ -1,0 +1,53 @@
+//! `starling ctl status`.
+
+use starling_admin::api::StatusBody;
+
+use super::Server;
+use crate::{cli::Output, failure::Failure, print};
+
+pub(super) async fn show(server: &Server<'_>, output: Output) -> Result<(), Failure> {
+    let mut client = server.connect().await?;
+    let status = client.status().await.map_err(|error| server.failure("the server does not tell", error))?;
+    match output {
+        Output::Json => print::line(&serde_json::to_string_pretty(&status).unwrap_or_default()),
+        Output::Table => print::line(text(&status).trim_end()),
+    }
+    Ok(())
+}
+
+fn text(status: &StatusBody) -> String {
+    let mut text = format!(
+        "version    {}\nprocess    {}\nup         {}\ndomains    {}\nsessions   {} ({} detached)\n",
+        status.version,
+        status.pid,
+        span(status.uptime_seconds),
+        status.domains.join(", "),
+        status.sessions,
+        status.detached,
+    );
+    for listener in &status.listeners {
+        text.push_str(&format!("listening  {} {}\n", listener.name, listener.address));
+    }
+    text
+}
+
+fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours) {
+        (0, 0) => format!("{minutes} min {} s", seconds % 60),
+        (0, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short() {
+        assert_eq!(span(61), "1 min 1 s");
+        assert_eq!(span(3_700), "1 h 1 min");
+        assert_eq!(span(90_000), "1 d 1 h");
+    }
+}

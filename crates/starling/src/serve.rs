@@ -1,0 +1,151 @@
+//! `starling serve`: a whole server in one process, and what signals do to it.
+
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use starling_all_in_one::Running;
+use starling_node::{
+    Config, Sources, Telemetry,
+    config::Key,
+    telemetry::{Identity, OtelEnvironment, metrics::Outcome},
+};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use crate::{failure::Failure, sources};
+
+/// Runs until a signal ends it.
+pub(crate) fn serve(sources: Sources) -> Result<(), Failure> {
+    let config = sources::load(&sources)?;
+    let runtime = Runtime::new().map_err(|error| Failure::new("no threads to run on").because(error))?;
+    let done = runtime.block_on(run(config, sources));
+    // A blocking call that hangs must not keep the process: what had to be written is written.
+    runtime.shutdown_timeout(LAST_WAIT);
+    done
+}
+
+async fn run(config: Config, sources: Sources) -> Result<(), Failure> {
+    let untaken = |error| Failure::new("signals cannot be taken").because(error);
+    let mut stop = StopSignals::new().map_err(untaken)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(untaken)?;
+    let otel = OtelEnvironment::read(&sources::environment());
+    let identity = Identity { service: "starling", version: env!("CARGO_PKG_VERSION") };
+    let telemetry = Telemetry::start(&config.telemetry, &otel, &identity)
+        .map_err(|error| Failure::new("logs and traces cannot be set up").because(error))?;
+    tracing::info!(event = "starting", version = identity.version, pid = std::process::id(), "starting");
+    raise_descriptors();
+
+    let starting = Running::start(config.clone(), telemetry.clone());
+    let running = tokio::select! {
+        running = starting => running.map_err(|error| Failure::new("the server cannot start").because(format!("{error:#}")))?,
+        () = stop.received() => return Ok(()),
+    };
+    announce(&config, &running, &sources);
+
+    let mut config = config;
+    loop {
+        tokio::select! {
+            () = stop.received() => break,
+            _ = hangup.recv() => reload(&mut config, &running, &telemetry, &sources).await,
+        }
+    }
+    tracing::info!(event = "stopping", "stopping; a second signal ends the process at once");
+    tokio::select! {
+        () = running.stop() => tracing::info!(event = "stopped", "stopped"),
+        () = stop.received() => {
+            tracing::warn!(event = "stopped_hard", "stopped before all was done");
+            return Err(Failure::new("stopped by a second signal before all was done"));
+        }
+    }
+    // The exporter blocks while it sends.
+    let _ = tokio::task::spawn_blocking(move || telemetry.stop(LAST_WAIT)).await;
+    Ok(())
+}
+
+/// Reads the settings again. What is wrong changes nothing.
+async fn reload(config: &mut Config, running: &Running, telemetry: &Telemetry, sources: &Sources) {
+    let outcome = match read_again(sources.clone())
+        .await
+        .and_then(|new| apply(config, new, running, telemetry))
+    {
+        Ok(()) => Outcome::Ok,
+        Err(error) => {
+            tracing::error!(event = "reload_failed", %error, "the new settings are wrong, the old ones stay");
+            Outcome::Error
+        }
+    };
+    telemetry.metrics.reloads.at(outcome).inc();
+}
+
+async fn read_again(sources: Sources) -> Result<Config, String> {
+    let read = tokio::task::spawn_blocking(move || Config::load(&sources)).await;
+    read.map_err(|error| error.to_string())?.map_err(|errors| errors.to_string())
+}
+
+fn apply(config: &mut Config, new: Config, running: &Running, telemetry: &Telemetry) -> Result<(), String> {
+    let (now, later): (Vec<_>, Vec<_>) =
+        config.changed(&new).into_iter().partition(|key| Key::reloadable(key));
+    // Certificates are read again even when their paths are the same.
+    running.reload(&new).map_err(|error| format!("{error:#}"))?;
+    telemetry.reload(&new.telemetry).map_err(|error| error.to_string())?;
+    tracing::info!(event = "reloaded", keys = now.join(" "), "settings and certificates were read again");
+    if !later.is_empty() {
+        tracing::warn!(event = "restart_needed", keys = later.join(" "), "these keys wait for a restart");
+    }
+    *config = new;
+    Ok(())
+}
+
+/// Says where the server is and what to do next, on standard error: standard output is the log.
+fn announce(config: &Config, running: &Running, sources: &Sources) {
+    for listener in running.listeners() {
+        eprintln!("listening {} {}", listener.name, listener.address);
+        // On a terminal both would be seen.
+        if !io::stdout().is_terminal() {
+            let (listener, address) = (&listener.name, listener.address);
+            tracing::info!(event = "listening", listener, %address, "listening");
+        }
+    }
+    eprintln!("certificate SHA-256 {}", running.fingerprint());
+    let domain = config.domains.first().map_or("localhost", String::as_str);
+    let (program, options) = (sources::program(), sources::options(sources));
+    eprintln!("make an account: {program} ctl{options} user add alice@{domain}");
+    tracing::info!(event = "started", domains = config.domains.join(" "), "started");
+}
+
+/// Every connection takes a file descriptor: takes as many as the process may have.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(event = "descriptors_not_raised", %error, "there may be few connections");
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for either. Cancel-safe.
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+const LAST_WAIT: Duration = Duration::from_secs(5);
