@@ -94,11 +94,12 @@ impl Edge {
     /// See [`EdgeError`]. Nothing is left behind then.
     pub async fn start(config: &Config, parts: Parts) -> Result<Self, EdgeError> {
         let settings = Settings::new(config).map_err(EdgeError::Domain)?;
-        let certificates = Certificates::load(config)?;
+        let certificates = Arc::new(Certificates::load(config)?);
         let limits = &config.limits;
         parts.table.set_queue_bytes(queue_bytes(config));
         let shared = Arc::new(Shared {
             settings: ArcSwap::from_pointee(settings),
+            tls: certificates.settings()?,
             certificates,
             gate: Gate::new(&limits.conn, descriptors(), parts.clock.clone()),
             throttle: Throttle::new(&limits.auth, parts.clock.clone()),

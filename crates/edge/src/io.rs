@@ -1,17 +1,17 @@
 //! A socket, in clear or under TLS, read and written without a buffer of its own.
 
+use crate::tls::TlsStream;
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 /// The transport of one connection.
 pub(crate) enum Io {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream>),
 }
 
 impl Io {
@@ -21,13 +21,13 @@ impl Io {
         cx: &mut Context<'_>,
         take: impl FnOnce(&[u8]),
     ) -> Poll<io::Result<usize>> {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => return tls.poll_read(cx, take),
+        };
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            let read = match self {
-                Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, &mut buffer),
-                Self::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, &mut buffer),
-            };
-            ready!(read)?;
+            ready!(Pin::new(tcp).poll_read(cx, &mut buffer))?;
             let filled = buffer.filled();
             if !filled.is_empty() {
                 take(filled);
@@ -40,7 +40,7 @@ impl Io {
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, bytes),
+            Self::Tls(tls) => tls.poll_write(cx, bytes),
         }
     }
 
@@ -48,7 +48,15 @@ impl Io {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+            Self::Tls(tls) => tls.poll_flush(cx),
+        }
+    }
+
+    /// Whether the kernel has taken anything since the last call.
+    pub(crate) fn take_progress(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(tls) => tls.take_progress(),
         }
     }
 
@@ -56,13 +64,13 @@ impl Io {
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+            Self::Tls(tls) => tls.poll_shutdown(cx),
         }
     }
 }
 
-/// One TLS record's worth.
-const CHUNK: usize = 16 * 1024;
+/// Only what comes before TLS is read through it.
+const CHUNK: usize = 4 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);

@@ -17,7 +17,8 @@ use std::sync::Arc;
 pub(crate) struct Shared {
     /// Replaced by a reload; a connection keeps what it began with.
     pub(crate) settings: ArcSwap<Settings>,
-    pub(crate) certificates: Certificates,
+    pub(crate) certificates: Arc<Certificates>,
+    pub(crate) tls: Arc<rustls::ServerConfig>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) registrations: crate::registrations::Registrations,

@@ -1,13 +1,18 @@
 //! Certificates: one per domain by SNI, replaced while streams are open.
 
+mod exporter;
+mod handshake;
 mod identity;
 mod self_signed;
+mod stream;
 
+pub(crate) use handshake::accept;
 pub(crate) use identity::Identity;
+pub(crate) use stream::TlsStream;
 
 use arc_swap::ArcSwap;
+use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::ProducesTickets;
 use starling_node::Config;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -62,8 +67,6 @@ impl TlsError {
 #[derive(Debug)]
 pub(crate) struct Certificates {
     served: ArcSwap<Served>,
-    /// One for all: a ticket made before a reload is good after it.
-    tickets: Arc<dyn ProducesTickets>,
 }
 
 #[derive(Debug)]
@@ -76,14 +79,17 @@ struct Served {
 impl Certificates {
     /// Reads what the configuration names; makes a self-signed pair where it names nothing.
     pub(crate) fn load(config: &Config) -> Result<Self, TlsError> {
-        let tickets = Ticketer::new()?;
-        let served = ArcSwap::from_pointee(read(config, &tickets)?);
-        Ok(Self { served, tickets })
+        Ok(Self { served: ArcSwap::from_pointee(read(config)?) })
+    }
+
+    /// Settings for handshakes that serve these certificates, also after a reload.
+    pub(crate) fn settings(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsError> {
+        Ok(Arc::new(handshake::config(Arc::clone(self), Ticketer::new()?)?))
     }
 
     /// Reads everything again. On an error the old certificates stay.
     pub(crate) fn reload(&self, config: &Config) -> Result<(), TlsError> {
-        self.served.store(Arc::new(read(config, &self.tickets)?));
+        self.served.store(Arc::new(read(config)?));
         Ok(())
     }
 
@@ -108,13 +114,13 @@ impl Certificates {
     }
 }
 
-fn read(config: &Config, tickets: &Arc<dyn ProducesTickets>) -> Result<Served, TlsError> {
+fn read(config: &Config) -> Result<Served, TlsError> {
     let mut files = Vec::new();
     let mut load = |cert: &Path, key: &Path| {
         for path in [cert, key] {
             files.push((path.to_owned(), modified(path)));
         }
-        Identity::load(cert, key, tickets).map(Arc::new)
+        Identity::load(cert, key).map(Arc::new)
     };
     let common = match (&config.tls.cert, &config.tls.key) {
         (Some(cert), Some(key)) => Some(load(cert, key)?),

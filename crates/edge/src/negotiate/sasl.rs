@@ -29,6 +29,10 @@ struct Exchange<'a> {
 
 /// How an exchange stopped.
 enum Stop {
+    /// The client binds to something that is not there (`tls-unique` on TLS 1.3), or believes that nothing is. It is
+    /// refused before any proof was looked at, so that this does not count as an attempt: clients that know one
+    /// binding only go through all mechanisms in this way and still find the one that works.
+    Misfit,
     /// Answered with a failure; the stream goes on.
     Failed(SaslFailure),
     /// The client began another exchange in the middle of this one.
@@ -61,6 +65,7 @@ pub(super) async fn authenticate(
         wire.settings.mechanisms.iter().copied().filter(|mechanism| bound || !mechanism.is_plus()).collect();
     features::before_auth(wire, &offered, &secured.bindings);
     let mut failures = 0;
+    let mut misfits = 0;
     let mut registered = register::Progress::default();
     let mut next: Option<Element> = None;
     loop {
@@ -81,7 +86,7 @@ pub(super) async fn authenticate(
                 _ => return Err(StreamCondition::BadFormat.into()),
             },
         };
-        if failures >= wire.settings.limits.auth.attempts_per_stream {
+        if failures >= wire.settings.limits.auth.attempts_per_stream || misfits > Mechanism::ALL.len() {
             wire.shared.telemetry.metrics.limits.at(Limit::AuthAttempts).inc();
             return Err(StreamCondition::PolicyViolation.into());
         }
@@ -106,6 +111,11 @@ pub(super) async fn authenticate(
                 span.fail(failure.as_str());
                 failures += 1;
                 say_failure(wire, failure);
+            }
+            Err(Stop::Misfit) => {
+                span.fail(SaslFailure::NotAuthorized.as_str());
+                misfits += 1;
+                say_failure(wire, SaslFailure::NotAuthorized);
             }
             Err(Stop::Again(auth)) => {
                 failures += 1;
@@ -177,7 +187,11 @@ impl Exchange<'_> {
 
     async fn scram(&mut self, hash: Hash, plus: bool, first: &[u8]) -> Result<(BareJid, Vec<u8>), Stop> {
         let plus_offered = self.offered.iter().any(|mechanism| mechanism.is_plus());
-        let server = ScramServer::start(hash, plus, &self.secured.bindings, plus_offered, first)?;
+        let server = match ScramServer::start(hash, plus, &self.secured.bindings, plus_offered, first) {
+            Ok(server) => server,
+            Err(SaslFailure::NotAuthorized) => return Err(Stop::Misfit),
+            Err(failure) => return Err(failure.into()),
+        };
         let who = self.identify(server.username(), server.authzid()).await?;
         let (challenge, data) = server.challenge(&who.credentials, &ids::secret());
         self.wire.say(&Element::new(ns::SASL, "challenge").text(sasl::encode(&data)));
@@ -290,7 +304,7 @@ fn count(wire: &Wire, mechanism: Option<Mechanism>, result: &Result<(BareJid, Op
             AuthResult::NotAuthorized
         }
         Err(Stop::Failed(SaslFailure::TemporaryAuthFailure)) => AuthResult::Temporary,
-        Err(Stop::Failed(_) | Stop::Again(_)) => AuthResult::Malformed,
+        Err(Stop::Failed(_) | Stop::Misfit | Stop::Again(_)) => AuthResult::Malformed,
         Err(Stop::End(_)) => return,
     };
     wire.shared.telemetry.metrics.auth.at(label, result).inc();

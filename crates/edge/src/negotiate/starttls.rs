@@ -3,18 +3,14 @@
 use super::wire::Wire;
 use super::{End, features, header, timed_out};
 use crate::io::Io;
-use rustls::ProtocolVersion;
-use rustls::server::Acceptor;
+use crate::tls;
 use starling_node::StanzaKind;
 use starling_node::telemetry::Step;
 use starling_node::telemetry::metrics::{Observe, Outcome, TlsVersion};
 use starling_xmpp::sasl::{Bindings, SaslFailure};
 use starling_xmpp::stream::Event;
 use starling_xmpp::{Element, StreamCondition, ns};
-use tokio::net::TcpStream;
 use tokio::time::timeout_at;
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
 /// Proof that TLS is up, and what authentication can be bound to.
 pub(super) struct Secured {
@@ -67,52 +63,31 @@ async fn handshake(wire: &mut Wire) -> Result<Secured, End> {
     let mut span = telemetry.tracer.span(telemetry.tracer.start(StanzaKind::Login), Step::TlsHandshake);
     let began = shared.clock.monotonic();
     let deadline = wire.deadline;
-    let shake = accept(tcp, wire);
+    let shake = tls::accept(tcp, shared.tls.clone());
     let result = match deadline {
         Some(deadline) => timeout_at(deadline, shake).await.unwrap_or_else(|_| {
             timed_out(&shared);
-            Err(End::Silent)
+            Err(std::io::ErrorKind::TimedOut.into())
         }),
         None => shake.await,
     };
     let took = shared.clock.monotonic().saturating_sub(began);
     let version = match &result {
-        Ok((tls, _)) if tls.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3) => {
-            TlsVersion::V13
-        }
+        Ok(shaken) if shaken.is_13 => TlsVersion::V13,
         Ok(_) => TlsVersion::V12,
         Err(_) => TlsVersion::None,
     };
     let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
     telemetry.metrics.tls_handshake.at(version, outcome).took(took);
-    let (tls, bindings) = result.inspect_err(|_| span.fail("handshake"))?;
-    wire.io = Some(Io::Tls(Box::new(tls)));
-    Ok(Secured { bindings })
+    match result {
+        Ok(shaken) => {
+            wire.io = Some(Io::Tls(Box::new(shaken.stream)));
+            Ok(Secured { bindings: shaken.bindings })
+        }
+        Err(error) => {
+            tracing::debug!(%error, "tls handshake failed");
+            span.fail("handshake");
+            Err(End::Silent)
+        }
+    }
 }
-
-async fn accept(tcp: TcpStream, wire: &Wire) -> Result<(TlsStream<TcpStream>, Bindings), End> {
-    let failed = |error: std::io::Error| {
-        tracing::debug!(%error, "tls handshake failed");
-        End::Silent
-    };
-    let start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await.map_err(failed)?;
-    // Chosen here and not by a resolver, so that we know afterwards which one was served.
-    let identity = wire.shared.certificates.choose(start.client_hello().server_name());
-    let tls = start
-        .into_stream_with(identity.config.clone(), |connection| connection.set_buffer_limit(Some(BUFFER)))
-        .await
-        .map_err(failed)?;
-    let connection = tls.get_ref().1;
-    let bindings = Bindings {
-        exporter: (connection.protocol_version() == Some(ProtocolVersion::TLSv1_3))
-            .then(|| {
-                connection.export_keying_material(vec![0; 32], b"EXPORTER-Channel-Binding", Some(&[])).ok()
-            })
-            .flatten(),
-        end_point: identity.end_point.as_deref().map(<[u8]>::to_vec),
-    };
-    Ok((tls, bindings))
-}
-
-/// Bytes that TLS holds for a socket that takes no more: so much a stuck write must move to count as progress.
-const BUFFER: usize = 32 * 1024;

@@ -171,12 +171,12 @@ impl Session {
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }
-        *progress = done > 0;
         self.output.unflushed = match self.io.poll_flush(cx) {
             Poll::Pending => true,
             Poll::Ready(Ok(())) => false,
             Poll::Ready(Err(error)) => return Err(error),
         };
+        *progress = self.io.take_progress();
         Ok(done)
     }
 }

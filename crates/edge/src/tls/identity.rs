@@ -1,9 +1,8 @@
 //! A certificate chain with its key, ready to serve.
 
 use super::TlsError;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -14,8 +13,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// What one domain serves.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    /// Settings of a handshake with this certificate.
-    pub(crate) config: Arc<ServerConfig>,
+    /// The chain and what signs with its key.
+    pub(crate) key: Arc<CertifiedKey>,
     /// `tls-server-end-point` (RFC 5929 §4.1); `None` where the signature's hash is not defined.
     pub(crate) end_point: Option<Box<[u8]>>,
     /// SHA-256 of the leaf.
@@ -26,45 +25,27 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Reads a chain (leaf first) and its key from PEM files.
-    pub(crate) fn load(
-        cert: &Path,
-        key: &Path,
-        tickets: &Arc<dyn ProducesTickets>,
-    ) -> Result<Self, TlsError> {
+    pub(crate) fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
         let chain = CertificateDer::pem_file_iter(cert)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| TlsError::Certificate { path: cert.into(), reason: error.to_string() })?;
         let private = PrivateKeyDer::from_pem_file(key)
             .map_err(|error| TlsError::Key { path: key.into(), reason: error.to_string() })?;
-        Self::new(chain, private, tickets)
-            .map_err(|reason| TlsError::Certificate { path: cert.into(), reason })
+        Self::new(chain, private).map_err(|reason| TlsError::Certificate { path: cert.into(), reason })
     }
 
     /// From a chain in memory. The error is a reason to show to the operator.
     pub(crate) fn new(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
-        tickets: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, String> {
         let leaf = chain.first().ok_or_else(|| "no certificate in the file".to_owned())?.clone();
         let (_, parsed) = X509Certificate::from_der(&leaf).map_err(|error| error.to_string())?;
         let end_point = end_point(&leaf, &parsed.signature_algorithm.algorithm.to_id_string());
         let not_after = parsed.validity().not_after.timestamp();
-        // The provider is named, not taken from the process: with two in the build the implicit one panics.
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
+        let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
             .map_err(|error| error.to_string())?;
-        // XEP-0368: rustls refuses a client whose list does not have it, and accepts one without a list.
-        config.alpn_protocols = vec![b"xmpp-client".to_vec()];
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = Arc::clone(tickets);
-        config.send_tls13_tickets = 1;
-        // No 0-RTT: what is replayed must not log in (XEP-0198, RFC 8446 §8).
-        config.max_early_data_size = 0;
-        Ok(Self { config: Arc::new(config), end_point, fingerprint: Sha256::digest(&leaf).into(), not_after })
+        Ok(Self { key: Arc::new(key), end_point, fingerprint: Sha256::digest(&leaf).into(), not_after })
     }
 }
 

@@ -25,11 +25,13 @@ pub(crate) struct Tls {
     pub(crate) versions: &'static [&'static SupportedProtocolVersion],
     pub(crate) name: &'static str,
     pub(crate) alpn: Vec<&'static str>,
+    /// Bytes of a record at most.
+    pub(crate) record: Option<usize>,
 }
 
 impl Default for Tls {
     fn default() -> Self {
-        Self { versions: TLS13, name: "localhost", alpn: Vec::new() }
+        Self { versions: TLS13, name: "localhost", alpn: Vec::new(), record: None }
     }
 }
 
@@ -107,6 +109,7 @@ impl Client {
             .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
             .with_no_client_auth();
         config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config.max_fragment_size = tls.record;
         let connector = TlsConnector::from(Arc::new(config));
         let stream = connector.connect(ServerName::try_from(tls.name).unwrap(), tcp).await?;
         self.io = Io::Tls(Box::new(stream));
@@ -265,6 +268,12 @@ impl Client {
     pub(crate) fn certificate(&self) -> CertificateDer<'static> {
         let Io::Tls(tls) = &self.io else { panic!("no TLS") };
         tls.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+    }
+
+    /// Begins new keys (RFC 8446 §4.6.3).
+    pub(crate) fn renew_keys(&mut self) {
+        let Io::Tls(tls) = &mut self.io else { panic!("no TLS") };
+        tls.get_mut().1.refresh_traffic_keys().unwrap();
     }
 
     pub(crate) fn alpn(&self) -> Option<Vec<u8>> {

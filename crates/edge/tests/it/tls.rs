@@ -93,3 +93,86 @@ async fn the_certificate_follows_the_name_and_a_reload_disturbs_nobody() {
     assert!(error.contains("new.pem"), "{error}");
     assert_eq!(Client::direct(site.c2s_tls(), Tls::default()).await.unwrap().certificate(), renewed);
 }
+
+#[tokio::test]
+async fn t11_records_of_any_size_say_the_same() {
+    let site = Site::start().await;
+    // 32 bytes is the least a client of this library makes; the handshake comes in as many pieces.
+    for record in [32, 33, 500] {
+        let mut client =
+            Client::direct(site.c2s_tls(), Tls { record: Some(record), ..Tls::default() }).await.unwrap();
+        client.open().await;
+        client.expect("</stream:features>").await;
+        client.plain("alice", "secret").await;
+        client.expect("<success").await;
+    }
+}
+
+#[tokio::test]
+async fn large_stanzas_cross_many_records_in_both_directions() {
+    let site = Site::with(|config| config.limits.rate.c2s_bytes_burst = 100_000_000).await;
+    let mut client = Client::bound(site.c2s(), "large").await;
+    for size in [16_300, 16_384, 16_500, 100_000, 250_000] {
+        let body = "0123456789".repeat(size / 10);
+        client.send(&format!("<message><body>{body}</body></message>")).await;
+        let said = client.expect("</body></message>").await;
+        assert!(said.contains(&body), "{size}");
+    }
+}
+
+#[tokio::test]
+async fn t12_new_keys_are_taken_in_the_middle_of_everything() {
+    let site = Site::start().await;
+    let mut client = Client::bound(site.c2s(), "keys").await;
+    for number in 0..20 {
+        client.renew_keys();
+        client.send(&format!("<message><body>{number}</body></message>")).await;
+        client.expect(&format!("<body>{number}</body>")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_flight_that_comes_byte_by_byte_is_a_handshake_all_the_same() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let site = Site::start().await;
+    let (server, between) = (site.c2s_tls(), tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let address = between.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (client, _) = between.accept().await.unwrap();
+        let server = tokio::net::TcpStream::connect(server).await.unwrap();
+        server.set_nodelay(true).unwrap();
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+        while let Ok(byte) = from_client.read_u8().await {
+            to_server.write_all(&[byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut client = Client::direct(address, Tls::default()).await.unwrap();
+    client.open().await;
+    client.expect("</stream:features>").await;
+}
+
+#[tokio::test]
+async fn what_is_not_tls_gets_an_alert_and_a_message_without_end_the_door() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let site = Site::start().await;
+    let mut tcp = tokio::net::TcpStream::connect(site.c2s_tls()).await.unwrap();
+    tcp.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tcp.read_to_end(&mut answer).await;
+    assert_eq!(answer.first(), Some(&21), "an alert record: {answer:?}");
+    // A ClientHello that says it has 16 MB.
+    let mut tcp = tokio::net::TcpStream::connect(site.c2s_tls()).await.unwrap();
+    let mut record = vec![22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff];
+    record.resize(5 + 0x4000, 0);
+    for _ in 0..8 {
+        if tcp.write_all(&record).await.is_err() {
+            break;
+        }
+    }
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(std::time::Duration::from_secs(3), tcp.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "closed before any deadline");
+}
