@@ -222,9 +222,10 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token) {
             shared.send(&account.clone(), Msg::Rows { account, token, rows });
         });
     } else {
-        let positions = link.feed.missed.iter().take(PAGE).map(|(position, _)| *position).collect();
+        let positions: Vec<_> = link.feed.missed.iter().take(PAGE).map(|(position, _)| *position).collect();
         tokio::spawn(async move {
-            let rows = store.log_rows(&account, positions).await.map(Fed::Known);
+            let rows =
+                store.log_rows(&account, positions.clone()).await.map(|rows| Fed::Known(positions, rows));
             shared.send(&account.clone(), Msg::Rows { account, token, rows });
         });
     }
@@ -236,7 +237,7 @@ pub(crate) fn fed(out: &mut Out<'_>, home: &mut Home, token: Token, rows: Result
     home.links[at].feed.busy = false;
     match rows {
         Ok(Fed::Page(rows, complete)) => waiting_page(out, home, at, rows, complete),
-        Ok(Fed::Known(rows)) => missed_rows(out, home, at, rows),
+        Ok(Fed::Known(asked, rows)) => missed_rows(out, home, at, &asked, rows),
         Err(error) => {
             tracing::warn!(event = "feed_failed", %error, "waiting messages could not be read");
             // The client would wait for ever: it may come back and try again.
@@ -277,20 +278,18 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
     }
 }
 
-fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>) {
+fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, asked: &[Position], rows: Vec<LogRow>) {
     let token = home.links[at].token;
     let mut rows = rows.into_iter().peekable();
-    for _ in 0..PAGE {
+    // What was missed since then has not been asked for.
+    for asked in asked {
         let Some((position, how)) = home.links[at].feed.missed.front().copied() else { return };
-        if !home.links[at].has_window(out.shared.config.window) {
+        if position != *asked || !home.links[at].has_window(out.shared.config.window) {
             return;
         }
         home.links[at].feed.missed.pop_front();
-        while rows.peek().is_some_and(|row| row.position < position) {
-            rows.next();
-        }
-        let row = rows.next_if(|row| row.position == position);
-        if let Some(row) = row
+        // One that is not there has expired.
+        if let Some(row) = rows.next_if(|row| row.position == position)
             && let Some(stanza) = stored(out.shared, home, &row)
             && let Some(stanza) = dress(home, token, how, &stanza)
         {

@@ -25,6 +25,8 @@ pub(crate) struct Home {
     /// When the last session ended unresumed: until then messages may come a second time.
     pub(crate) unresumed: Option<Timestamp>,
     pub(crate) recent: Option<Recent>,
+    /// For whose resent messages the tail is being read, and the end of their session.
+    pub(crate) reading: Option<(BareJid, Timestamp)>,
     /// Messages that wait for the tail of the log to be read.
     pub(crate) paused: Option<VecDeque<Msg>>,
     /// Messages that wait for the account's devices; `None` until it was asked for.
@@ -53,6 +55,7 @@ impl Home {
             last: state.last,
             unresumed: None,
             recent: None,
+            reading: None,
             paused: None,
             waiting: None,
             asking: 0,

@@ -2,7 +2,7 @@
 
 use crate::recognise::Tail;
 use starling_hooks::Later;
-use starling_store::{AccountState, LogRow, Origin, StoreError};
+use starling_store::{AccountState, LogRow, Origin, Position, StoreError};
 use starling_wire::up::SessionInfo;
 use starling_wire::{ToHome, Token, Trace};
 use starling_xmpp::sasl::Credentials;
@@ -90,8 +90,8 @@ pub(crate) struct Ask {
 pub(crate) enum Fed {
     /// A page of what was waiting; true when there is no more.
     Page(Vec<LogRow>, bool),
-    /// Rows of known positions.
-    Known(Vec<LogRow>),
+    /// The positions asked for, and the rows that are there.
+    Known(Vec<Position>, Vec<LogRow>),
 }
 
 /// Requests of administration.

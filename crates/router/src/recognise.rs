@@ -48,10 +48,15 @@ pub(crate) struct Tail {
     through: Timestamp,
 }
 
+/// Senders remembered by [`Recent`]; beyond that the tail is read once more.
+const MAX_SENDERS: usize = 1_024;
+
 /// Rows that a resent message may already have.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
     through: Timestamp,
+    /// Up to which end of a session of theirs the messages of other accounts are in it.
+    senders: HashMap<BareJid, Timestamp>,
     origins: HashSet<Origin>,
     fingerprints: HashMap<Fingerprint, Origin>,
 }
@@ -81,6 +86,22 @@ impl Recent {
             }
         }
         recent
+    }
+
+    /// Takes over what an earlier one knew of senders, and that this one's messages up to the end of its session are in it.
+    pub(crate) fn knows(&mut self, before: Option<Self>, sender: BareJid, end: Timestamp) {
+        self.senders = before.map(|before| before.senders).unwrap_or_default();
+        if self.senders.len() >= MAX_SENDERS {
+            self.senders.clear();
+        }
+        self.senders.insert(sender, end);
+    }
+
+    /// Whether what a sender's session, which ended then, had on its way is in it. Its last messages may have been decided
+    /// long after its end; but all of them before the first one of the sender's next session, which is when this is asked
+    /// for the first time. After a restart (`began`) nothing was on its way.
+    pub(crate) fn covers_sender(&self, sender: &BareJid, end: Timestamp, began: Timestamp) -> bool {
+        self.covers(end) && (end <= began || self.senders.get(sender).is_some_and(|known| *known >= end))
     }
 
     /// Whether rows up to this moment are covered.

@@ -254,13 +254,17 @@ impl Worker {
             Msg::Waiting { count, .. } => home.waiting = Some(count),
             Msg::Answered { ask, later, .. } => decide::iq::answered(turn, home, ask, later),
             Msg::Tail { tail, .. } => {
-                home.recent = Some(match tail {
+                let mut recent = match tail {
                     Ok(tail) => Recent::of(&home.account.jid, tail),
                     Err(error) => {
                         tracing::warn!(event = "tail_failed", %error, "resent messages cannot be recognised");
                         Recent::empty(turn.now)
                     }
-                });
+                };
+                if let Some((sender, end)) = home.reading.take() {
+                    recent.knows(home.recent.take(), sender, end);
+                }
+                home.recent = Some(recent);
                 // In the order in which they came; one of them may pause the home again.
                 let mut paused = home.paused.take().unwrap_or_default();
                 while let Some(msg) = paused.pop_front() {
@@ -538,27 +542,28 @@ fn from_edge(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, message: ToHom
 
 /// Whether the tail of the log must be read before this message can be decided.
 fn needs_tail(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
-    let moment = match msg {
-        Msg::Edge(ToHome { up: Up::Stanza { stanza, fault: None, .. }, .. }) => {
+    let (sender, end) = match msg {
+        Msg::Edge(ToHome { account, up: Up::Stanza { stanza, fault: None, .. }, .. }) => {
             if !stanza.is_message() || !decide::message::may_repeat(turn, home, stanza) {
                 return false;
             }
-            home.lost_until(&turn.shared)
+            (account, home.lost_until(&turn.shared))
         }
         Msg::Forward(forward) => match &forward.ticket {
-            Some(Ticket { again: Some(moment), .. }) => *moment,
+            Some(Ticket { again: Some(end), sender, .. }) => (sender, *end),
             _ => return false,
         },
         _ => return false,
     };
-    if home.recent.as_ref().is_some_and(|recent| recent.covers(moment)) {
+    if home.recent.as_ref().is_some_and(|recent| recent.covers_sender(sender, end, turn.shared.began)) {
         return false;
     }
     let window = turn.shared.config.resume_timeout + recognise::GRACE;
-    if home.last.timestamp().plus(window) < moment {
-        home.recent = Some(Recent::empty(moment));
+    if home.last.timestamp().plus(window) < end {
+        home.recent = Some(Recent::empty(end));
         return false;
     }
+    home.reading = Some((sender.clone(), end));
     true
 }
 

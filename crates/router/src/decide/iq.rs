@@ -76,8 +76,14 @@ fn answer(turn: &mut Turn, home: &mut Home, target: At, at: Option<usize>, stanz
         };
         return finish(turn, home, ask_whole(token, stanza), Err(Box::new(StanzaError::new(condition))));
     };
+    let before = turn.acts.len();
     match turn.decide(home, at, |cx| hook.answer(cx, &stanza, &payload)) {
-        Answer::Result(result) => finish(turn, home, ask(token, &stanza), Ok(result)),
+        Answer::Result(result) => {
+            finish(turn, home, ask(token, &stanza), Ok(result));
+            // The answer first, then what follows from it: pushes (RFC 6121 §2.6.3), the end of the session of
+            // somebody who removes their account (XEP-0077 §3.2).
+            turn.acts[before..].rotate_right(1);
+        }
         Answer::Error(error) => finish(turn, home, ask_whole(token, stanza), Err(error)),
         Answer::Later(work) => {
             let slots = turn.shared.config.queries.max(1);
