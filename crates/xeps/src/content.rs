@@ -1,7 +1,6 @@
 //! What a message is worth: the one place that tells content from passing signs.
 //!
-//! Archive, offline storage, carbons and client state all ask it. A message can be: passing (a chat state), lasting (worth
-//! keeping until a device has it), or part of a conversation (worth finding again).
+//! Archive, offline storage, carbons and client state all ask it, so they never disagree.
 
 use starling_xmpp::xml::Child;
 use starling_xmpp::{Kind, MessageType, Stanza, ns};
@@ -36,7 +35,8 @@ const PASSING: [&str; 11] = [
 ];
 
 /// Whether a message says anything that its recipient would miss: anything but chat states, hints, ids, requests for
-/// receipts and the like (XEP-0160 §3). What is not known here counts.
+/// receipts and the like (XEP-0160 §3, XEP-0313 §6.1.1). Receipts, markers, corrections, reactions, retractions and
+/// encrypted content count, and so does what is not known here: it may be content.
 pub fn is_lasting(message: &Stanza) -> bool {
     message.payload.children().any(|child| !is_passing(&child))
 }
@@ -58,25 +58,6 @@ pub fn has_chat_payload(message: &Stanza) -> bool {
             || RETRACT.contains(&ns)
             || ENCRYPTED.contains(&ns)
     })
-}
-
-/// Whether a message belongs to a conversation and is worth finding again (XEP-0313 §6.1.1): text, what changes or refers to
-/// text, what says that text has come, and text that we cannot read. What is not known here does not count.
-pub fn is_conversation(message: &Stanza) -> bool {
-    message.body()
-        || is_invitation(message)
-        || message.payload.children().any(|child| is_of_conversation(&child))
-}
-
-fn is_of_conversation(child: &Child<'_>) -> bool {
-    let (ns, name) = (child.ns(), child.name());
-    match ns {
-        ns::CLIENT => name == "subject",
-        ns::RECEIPTS => name == "received",
-        ns::MARKERS => name != "markable",
-        ns::CORRECT | REACTIONS | REPLY => true,
-        _ => RETRACT.contains(&ns) || ENCRYPTED.contains(&ns),
-    }
 }
 
 /// Whether a message invites to a room, directly (XEP-0249) or by the room (XEP-0045 §7.8).
@@ -105,36 +86,6 @@ mod tests {
 
     fn lasting(payload: &str) -> bool {
         is_lasting(&stanza(&format!("<message type='chat'>{payload}</message>")))
-    }
-
-    #[test]
-    fn tells_conversations_from_everything_else() {
-        let of_conversation =
-            |payload: &str| is_conversation(&stanza(&format!("<message type='chat'>{payload}</message>")));
-        for content in [
-            "<body>hi</body>",
-            "<subject>hi</subject>",
-            "<received xmlns='urn:xmpp:receipts' id='1'/>",
-            "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>",
-            "<replace xmlns='urn:xmpp:message-correct:0' id='1'/>",
-            "<reactions xmlns='urn:xmpp:reactions:0' id='1'/>",
-            "<reply xmlns='urn:xmpp:reply:0' id='1'/>",
-            "<retract xmlns='urn:xmpp:message-retract:1' id='1'/>",
-            "<encrypted xmlns='urn:xmpp:omemo:2'/>",
-            "<x xmlns='jabber:x:conference' jid='room@rooms.example'/>",
-            "<x xmlns='http://jabber.org/protocol/muc#user'><invite/></x>",
-        ] {
-            assert!(of_conversation(content), "{content}");
-        }
-        for other in [
-            "",
-            "<composing xmlns='http://jabber.org/protocol/chatstates'/>",
-            "<request xmlns='urn:xmpp:receipts'/><markable xmlns='urn:xmpp:chat-markers:0'/>",
-            "<x xmlns='http://jabber.org/protocol/muc#user'/>",
-            "<unheard-of xmlns='urn:example:what'/>",
-        ] {
-            assert!(!of_conversation(other), "{other}");
-        }
     }
 
     #[test]

@@ -43,9 +43,9 @@ impl Outgoing for ClientState {
 fn message(message: &Stanza) -> Pace {
     let copied = message.payload.children().find(is_copy).and_then(|copy| inner(&copy));
     let message = copied.as_ref().unwrap_or(message);
-    // What somebody does right now: only the last of it is of interest. Anything else of one sender must not replace another, and
-    // what waits replaces.
-    if content::is_only_chat_state(message) { Pace::Later } else { Pace::Now }
+    // XEP-0352 §3.2: what somebody did while nobody looked is of no interest later. Events can be, but what waits replaces what
+    // waits of the same sender.
+    if content::is_only_chat_state(message) { Pace::Never } else { Pace::Now }
 }
 
 fn is_copy(child: &Child<'_>) -> bool {
@@ -82,7 +82,7 @@ mod tests {
             ("<iq type='result' id='1'/>".to_owned(), Pace::Now),
             ("<message type='chat'><body>hi</body></message>".to_owned(), Pace::Now),
             (format!("<message type='chat'><body>hi</body>{composing}</message>"), Pace::Now),
-            (format!("<message type='chat'>{composing}<thread>t</thread></message>"), Pace::Later),
+            (format!("<message type='chat'>{composing}<thread>t</thread></message>"), Pace::Never),
             (
                 "<message type='chat'><received xmlns='urn:xmpp:receipts' id='1'/></message>".to_owned(),
                 Pace::Now,
@@ -95,7 +95,7 @@ mod tests {
             ("<message type='headline'><body>news</body></message>".to_owned(), Pace::Now),
             ("<message type='error'><error type='cancel'/></message>".to_owned(), Pace::Now),
             (carbon("<body>hi</body>"), Pace::Now),
-            (carbon(composing), Pace::Later),
+            (carbon(composing), Pace::Never),
         ] {
             assert_eq!(bench.pace("phone", &xml), pace, "{xml}");
         }

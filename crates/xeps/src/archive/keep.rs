@@ -34,7 +34,7 @@ pub fn is_archived(cx: &Cx<'_>, message: &Stanza, other: &Jid) -> bool {
         return false;
     }
     let hinted = Hinted::of(message);
-    hinted.allows_archive() && (hinted.store || content::is_conversation(message)) && is_wanted(cx, other)
+    hinted.allows_archive() && (hinted.store || content::is_lasting(message)) && is_wanted(cx, other)
 }
 
 /// What the preferences say of `other`; "never" wins over "always".
@@ -117,8 +117,7 @@ mod tests {
             ("type='chat'", "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>".to_owned(), true),
             ("type='chat'", "<reactions xmlns='urn:xmpp:reactions:0' id='1'/>".to_owned(), true),
             ("type='chat'", "<retract xmlns='urn:xmpp:message-retract:1' id='1'/>".to_owned(), true),
-            ("", "<x xmlns='urn:example:unknown'/>".to_owned(), false),
-            ("", "<x xmlns='urn:example:unknown'/>".to_owned() + &hint("store"), true),
+            ("", "<x xmlns='urn:example:unknown'/>".to_owned(), true),
             ("type='groupchat'", BODY.to_owned(), false),
             ("type='headline'", BODY.to_owned(), false),
             ("type='error'", BODY.to_owned() + &hint("store"), false),
