@@ -7,7 +7,7 @@ use crate::source::Source;
 use crate::throttle::Verdict;
 use starling_node::telemetry::Step;
 use starling_node::telemetry::metrics::{AuthResult, Limit, Mechanism as Label};
-use starling_node::{StanzaKind, ids};
+use starling_node::ids;
 use starling_store::AccountRow;
 use starling_xmpp::sasl::{self, Credentials, Hash, Mechanism, PlainMessage, SaslFailure, ScramServer};
 use starling_xmpp::stream::Event;
@@ -90,8 +90,7 @@ pub(super) async fn authenticate(
             wire.shared.telemetry.metrics.limits.at(Limit::AuthAttempts).inc();
             return Err(StreamCondition::PolicyViolation.into());
         }
-        let tracer = wire.shared.telemetry.tracer.clone();
-        let mut span = tracer.span(tracer.start(StanzaKind::Login), Step::Authenticate);
+        let mut span = wire.span(Step::Authenticate);
         let mechanism = auth.attribute("mechanism").and_then(Mechanism::parse);
         let mut exchange = Exchange { wire, secured, source, offered: &offered };
         let result = exchange.run(mechanism, &auth).await;
