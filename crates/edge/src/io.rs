@@ -19,11 +19,11 @@ impl Io {
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        take: impl FnOnce(&[u8]),
+        mut take: impl FnMut(&[u8]),
     ) -> Poll<io::Result<usize>> {
         let tcp = match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => return tls.poll_read(cx, take),
+            Self::Tls(tls) => return tls.poll_read(cx, &mut take),
         };
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);

@@ -3,6 +3,8 @@
 use crate::negotiate;
 use crate::shared::Shared;
 use crate::source::Source;
+use starling_node::Metrics;
+use starling_node::shutdown::Working;
 use starling_node::telemetry::metrics::{Limit, Transport};
 use std::io;
 use std::sync::Arc;
@@ -30,11 +32,11 @@ pub(crate) async fn accept(listener: TcpListener, transport: Transport, shared: 
                 if tcp.set_nodelay(true).is_err() {
                     continue;
                 }
+                let connected = Connected::new(transport, &shared);
                 let connection = negotiate::connection(tcp, transport, admission, Arc::clone(&shared));
-                let working = shared.shutdown.working();
                 tokio::spawn(async move {
                     connection.await;
-                    drop(working);
+                    drop(connected);
                 });
             }
             Err(error) if is_of_the_peer(&error) => {}
@@ -45,6 +47,27 @@ pub(crate) async fn accept(listener: TcpListener, transport: Transport, shared: 
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+/// Counts a socket while it is open; `Edge::stop` waits for it.
+struct Connected {
+    metrics: Arc<Metrics>,
+    transport: Transport,
+    _working: Working,
+}
+
+impl Connected {
+    fn new(transport: Transport, shared: &Shared) -> Self {
+        let metrics = Arc::clone(&shared.telemetry.metrics);
+        metrics.connections.at(transport).inc();
+        Self { metrics, transport, _working: shared.shutdown.working() }
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.metrics.connections.at(self.transport).dec();
     }
 }
 
@@ -60,3 +83,17 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 }
 
 const PAUSE: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_peer_did_is_passed_over_at_once() {
+        assert!(is_of_the_peer(&io::ErrorKind::ConnectionAborted.into()));
+        // EMFILE, ENFILE, ENOBUFS, ENOMEM: without a pause they would spin.
+        for code in [24, 23, 105, 12] {
+            assert!(!is_of_the_peer(&io::Error::from_raw_os_error(code)));
+        }
+    }
+}

@@ -116,12 +116,12 @@ impl Mailbox {
         state.handled
     }
 
-    /// Takes items up to about this many bytes, at least one if there is one.
-    pub(crate) fn take(&self, bytes: usize) -> VecDeque<Down> {
+    /// Takes items up to about this many bytes, at least one if there is one, and tells whether there are more.
+    pub(crate) fn take(&self, bytes: usize) -> (VecDeque<Down>, bool) {
         let mut state = self.state.lock();
         if state.bytes <= bytes {
             state.bytes = 0;
-            return std::mem::take(&mut state.items);
+            return (std::mem::take(&mut state.items), false);
         }
         let mut taken = VecDeque::new();
         let mut sum = 0;
@@ -132,7 +132,7 @@ impl Mailbox {
             taken.push_back(down);
         }
         state.bytes = state.bytes.saturating_sub(sum);
-        taken
+        (taken, !state.items.is_empty())
     }
 
     /// Takes the next item, or waits for it. Only before the session begins.

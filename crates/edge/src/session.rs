@@ -14,6 +14,7 @@ use crate::gate::Admission;
 use crate::io::Io;
 use crate::shared::{Settings, Shared};
 use crate::tenancy::Tenancy;
+use crate::wheel::Tick;
 use asks::Asks;
 use bytes::BytesMut;
 use compact_str::CompactString;
@@ -167,8 +168,8 @@ impl Session {
                 self.fail(StreamError::new(StreamCondition::SystemShutdown), Leave::Closed, work);
             }
             self.deadlines(now, work);
-            if self.is_alive() {
-                self.render(cx, work);
+            if flags.items {
+                self.render(cx, work, now);
             }
             if self.phase == Phase::Open {
                 self.read(cx, now, work);
@@ -180,11 +181,14 @@ impl Session {
             // The home goes to work while we write.
             self.hand_over(work);
             self.write(cx, work, now);
-            if self.poll_end(cx, now).is_ready() {
+            if self.poll_end(cx).is_ready() {
                 return Poll::Ready(());
             }
-            if self.wants_handled() && self.tenancy.mailbox().want_handled() > self.credit.handled_through() {
-                continue;
+            if self.wants_handled() {
+                let handled = self.tenancy.mailbox().want_handled().min(self.credit.spent_through());
+                if handled > self.credit.handled_through() {
+                    continue;
+                }
             }
             if self.phase == Phase::Open && self.timers.take_report(now) {
                 self.report(work);
@@ -212,7 +216,7 @@ impl Session {
         }
     }
 
-    fn deadlines(&mut self, now: crate::wheel::Tick, work: &mut Work) {
+    fn deadlines(&mut self, now: Tick, work: &mut Work) {
         let reading = self.phase == Phase::Open && self.credit.is_open() && !self.timers.is_throttled(now);
         let Some(due) = self.timers.due(reading, &self.settings.limits, now) else { return };
         match due {
@@ -245,7 +249,7 @@ impl Session {
     }
 
     /// The client has ended its stream: answered after what it sent has been handled.
-    fn drain(&mut self, now: crate::wheel::Tick) {
+    fn drain(&mut self, now: Tick) {
         self.phase = Phase::Draining;
         self.timers.end_after(DRAIN, now);
     }
@@ -281,7 +285,7 @@ impl Session {
     }
 
     /// What is left after the session: the end of the connection.
-    fn poll_end(&mut self, cx: &mut Context<'_>, now: crate::wheel::Tick) -> Poll<()> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.phase == Phase::Closing && !self.output.is_stuck() {
             match self.io.poll_shutdown(cx) {
                 Poll::Pending => {}
@@ -301,7 +305,6 @@ impl Session {
                 self.phase = Phase::Over;
             }
         }
-        let _ = now;
         if self.phase == Phase::Over { Poll::Ready(()) } else { Poll::Pending }
     }
 

@@ -162,8 +162,9 @@ mod tests {
         ];
         table.deliver(&mut batch);
         assert!(batch.is_empty());
-        assert!(one.mailbox.take(100).is_empty());
-        let items = two.mailbox.take(100);
+        assert!(one.mailbox.take(100).0.is_empty());
+        let (items, more) = two.mailbox.take(100);
+        assert!(!more);
         assert!(matches!(items.iter().collect::<Vec<_>>()[..], [Down::RequestAck, Down::SmFailed]));
         drop(one);
         assert_eq!(table.len(), 1);

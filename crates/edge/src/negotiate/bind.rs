@@ -6,9 +6,9 @@ use super::{End, features, header};
 use crate::session::{resume_id, token_of};
 use crate::tenancy::Tenancy;
 use compact_str::CompactString;
+use starling_node::ids;
 use starling_node::telemetry::Step;
 use starling_node::telemetry::metrics::ResumeResult;
-use starling_node::{StanzaKind, ids};
 use starling_wire::{Down, Token, Up};
 use starling_xmpp::stream::{Event, Incoming};
 use starling_xmpp::{
@@ -74,8 +74,7 @@ async fn resource(wire: &mut Wire, tenancy: &mut Tenancy, incoming: Incoming) ->
         say_error(wire, &stanza, &StanzaCondition::BadRequest.into());
         return Ok(None);
     }
-    let tracer = wire.shared.telemetry.tracer.clone();
-    let mut span = tracer.span(tracer.start(StanzaKind::Login), Step::Bind);
+    let mut span = wire.span(Step::Bind);
     let resource = request.find(ns::BIND, "resource").map(Element::content).filter(|name| !name.is_empty());
     let token = Token(ids::token());
     tenancy.send(Up::Bind { token, resource: resource.map(CompactString::from) });
@@ -96,8 +95,7 @@ async fn resource(wire: &mut Wire, tenancy: &mut Tenancy, incoming: Incoming) ->
 
 async fn resume(wire: &mut Wire, tenancy: &mut Tenancy, request: &Element) -> Result<Option<Place>, End> {
     let metrics = wire.shared.telemetry.metrics.clone();
-    let tracer = wire.shared.telemetry.tracer.clone();
-    let mut span = tracer.span(tracer.start(StanzaKind::Login), Step::Resume);
+    let mut span = wire.span(Step::Resume);
     let h = request.attribute("h").and_then(|h| h.trim().parse::<u32>().ok());
     let (Some(previd), Some(handled)) = (request.attribute("previd"), h) else {
         metrics.resumptions.at(ResumeResult::Failed).inc();

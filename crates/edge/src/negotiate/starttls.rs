@@ -4,7 +4,6 @@ use super::wire::Wire;
 use super::{End, features, header, timed_out};
 use crate::io::Io;
 use crate::tls;
-use starling_node::StanzaKind;
 use starling_node::telemetry::Step;
 use starling_node::telemetry::metrics::{Observe, Outcome, TlsVersion};
 use starling_xmpp::sasl::{Bindings, SaslFailure};
@@ -60,7 +59,7 @@ async fn handshake(wire: &mut Wire) -> Result<Secured, End> {
     let Some(Io::Plain(tcp)) = wire.io.take() else { return Err(End::Silent) };
     let shared = wire.shared.clone();
     let telemetry = &shared.telemetry;
-    let mut span = telemetry.tracer.span(telemetry.tracer.start(StanzaKind::Login), Step::TlsHandshake);
+    let mut span = wire.span(Step::TlsHandshake);
     let began = shared.clock.monotonic();
     let deadline = wire.deadline;
     let shake = tls::accept(tcp, shared.tls.clone());

@@ -5,7 +5,8 @@ use crate::io::Io;
 use crate::shared::{Settings, Shared};
 use bytes::BytesMut;
 use compact_str::CompactString;
-use starling_node::ids;
+use starling_node::telemetry::Step;
+use starling_node::{Span, StanzaKind, Trace, ids};
 use starling_xmpp::stream::{Event, Reader, write_header};
 use starling_xmpp::{Element, StreamCondition, ns};
 use std::future::poll_fn;
@@ -27,6 +28,8 @@ pub(super) struct Wire {
     /// The served domain that the client asked for.
     pub(super) domain: Option<String>,
     pub(super) lang: Option<CompactString>,
+    /// The trace of this login, if it is one of the few.
+    pub(super) trace: Option<Trace>,
     /// Our header for the present stream is out.
     pub(super) answered: bool,
     out: BytesMut,
@@ -50,6 +53,7 @@ impl Wire {
             deadline: None,
             domain: None,
             lang: None,
+            trace: shared.telemetry.tracer.start(StanzaKind::Login),
             answered: false,
             out: BytesMut::new(),
         }
@@ -91,6 +95,11 @@ impl Wire {
             Ok(Some(Ok(0) | Err(_))) => Err(End::Silent),
             Ok(Some(Ok(_))) => Ok(()),
         }
+    }
+
+    /// Begins a step of the login.
+    pub(super) fn span(&self, step: Step) -> Span {
+        self.shared.telemetry.tracer.span(self.trace, step)
     }
 
     /// Queues an element.

@@ -68,7 +68,7 @@ impl Session {
             return false;
         }
         self.timers.throttle(wait, now);
-        self.limit(Limit::RateStanzas);
+        self.limit(if self.meter.is_out_of_bytes() { Limit::RateBytes } else { Limit::RateStanzas });
         true
     }
 
@@ -114,6 +114,9 @@ impl Session {
             _ => {}
         }
         let metrics = &self.shared.telemetry.metrics;
+        if fault.as_ref().is_some_and(|fault| fault.condition == StanzaCondition::PolicyViolation) {
+            metrics.limits.at(Limit::StanzaSize).inc();
+        }
         let result = if fault.is_some() { StanzaResult::Error } else { StanzaResult::Ok };
         metrics.stanzas.at(label, Direction::In, result).inc();
         metrics.stanza_size.at(label).observe(size as f64);

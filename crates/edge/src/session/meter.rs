@@ -35,6 +35,11 @@ impl Meter {
         self.stanzas.take(1.0, limits.c2s_stanzas, limits.c2s_stanzas_burst, now);
     }
 
+    /// Whether it is bytes, and not stanzas, of which there were too many.
+    pub(crate) fn is_out_of_bytes(&self) -> bool {
+        self.bytes.tokens < 0.0
+    }
+
     /// How long to wait before more may be taken.
     pub(crate) fn wait(&mut self, limits: &RateLimits, now: Tick) -> Duration {
         let bytes = self.bytes.wait(limits.c2s_bytes, limits.c2s_bytes_burst, now);

@@ -45,13 +45,11 @@ impl Output {
 
 impl Session {
     /// Renders what the home has sent, piece by piece while the socket takes it.
-    pub(super) fn render(&mut self, cx: &mut Context<'_>, work: &mut Work) {
-        let now = self.shared.table.wheel.now();
-        while self.is_alive() && !self.output.is_stuck() {
-            let items = self.tenancy.mailbox().take(PIECE);
-            if items.is_empty() {
-                return;
-            }
+    pub(super) fn render(&mut self, cx: &mut Context<'_>, work: &mut Work, now: Tick) {
+        let mut more = true;
+        while more && self.is_alive() && !self.output.is_stuck() {
+            let items;
+            (items, more) = self.tenancy.mailbox().take(PIECE);
             for down in items {
                 if self.is_alive() {
                     self.down(down, work);

@@ -68,33 +68,29 @@ impl TlsStream {
         self.poll_outgoing(cx)
     }
 
-    /// Reads what is there and hands on what is in it; 0 is the end.
+    /// Reads what is there and hands on what is in it, record by record; 0 is the end.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        take: impl FnOnce(&[u8]),
+        take: &mut dyn FnMut(&[u8]),
     ) -> Poll<io::Result<usize>> {
-        if !self.early.is_empty() {
-            let early = std::mem::take(&mut self.early);
-            take(&early);
-            return Poll::Ready(Ok(early.len()));
+        let mut count = self.early.len();
+        if count > 0 {
+            take(&std::mem::take(&mut self.early));
+            return Poll::Ready(Ok(count));
         }
-        PLAIN.with_borrow_mut(|plain| {
-            while plain.is_empty() && !self.ended {
-                ready!(self.poll_records(cx, &mut |bytes| plain.extend_from_slice(bytes)))?;
-                // Answers to key updates and alerts; if they do not fit now, the next write takes them along.
-                if let Poll::Ready(Err(error)) = self.poll_outgoing(cx) {
-                    plain.clear();
-                    return Poll::Ready(Err(error));
-                }
+        while count == 0 && !self.ended {
+            let mut counted = |bytes: &[u8]| {
+                count += bytes.len();
+                take(bytes);
+            };
+            ready!(self.poll_records(cx, &mut counted))?;
+            // Answers to key updates; if they do not fit now, the next write takes them along.
+            if let Poll::Ready(Err(error)) = self.poll_outgoing(cx) {
+                return Poll::Ready(Err(error));
             }
-            let count = plain.len();
-            if count > 0 {
-                take(plain);
-                plain.clear();
-            }
-            Poll::Ready(Ok(count))
-        })
+        }
+        Poll::Ready(Ok(count))
     }
 
     /// Encrypts some of `bytes` and writes what the kernel takes. Pending while earlier records wait.
@@ -303,5 +299,4 @@ const HELD: usize = 20 * 1024;
 thread_local! {
     static RECORDS: RefCell<Vec<u8>> = RefCell::new(vec![0; HELD + READ]);
     static SEALED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    static PLAIN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
