@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    stat::{Mode, umask},
+};
 use starling_all_in_one::Running;
 use starling_node::{
     Config, Sources, Telemetry,
@@ -22,6 +25,8 @@ use crate::{failure::Failure, sources};
 /// Runs until a signal ends it.
 pub(crate) fn serve(sources: Sources) -> Result<(), Failure> {
     let config = sources::load(&sources)?;
+    // Keys and messages are nobody else's to read, whatever the shell says of new files.
+    umask(Mode::from_bits_truncate(0o077));
     let runtime = Runtime::new().map_err(|error| Failure::new("no threads to run on").because(error))?;
     let done = runtime.block_on(run(config, sources));
     // A blocking call that hangs must not keep the process: what had to be written is written.

@@ -3,10 +3,20 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+const ANY_PORTS: &str =
+    "[listen]\nc2s = \"127.0.0.1:0\"\nc2s_tls = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n";
 
 struct Place {
     dir: tempfile::TempDir,
@@ -24,6 +34,30 @@ impl Place {
         self.dir.path()
     }
 
+    /// Starts `serve` and waits until it says how to go on.
+    fn serve(&self) -> (Serving, String) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_starling"))
+            .arg("serve")
+            .arg("--config")
+            .arg(self.path().join("starling.toml"))
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let serving = Serving(child);
+        while !said.contains("make an account:") {
+            said.push_str(&lines.next().expect("the server ended").unwrap());
+            said.push('\n');
+        }
+        // Who writes to a pipe that nobody reads would wait.
+        std::thread::spawn(move || lines.for_each(drop));
+        (serving, said)
+    }
+
     fn run(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = Command::new(env!("CARGO_BIN_EXE_starling"))
             .args(arguments)
@@ -38,6 +72,22 @@ impl Place {
         // A command that reads nothing may have ended already.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
+    }
+}
+
+/// A server that does not outlive its test.
+struct Serving(Child);
+
+impl Serving {
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -133,4 +183,105 @@ fn config_explain_knows_every_key() {
     let output = place.run(&["config", "explain", "limits.conn"], "");
     assert!(stdout(&output).contains("limits.conn.per_ip\n"));
     assert_eq!(place.run(&["config", "explain", "nothing"], "").status.code(), Some(2));
+}
+
+#[test]
+fn a_server_is_started_steered_and_stopped() {
+    let place = Place::new(ANY_PORTS);
+    let (mut serving, said) = place.serve();
+    for line in [
+        "listening c2s 127.0.0.1:",
+        "listening c2s_tls 127.0.0.1:",
+        "listening admin 127.0.0.1:",
+        "certificate SHA-256 ",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    assert!(said.contains("starling.toml user add alice@localhost"), "{said}");
+    let mode = std::fs::metadata(place.path().join("data")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "what is kept is private");
+
+    assert_eq!(
+        stdout(&place.run(&["ctl", "user", "add", "alice@localhost"], "secret")),
+        "added alice@localhost\n"
+    );
+    let again = place.run(&["ctl", "user", "add", "alice@localhost"], "secret");
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        stderr(&again).contains("there is such an account already") && stderr(&again).contains("user passwd")
+    );
+    let password = place.path().join("password");
+    std::fs::write(&password, "other\n").unwrap();
+    let set = place.run(
+        &["ctl", "user", "passwd", "alice@localhost", "--password-file", password.to_str().unwrap()],
+        "",
+    );
+    assert_eq!(set.status.code(), Some(0), "{}", stderr(&set));
+    let users = place.path().join("users.csv");
+    std::fs::write(&users, "jid,password\nbob@localhost,x\nalice@localhost,y\nbroken\neve@elsewhere,z\n")
+        .unwrap();
+    let imported = place.run(&["ctl", "user", "import", users.to_str().unwrap()], "");
+    assert_eq!(imported.status.code(), Some(1));
+    assert_eq!(stdout(&imported), "1 added, 1 changed, 2 failed\n");
+    assert!(
+        stderr(&imported).starts_with("line 4: ") && stderr(&imported).contains("\nline 5: "),
+        "{}",
+        stderr(&imported)
+    );
+    let listed = stdout(&place.run(&["ctl", "user", "list", "-o", "json"], ""));
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed[0]["jid"], "alice@localhost");
+    assert_eq!(listed[1]["jid"], "bob@localhost");
+    let unsure = place.run(&["ctl", "user", "del", "bob@localhost"], "");
+    assert_eq!(unsure.status.code(), Some(2));
+    assert_eq!(place.run(&["ctl", "user", "del", "bob@localhost", "--yes"], "").status.code(), Some(0));
+    assert_eq!(stdout(&place.run(&["ctl", "session", "list", "-o", "json"], "")), "[]\n");
+    assert!(stdout(&place.run(&["ctl", "status"], "")).contains("domains    localhost"));
+    assert_eq!(place.run(&["check"], "").status.code(), Some(0));
+
+    let second = place.run(&["serve"], "");
+    assert_eq!(second.status.code(), Some(1));
+    assert!(stderr(&second).contains("in use by process"), "{}", stderr(&second));
+
+    serving.signal(Signal::SIGTERM);
+    assert_eq!(serving.0.wait().unwrap().code(), Some(0));
+    assert_eq!(place.run(&["ctl", "status"], "").status.code(), Some(1));
+    assert!(!place.path().join("data/admin.sock").exists());
+}
+
+#[test]
+fn a_reload_takes_new_domains_and_refuses_nonsense() {
+    let place = Place::new(ANY_PORTS);
+    let (serving, said) = place.serve();
+    let admin = said.lines().find_map(|line| line.strip_prefix("listening admin ")).unwrap();
+    let reloads = |result: &str, times: u32| {
+        let line = format!("starling_config_reloads_total{{result=\"{result}\"}} {times}\n");
+        let mut tries = 0;
+        while !metrics(admin).contains(&line) {
+            tries += 1;
+            assert!(tries < 400, "{line}");
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+    };
+    let config = place.path().join("starling.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let add = |jid: &str| place.run(&["ctl", "user", "add", jid], "secret").status.code();
+    assert_eq!(add("alice@two.test"), Some(1));
+    std::fs::write(&config, format!("domains = [\"localhost\", \"two.test\"]\n{text}")).unwrap();
+    serving.signal(Signal::SIGHUP);
+    reloads("ok", 1);
+    assert_eq!(add("alice@two.test"), Some(0));
+    std::fs::write(&config, format!("domains = []\n{text}")).unwrap();
+    serving.signal(Signal::SIGHUP);
+    reloads("error", 1);
+    std::fs::write(&config, &text).unwrap();
+    assert!(stdout(&place.run(&["ctl", "status"], "")).contains("localhost, two.test"));
+}
+
+fn metrics(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }

@@ -1,6 +1,6 @@
 //! The machine: the data directory, addresses, file descriptors.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use nix::sys::resource::{Resource, getrlimit};
 use starling_admin::api::StatusBody;
@@ -17,6 +17,11 @@ pub(super) fn now_seconds() -> i64 {
 pub(super) fn data_dir(config: &Config, running: Option<&StatusBody>) -> Vec<Finding> {
     let dir = &config.data_dir;
     let finding = match writable(dir) {
+        Ok(Found::There) if readable_by_others(dir) => Finding::doubtful(
+            "data_dir",
+            format!("{} can be read by other users of this machine", dir.display()),
+            format!("chmod go-rwx {}", dir.display()),
+        ),
         Ok(Found::There) => Finding::good("data_dir", format!("{} can be written", dir.display())),
         Ok(Found::CanBeMade) => {
             Finding::good("data_dir", format!("{} will be made at the first start", dir.display()))
@@ -34,6 +39,10 @@ pub(super) fn data_dir(config: &Config, running: Option<&StatusBody>) -> Vec<Fin
         )
     });
     std::iter::once(finding).chain(server).collect()
+}
+
+fn readable_by_others(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
 }
 
 enum Found {
@@ -142,6 +151,9 @@ mod tests {
     fn a_directory_that_is_none_is_bad_and_a_missing_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let verdict = |path: &Path| data_dir(&config(path), None)[0].verdict;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(verdict(dir.path()), Verdict::Doubtful);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert_eq!(verdict(dir.path()), Verdict::Good);
         assert_eq!(verdict(&dir.path().join("a/b/c")), Verdict::Good);
         let file = dir.path().join("file");
