@@ -155,5 +155,5 @@ fn total() -> f64 {
 fn resident_mib() -> u64 {
     let pages: u64 =
         std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4_096 >> 20
+    (pages * 4_096) >> 20
 }

@@ -3,10 +3,12 @@
 use crate::keys::{self, Account, Class};
 use crate::options::Options;
 use crate::records;
-use fjall::config::CompressionPolicy;
+use fjall::compaction::Leveled;
+use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
 use starling_store::{Position, Result, StoreError};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Handles to everything on disk. Cheap to clone.
 #[derive(Clone)]

@@ -1,5 +1,6 @@
 //! The thread that writes: takes what is ready, makes one batch of it, syncs once, answers in order.
 
+mod answers;
 mod group;
 mod known;
 mod purge;
@@ -9,6 +10,7 @@ use crate::options::Options;
 use crate::queue::Queue;
 use crate::records::{Entries, decode_numbers};
 use crate::tables::{Tables, engine};
+use answers::Answers;
 use fjall::{OwnedWriteBatch, PersistMode};
 use group::Group;
 use known::KnownAccounts;
@@ -103,6 +105,7 @@ pub(crate) struct Writer {
     reign: Reign,
     group_bytes: usize,
     sync: Sync,
+    answers: Answers,
 }
 
 impl Writer {
@@ -128,6 +131,7 @@ impl Writer {
             purges,
             next_account,
             sync,
+            answers: Answers::new(),
         })
     }
 
@@ -177,9 +181,7 @@ impl Writer {
             self.shared.commits.fetch_add(count, Ordering::Relaxed);
             self.shared.groups.fetch_add(1, Ordering::Relaxed);
         }
-        for answer in done.answers {
-            answer.send(&outcome);
-        }
+        self.answers.give(done.answers, outcome);
     }
 
     fn purge(&mut self, rows: usize) {
@@ -261,6 +263,3 @@ impl Drop for End {
         left.into_iter().for_each(|job| job.refuse(&after_failure()));
     }
 }
-
-#[cfg(test)]
-mod tests;
