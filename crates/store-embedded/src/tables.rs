@@ -31,10 +31,18 @@ impl Tables {
             .journal_compression(CompressionType::None)
             .open()?;
         let buffer = options.write_buffer_bytes.max(1 << 20);
-        let table = |bytes: u64| KeyspaceCreateOptions::default().max_memtable_size(bytes);
-        // Keys of the peer index differ in their last bytes only, which the tree stores; there is nothing to compress.
-        let index =
-            |bytes| table(bytes).data_block_compression_policy(CompressionPolicy::all(CompressionType::None));
+        // Rows come in once and are read seldom: rather more tables to look into than rows copied once more. A filter of
+        // ten bits lets one in a hundred lookups go astray.
+        let table = |bytes: u64| {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(bytes)
+                .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(8)))
+                .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
+                    BloomConstructionPolicy::BitsPerKey(10.0),
+                )))
+        };
+        // The index is only ever read in ranges, for which a filter is of no use.
+        let index = |bytes: u64| table(bytes).filter_policy(FilterPolicy::disabled());
         let accounts = db.keyspace("accounts", || table(buffer / 4))?;
         let log = db.keyspace("log", || table(buffer))?;
         let peers = db.keyspace("peers", || index(buffer / 2))?;
