@@ -153,8 +153,8 @@ impl Edge {
         self.shared.table.len()
     }
 
-    /// Takes over domains, certificates, limits, mechanisms and registration for connections from now on.
-    /// Listening addresses need a restart.
+    /// Takes over domains, certificates, limits, mechanisms and registration. Streams to a domain that is gone end
+    /// with `host-gone`, all others go on. Listening addresses need a restart.
     ///
     /// # Errors
     /// The certificates or domains that are wrong; everything stays as it was.
@@ -167,6 +167,7 @@ impl Edge {
         self.shared.throttle.configure(&config.limits.auth);
         self.shared.pool.configure(config.limits.auth.queue);
         self.shared.table.set_queue_bytes(queue_bytes(config));
+        self.shared.table.reload_all();
         self.config.store(Arc::new(config.clone()));
         Ok(())
     }

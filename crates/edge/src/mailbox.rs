@@ -24,6 +24,7 @@ struct State {
     wants_handled: bool,
     fired: bool,
     stopping: bool,
+    reloaded: bool,
     overflow: bool,
 }
 
@@ -36,6 +37,8 @@ pub(crate) struct Flags {
     pub(crate) fired: bool,
     /// The edge is going down.
     pub(crate) stopping: bool,
+    /// There are new settings.
+    pub(crate) reloaded: bool,
     /// More was queued than may ever be; the connection is of no use any more.
     pub(crate) overflow: bool,
     /// There are items to take.
@@ -93,6 +96,13 @@ impl Mailbox {
         state.wake_if(true);
     }
 
+    /// There are new settings.
+    pub(crate) fn reload(&self) {
+        let mut state = self.state.lock();
+        state.reloaded = true;
+        state.wake_if(true);
+    }
+
     /// Registers the task and looks at what there is. `wants_handled`: progress of the home alone is worth waking for.
     pub(crate) fn look(&self, cx: &Context<'_>, wants_handled: bool) -> Flags {
         let mut state = self.state.lock();
@@ -104,6 +114,7 @@ impl Mailbox {
             handled: state.handled,
             fired: std::mem::take(&mut state.fired),
             stopping: state.stopping,
+            reloaded: std::mem::take(&mut state.reloaded),
             overflow: state.overflow,
             items: !state.items.is_empty(),
         }

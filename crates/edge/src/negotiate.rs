@@ -120,3 +120,19 @@ fn timed_out(shared: &Shared) -> End {
     shared.telemetry.metrics.limits.at(Limit::PreAuthTimeout).inc();
     StreamCondition::ConnectionTimeout.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_output<A, B, C, D, R>(_: impl FnOnce(A, B, C, D) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    /// What a connection's task holds besides its session is there for as long as the session.
+    #[test]
+    fn a_task_is_small_and_a_negotiation_bounded() {
+        assert!(size_of_output(connection) <= 256, "{}", size_of_output(connection));
+        assert!(size_of_output(negotiate) <= 8_192, "{}", size_of_output(negotiate));
+    }
+}

@@ -164,6 +164,9 @@ impl Session {
             if flags.overflow && self.is_alive() {
                 self.lose(work);
             }
+            if flags.reloaded {
+                self.reload(work);
+            }
             if flags.stopping && self.phase == Phase::Open {
                 self.fail(StreamError::new(StreamCondition::SystemShutdown), Leave::Closed, work);
             }
@@ -195,6 +198,15 @@ impl Session {
             }
             self.timers.arm(&self.shared.table.wheel, self.tenancy.mailbox().conn, &self.settings.limits);
             return Poll::Pending;
+        }
+    }
+
+    /// Takes over new settings; a domain that is not served any more ends its streams.
+    fn reload(&mut self, work: &mut Work) {
+        self.settings = self.shared.settings.load_full();
+        self.reader.set_limits(self.settings.after_auth);
+        if self.phase == Phase::Open && !self.settings.serves(self.jid.domain()) {
+            self.fail(StreamError::new(StreamCondition::HostGone), Leave::Closed, work);
         }
     }
 

@@ -56,7 +56,12 @@ impl EdgeTable {
 
     /// Tells every connection that the edge is going down.
     pub(crate) fn stop_all(&self) {
-        self.each(|mailbox| mailbox.stop());
+        self.each(Mailbox::stop);
+    }
+
+    /// Tells every connection that there are new settings.
+    pub(crate) fn reload_all(&self) {
+        self.each(Mailbox::reload);
     }
 
     /// Moves the wheel to `now` and wakes what is due. `due` is scratch.

@@ -94,6 +94,7 @@ async fn resource(wire: &mut Wire, tenancy: &mut Tenancy, incoming: Incoming) ->
 }
 
 async fn resume(wire: &mut Wire, tenancy: &mut Tenancy, request: &Element) -> Result<Option<Place>, End> {
+    // What reaches the home is counted there.
     let metrics = wire.shared.telemetry.metrics.clone();
     let mut span = wire.span(Step::Resume);
     let h = request.attribute("h").and_then(|h| h.trim().parse::<u32>().ok());
@@ -110,7 +111,6 @@ async fn resume(wire: &mut Wire, tenancy: &mut Tenancy, request: &Element) -> Re
     tenancy.send(Up::Resume { token, handled });
     match answer(tenancy).await? {
         Down::Resumed { jid, sequence, base } => {
-            metrics.resumptions.at(ResumeResult::Ok).inc();
             let h = sequence.saturating_sub(base) as u32;
             let resumed =
                 Element::new(ns::SM, "resumed").attr("previd", resume_id(token)).attr("h", h.to_string());
@@ -118,15 +118,11 @@ async fn resume(wire: &mut Wire, tenancy: &mut Tenancy, request: &Element) -> Re
             Ok(Some((jid, token, Some((sequence, base)))))
         }
         Down::NotResumed { handled } => {
-            metrics.resumptions.at(ResumeResult::NotFound).inc();
             span.fail("item-not-found");
             say_sm_failed(wire, "item-not-found", handled);
             Ok(None)
         }
-        other => {
-            metrics.resumptions.at(ResumeResult::Failed).inc();
-            Err(unexpected(other))
-        }
+        other => Err(unexpected(other)),
     }
 }
 

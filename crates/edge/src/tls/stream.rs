@@ -300,3 +300,14 @@ thread_local! {
     static RECORDS: RefCell<Vec<u8>> = RefCell::new(vec![0; HELD + READ]);
     static SEALED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_little_beside_the_library() {
+        let own = size_of::<TlsStream>() - size_of::<UnbufferedServerConnection>();
+        assert!(own <= 128, "{own}");
+    }
+}

@@ -131,7 +131,7 @@ impl State {
                     }
                 }
             }
-            Up::Stanza { sequence, stanza, fault, .. } => {
+            Up::Stanza { sequence, stanza, fault, trace } => {
                 let session = self.conns.get_mut(&conn).expect("a stanza of a bound connection");
                 assert_eq!(sequence, session.sequence + 1, "numbered without gaps");
                 session.sequence = sequence;
@@ -146,10 +146,8 @@ impl State {
                 } else if stanza.is_message() {
                     down.push(stanza);
                 }
-                let mut down: Vec<Down> = down
-                    .into_iter()
-                    .map(|stanza| Down::Stanza { stanza, lazy: false, trace: None })
-                    .collect();
+                let mut down: Vec<Down> =
+                    down.into_iter().map(|stanza| Down::Stanza { stanza, lazy: false, trace }).collect();
                 if !self.holds {
                     down.push(Down::Handled { sequence });
                 }

@@ -13,6 +13,7 @@ mod resumption;
 mod sasl;
 mod session;
 mod shutdown;
+mod telemetry;
 mod tls;
 
 use home::Home;
@@ -40,6 +41,10 @@ impl Site {
 
     /// With another configuration; limits are raised so far that only what a test sets is felt.
     async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::seen_by(Telemetry::off(), change).await
+    }
+
+    async fn seen_by(telemetry: Telemetry, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.data_dir = dir.path().into();
@@ -54,7 +59,6 @@ impl Site {
         change(&mut config);
         let table = EdgeTable::new();
         let home = Home::new(table.clone());
-        let telemetry = Telemetry::off();
         let parts = Parts {
             table,
             router: home.clone(),

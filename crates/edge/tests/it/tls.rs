@@ -77,6 +77,7 @@ async fn the_certificate_follows_the_name_and_a_reload_disturbs_nobody() {
 
     let mut open = Client::bound(site.c2s(), "open").await;
     let new = pair(dir.path(), "new", "localhost");
+    let new_key = new.key.clone();
     (site.config.tls.cert, site.config.tls.key) = (new.cert, new.key);
     site.config.domains.push("third.example".into());
     site.edge.reload(&site.config).unwrap();
@@ -92,6 +93,11 @@ async fn the_certificate_follows_the_name_and_a_reload_disturbs_nobody() {
     let error = site.edge.reload(&site.config).unwrap_err().to_string();
     assert!(error.contains("new.pem"), "{error}");
     assert_eq!(Client::direct(site.c2s_tls(), Tls::default()).await.unwrap().certificate(), renewed);
+
+    site.config.tls.key = new_key;
+    site.config.domains.retain(|domain| domain != "localhost");
+    site.edge.reload(&site.config).unwrap();
+    assert!(open.rest().await.contains("<host-gone "));
 }
 
 #[tokio::test]
