@@ -1,0 +1,184 @@
+//! Starling and the servers of Debian side by side: the same certificate, the same load, one core for the server and
+//! one for the generator, medians of several rounds, one table.
+//!
+//! All servers run all the time and the rounds go round them, so that a noisy machine disturbs all of them alike. A
+//! server that has nothing to do costs next to nothing.
+
+mod ejabberd;
+mod peer;
+mod prosody;
+mod starling;
+mod table;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::chat::{self, ChatArguments, ChatReport, Managed};
+use crate::idle::{self, IdleArguments, IdleReport};
+use crate::login::{self, LoginArguments, LoginReport};
+use crate::offline::{self, OfflineArguments, OfflineReport};
+use crate::sasl::Mechanism;
+use peer::{Kind, Peer, Site};
+use table::Table;
+
+/// What to compare, and how long.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct CompareArguments {
+    /// Servers; those of Debian are left out when they are not installed
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
+    servers: Vec<Kind>,
+    /// The binary to measure; without it, the one that was built beside this one
+    #[arg(long, value_name = "FILE")]
+    starling: Option<PathBuf>,
+    /// A setting of Starling, as `archive.default=never`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Loads; without it all
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Load::ALL)]
+    loads: Vec<Load>,
+    /// Rounds, of which the median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 6)]
+    seconds: u64,
+    /// Idle sessions
+    #[arg(long, default_value_t = 5_000)]
+    sessions: usize,
+    /// Core of the servers
+    #[arg(long, default_value_t = 0)]
+    server_core: u32,
+    /// Core of the generator
+    #[arg(long, default_value_t = 1)]
+    generator_core: u32,
+}
+
+/// A kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Load {
+    Idle,
+    Login,
+    Plain,
+    Chat,
+    /// Chat at half of what was reached in a closed loop; needs `chat`.
+    Open,
+    Offline,
+}
+
+impl Load {
+    const ALL: [Self; 6] = [Self::Idle, Self::Login, Self::Plain, Self::Chat, Self::Open, Self::Offline];
+}
+
+/// What was measured of one server.
+#[derive(Default)]
+struct Figures {
+    idle: Option<IdleReport>,
+    logins: Vec<LoginReport>,
+    plain: Vec<LoginReport>,
+    chats: Vec<ChatReport>,
+    open: Vec<ChatReport>,
+    offline: Vec<OfflineReport>,
+}
+
+/// Starts all, measures all, ends all.
+pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
+    pin(std::process::id(), arguments.generator_core)?;
+    let accounts =
+        if arguments.loads.contains(&Load::Idle) { arguments.sessions.max(FEWEST) } else { FEWEST };
+    let site =
+        Site::new(accounts, arguments.server_core, arguments.starling.clone(), arguments.settings.clone())?;
+    let mut peers = Vec::new();
+    for &kind in &arguments.servers {
+        if !kind.is_installed() {
+            eprintln!("{} is not installed: left out", kind.name());
+            continue;
+        }
+        eprintln!("starting {} with {accounts} accounts", kind.name());
+        peers.push((Peer::start(kind, &site).await?, Figures::default()));
+    }
+    ensure!(!peers.is_empty(), "no server to measure");
+
+    if arguments.loads.contains(&Load::Idle) {
+        for (peer, figures) in &mut peers {
+            let load = IdleArguments { sessions: arguments.sessions, concurrency: 32, seconds: 15 };
+            let report = idle::run(peer.target(Mechanism::ScramSha1)?, &load).await;
+            let report = report.with_context(|| format!("{}: idle", peer.name()))?;
+            eprintln!("{}, idle:\n{report}", peer.name());
+            figures.idle = Some(report);
+        }
+    }
+    for round in 1..=arguments.rounds {
+        for load in [Load::Login, Load::Plain, Load::Chat, Load::Open, Load::Offline] {
+            if !arguments.loads.contains(&load) {
+                continue;
+            }
+            for (peer, figures) in &mut peers {
+                eprintln!("{}, {load:?}, round {round}:", peer.name());
+                measure(load, peer, figures, arguments)
+                    .await
+                    .with_context(|| format!("{}: {load:?}", peer.name()))?;
+            }
+        }
+    }
+    print!("{}", Table(&peers));
+    for (peer, _) in peers {
+        peer.stop().await;
+    }
+    Ok(())
+}
+
+async fn measure(load: Load, peer: &Peer, figures: &mut Figures, arguments: &CompareArguments) -> Result<()> {
+    let seconds = arguments.seconds;
+    let scram = peer.target(Mechanism::ScramSha1)?;
+    match load {
+        Load::Idle => {}
+        Load::Login | Load::Plain => {
+            let (target, reports) = match load {
+                Load::Plain => (peer.target(Mechanism::Plain)?, &mut figures.plain),
+                _ => (scram, &mut figures.logins),
+            };
+            let report =
+                login::run(&target, &LoginArguments { accounts: FEWEST, concurrency: 16, seconds }).await?;
+            eprintln!("{report}");
+            reports.push(report);
+        }
+        Load::Chat => {
+            let report = chat::run(scram, &talk(seconds, None)).await?;
+            eprintln!("{report}");
+            figures.chats.push(report);
+        }
+        Load::Open => {
+            let Some(rate) = table::median(&figures.chats, ChatReport::per_second) else { return Ok(()) };
+            let report = chat::run(scram, &talk(seconds, Some(rate / 2.0))).await?;
+            eprintln!("{report}");
+            figures.open.push(report);
+        }
+        Load::Offline => {
+            let load =
+                OfflineArguments { senders: 10, receivers: 100, messages: 50, window: 50, concurrency: 8 };
+            let report = offline::run(scram, &load).await?;
+            eprintln!("{report}");
+            figures.offline.push(report);
+        }
+    }
+    Ok(())
+}
+
+fn talk(seconds: u64, open: Option<f64>) -> ChatArguments {
+    let (pairs, in_flight) = (100, 500);
+    ChatArguments { pairs, in_flight, open, managed: Managed::Both, full: false, warm_up: 2, seconds }
+}
+
+/// Binds a process and all its threads to a core.
+fn pin(pid: u32, core: u32) -> Result<()> {
+    let mut taskset = Command::new("taskset");
+    taskset.args(["--all-tasks", "--cpu-list", "--pid"]).arg(core.to_string()).arg(pid.to_string());
+    let done = taskset.output().context("taskset (of util-linux) is needed")?;
+    ensure!(done.status.success(), "{taskset:?}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}
+
+/// Accounts that every load but idle sessions gets by with.
+const FEWEST: usize = 200;

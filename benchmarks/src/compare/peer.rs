@@ -1,0 +1,249 @@
+//! A server that takes part, from its start to its end.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use super::{ejabberd, prosody, starling};
+use crate::sasl::Mechanism;
+use crate::session::{Session, Wish};
+use crate::target::{PASSWORD, Target, TargetArguments};
+
+/// The domain that every server serves.
+pub(super) const DOMAIN: &str = "bench.example";
+/// Accounts are named by this and a number.
+pub(super) const PREFIX: &str = "bench";
+/// How long a server may take to start, accounts included.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A server that can take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Kind {
+    Starling,
+    Prosody,
+    Ejabberd,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 3] = [Self::Starling, Self::Prosody, Self::Ejabberd];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Starling => "Starling",
+            Self::Prosody => "Prosody",
+            Self::Ejabberd => "ejabberd",
+        }
+    }
+
+    /// A loopback address for each, so that ports do not clash.
+    pub(super) fn address(self) -> SocketAddr {
+        let last = match self {
+            Self::Starling => 41,
+            Self::Prosody => 42,
+            Self::Ejabberd => 43,
+        };
+        ([127, 0, 0, last], 5223).into()
+    }
+
+    pub(super) fn is_installed(self) -> bool {
+        let program = match self {
+            Self::Starling => return true,
+            Self::Prosody => "prosody",
+            Self::Ejabberd => "ejabberdctl",
+        };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let sbin = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+        std::env::split_paths(&path).chain(sbin).any(|dir| dir.join(program).is_file())
+    }
+}
+
+/// What all servers have in common.
+pub(super) struct Site {
+    pub(super) accounts: usize,
+    /// PEM of the certificate and of its P-256 key.
+    pub(super) certificate: String,
+    pub(super) key: String,
+    /// The binary of Starling, and settings on top.
+    pub(super) starling: PathBuf,
+    pub(super) settings: Vec<String>,
+    core: u32,
+}
+
+impl Site {
+    pub(super) fn new(
+        accounts: usize,
+        core: u32,
+        starling: Option<PathBuf>,
+        settings: Vec<String>,
+    ) -> Result<Self> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let mut params = CertificateParams::new(vec![DOMAIN.to_owned()])?;
+        // The default ends in a year that not all libraries take.
+        params.not_after = rcgen::date_time_ymd(2049, 1, 1);
+        let certificate = params.self_signed(&key)?.pem();
+        let starling = match starling {
+            Some(path) => path,
+            None => std::env::current_exe()?.with_file_name("starling"),
+        };
+        Ok(Self { accounts, certificate, key: key.serialize_pem(), starling, settings, core })
+    }
+}
+
+/// A running server. It dies with its value.
+pub(super) struct Peer {
+    kind: Kind,
+    child: Child,
+    // After the child, so that it is removed when nobody writes to it any more.
+    _directory: TempDir,
+}
+
+impl Peer {
+    /// Starts a server, pinned to its core, with its accounts.
+    pub(super) async fn start(kind: Kind, site: &Site) -> Result<Self> {
+        let directory = TempDir::with_prefix("starling-bench-")?;
+        let dir = directory.path();
+        let write = |name: &str, text: &str| fs::write(dir.join(name), text);
+        write("cert.pem", &site.certificate)?;
+        write("key.pem", &site.key)?;
+        write("both.pem", &format!("{}{}", site.key, site.certificate))?;
+        let command = match kind {
+            Kind::Starling => starling::prepare(dir, site).await?,
+            Kind::Prosody => prosody::prepare(dir, site)?,
+            Kind::Ejabberd => ejabberd::prepare(dir, site)?,
+        };
+        let mut peer = Self { kind, child: spawn(dir, command, Some(site.core))?, _directory: directory };
+        peer.wait_until_ready(site.accounts).await?;
+        Ok(peer)
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    /// The server as a target.
+    pub(super) fn target(&self, mechanism: Mechanism) -> Result<Rc<Target>> {
+        let target = Target::new(&TargetArguments {
+            address: self.kind.address(),
+            domain: DOMAIN.to_owned(),
+            starttls: false,
+            authority: None,
+            mechanism,
+            prefix: PREFIX.to_owned(),
+            password: PASSWORD.to_owned(),
+            sources: 8,
+            pid: Some(self.child.id()),
+        })?;
+        Ok(Rc::new(target))
+    }
+
+    /// Asks the server to end, and waits.
+    pub(super) async fn stop(mut self) {
+        end(&mut self.child).await;
+    }
+
+    /// Ready is who lets the last account in.
+    async fn wait_until_ready(&mut self, accounts: usize) -> Result<()> {
+        let target = self.target(Mechanism::ScramSha1)?;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended: {status}; {}", self.name(), log_tail(self._directory.path()));
+            }
+            let error =
+                match Session::open(&target, &target.user(accounts - 1), "first", Wish::default()).await {
+                    Ok(session) => {
+                        session.close().await;
+                        return Ok(());
+                    }
+                    Err(error) => error,
+                };
+            if start.elapsed() > PATIENCE {
+                let tail = log_tail(self._directory.path());
+                return Err(error.context(format!("{} does not get ready; {tail}", self.name())));
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // A process that has ended already is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a command with its output in the folder's log; on the servers' core, or on all.
+pub(super) fn spawn(dir: &Path, command: Command, core: Option<u32>) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(dir.join("log"))?;
+    let mut pinned = Command::new("taskset");
+    match core {
+        Some(core) => pinned.arg("--cpu-list").arg(core.to_string()),
+        None => pinned.arg(format!("{:x}", u64::MAX)),
+    };
+    pinned.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            pinned.env(name, value);
+        }
+    }
+    pinned.current_dir(dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    pinned.spawn().with_context(|| format!("cannot run {pinned:?}"))
+}
+
+/// Ends a process that was started here: SIGTERM, and SIGKILL after a while.
+pub(super) async fn end(child: &mut Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    for _ in 0..200 {
+        match child.try_wait() {
+            Ok(None) => sleep(Duration::from_millis(50)).await,
+            _ => return,
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Waits until something listens.
+pub(super) async fn wait_for_port(address: SocketAddr, child: &mut Child, dir: &Path) -> Result<()> {
+    let start = Instant::now();
+    while TcpStream::connect(address).await.is_err() {
+        if let Some(status) = child.try_wait()? {
+            bail!("the server ended: {status}; {}", log_tail(dir));
+        }
+        ensure!(start.elapsed() < PATIENCE, "nothing listens on {address}; {}", log_tail(dir));
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// A command as the user that a Debian package made for its server, if we are root: as root they refuse to run.
+pub(super) fn as_user(dir: &Path, user: &str, program: &str) -> Result<Command> {
+    if !geteuid().is_root() {
+        return Ok(Command::new(program));
+    }
+    let owned = Command::new("chown").arg("-R").arg(format!("{user}:")).arg(dir).status()?;
+    ensure!(owned.success(), "cannot give {} to {user}", dir.display());
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", user, "--init-groups", program]);
+    Ok(command)
+}
+
+fn log_tail(dir: &Path) -> String {
+    let log = fs::read(dir.join("log")).unwrap_or_default();
+    String::from_utf8_lossy(&log[log.len().saturating_sub(2_000)..]).into_owned()
+}

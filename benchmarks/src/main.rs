@@ -1,0 +1,132 @@
+//! Load on an XMPP server, and what it costs: logins, idle sessions, chats, messages to absent accounts.
+//!
+//! The generator shares no code with the server: it knows just enough XMPP to be much cheaper than any server, runs on
+//! one thread (pin it to a core of its own), and reads the server's CPU time and memory from `/proc`. Without a command
+//! it starts Starling and the servers of Debian that are installed, and compares them in one run.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods)]
+
+mod chat;
+mod compare;
+mod framer;
+mod histogram;
+mod idle;
+mod login;
+mod offline;
+mod report;
+mod sasl;
+mod session;
+mod target;
+mod usage;
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::task::LocalSet;
+
+use target::{Target, TargetArguments};
+
+/// Load on an XMPP server, and what it costs
+///
+/// Accounts bench0, bench1, … have to be there: `starling ctl user import` takes what `accounts` prints.
+/// Without a command: compare.
+#[derive(Parser, Debug)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Log in and out again
+    Login {
+        #[command(flatten)]
+        target: TargetArguments,
+        #[command(flatten)]
+        load: login::LoginArguments,
+    },
+    /// Open sessions that do nothing
+    Idle {
+        #[command(flatten)]
+        target: TargetArguments,
+        #[command(flatten)]
+        load: idle::IdleArguments,
+    },
+    /// Let pairs talk, as fast as they can or at a fixed rate
+    Chat {
+        #[command(flatten)]
+        target: TargetArguments,
+        #[command(flatten)]
+        load: chat::ChatArguments,
+    },
+    /// Write to absent accounts, then let them come
+    Offline {
+        #[command(flatten)]
+        target: TargetArguments,
+        #[command(flatten)]
+        load: offline::OfflineArguments,
+    },
+    /// Print accounts as CSV, for `starling ctl user import -`
+    Accounts {
+        #[command(flatten)]
+        target: TargetArguments,
+        /// How many
+        #[arg(long, default_value_t = 5_000)]
+        count: usize,
+    },
+    /// Start Starling, Prosody and ejabberd side by side and print one table
+    Compare(compare::CompareArguments),
+}
+
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<()> {
+    let (_, files) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, files, files)?;
+    let arguments = Arguments::parse();
+    let command = match arguments.command {
+        Some(command) => command,
+        None => Arguments::parse_from(["starling-benchmarks", "compare"]).command.context("no command")?,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, run(command))
+}
+
+async fn run(command: Command) -> Result<()> {
+    let target = |arguments: TargetArguments| Target::new(&arguments).map(Rc::new);
+    match command {
+        Command::Login { target: arguments, load } => {
+            print!("{}", login::run(&*target(arguments)?, &load).await?);
+        }
+        Command::Idle { target: arguments, load } => {
+            print!("{}", idle::run(target(arguments)?, &load).await?)
+        }
+        Command::Chat { target: arguments, load } => {
+            print!("{}", chat::run(target(arguments)?, &load).await?)
+        }
+        Command::Offline { target: arguments, load } => {
+            print!("{}", offline::run(target(arguments)?, &load).await?);
+        }
+        Command::Accounts { target: arguments, count } => {
+            let target = target(arguments)?;
+            println!("jid,password");
+            for number in 0..count {
+                println!("{}@{},{}", target.user(number), target.domain, target.password);
+            }
+        }
+        Command::Compare(arguments) => compare::run(&arguments).await?,
+    }
+    Ok(())
+}

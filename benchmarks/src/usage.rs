@@ -1,0 +1,82 @@
+//! CPU time and memory of processes, from `/proc`.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// A clock tick in `/proc/PID/stat`: Linux shows 100 to the second to every program.
+const TICK: Duration = Duration::from_millis(10);
+
+/// User and system time of a process with all its threads, those that ended included.
+pub(crate) fn cpu(pid: u32) -> Result<Duration> {
+    let file = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    // The second field is the program's name in parentheses, which may hold anything.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = |index| -> Result<u32> {
+        let field = fields.split_whitespace().nth(index).with_context(|| format!("{file} is short"))?;
+        Ok(field.parse()?)
+    };
+    Ok(TICK * (ticks(11)? + ticks(12)?))
+}
+
+/// Proportional set size of a process, in bytes.
+pub(crate) fn pss(pid: u32) -> Result<u64> {
+    let file = format!("/proc/{pid}/smaps_rollup");
+    let rollup = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kib: u64 = line
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .with_context(|| format!("{file} has no Pss"))?
+        .parse()?;
+    Ok(kib * 1024)
+}
+
+/// CPU time from one moment to another, of the server and of this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch {
+    pid: Option<u32>,
+    server: Option<Duration>,
+    own: Duration,
+}
+
+/// What a [`Stopwatch`] shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    /// CPU time of the server, if its process is known.
+    pub(crate) server: Option<Duration>,
+    /// CPU time of the generator.
+    pub(crate) own: Duration,
+}
+
+impl Stopwatch {
+    pub(crate) fn start(pid: Option<u32>) -> Result<Self> {
+        Ok(Self { pid, server: pid.map(cpu).transpose()?, own: cpu(std::process::id())? })
+    }
+
+    pub(crate) fn spent(&self) -> Result<Spent> {
+        let now = Self::start(self.pid)?;
+        let server = now.server.zip(self.server).map(|(now, then)| now - then);
+        Ok(Spent { server, own: now.own - self.own })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_costs_time_and_memory() {
+        let pid = std::process::id();
+        let watch = Stopwatch::start(Some(pid)).unwrap();
+        let before = pss(pid).unwrap();
+        let mut memory = vec![0u8; 1 << 24];
+        while watch.spent().unwrap().own < TICK * 2 {
+            memory.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+        }
+        assert!(watch.spent().unwrap().server.unwrap() >= TICK * 2);
+        assert!(pss(pid).unwrap() > before + (1 << 23));
+        assert!(memory[7] > 0);
+    }
+}
