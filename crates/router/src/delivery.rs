@@ -154,7 +154,6 @@ fn hold(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza) {
         (Kind::Presence(PresenceType::Available | PresenceType::Unavailable), Some(from)) => {
             compact_str::format_compact!("p{}", from.as_str())
         }
-        (Kind::Message(_), Some(from)) => compact_str::format_compact!("m{}", from.as_str()),
         _ => compact_str::CompactString::default(),
     };
     let held = &mut home.links[at].held;

@@ -6,7 +6,7 @@ use crate::home::{Home, Turn};
 use crate::msg::Ask;
 use starling_hooks::{Answer, At, Later};
 use starling_wire::Token;
-use starling_xmpp::{Element, IqType, Kind, Stanza, StanzaCondition, StanzaError};
+use starling_xmpp::{Element, IqType, Kind, Stanza, StanzaCondition, StanzaError, ns};
 use std::sync::Arc;
 
 /// How many questions may wait for each that is being worked on.
@@ -84,6 +84,10 @@ fn answer(turn: &mut Turn, home: &mut Home, target: At, at: Option<usize>, stanz
             // somebody who removes their account (XEP-0077 §3.2).
             turn.acts[before..].rotate_right(1);
         }
+        // XEP-0077 §3.3: an error to a password change does not repeat the password.
+        Answer::Error(error) if payload.ns() == ns::REGISTER => {
+            finish(turn, home, ask(token, &stanza), Err(error))
+        }
         Answer::Error(error) => finish(turn, home, ask_whole(token, stanza), Err(error)),
         Answer::Later(work) => {
             let slots = turn.shared.config.queries.max(1);
@@ -115,10 +119,21 @@ pub(crate) fn start(turn: &mut Turn, home: &mut Home) {
 /// An answer has been worked out.
 pub(crate) fn answered(turn: &mut Turn, home: &mut Home, ask: Box<Ask>, later: Later) {
     home.asking = home.asking.saturating_sub(1);
-    for effect in later.effects {
+    let Later { effects, mut answer } = later;
+    let room = ask
+        .token
+        .and_then(|token| home.find(token))
+        .is_none_or(|at| home.links[at].queue.len() + effects.len() < turn.shared.config.max_unacked);
+    if !room {
+        // A page with holes would look whole: the client asks again when it has acknowledged what it got.
+        let busy =
+            StanzaError::new(StanzaCondition::ResourceConstraint).with_text("too much is not acknowledged");
+        answer = Err(Box::new(busy));
+    }
+    for effect in effects.into_iter().filter(|_| room) {
         turn.take(home, effect);
     }
-    finish(turn, home, ask, later.answer);
+    finish(turn, home, ask, answer);
     start(turn, home);
 }
 
