@@ -4,6 +4,7 @@ use super::*;
 use parking_lot::{Condvar, Mutex};
 use starling_store::SharedStore;
 use starling_store::testing::{BackEnd, TestTime, account, append, at, jid, row};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -83,7 +84,7 @@ fn what_it_cannot_read_is_refused_and_left_alone() {
 
 /// A disk that is closed and opened by a test.
 #[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
+struct Gate(Arc<(Mutex<bool>, Condvar, AtomicBool)>);
 
 impl Gate {
     fn set(&self, closed: bool) {
@@ -91,11 +92,16 @@ impl Gate {
         self.0.1.notify_all();
     }
 
+    fn is_waited_for(&self) -> bool {
+        self.0.2.load(Ordering::SeqCst)
+    }
+
     fn sync(&self) -> writer::Sync {
         let gate = self.clone();
         Box::new(move |batch| {
             let mut closed = gate.0.0.lock();
             while *closed {
+                gate.0.2.store(true, Ordering::SeqCst);
                 gate.0.1.wait(&mut closed);
             }
             writer::sync(batch)
@@ -284,6 +290,28 @@ async fn calls_on_a_store_that_closes_are_answered() {
     }
     let store = back_end.try_open().unwrap();
     assert_eq!(rows(&store).await.len(), 50);
+}
+
+#[tokio::test]
+async fn it_closes_while_it_sweeps() {
+    let back_end = Embedded::new();
+    let gate = Gate::default();
+    let store =
+        EmbeddedStore::open_with(&back_end.options(), TestTime::at(2_000).now(), gate.sync()).unwrap();
+    fill(&store).await;
+    gate.set(true);
+    let sweep = store.sweep(Timestamp::from_secs(9_000), Retention::default());
+    while !gate.is_waited_for() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let opener = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        gate.set(false);
+    });
+    // On the only thread of the runtime: nothing may wait for a task of it.
+    drop(store);
+    opener.join().unwrap();
+    assert!(sweep.await.unwrap() > 1_000);
 }
 
 #[test]

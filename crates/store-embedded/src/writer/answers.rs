@@ -49,13 +49,15 @@ impl Answers {
     }
 
     pub(super) fn give(&self, answers: Vec<Answer>, outcome: Result<()>) {
+        // A sweep waits on a thread of the store, which the runtime's only thread may be waiting for.
+        let sweep = answers.iter().any(|answer| matches!(answer, Answer::Removed(..)));
         let waiting = {
             let mut groups = self.shelf.groups.lock();
             groups.push_back((answers, outcome));
             groups.len()
         };
         // A task that has finished lost its runtime.
-        if waiting <= GROUPS && self.task.as_ref().is_some_and(|task| !task.is_finished()) {
+        if !sweep && waiting <= GROUPS && self.task.as_ref().is_some_and(|task| !task.is_finished()) {
             self.shelf.more.notify_one();
         } else {
             self.shelf.empty();
