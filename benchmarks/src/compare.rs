@@ -62,13 +62,16 @@ enum Load {
     Login,
     Plain,
     Chat,
+    /// Chat with stream management on both sides.
+    Managed,
     /// Chat at half of what was reached in a closed loop; needs `chat`.
     Open,
     Offline,
 }
 
 impl Load {
-    const ALL: [Self; 6] = [Self::Idle, Self::Login, Self::Plain, Self::Chat, Self::Open, Self::Offline];
+    const ALL: [Self; 7] =
+        [Self::Idle, Self::Login, Self::Plain, Self::Chat, Self::Managed, Self::Open, Self::Offline];
 }
 
 /// What was measured of one server.
@@ -78,6 +81,7 @@ struct Figures {
     logins: Vec<LoginReport>,
     plain: Vec<LoginReport>,
     chats: Vec<ChatReport>,
+    managed: Vec<ChatReport>,
     open: Vec<ChatReport>,
     offline: Vec<OfflineReport>,
 }
@@ -110,8 +114,8 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
         }
     }
     for round in 1..=arguments.rounds {
-        for load in [Load::Login, Load::Plain, Load::Chat, Load::Open, Load::Offline] {
-            if !arguments.loads.contains(&load) {
+        for load in Load::ALL.into_iter().filter(|load| arguments.loads.contains(load)) {
+            if load == Load::Idle {
                 continue;
             }
             for (peer, figures) in &mut peers {
@@ -144,14 +148,18 @@ async fn measure(load: Load, peer: &Peer, figures: &mut Figures, arguments: &Com
             eprintln!("{report}");
             reports.push(report);
         }
-        Load::Chat => {
-            let report = chat::run(scram, &talk(seconds, None)).await?;
+        Load::Chat | Load::Managed => {
+            let (managed, reports) = match load {
+                Load::Managed => (Managed::Both, &mut figures.managed),
+                _ => (Managed::None, &mut figures.chats),
+            };
+            let report = chat::run(scram, &talk(seconds, managed, None)).await?;
             eprintln!("{report}");
-            figures.chats.push(report);
+            reports.push(report);
         }
         Load::Open => {
             let Some(rate) = table::median(&figures.chats, ChatReport::per_second) else { return Ok(()) };
-            let report = chat::run(scram, &talk(seconds, Some(rate / 2.0))).await?;
+            let report = chat::run(scram, &talk(seconds, Managed::None, Some(rate / 2.0))).await?;
             eprintln!("{report}");
             figures.open.push(report);
         }
@@ -166,9 +174,9 @@ async fn measure(load: Load, peer: &Peer, figures: &mut Figures, arguments: &Com
     Ok(())
 }
 
-fn talk(seconds: u64, open: Option<f64>) -> ChatArguments {
+fn talk(seconds: u64, managed: Managed, open: Option<f64>) -> ChatArguments {
     let (pairs, in_flight) = (100, 500);
-    ChatArguments { pairs, in_flight, open, managed: Managed::Both, full: false, warm_up: 2, seconds }
+    ChatArguments { pairs, in_flight, open, managed, full: false, warm_up: 2, seconds }
 }
 
 /// Binds a process and all its threads to a core.

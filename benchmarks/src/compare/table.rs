@@ -29,6 +29,10 @@ const ROWS: &[Row] = &[
     ("CPU ms per 1,000 messages", false, |f| {
         median(&f.chats, |r| r.cpu_ms_per_thousand().unwrap_or(f64::NAN))
     }),
+    ("the same with stream management, messages/s", true, |f| median(&f.managed, ChatReport::per_second)),
+    ("messages per server CPU second", true, |f| {
+        median(&f.managed, |r| r.per_cpu_second().unwrap_or(f64::NAN))
+    }),
     ("half load, messages/s", true, |f| median(&f.open, ChatReport::per_second)),
     ("half load, p50 ms", false, |f| median(&f.open, |r| quantile(r, 0.5))),
     ("half load, p99 ms", false, |f| median(&f.open, |r| quantile(r, 0.99))),
@@ -70,7 +74,13 @@ impl Display for Table<'_> {
             writeln!(f)?;
         }
         for (peer, figures) in self.0 {
-            for faults in figures.chats.iter().chain(&figures.open).filter_map(ChatReport::faults) {
+            for faults in figures
+                .chats
+                .iter()
+                .chain(&figures.managed)
+                .chain(&figures.open)
+                .filter_map(ChatReport::faults)
+            {
                 writeln!(f, "{}: {faults}", peer.name())?;
             }
             let failures: u64 = figures.logins.iter().chain(&figures.plain).map(|r| r.failures).sum();
