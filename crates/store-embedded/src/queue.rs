@@ -46,7 +46,7 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Waits for one.  `None` when the queue is closed and empty.
+    /// Waits for one. `None` when the queue is closed and empty.
     pub(crate) fn pop(&self) -> Option<T> {
         let mut state = self.state.lock();
         loop {
