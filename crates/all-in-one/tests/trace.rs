@@ -16,7 +16,8 @@ const BODY: &str = "marker-body";
 async fn a_message_is_one_trace_from_socket_to_socket() {
     let dir = tempfile::tempdir().unwrap();
     let certificate = Certificate::make(dir.path(), &["localhost"]).unwrap();
-    let mut config = Config { data_dir: dir.path().join("data"), ..Config::default() };
+    let mut config = Config::default();
+    config.data_dir = dir.path().join("data");
     let anywhere = || Listen(vec!["127.0.0.1:0".parse().unwrap()]);
     (config.listen.c2s, config.listen.c2s_tls, config.listen.admin) = (anywhere(), anywhere(), anywhere());
     (config.tls.cert, config.tls.key) = (Some(certificate.chain.clone()), Some(certificate.key.clone()));
@@ -84,7 +85,8 @@ async fn within<T>(patience: Duration, look: impl Fn() -> Option<T>) -> Option<T
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_server_lets_go_of_its_store() {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = Config { data_dir: dir.path().join("data"), ..Config::default() };
+    let mut config = Config::default();
+    config.data_dir = dir.path().join("data");
     let anywhere = || Listen(vec!["127.0.0.1:0".parse().unwrap()]);
     (config.listen.c2s, config.listen.c2s_tls, config.listen.admin) = (anywhere(), anywhere(), anywhere());
     for _ in 0..2 {
