@@ -92,8 +92,8 @@ impl Mailbox {
     /// The edge is going down.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
-        state.stopping = true;
-        state.wake_if(true);
+        let news = !std::mem::replace(&mut state.stopping, true);
+        state.wake_if(news);
     }
 
     /// There are new settings.

@@ -15,6 +15,7 @@ use crate::shared::Shared;
 use starling_node::telemetry::metrics::{Limit, Transport};
 use starling_xmpp::{StreamCondition, StreamError};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use wire::Wire;
@@ -114,6 +115,9 @@ async fn steps(wire: &mut Wire, transport: Transport, admission: &mut Admission)
     wire.deadline = Some(Instant::now() + stream.tls_to_auth);
     bind::bind(wire, authenticated).await
 }
+
+/// How long a home may take to answer one question.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Counts a deadline that has passed before authentication.
 fn timed_out(shared: &Shared) -> End {

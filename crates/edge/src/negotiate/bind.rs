@@ -2,7 +2,7 @@
 
 use super::sasl::Authenticated;
 use super::wire::Wire;
-use super::{End, features, header};
+use super::{End, PATIENCE, features, header};
 use crate::session::{resume_id, token_of};
 use crate::tenancy::Tenancy;
 use compact_str::CompactString;
@@ -14,7 +14,6 @@ use starling_xmpp::stream::{Event, Incoming};
 use starling_xmpp::{
     Element, FullJid, IqType, Kind, Stanza, StanzaCondition, StanzaError, StreamCondition, ns,
 };
-use std::time::Duration;
 use tokio::time::timeout;
 
 /// What a session begins with.
@@ -164,5 +163,3 @@ pub(super) fn say_sm_failed(wire: &mut Wire, condition: &str, h: Option<u32>) {
 
 /// Elements that a client may try before it has a session (RFC 6120 §7.7.3 asks for a bound).
 const ATTEMPTS: u32 = 8;
-/// How long a home may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,8 +1,8 @@
 //! In-band registration before authentication (XEP-0077 §3.1): the client is nobody yet, so no home is asked until
 //! there is an account to make.
 
-use super::End;
 use super::wire::Wire;
+use super::{End, PATIENCE};
 use crate::source::Source;
 use starling_node::ids;
 use starling_node::telemetry::metrics::Limit;
@@ -10,6 +10,7 @@ use starling_wire::{LinkError, Registration};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::stream::Incoming;
 use starling_xmpp::{BareJid, Element, ErrorType, IqType, Jid, Kind, StanzaCondition, StanzaError, ns};
+use tokio::time::timeout;
 
 /// What this stream has registered so far.
 #[derive(Debug, Default)]
@@ -110,7 +111,10 @@ async fn register(
             return Err(busy("the server is busy"));
         }
     };
-    match shared.router.register(&account, credentials).await {
+    match timeout(PATIENCE, shared.router.register(&account, credentials))
+        .await
+        .unwrap_or(Err(LinkError::Busy))
+    {
         Ok(Registration::Created) => {
             progress.done = true;
             Ok(())

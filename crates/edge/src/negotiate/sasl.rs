@@ -2,7 +2,7 @@
 
 use super::starttls::Secured;
 use super::wire::Wire;
-use super::{End, features, header, register};
+use super::{End, PATIENCE, features, header, register};
 use crate::source::Source;
 use crate::throttle::Verdict;
 use starling_node::ids;
@@ -12,6 +12,7 @@ use starling_store::AccountRow;
 use starling_xmpp::sasl::{self, Credentials, Hash, Mechanism, PlainMessage, SaslFailure, ScramServer};
 use starling_xmpp::stream::Event;
 use starling_xmpp::{BareJid, Element, Jid, StreamCondition, ns};
+use tokio::time::timeout;
 
 /// Who has authenticated.
 pub(super) struct Authenticated {
@@ -230,15 +231,16 @@ impl Exchange<'_> {
             }
         }
         let row = match &account {
-            Some(account) => {
-                shared.router.account(account).await.map_err(|_| SaslFailure::TemporaryAuthFailure)?
-            }
+            Some(account) => timeout(PATIENCE, shared.router.account(account))
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .ok_or(SaslFailure::TemporaryAuthFailure)?,
             None => None,
         };
-        let credentials = match &row {
-            Some(row) => row.credentials.clone(),
-            None => Credentials::fake(&shared.secret, &key, self.wire.settings.iterations),
-        };
+        // Made for those who exist too: how long this takes must not tell who does not.
+        let fake = Credentials::fake(&shared.secret, &key, self.wire.settings.iterations);
+        let credentials = row.as_ref().map_or(fake, |row| row.credentials.clone());
         Ok(Who { account, key, row, credentials })
     }
 
