@@ -1,12 +1,17 @@
 //! What a turn does after its writes are durable, in the order in which it was decided.
 
+use crate::decide;
+use crate::delivery::{self, Out};
+use crate::home::{Home, Turn};
 use crate::link::As;
-use crate::msg::{Ask, Ticket};
+use crate::msg::{Ask, Forward, Msg, Ticket};
+use crate::route::{receipt, route};
+use crate::session;
 use starling_node::telemetry::Step;
 use starling_node::{Span, Trace, Tracer};
 use starling_store::{Origin, Position, StoreError};
-use starling_wire::{ConnId, Down, Token};
-use starling_xmpp::{BareJid, Stanza, StanzaError, StreamError};
+use starling_wire::{ConnId, Down, ToEdge, Token};
+use starling_xmpp::{BareJid, Stanza, StanzaError, StreamCondition, StreamError};
 use tokio::sync::oneshot;
 
 /// One thing to do for one home.
@@ -104,4 +109,145 @@ pub(crate) struct Arriving {
 /// An origin's session as a token.
 pub(crate) fn origin(token: Token, sequence: u64) -> Origin {
     Origin { session: token.0, sequence }
+}
+
+/// Carries one act out.
+pub(crate) fn carry_out(
+    turn: &mut Turn,
+    out: &mut Out<'_>,
+    home: &mut Home,
+    what: What,
+    result: &Result<(), StoreError>,
+) {
+    let ok = result.is_ok();
+    match what {
+        What::Tell(conn, down) => out.downs.push(ToEdge { conn, down }),
+        What::Deliver(token, stanza) => delivery::plain(out, home, token, stanza),
+        What::Route(stanza) => {
+            if ok {
+                route(out.shared, &home.account.jid, stanza, 1);
+            }
+        }
+        What::Answer(ask, answer) => answer_iq(
+            out,
+            home,
+            &ask,
+            if ok { answer } else { Err(Box::new(decide::message::not_confirmed())) },
+        ),
+        What::Settle(token, sequence) => {
+            if let Some(at) = home.find(token) {
+                home.links[at].settle(sequence);
+                home.touched = true;
+            }
+        }
+        What::Leave(leaving) => leave(out, home, *leaving, ok),
+        What::Arrive(arriving) => arrive(out, home, *arriving, ok),
+        What::Feed(token, through) => session::feed(out, home, token, through),
+        What::Close(token, error) => session::end(turn, home, token, Some(error)),
+        What::Report(answer) => drop(answer.send(result.clone().map(|()| true))),
+        What::ReadTail | What::CountWaiting | What::Deleted(_) => {}
+    }
+}
+
+fn answer_iq(out: &mut Out<'_>, home: &mut Home, ask: &Ask, answer: Result<Stanza, Box<StanzaError>>) {
+    match ask.token {
+        Some(token) => {
+            let stanza = match answer {
+                Ok(mut stanza) => {
+                    // RFC 6120 §8.1.2.1: the account's own answers carry its bare JID.
+                    stanza.from = ask.request.to.clone().or_else(|| Some(home.account.jid.clone().into()));
+                    stanza.to = home.account.session(token).map(|session| session.jid.clone().into());
+                    Some(stanza)
+                }
+                Err(error) => decide::error_to(home, token, &ask.request, &error),
+            };
+            if let Some(stanza) = stanza {
+                delivery::plain(out, home, token, stanza);
+            }
+        }
+        None => {
+            let stanza = match answer {
+                Ok(stanza) => Some(stanza),
+                Err(error) => ask.request.error(&error),
+            };
+            if let Some(stanza) = stanza {
+                route(out.shared, &home.account.jid, stanza, 1);
+            }
+        }
+    }
+}
+
+/// A message leaves: copies to the sender's other devices, then on to the recipient's home.
+fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
+    let Leaving { stanza, ticket, copies, position, spans } = leaving;
+    let trace = spans.written(ok);
+    if !ok {
+        if let Some(answer) = decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed())
+        {
+            delivery::plain(out, home, ticket.token, answer);
+        }
+        settle_ticket(home, &ticket);
+        return;
+    }
+    if !copies.is_empty() {
+        let to: Vec<_> = copies.into_iter().map(|token| (token, As::CopySent)).collect();
+        delivery::committed(out, home, &to, &stanza, position, false, trace);
+    }
+    let Some(to) = &stanza.to else { return };
+    let account = to.to_bare();
+    let forward = Forward { account: account.clone(), stanza, ticket: Some(ticket), hops: 1, trace };
+    out.shared.send(&account, Msg::Forward(Box::new(forward)));
+}
+
+/// A message has arrived and is committed: deliveries, then the receipt.
+fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
+    let Arriving { stanza, ticket, to, position, offline, spans } = arriving;
+    let trace = spans.written(ok);
+    if ok {
+        delivery::committed(out, home, &to, &stanza, position, offline, trace);
+    } else if position.is_some() {
+        let error = decide::message::not_confirmed();
+        match &ticket {
+            Some(ticket) if ticket.sender == home.account.jid => {
+                if let Some(answer) = decide::error_to(home, ticket.token, &stanza, &error) {
+                    delivery::plain(out, home, ticket.token, answer);
+                }
+            }
+            _ => {
+                if let Some(answer) = stanza.error(&error) {
+                    route(out.shared, &home.account.jid, answer, 1);
+                }
+            }
+        }
+    }
+    match &ticket {
+        Some(ticket) if ticket.sender == home.account.jid => settle_ticket(home, ticket),
+        ticket => receipt(out.shared, ticket.as_ref()),
+    }
+}
+
+fn settle_ticket(home: &mut Home, ticket: &Ticket) {
+    if let Some(at) = home.find(ticket.token) {
+        home.links[at].settle(ticket.sequence);
+        home.touched = true;
+    }
+}
+
+/// The account is gone: its sessions are told.
+pub(crate) fn deleted(out: &mut Out<'_>, home: &mut Home, result: &Result<(), StoreError>) -> bool {
+    if result.is_err() {
+        return false;
+    }
+    for link in home.links.drain(..) {
+        if let Some(conn) = link.conn {
+            let error = StreamError::new(StreamCondition::NotAuthorized).with_text("account removed");
+            close(out, conn, error);
+        }
+    }
+    home.account.sessions.clear();
+    true
+}
+
+fn close(out: &mut Out<'_>, conn: ConnId, error: StreamError) {
+    out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
 }

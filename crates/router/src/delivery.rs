@@ -183,7 +183,7 @@ fn overflow(out: &mut Out<'_>, home: &Home, stanza: &Stanza) {
     if let Kind::Iq(_) = stanza.kind
         && let Some(answer) = stanza.error(&error)
     {
-        crate::worker::route(out.shared, &home.account.jid, answer, 1);
+        crate::route::route(out.shared, &home.account.jid, answer, 1);
     }
 }
 

@@ -24,9 +24,11 @@ mod log;
 mod msg;
 mod positions;
 mod recognise;
+mod route;
 mod router;
 mod session;
 mod shared;
+mod tail;
 mod timers;
 mod worker;
 

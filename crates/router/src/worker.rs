@@ -1,22 +1,24 @@
 //! A worker: the loop in which homes live. Take, decide, commit, act.
 
-use crate::act::{Act, Arriving, Leaving, What};
+use crate::act::{self, Act, What};
 use crate::decide;
 use crate::delivery::{self, Out};
 use crate::home::{Home, Turn};
-use crate::msg::{Admin, Forward, Msg, Ticket};
-use crate::recognise::{self, Recent};
+use crate::msg::{Admin, Msg};
+use crate::recognise::Recent;
+use crate::route::{receipt, route};
 use crate::session;
 use crate::shared::Shared;
+use crate::tail;
 use crate::timers::{Timers, Why};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use starling_store::{LogFilter, Page, StoreError, Write};
+use starling_store::{StoreError, Write};
 use starling_wire::channel::Inbox;
 use starling_wire::up::SessionInfo;
-use starling_wire::{ConnId, Down, ToEdge, ToHome, Up};
-use starling_xmpp::{BareJid, Stanza, StreamCondition, StreamError};
+use starling_wire::{Down, ToEdge, ToHome, Up};
+use starling_xmpp::{BareJid, StreamCondition, StreamError};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +33,6 @@ const CURSOR_DELAY: Duration = Duration::from_secs(2);
 const EVICT_AFTER: Duration = Duration::from_secs(60);
 /// How long to wait before what a failed commit has left is read again, when reading fails too.
 const RELOAD_AFTER: Duration = Duration::from_secs(1);
-/// Homes a stanza may pass: a reply to a reply is no loop, more is.
-const MAX_HOPS: u8 = 8;
 
 /// What a worker has of an account.
 enum Slot {
@@ -235,7 +235,7 @@ impl Worker {
             paused.push_back(msg);
             return;
         }
-        if needs_tail(turn, home, &msg) {
+        if tail::is_needed(turn, home, &msg) {
             home.paused = Some(VecDeque::from([msg]));
             turn.act(home, What::ReadTail);
             return;
@@ -433,10 +433,10 @@ impl Worker {
             home.acts = home.acts.saturating_sub(1);
             let mut out = Out { shared: &self.shared, downs: &mut self.downs };
             match act.what {
-                What::ReadTail => read_tail(&self.shared, home),
-                What::CountWaiting => count_waiting(&self.shared, home),
+                What::ReadTail => tail::read(&self.shared, home),
+                What::CountWaiting => tail::count_waiting(&self.shared, home),
                 What::Deleted(report) => {
-                    let deleted = deleted(&mut out, home, &result);
+                    let deleted = act::deleted(&mut out, home, &result);
                     if let Some(report) = report {
                         let _ = report.send(result.clone().map(|()| true));
                     }
@@ -445,7 +445,7 @@ impl Worker {
                         continue;
                     }
                 }
-                what => carry_out(turn, &mut out, home, what, &result),
+                what => act::carry_out(turn, &mut out, home, what, &result),
             }
             self.touch(&act.home);
         }
@@ -538,258 +538,6 @@ fn from_edge(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, message: ToHom
         Up::Gone(leave) => session::gone(turn, home, at, leave, timers),
         Up::Bind { .. } | Up::Resume { .. } => {}
     }
-}
-
-/// Whether the tail of the log must be read before this message can be decided.
-fn needs_tail(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
-    let (sender, end) = match msg {
-        Msg::Edge(ToHome { account, up: Up::Stanza { stanza, fault: None, .. }, .. }) => {
-            if !stanza.is_message() || !decide::message::may_repeat(turn, home, stanza) {
-                return false;
-            }
-            (account, home.lost_until(&turn.shared))
-        }
-        Msg::Forward(forward) => match &forward.ticket {
-            Some(Ticket { again: Some(end), sender, .. }) => (sender, *end),
-            _ => return false,
-        },
-        _ => return false,
-    };
-    if home.recent.as_ref().is_some_and(|recent| recent.covers_sender(sender, end, turn.shared.began)) {
-        return false;
-    }
-    let window = turn.shared.config.resume_timeout + recognise::GRACE;
-    if home.last.timestamp().plus(window) < end {
-        home.recent = Some(Recent::empty(end));
-        return false;
-    }
-    home.reading = Some((sender.clone(), end));
-    true
-}
-
-fn read_tail(shared: &Arc<Shared>, home: &Home) {
-    let account = home.account.jid.clone();
-    let through = shared.now();
-    let window = shared.config.resume_timeout + recognise::GRACE;
-    let from = starling_xmpp::Timestamp(
-        through.0.saturating_sub(u64::try_from(window.as_micros()).unwrap_or(u64::MAX)),
-    );
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        let tail = recognise::read_tail(Arc::clone(&shared.store), account.clone(), from, through).await;
-        shared.send(&account.clone(), Msg::Tail { account, tail });
-    });
-}
-
-/// Counts what waits for an account's devices, up to its limit.
-fn count_waiting(shared: &Arc<Shared>, home: &Home) {
-    let account = home.account.jid.clone();
-    let limit = shared.config.offline_messages;
-    let filter = LogFilter { offline: true, above: home.deliveries.waiting_above(), ..LogFilter::default() };
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        match shared.store.log_page(&account, filter, Page::First(limit)).await {
-            Ok(page) => shared.send(&account.clone(), Msg::Waiting { account, count: page.rows.len() }),
-            Err(error) => {
-                tracing::warn!(event = "count_failed", %error, "waiting messages could not be counted")
-            }
-        }
-    });
-}
-
-/// Carries one act out.
-fn carry_out(
-    turn: &mut Turn,
-    out: &mut Out<'_>,
-    home: &mut Home,
-    what: What,
-    result: &Result<(), StoreError>,
-) {
-    let ok = result.is_ok();
-    match what {
-        What::Tell(conn, down) => out.downs.push(ToEdge { conn, down }),
-        What::Deliver(token, stanza) => delivery::plain(out, home, token, stanza),
-        What::Route(stanza) => {
-            if ok {
-                route(out.shared, &home.account.jid, stanza, 1);
-            }
-        }
-        What::Answer(ask, answer) => answer_iq(
-            out,
-            home,
-            &ask,
-            if ok { answer } else { Err(Box::new(decide::message::not_confirmed())) },
-        ),
-        What::Settle(token, sequence) => {
-            if let Some(at) = home.find(token) {
-                home.links[at].settle(sequence);
-                home.touched = true;
-            }
-        }
-        What::Leave(leaving) => leave(out, home, *leaving, ok),
-        What::Arrive(arriving) => arrive(out, home, *arriving, ok),
-        What::Feed(token, through) => session::feed(out, home, token, through),
-        What::Close(token, error) => session::end(turn, home, token, Some(error)),
-        What::Report(answer) => drop(answer.send(result.clone().map(|()| true))),
-        What::ReadTail | What::CountWaiting | What::Deleted(_) => {}
-    }
-}
-
-fn answer_iq(
-    out: &mut Out<'_>,
-    home: &mut Home,
-    ask: &crate::msg::Ask,
-    answer: Result<Stanza, Box<starling_xmpp::StanzaError>>,
-) {
-    match ask.token {
-        Some(token) => {
-            let stanza = match answer {
-                Ok(mut stanza) => {
-                    // RFC 6120 §8.1.2.1: the account's own answers carry its bare JID.
-                    stanza.from = ask.request.to.clone().or_else(|| Some(home.account.jid.clone().into()));
-                    stanza.to = home.account.session(token).map(|session| session.jid.clone().into());
-                    Some(stanza)
-                }
-                Err(error) => decide::error_to(home, token, &ask.request, &error),
-            };
-            if let Some(stanza) = stanza {
-                delivery::plain(out, home, token, stanza);
-            }
-        }
-        None => {
-            let stanza = match answer {
-                Ok(stanza) => Some(stanza),
-                Err(error) => ask.request.error(&error),
-            };
-            if let Some(stanza) = stanza {
-                route(out.shared, &home.account.jid, stanza, 1);
-            }
-        }
-    }
-}
-
-/// A message leaves: copies to the sender's other devices, then on to the recipient's home.
-fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
-    let Leaving { stanza, ticket, copies, position, spans } = leaving;
-    let trace = spans.written(ok);
-    if !ok {
-        if let Some(answer) = decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed())
-        {
-            delivery::plain(out, home, ticket.token, answer);
-        }
-        settle_ticket(home, &ticket);
-        return;
-    }
-    if !copies.is_empty() {
-        let to: Vec<_> = copies.into_iter().map(|token| (token, crate::link::As::CopySent)).collect();
-        delivery::committed(out, home, &to, &stanza, position, false, trace);
-    }
-    let Some(to) = &stanza.to else { return };
-    let account = to.to_bare();
-    let forward = Forward { account: account.clone(), stanza, ticket: Some(ticket), hops: 1, trace };
-    out.shared.send(&account, Msg::Forward(Box::new(forward)));
-}
-
-/// A message has arrived and is committed: deliveries, then the receipt.
-fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
-    let Arriving { stanza, ticket, to, position, offline, spans } = arriving;
-    let trace = spans.written(ok);
-    if ok {
-        delivery::committed(out, home, &to, &stanza, position, offline, trace);
-    } else if position.is_some() {
-        let error = decide::message::not_confirmed();
-        match &ticket {
-            Some(ticket) if ticket.sender == home.account.jid => {
-                if let Some(answer) = decide::error_to(home, ticket.token, &stanza, &error) {
-                    delivery::plain(out, home, ticket.token, answer);
-                }
-            }
-            _ => {
-                if let Some(answer) = stanza.error(&error) {
-                    route(out.shared, &home.account.jid, answer, 1);
-                }
-            }
-        }
-    }
-    match &ticket {
-        Some(ticket) if ticket.sender == home.account.jid => settle_ticket(home, ticket),
-        ticket => receipt(out.shared, ticket.as_ref()),
-    }
-}
-
-fn settle_ticket(home: &mut Home, ticket: &Ticket) {
-    if let Some(at) = home.find(ticket.token) {
-        home.links[at].settle(ticket.sequence);
-        home.touched = true;
-    }
-}
-
-/// The account is gone: its sessions are told.
-fn deleted(out: &mut Out<'_>, home: &mut Home, result: &Result<(), StoreError>) -> bool {
-    if result.is_err() {
-        return false;
-    }
-    for link in home.links.drain(..) {
-        if let Some(conn) = link.conn {
-            let error = StreamError::new(StreamCondition::NotAuthorized).with_text("account removed");
-            close(out, conn, error);
-        }
-    }
-    home.account.sessions.clear();
-    true
-}
-
-fn close(out: &mut Out<'_>, conn: ConnId, error: StreamError) {
-    out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
-}
-
-/// Tells the sender's home that a message is safe.
-fn receipt(shared: &Shared, ticket: Option<&Ticket>) {
-    if let Some(ticket) = ticket {
-        let account = ticket.sender.clone();
-        shared.send(&ticket.sender, Msg::Receipt { account, token: ticket.token, sequence: ticket.sequence });
-    }
-}
-
-/// Sends a stanza to the home of its `to`; what is not for an account here ends as RFC 6120 §10 says.
-pub(crate) fn route(shared: &Shared, from: &BareJid, mut stanza: Stanza, hops: u8) {
-    if stanza.from.is_none() {
-        stanza.from = Some(from.clone().into());
-    }
-    let Some(to) = &stanza.to else { return };
-    if hops > MAX_HOPS {
-        tracing::warn!(event = "loop_dropped", "a stanza passed too many homes");
-        return;
-    }
-    if shared.server.is_local(to) && to.local().is_some() {
-        let account = to.to_bare();
-        let forward = Forward { account: account.clone(), stanza, ticket: None, hops, trace: None };
-        shared.send(&account, Msg::Forward(Box::new(forward)));
-        return;
-    }
-    if shared.server.is_local(to)
-        || matches!(stanza.kind, starling_xmpp::Kind::Presence(_)) && !is_subscription(&stanza)
-    {
-        return;
-    }
-    let error = starling_xmpp::StanzaError::new(starling_xmpp::StanzaCondition::RemoteServerNotFound);
-    if let Some(answer) = stanza.error(&error) {
-        route(shared, from, answer, hops + 1);
-    }
-}
-
-/// The presence types whose failure the sender learns of (rfc 6120 §10.4: only these are answered).
-fn is_subscription(stanza: &Stanza) -> bool {
-    use starling_xmpp::{Kind, PresenceType};
-    matches!(
-        stanza.kind,
-        Kind::Presence(
-            PresenceType::Subscribe
-                | PresenceType::Subscribed
-                | PresenceType::Unsubscribe
-                | PresenceType::Unsubscribed
-        )
-    )
 }
 
 /// Waits until a moment of monotonic time.

@@ -1,0 +1,67 @@
+//! Reads of an account's log that a decision waits for: its tail, and how much of it waits for a device.
+
+use crate::decide;
+use crate::home::{Home, Turn};
+use crate::msg::{Msg, Ticket};
+use crate::recognise::{self, Recent};
+use crate::shared::Shared;
+use starling_store::{LogFilter, Page};
+use starling_wire::{ToHome, Up};
+use std::sync::Arc;
+
+/// Whether the tail of the log must be read before this message can be decided.
+pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
+    let (sender, end) = match msg {
+        Msg::Edge(ToHome { account, up: Up::Stanza { stanza, fault: None, .. }, .. }) => {
+            if !stanza.is_message() || !decide::message::may_repeat(turn, home, stanza) {
+                return false;
+            }
+            (account, home.lost_until(&turn.shared))
+        }
+        Msg::Forward(forward) => match &forward.ticket {
+            Some(Ticket { again: Some(end), sender, .. }) => (sender, *end),
+            _ => return false,
+        },
+        _ => return false,
+    };
+    if home.recent.as_ref().is_some_and(|recent| recent.covers_sender(sender, end, turn.shared.began)) {
+        return false;
+    }
+    let window = turn.shared.config.resume_timeout + recognise::GRACE;
+    if home.last.timestamp().plus(window) < end {
+        home.recent = Some(Recent::empty(end));
+        return false;
+    }
+    home.reading = Some((sender.clone(), end));
+    true
+}
+
+pub(crate) fn read(shared: &Arc<Shared>, home: &Home) {
+    let account = home.account.jid.clone();
+    let through = shared.now();
+    let window = shared.config.resume_timeout + recognise::GRACE;
+    let from = starling_xmpp::Timestamp(
+        through.0.saturating_sub(u64::try_from(window.as_micros()).unwrap_or(u64::MAX)),
+    );
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let tail = recognise::read_tail(Arc::clone(&shared.store), account.clone(), from, through).await;
+        shared.send(&account.clone(), Msg::Tail { account, tail });
+    });
+}
+
+/// Counts what waits for an account's devices, up to its limit.
+pub(crate) fn count_waiting(shared: &Arc<Shared>, home: &Home) {
+    let account = home.account.jid.clone();
+    let limit = shared.config.offline_messages;
+    let filter = LogFilter { offline: true, above: home.deliveries.waiting_above(), ..LogFilter::default() };
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        match shared.store.log_page(&account, filter, Page::First(limit)).await {
+            Ok(page) => shared.send(&account.clone(), Msg::Waiting { account, count: page.rows.len() }),
+            Err(error) => {
+                tracing::warn!(event = "count_failed", %error, "waiting messages could not be counted")
+            }
+        }
+    });
+}
