@@ -11,6 +11,7 @@ use starling_xmpp::{BareJid, FullJid, IqType, Kind, StanzaCondition, StanzaError
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 pub(crate) struct Home {
     table: Arc<EdgeTable>,
@@ -25,6 +26,8 @@ struct State {
     log: Vec<String>,
     away: bool,
     holds: bool,
+    /// Answers go through another task, as they do when the home has threads of its own.
+    late: Option<mpsc::UnboundedSender<Vec<ToEdge>>>,
 }
 
 #[derive(Clone)]
@@ -75,6 +78,19 @@ impl Home {
             state.conns.iter().map(handled).collect()
         };
         self.table.deliver(&mut { words });
+    }
+
+    /// Answers from another task from now on.
+    pub(crate) fn be_late(self: &Arc<Self>) {
+        let (late, mut answers) = mpsc::unbounded_channel::<Vec<ToEdge>>();
+        self.state.lock().late = Some(late);
+        let home = Arc::clone(self);
+        tokio::spawn(async move {
+            while let Some(mut words) = answers.recv().await {
+                tokio::task::yield_now().await;
+                home.table.deliver(&mut words);
+            }
+        });
     }
 
     /// Says something to every connection.
@@ -181,15 +197,20 @@ impl State {
 impl RouterLink for Home {
     fn send(&self, batch: &mut Vec<ToHome>) {
         let mut words = Vec::new();
+        let mut state = self.state.lock();
         for word in batch.drain(..) {
             let conn = word.conn;
-            let mut state = self.state.lock();
-            if state.away {
-                continue;
+            if !state.away {
+                words.extend(state.take(word).into_iter().map(|down| ToEdge { conn, down }));
             }
-            words.extend(state.take(word).into_iter().map(|down| ToEdge { conn, down }));
         }
-        self.table.deliver(&mut words);
+        match &state.late {
+            Some(late) => late.send(words).unwrap(),
+            None => {
+                drop(state);
+                self.table.deliver(&mut words);
+            }
+        }
     }
 
     fn account(&self, account: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {

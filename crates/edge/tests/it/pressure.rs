@@ -119,3 +119,44 @@ async fn x21_white_space_is_kept_alive_by_and_not_kept() {
     client.expect("id='1'").await;
     assert_eq!(site.home.count("stanza"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_storm_on_many_threads_loses_nothing_and_keeps_order() {
+    let site = Site::with(|config| {
+        config.limits.rate.c2s_stanzas_burst = 1_000_000;
+        config.limits.rate.c2s_bytes_burst = 1_000_000_000;
+    })
+    .await;
+    site.home.be_late();
+    let mut tasks = Vec::new();
+    for number in 0..16 {
+        let mut client = Client::bound(site.c2s(), &format!("r{number}")).await;
+        tasks.push(tokio::spawn(async move {
+            client.send("<enable xmlns='urn:xmpp:sm:3'/>").await;
+            client.expect("<enabled xmlns='urn:xmpp:sm:3'/>").await;
+            let mut next = 0;
+            for round in 0..60 {
+                // From one message alone to more than the credit.
+                let count = 1 + (round * 37 + number * 11) % 90;
+                let text: String =
+                    (next..next + count).map(|at| format!("<message><body>{at}.</body></message>")).collect();
+                client.send(&(text + "<r xmlns='urn:xmpp:sm:3'/>")).await;
+                for at in next..next + count {
+                    let said = client.expect("</body></message>").await;
+                    assert!(said.ends_with(&format!("<body>{at}.</body></message>")), "{at}: {said}");
+                }
+                next += count;
+                client.expect(&format!("h='{next}'/>")).await;
+            }
+            client.send("</stream:stream>").await;
+            client.rest().await;
+            next
+        }));
+    }
+    let mut sent = 0;
+    for task in tasks {
+        sent += task.await.unwrap();
+    }
+    assert_eq!(site.home.count("stanza"), sent);
+    assert_eq!(site.home.count("gone"), 16);
+}
