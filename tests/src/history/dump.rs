@@ -7,6 +7,8 @@ use std::path::Path;
 
 use super::{Archive, Event, History, Log, Row, What, bare};
 
+/// How much of a body is shown.
+const BODY_SHOWN: usize = 60;
 /// How many lines of a story are shown at most; a story is long when a message came again in many sessions.
 const STORY_LINES: usize = 80;
 
@@ -70,6 +72,14 @@ fn create(folder: &Path, name: &str, ending: &str) -> std::io::Result<std::io::B
     Ok(std::io::BufWriter::new(fs::File::create(folder.join(format!("{name}.{ending}")))?))
 }
 
+/// A body on one line, cut off where it gets long.
+fn shown(body: &str) -> String {
+    match body.char_indices().nth(BODY_SHOWN) {
+        Some((end, _)) => format!("{:?}… {} bytes", &body[..end], body.len()),
+        None => format!("{body:?}"),
+    }
+}
+
 impl What {
     /// The message it is about.
     pub fn origin(&self) -> Option<&str> {
@@ -108,19 +118,19 @@ impl fmt::Display for Event {
                     if *should { ", although the server lived on" } else { "" }
                 )
             }
-            What::Sent(m) => write!(f, "sent {} to {}: {:?}", m.origin, m.to, m.body),
+            What::Sent(m) => write!(f, "sent {} to {}: {}", m.origin, m.to, shown(&m.body)),
             What::SentAgain(origin) => write!(f, "sent again {origin}"),
             What::Acknowledged(origin) => write!(f, "acknowledged {origin}"),
             What::Refused { origin, condition } => write!(f, "refused {origin}: {condition}"),
             What::GivenUp(origin) => write!(f, "given up {origin}"),
             What::Seen(s) => write!(
                 f,
-                "saw {} with id {} from {}{}: {:?}",
+                "saw {} with id {} from {}{}: {}",
                 s.origin.as_deref().unwrap_or("(no origin)"),
                 s.id.as_deref().unwrap_or("(none)"),
                 s.from,
                 if s.delayed { ", delayed" } else { "" },
-                s.body
+                shown(&s.body)
             ),
             What::Settled => write!(f, "settled"),
             What::Fault(fault) => write!(f, "fault: {fault}"),
@@ -132,7 +142,15 @@ impl fmt::Display for Event {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = self.origin.as_deref().unwrap_or("(no origin)");
-        write!(f, "{} {} {origin} from {} to {}: {:?}", self.id, self.stamp, self.from, self.to, self.body)
+        write!(
+            f,
+            "{} {} {origin} from {} to {}: {}",
+            self.id,
+            self.stamp,
+            self.from,
+            self.to,
+            shown(&self.body)
+        )
     }
 }
 

@@ -75,7 +75,7 @@ impl Actor {
 
     /// Lives to the end of the run and gives the log.
     pub(crate) async fn live(mut self) -> Log {
-        let mut left: Option<(Detached, Life)> = None;
+        let mut left: Option<(Detached, Option<Life>)> = None;
         while self.run.phase() != Phase::Over {
             let before = self.run.life();
             self.run.moment(Moment::Login);
@@ -83,14 +83,15 @@ impl Actor {
                 Ok(client) => client,
                 Err(error) => {
                     let lived = before.is_some() && before == self.run.life();
-                    let text = format!("cannot get a session: {error:#}");
-                    self.note(if lived { What::Fault(text) } else { What::Remark(text) });
+                    if lived {
+                        self.note(What::Fault(format!("cannot get a session: {error:#}")));
+                    }
                     self.pause(5..40).await;
                     continue;
                 }
             };
-            // The session is held by the server that is up now, or by one that is gone already.
-            let life = before.filter(|life| self.run.life() == Some(*life));
+            // Where a server went and another came in between, there is no telling which one holds the session.
+            let life = self.run.life().filter(|life| before.is_none_or(|before| before == *life));
             match self.session(client, life).await {
                 End::Over(client) => {
                     if let Err(error) = client.close().await {
@@ -107,7 +108,7 @@ impl Actor {
                     } else {
                         client.cut()
                     };
-                    left = life.or(before).map(|life| (detached, life));
+                    left = Some((detached, life));
                     self.pause(0..60).await;
                 }
             }
@@ -116,7 +117,7 @@ impl Actor {
     }
 
     /// Resumes the session that was left, or begins a new one.
-    async fn connect(&mut self, left: &mut Option<(Detached, Life)>) -> Result<Client> {
+    async fn connect(&mut self, left: &mut Option<(Detached, Option<Life>)>) -> Result<Client> {
         if let Some((detached, held_by)) = left.clone() {
             match detached.resume(&self.run.target, &self.login).await? {
                 Resumption::Resumed(client) => {
@@ -125,7 +126,7 @@ impl Actor {
                     return Ok(*client);
                 }
                 Resumption::Failed { condition, .. } => {
-                    let should = self.run.life() == Some(held_by);
+                    let should = held_by.is_some() && self.run.life() == held_by;
                     self.note(What::NotResumed { condition, should });
                     *left = None;
                 }

@@ -18,8 +18,9 @@ pub(crate) fn body(rng: &mut StdRng, origin: &str) -> String {
 /// The stanza, always with the same bytes for the same message.
 pub(crate) fn write(message: &Message) -> String {
     let Message { origin, to, body } = message;
-    // Some are of type normal, by a rule that needs no memory.
-    let kind = if origin.ends_with('7') { "" } else { " type='chat'" };
+    // Some are of type normal, by a rule that needs no memory; not those to full JIDs, which are refused when the
+    // session is not there (RFC 6121 section 8.5.3.2.1).
+    let kind = if origin.ends_with('7') && !to.contains('/') { "" } else { " type='chat'" };
     format!(
         "<message to='{to}' id='{origin}'{kind}><body>{}</body><origin-id xmlns='{SID}' id='{origin}'/></message>",
         escape(body)
