@@ -26,8 +26,8 @@ async fn main() {
     let accounts = arguments.next().unwrap_or(1_000);
     println!("{rows} rows, {accounts} accounts");
     println!(
-        "{:>10} {:>12} {:>14} {:>14} {:>10}",
-        "under way", "rows/s", "cpu us/row", "rows/sync", "MiB rss"
+        "{:>10} {:>10} {:>12} {:>12} {:>10} {:>8}",
+        "under way", "rows/s", "user us/row", "sys us/row", "rows/sync", "MiB rss"
     );
     for (under_way, share) in [(1, 20), (32, 2), (256, 1), (1024, 1)] {
         let directory = tempfile::tempdir_in(".").unwrap();

@@ -1,4 +1,4 @@
-//! What tests need of a store: the [suite](conformance!) that every back end passes, rows to fill one with, and a
+//! What tests need of a store: the [suite](crate::conformance) that every back end passes, rows to fill one with, and a
 //! [store that fails on command](FaultyStore).
 //!
 //! A back end runs the suite with one line in a test module, `starling_store::conformance!(MyBackEnd::new())`; each
