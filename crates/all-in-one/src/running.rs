@@ -219,6 +219,11 @@ fn router_config(config: &Config) -> RouterConfig {
         ack_timeout: limits.sm.ack_timeout,
         detached_per_account: limits.sm.detached_per_account,
         offline_messages: limits.offline.max_messages,
+        offline_bytes: limits.offline.bytes,
+        strangers: (
+            usize::try_from(limits.rate.distinct_recipients.count).unwrap_or(usize::MAX),
+            limits.rate.distinct_recipients.per,
+        ),
         queries: limits.mam.queries_inflight,
     }
 }

@@ -24,7 +24,8 @@ async fn a_message_is_one_trace_from_socket_to_socket() {
     config.telemetry.sample.message = 1.0;
     let (telemetry, spans) = Telemetry::in_memory(&config.telemetry, SystemClock::shared());
     let running = Running::start(config.clone(), telemetry.clone()).await.unwrap();
-    let address = |name: &str| running.listeners().iter().find(|listener| listener.name == name).unwrap().address;
+    let address =
+        |name: &str| running.listeners().iter().find(|listener| listener.name == name).unwrap().address;
 
     let mut admin = starling_admin::Client::connect(&config.data_dir).await.unwrap();
     for user in ["marker-alice", "marker-bob"] {
@@ -36,7 +37,8 @@ async fn a_message_is_one_trace_from_socket_to_socket() {
         domain: "localhost".to_owned(),
         tls: certificate.client_config().unwrap(),
     };
-    let mut alice = Login::new("marker-alice", PASSWORD).resource("phone").managed().connect(&target).await.unwrap();
+    let mut alice =
+        Login::new("marker-alice", PASSWORD).resource("phone").managed().connect(&target).await.unwrap();
     let mut bob = Login::new("marker-bob", PASSWORD).resource("phone").connect(&target).await.unwrap();
     bob.come_online().await.unwrap();
     let message = format!("<message to='marker-bob@localhost' type='chat'><body>{BODY}</body></message>");
@@ -46,7 +48,8 @@ async fn a_message_is_one_trace_from_socket_to_socket() {
 
     let wanted = ["edge receive", "home sent", "store write", "home received", "store write", "edge deliver"];
     let all = within(Duration::from_secs(5), || {
-        let all: Vec<_> = spans.all().into_iter().filter(|span| wanted.contains(&span.name.as_ref())).collect();
+        let all: Vec<_> =
+            spans.all().into_iter().filter(|span| wanted.contains(&span.name.as_ref())).collect();
         (all.len() >= wanted.len()).then_some(all)
     })
     .await

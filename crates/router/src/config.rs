@@ -37,6 +37,10 @@ pub struct RouterConfig {
     pub detached_per_account: usize,
     /// `limits.offline.max_messages` per account.
     pub offline_messages: usize,
+    /// `limits.offline.bytes` of the same.
+    pub offline_bytes: u64,
+    /// `limits.rate.distinct_recipients`: addresses outside the roster that an account may write to, in that time.
+    pub strangers: (usize, Duration),
     /// `limits.mam.queries_inflight`: answers worked out at the same time for one account; as many again times eight may wait.
     pub queries: usize,
 }
@@ -55,6 +59,8 @@ impl Default for RouterConfig {
             ack_timeout: Duration::from_secs(60),
             detached_per_account: 3,
             offline_messages: 10_000,
+            offline_bytes: 64 << 20,
+            strangers: (200, Duration::from_secs(60)),
             queries: 2,
         }
     }

@@ -1,6 +1,6 @@
 //! Deliveries: numbering stanzas for a session, its window, and feeding it from the log.
 
-use crate::home::Home;
+use crate::home::{Home, Waiting};
 use crate::link::As;
 use crate::msg::{Fed, Msg};
 use crate::shared::Shared;
@@ -273,7 +273,7 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
     if complete {
         home.deliveries.read_through(through);
         home.links[at].feed.waiting = None;
-        home.waiting = Some(0);
+        home.waiting = Some(Waiting::default());
     }
 }
 

@@ -6,6 +6,7 @@ use crate::log::Deliveries;
 use crate::msg::{Ask, Msg};
 use crate::recognise::Recent;
 use crate::shared::Shared;
+use crate::strangers::Strangers;
 use futures::future::BoxFuture;
 use starling_hooks::{Account, ArchivePreferences, BlockList, Change, Cx, Effect, Later};
 use starling_store::{AccountState, DocKind, Origin, Position, StoreError, Write};
@@ -13,6 +14,13 @@ use starling_wire::Token;
 use starling_xmpp::{BareJid, Timestamp};
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Messages that wait for nobody in particular.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Waiting {
+    pub(crate) messages: usize,
+    pub(crate) bytes: u64,
+}
 
 /// One account.
 pub(crate) struct Home {
@@ -30,7 +38,9 @@ pub(crate) struct Home {
     /// Messages that wait for the tail of the log to be read.
     pub(crate) paused: Option<VecDeque<Msg>>,
     /// Messages that wait for the account's devices; `None` until it was asked for.
-    pub(crate) waiting: Option<usize>,
+    pub(crate) waiting: Option<Waiting>,
+    /// Whom it writes to outside its roster.
+    pub(crate) strangers: Strangers,
     pub(crate) asking: usize,
     pub(crate) questions: VecDeque<(Box<Ask>, BoxFuture<'static, Later>)>,
     /// Something about its sessions is to be told to the edge at the end of the turn.
@@ -58,6 +68,7 @@ impl Home {
             reading: None,
             paused: None,
             waiting: None,
+            strangers: Strangers::default(),
             asking: 0,
             questions: VecDeque::new(),
             touched: false,

@@ -28,6 +28,7 @@ mod route;
 mod router;
 mod session;
 mod shared;
+mod strangers;
 mod tail;
 mod timers;
 mod worker;

@@ -1,5 +1,6 @@
 //! What a worker's inbox holds.
 
+use crate::home::Waiting;
 use crate::recognise::Tail;
 use starling_hooks::Later;
 use starling_store::{AccountState, LogRow, Origin, Position, StoreError};
@@ -24,7 +25,7 @@ pub(crate) enum Msg {
     /// The tail of the log, for recognising resent messages.
     Tail { account: BareJid, tail: Result<Tail, StoreError> },
     /// How many messages wait for the account's devices.
-    Waiting { account: BareJid, count: usize },
+    Waiting { account: BareJid, waiting: Waiting },
     /// An answer that was worked out elsewhere.
     Answered { account: BareJid, ask: Box<Ask>, later: Later },
     /// From administration.

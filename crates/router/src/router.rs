@@ -197,7 +197,10 @@ async fn create(shared: &Shared, account: &BareJid, credentials: Credentials) ->
 
 /// Grants positions ahead of the clock, again and again.
 async fn grant(shared: Arc<Shared>) {
-    while !shared.config.alone {
+    if shared.config.alone {
+        return;
+    }
+    loop {
         tokio::time::sleep(GRANT_EVERY).await;
         if let Err(error) = shared.positions.extend(&shared.store, shared.now()).await {
             tracing::warn!(event = "grant_failed", %error, "no positions granted; messages will be refused when the last grant ends");

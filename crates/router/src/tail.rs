@@ -1,7 +1,7 @@
 //! Reads of an account's log that a decision waits for: its tail, and how much of it waits for a device.
 
 use crate::decide;
-use crate::home::{Home, Turn};
+use crate::home::{Home, Turn, Waiting};
 use crate::msg::{Msg, Ticket};
 use crate::recognise::{self, Recent};
 use crate::shared::Shared;
@@ -58,7 +58,11 @@ pub(crate) fn count_waiting(shared: &Arc<Shared>, home: &Home) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         match shared.store.log_page(&account, filter, Page::First(limit)).await {
-            Ok(page) => shared.send(&account.clone(), Msg::Waiting { account, count: page.rows.len() }),
+            Ok(page) => {
+                let bytes = page.rows.iter().map(|row| row.stanza.len() as u64).sum();
+                let waiting = Waiting { messages: page.rows.len(), bytes };
+                shared.send(&account.clone(), Msg::Waiting { account, waiting });
+            }
             Err(error) => {
                 tracing::warn!(event = "count_failed", %error, "waiting messages could not be counted")
             }

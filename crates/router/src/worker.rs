@@ -251,7 +251,7 @@ impl Worker {
                 }
             }
             Msg::Rows { token, rows, .. } => delivery::fed(&mut out, home, token, rows),
-            Msg::Waiting { count, .. } => home.waiting = Some(count),
+            Msg::Waiting { waiting, .. } => home.waiting = Some(waiting),
             Msg::Answered { ask, later, .. } => decide::iq::answered(turn, home, ask, later),
             Msg::Tail { tail, .. } => {
                 let mut recent = match tail {

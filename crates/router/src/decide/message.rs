@@ -2,16 +2,17 @@
 
 use crate::act::{Arriving, Leaving, Spans, What};
 use crate::decide::{bounce, received_hooks, refuse, sent_hooks, ticket};
-use crate::home::{Home, Turn};
+use crate::home::{Home, Turn, Waiting};
 use crate::im::recipients::{Recipients, recipients};
 use crate::link::As;
 use crate::msg::Ticket;
 use crate::recognise::{Fingerprint, origin_id};
 use starling_hooks::{Fate, Flow};
 use starling_node::telemetry::Step;
+use starling_node::telemetry::metrics::Limit;
 use starling_store::{Direction, LogRow, Position, Write};
 use starling_wire::Trace;
-use starling_xmpp::{BareJid, Jid, Kind, Stanza, StanzaCondition, StanzaError};
+use starling_xmpp::{BareJid, ErrorType, Jid, Kind, Stanza, StanzaCondition, StanzaError};
 use std::sync::Arc;
 
 /// One of the account's sessions sends a message.
@@ -51,6 +52,16 @@ pub(crate) fn sent(
         return refuse(turn, home, token, sequence, &stanza, &StanzaError::new(condition));
     }
     let with = to.to_bare();
+    if !knows(home, &with) {
+        let (most, window) = turn.shared.config.strangers;
+        if !home.strangers.allow(&with, most, window, turn.monotonic, &turn.shared.hasher) {
+            turn.shared.metrics.limits.at(Limit::Recipients).inc();
+            let error = StanzaError::new(StanzaCondition::PolicyViolation)
+                .with_type(ErrorType::Wait)
+                .with_text("too many new addresses in a short time");
+            return refuse(turn, home, token, sequence, &stanza, &error);
+        }
+    }
     let mut ticket = ticket(home, token, sequence);
     let mut known = false;
     home.links[at].may_resend |= stanza.payload.has(starling_xmpp::ns::SID, "origin-id");
@@ -79,6 +90,12 @@ pub(crate) fn sent(
     };
     let copies = if known { Vec::new() } else { fate.copies };
     turn.act(home, What::Leave(Box::new(Leaving { stanza, ticket, copies, position, spans })));
+}
+
+/// Whether an address is the account's own or a contact's.
+fn knows(home: &Home, other: &BareJid) -> bool {
+    let roster = &home.account.roster.items;
+    *other == home.account.jid || roster.get(other).is_some_and(|item| item.visible)
 }
 
 /// A message arrives for the account.
@@ -198,8 +215,12 @@ fn undelivered(
     // Whatever was decided for delivery no longer holds: keeping it is the hooks' decision.
     fate.offline = false;
     if keep {
-        let full = home.waiting.is_some_and(|waiting| waiting >= turn.shared.config.offline_messages);
+        let config = &turn.shared.config;
+        let full = home.waiting.is_some_and(|waiting| {
+            waiting.messages >= config.offline_messages || waiting.bytes >= config.offline_bytes
+        });
         if full {
+            turn.shared.metrics.limits.at(Limit::Offline).inc();
             return unavailable();
         }
         let shared = Arc::clone(&turn.shared);
@@ -216,10 +237,13 @@ fn undelivered(
         if fate.offline || fate.archived {
             if fate.offline {
                 match &mut home.waiting {
-                    Some(waiting) => *waiting += 1,
+                    Some(waiting) => {
+                        waiting.messages += 1;
+                        waiting.bytes += stanza.encoded_len() as u64;
+                    }
                     None => {
                         // Counted once; until the answer comes a few more than the limit may be kept.
-                        home.waiting = Some(0);
+                        home.waiting = Some(Waiting::default());
                         turn.act(home, What::CountWaiting);
                     }
                 }

@@ -312,7 +312,7 @@ pub(crate) fn body(stanza: &Stanza) -> String {
     stanza
         .payload
         .get(starling_xmpp::ns::CLIENT, "body")
-        .map(|body| body.text().to_string())
+        .map(|body| body.text())
         .unwrap_or_default()
 }
 
