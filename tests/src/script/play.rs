@@ -229,7 +229,8 @@ impl Stage<'_> {
                 },
                 _ => bail!("{name} is not connected"),
             };
-            if node.name == "presence" && (actor.ignores_presence || is_nobody_there(&node)) {
+            let asked = node.is(crate::client::SM, "r");
+            if asked || node.name == "presence" && (actor.ignores_presence || is_nobody_there(&node)) {
                 continue;
             }
             break node;
