@@ -73,7 +73,7 @@ pub(crate) fn committed(
     let mut taken = false;
     for (token, how) in to {
         let Some(at) = home.find(*token) else { continue };
-        if offline && !home.account.sessions[at].is_available() && home.deliveries.waiting_above().is_some() {
+        if offline && !home.links[at].feed.begun && home.deliveries.waiting_above().is_some() {
             // Older ones wait until it is available; a newer one does not overtake them (promise 4).
             continue;
         }

@@ -266,11 +266,14 @@ impl Turn {
         priority: i8,
     ) {
         let Some(at) = home.find(token) else { return };
-        let took_bare = home.account.sessions[at].takes_bare();
+        let (was_there, took_bare) = {
+            let session = &home.account.sessions[at];
+            (session.is_available(), session.takes_bare())
+        };
         let session = &mut home.account.sessions[at];
         session.presence = presence;
         session.priority = priority;
-        if !took_bare && session.takes_bare() {
+        if (!took_bare && session.takes_bare()) || (!was_there && session.is_available()) {
             let through = home.last;
             self.act(home, What::Feed(token, through));
         }

@@ -53,6 +53,8 @@ pub(crate) struct Feed {
     pub(crate) missed: VecDeque<(Position, As)>,
     /// A read is under way.
     pub(crate) busy: bool,
+    /// The session has been available: from then on what waits comes to it, in order with what is new.
+    pub(crate) begun: bool,
 }
 
 impl Feed {

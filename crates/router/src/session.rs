@@ -274,6 +274,7 @@ fn hand_over(turn: &mut Turn, home: &mut Home) {
 /// A session may be given what waits up to this row.
 pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: starling_store::Position) {
     let Some(at) = home.find(token) else { return };
+    home.links[at].feed.begun = true;
     if !home.account.sessions[at].takes_bare() {
         return;
     }

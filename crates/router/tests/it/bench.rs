@@ -309,11 +309,7 @@ pub(crate) fn chat(to: &str, body: &str) -> Stanza {
 }
 
 pub(crate) fn body(stanza: &Stanza) -> String {
-    stanza
-        .payload
-        .get(starling_xmpp::ns::CLIENT, "body")
-        .map(|body| body.text())
-        .unwrap_or_default()
+    stanza.payload.get(starling_xmpp::ns::CLIENT, "body").map(|body| body.text()).unwrap_or_default()
 }
 
 pub(crate) fn stanza_id(stanza: &Stanza) -> String {
