@@ -304,3 +304,19 @@ fn the_reference_is_up_to_date() {
     let found = std::fs::read_to_string(&page).unwrap();
     assert!(found == wanted, "docs/configuration.md is stale: run this test with STARLING_BLESS=1");
 }
+
+#[test]
+fn arguments_may_be_quoted_as_in_the_file() {
+    let sets = [
+        "listen.c2s=\"127.0.0.1:0\"",
+        "domains='a.example'",
+        "archive.default=\"never\"",
+        "limits.stream.idle=\"5s\"",
+    ];
+    let config = load("", &[("STARLING__LISTEN__ADMIN", "\"off\"")], &sets).unwrap();
+    assert_eq!(config.listen.c2s.to_string(), "127.0.0.1:0");
+    assert_eq!(config.domains, ["a.example"]);
+    assert_eq!(config.archive.default, ArchiveDefault::Never);
+    assert_eq!(config.limits.stream.idle.as_secs(), 5);
+    assert!(config.listen.admin.is_off());
+}

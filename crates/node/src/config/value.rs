@@ -15,7 +15,7 @@ impl<'a> Input<'a> {
     /// The text, when it is one.
     pub(crate) fn text(self) -> Option<&'a str> {
         match self {
-            Self::Text(text) => Some(text.trim()),
+            Self::Text(text) => Some(unquoted(text)),
             Self::Toml(value) => value.as_str(),
         }
     }
@@ -28,7 +28,7 @@ impl<'a> Input<'a> {
                     format!("list = {text}").parse().map_err(|_| "the list is not TOML")?;
                 table.get("list").and_then(|list| list.as_array().cloned()).ok_or("it is not a list")?
             }
-            Self::Text(text) => return Ok(text.split(',').map(|item| item.trim().to_owned()).collect()),
+            Self::Text(text) => return Ok(text.split(',').map(|item| unquoted(item).to_owned()).collect()),
             Self::Toml(toml::Value::String(text)) => return Ok(vec![text.clone()]),
             Self::Toml(toml::Value::Array(items)) => items.clone(),
             Self::Toml(other) => return Err(found("a list", other)),
@@ -73,6 +73,13 @@ pub(crate) trait Bound<T> {
 
     /// The bounds in words.
     fn text(&self) -> String;
+}
+
+/// A text of an argument or a variable; whoever writes it in quotes, as in the file, means what is in them.
+fn unquoted(text: &str) -> &str {
+    let text = text.trim();
+    let inner = |quote| text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
+    inner('"').or_else(|| inner('\'')).filter(|inner| !inner.contains(['"', '\'', '\\'])).unwrap_or(text)
 }
 
 /// No bounds.
