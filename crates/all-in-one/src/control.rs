@@ -1,13 +1,13 @@
 //! What administration may do, done through the homes.
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use starling_admin::{
     Control, ControlError, ListenerStatus, NewUser, Password, Status, User, UserPage, UserQuery,
 };
 use starling_hooks::{Passwords, Server};
 use starling_node::SharedClock;
 use starling_router::Router;
-use starling_store::StoreError;
+use starling_store::{AccountRow, StoreError};
 use starling_wire::SessionInfo;
 use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
@@ -98,7 +98,12 @@ impl Control for Administration {
             }
             let more = users.len() > query.limit;
             users.truncate(query.limit);
-            Ok(UserPage { users: users.into_iter().map(|jid| User { jid, created: None }).collect(), more })
+            let rows = join_all(users.iter().map(|jid| self.router.account(jid))).await;
+            let user = |(jid, row): (BareJid, Result<Option<AccountRow>, StoreError>)| {
+                let created = row.ok().flatten().map(|row| row.created.0);
+                User { jid, created }
+            };
+            Ok(UserPage { users: users.into_iter().zip(rows).map(user).collect(), more })
         })
     }
 

@@ -167,6 +167,14 @@ impl Router {
         create(&self.shared, account, credentials).await
     }
 
+    /// An account's row.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn account(&self, account: &BareJid) -> Result<Option<AccountRow>, StoreError> {
+        self.shared.store.account(account).await
+    }
+
     /// Accounts of a domain in order.
     ///
     /// # Errors

@@ -126,7 +126,10 @@ const LONGEST_LINE: u64 = 8_192;
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Vec<Result<(u64, String, String), (u64, &'static str)>> {
+    /// A row: its line, address and password; or its line and what is wrong with it.
+    type Row = Result<(u64, String, String), (u64, &'static str)>;
+
+    fn read(text: &str) -> Vec<Row> {
         let rows = Rows::new(text.as_bytes());
         rows.map(|row| match row {
             Ok(row) => Ok((row.line, row.jid, row.password)),
