@@ -11,6 +11,7 @@
 //! - any other message is at most once in each, and if it was seen, it was stored before;
 //! - a message that comes again has the `stanza-id` of the first time and a `<delay/>`, and never comes again in the
 //!   same session, resumed or not;
+//! - each session gets messages, its own and copies, in the order of the account's archive;
 //! - first sight and archives keep the order of sending for each pair of full JID and account written to;
 //! - nothing comes to an account that was not sent to it, by exactly that sender, with exactly that text.
 
@@ -95,6 +96,8 @@ pub enum What {
     GivenUp(String),
     /// The client saw a message.
     Seen(Sighting),
+    /// The client got a copy of a message that another device of its account sent or received (XEP-0280).
+    Copied(Sighting),
     /// From here on the client knows that all it saw is acknowledged and that the server had time to write this down.
     Settled,
     /// The server broke the protocol in a way that a client notices at once.

@@ -200,12 +200,14 @@ impl Server {
         }
     }
 
-    /// Resident memory of the process in bytes.
+    /// Resident memory of the process in bytes, without what is mapped from files: code that runs for the first time is
+    /// no growth.
     pub fn resident(&self) -> Result<u64> {
         let pid = self.pid().context("the server does not run")?;
-        let statm = fs::read_to_string(format!("/proc/{pid}/statm"))?;
-        let pages: u64 = statm.split_whitespace().nth(1).context("short statm")?.parse()?;
-        Ok(pages * 4096)
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).context("no RssAnon")?;
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kilobytes * 1024)
     }
 
     async fn launch(&mut self) -> Result<()> {

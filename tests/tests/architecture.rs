@@ -93,7 +93,11 @@ fn the_files_that_are_named_exist() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     let mut named = 0;
     for word in text.split('`').filter(|word| word.ends_with(".rs") && word.contains('/')) {
-        let found = [root().join(word), root().join("crates").join(word), root().join("crates/router/src").join(word)];
+        let found = [
+            root().join(word),
+            root().join("crates").join(word),
+            root().join("crates/router/src").join(word),
+        ];
         assert!(found.iter().any(|path| path.exists()), "ARCHITECTURE.md names {word}, which is not there");
         named += 1;
     }

@@ -91,6 +91,13 @@ impl Stream {
         }
     }
 
+    /// The `tls-exporter` channel binding of this connection (RFC 9266).
+    pub fn exporter(&self) -> Result<Vec<u8>> {
+        let Socket::Tls(tls) = &self.socket else { bail!("no TLS") };
+        let label = b"EXPORTER-Channel-Binding";
+        Ok(tls.get_ref().1.export_keying_material(vec![0; 32], label, Some(b""))?)
+    }
+
     /// The TCP socket, to tune its buffers or linger.
     pub fn tcp(&self) -> Result<&TcpStream> {
         match &self.socket {

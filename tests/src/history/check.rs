@@ -54,8 +54,8 @@ impl Fate<'_> {
 
 struct Judge<'a> {
     sent: HashMap<&'a str, Fate<'a>>,
-    /// The first row of each (owner, `origin-id`).
-    rows: HashMap<(&'a str, &'a str), &'a Row>,
+    /// The first row of each (owner, `origin-id`), with its place in the archive.
+    rows: HashMap<(&'a str, &'a str), (usize, &'a Row)>,
     violations: Vec<Violation>,
 }
 
@@ -113,7 +113,7 @@ impl<'a> Judge<'a> {
         let mut ids = HashSet::new();
         let mut order = Order::default();
         let mut stamp = "";
-        for row in &archive.rows {
+        for (index, row) in archive.rows.iter().enumerate() {
             let origin = row.origin.as_deref();
             if !ids.insert(row.id.as_str()) {
                 self.report(Kind::SharedId, owner, origin, format!("a second row with the id {}", row.id));
@@ -136,12 +136,12 @@ impl<'a> Judge<'a> {
             if (&*row.from, &*row.to, &*row.body) != (from, &*message.to, &*message.body) {
                 self.report(Kind::Altered, owner, Some(origin), format!("archived as {row}"));
             }
-            if let Some(first) = self.rows.insert((owner, origin), row) {
-                self.rows.insert((owner, origin), first);
+            if let Some((_, first)) = self.rows.get(&(owner, origin)) {
                 let detail = format!("archived as {} and again as {}", first.id, row.id);
                 self.report(Kind::SecondRow, owner, Some(origin), detail);
                 continue;
             }
+            self.rows.insert((owner, origin), (index, row));
             if let Some(later) = order.take(from, bare(&message.to), origin, place) {
                 let detail = format!("archived after {later}, which was sent later");
                 self.report(Kind::StoredOutOfOrder, owner, Some(origin), detail);
@@ -176,9 +176,16 @@ impl<'a> Judge<'a> {
             match &event.what {
                 What::Settled => witness.settled = true,
                 What::Seen(sighting) => {
-                    let Some(origin) = self.check_sighting(account, client, sighting) else { continue };
+                    let Some(origin) = self.check_sighting(account, client, sighting, false) else {
+                        continue;
+                    };
                     seen.insert(origin);
-                    self.check_against_earlier(&mut witness, client, session, origin, sighting);
+                    self.check_in_session(&mut witness, client, session, origin);
+                    self.check_against_earlier(&mut witness, client, origin, sighting);
+                }
+                What::Copied(sighting) => {
+                    let Some(origin) = self.check_sighting(account, client, sighting, true) else { continue };
+                    self.check_in_session(&mut witness, client, session, origin);
                 }
                 _ => {}
             }
@@ -186,7 +193,13 @@ impl<'a> Judge<'a> {
     }
 
     /// Checks a sighting by itself; gives the `origin-id` if it is a message that should come here.
-    fn check_sighting(&mut self, account: &str, client: &str, sighting: &'a Sighting) -> Option<&'a str> {
+    fn check_sighting(
+        &mut self,
+        account: &str,
+        client: &str,
+        sighting: &'a Sighting,
+        copied: bool,
+    ) -> Option<&'a str> {
         let origin = sighting.origin.as_deref();
         let Some(origin) = origin.filter(|o| self.sent.contains_key(o)) else {
             let detail = format!("nobody sent this: from {}, {:?}", sighting.from, sighting.body);
@@ -195,7 +208,13 @@ impl<'a> Judge<'a> {
         };
         let fate = &self.sent[origin];
         let (from, message, owners) = (fate.from, fate.message, fate.owners().map(str::to_owned));
-        if bare(&message.to) != account {
+        let concerned = if copied {
+            // A device needs no copy of what it has sent itself.
+            from != client && owners.iter().any(|o| o == account)
+        } else {
+            bare(&message.to) == account
+        };
+        if !concerned {
             let detail = format!("seen here, but sent to {}", message.to);
             self.report(Kind::Misdelivered, client, Some(origin), detail);
             return None;
@@ -208,7 +227,7 @@ impl<'a> Judge<'a> {
             self.report(Kind::NoId, client, Some(origin), "seen without a stanza-id of the account");
         }
         match (self.rows.get(&(account, origin)), &sighting.id) {
-            (Some(row), Some(id)) if row.id != *id => {
+            (Some((_, row)), Some(id)) if row.id != *id => {
                 let detail = format!("seen with id {id}, archived with {}", row.id);
                 self.report(Kind::OtherId, client, Some(origin), detail);
             }
@@ -223,18 +242,36 @@ impl<'a> Judge<'a> {
         Some(origin)
     }
 
-    fn check_against_earlier(
+    /// Checks a message, or a copy of one, against what came before in the same session.
+    fn check_in_session(
         &mut self,
         witness: &mut Witness<'a>,
         client: &'a str,
         session: usize,
         origin: &'a str,
+    ) {
+        if !witness.sessions.insert((client, session, origin)) {
+            self.report(Kind::Doubled, client, Some(origin), "came twice in one session");
+        }
+        let Some((index, _)) = self.rows.get(&(bare(client), origin)) else { return };
+        let latest = witness.positions.entry((client, session)).or_insert((*index, origin));
+        if latest.0 > *index {
+            let detail = format!("came after {}, which stands behind it in the archive", latest.1);
+            self.report(Kind::OutOfPosition, client, Some(origin), detail);
+        } else {
+            *latest = (*index, origin);
+        }
+    }
+
+    /// Checks a message against all that came to the account before.
+    fn check_against_earlier(
+        &mut self,
+        witness: &mut Witness<'a>,
+        client: &'a str,
+        origin: &'a str,
         sighting: &'a Sighting,
     ) {
         let mut found = Vec::new();
-        if !witness.sessions.insert((client, session, origin)) {
-            found.push((Kind::Doubled, "came twice in one session".to_owned()));
-        }
         if let Some(id) = &sighting.id
             && let Some(other) = witness.by_id.insert(id, origin).filter(|other| *other != origin)
         {
@@ -305,6 +342,8 @@ struct Witness<'a> {
     first: HashMap<&'a str, &'a Sighting>,
     by_id: HashMap<&'a str, &'a str>,
     sessions: HashSet<(&'a str, usize, &'a str)>,
+    /// The latest place in the archive that each session has got to.
+    positions: HashMap<(&'a str, usize), (usize, &'a str)>,
     order: Order<'a>,
     settled: bool,
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use super::{Archive, Event, History, Log, Row, What, bare};
+use super::{Archive, Event, History, Log, Row, Sighting, What, bare};
 
 /// How much of a body is shown.
 const BODY_SHOWN: usize = 60;
@@ -89,7 +89,7 @@ impl What {
             | Self::Acknowledged(origin)
             | Self::Refused { origin, .. }
             | Self::GivenUp(origin) => Some(origin),
-            Self::Seen(sighting) => sighting.origin.as_deref(),
+            Self::Seen(sighting) | Self::Copied(sighting) => sighting.origin.as_deref(),
             Self::Opened
             | Self::Resumed
             | Self::NotResumed { .. }
@@ -101,7 +101,7 @@ impl What {
 
     /// Whether it concerns every message of its time.
     fn is_turn(&self) -> bool {
-        self.origin().is_none() && !matches!(self, Self::Seen(_))
+        self.origin().is_none() && !matches!(self, Self::Seen(_) | Self::Copied(_))
     }
 }
 
@@ -123,19 +123,26 @@ impl fmt::Display for Event {
             What::Acknowledged(origin) => write!(f, "acknowledged {origin}"),
             What::Refused { origin, condition } => write!(f, "refused {origin}: {condition}"),
             What::GivenUp(origin) => write!(f, "given up {origin}"),
-            What::Seen(s) => write!(
-                f,
-                "saw {} with id {} from {}{}: {}",
-                s.origin.as_deref().unwrap_or("(no origin)"),
-                s.id.as_deref().unwrap_or("(none)"),
-                s.from,
-                if s.delayed { ", delayed" } else { "" },
-                shown(&s.body)
-            ),
+            What::Seen(sighting) => write!(f, "saw {sighting}"),
+            What::Copied(sighting) => write!(f, "got a copy of {sighting}"),
             What::Settled => write!(f, "settled"),
             What::Fault(fault) => write!(f, "fault: {fault}"),
             What::Remark(remark) => write!(f, "{remark}"),
         }
+    }
+}
+
+impl fmt::Display for Sighting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} with id {} from {}{}: {}",
+            self.origin.as_deref().unwrap_or("(no origin)"),
+            self.id.as_deref().unwrap_or("(none)"),
+            self.from,
+            if self.delayed { ", delayed" } else { "" },
+            shown(&self.body)
+        )
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Kind {
     CameBack,
     /// Messages were first seen in another order than they were sent in.
     SeenOutOfOrder,
+    /// A session got messages in another order than the account's archive has.
+    OutOfPosition,
     /// Messages are archived in another order than they were sent in.
     StoredOutOfOrder,
     /// Something came, or is archived, that nobody has sent.

@@ -13,7 +13,7 @@ use starling_tests::xml::escape;
 use starling_tests::{Client, Detached, Login, Node};
 
 use crate::run::{Life, Moment, Phase, Run};
-use crate::stanza;
+use crate::stanza::{self, CARBONS};
 
 /// How many messages may be unacknowledged: above the server's credit for a session, so that it has to stop reading.
 const WINDOW: usize = 90;
@@ -22,7 +22,7 @@ const WINDOW: usize = 90;
 pub(crate) struct Actor {
     run: Arc<Run>,
     login: Login,
-    /// Whether it comes online. One client of each account does.
+    /// Whether messages come to it. They come to one client of each account.
     receives: bool,
     /// Who can be written to.
     addresses: Arc<Vec<String>>,
@@ -155,8 +155,8 @@ impl Actor {
             }
         }
         let mut sent = Ok(());
-        if self.receives && presence_first {
-            sent = client.send_stanza("<presence/>".to_owned()).await;
+        if presence_first {
+            sent = self.come_online(client).await;
         }
         for index in 0..self.open.len() {
             let message = self.open[index].message.clone();
@@ -165,10 +165,19 @@ impl Actor {
             sent = sent.and(client.send_stanza(stanza::write(&message)).await);
             self.open[index].number = client.management().map_or(0, |m| m.sent_total());
         }
-        if self.receives && !presence_first {
-            sent = sent.and(client.send_stanza("<presence/>".to_owned()).await);
+        if !presence_first {
+            sent = sent.and(self.come_online(client).await);
         }
         sent
+    }
+
+    /// A phone receives; a desk has a negative priority and gets copies only.
+    async fn come_online(&self, client: &mut Client) -> Result<()> {
+        if self.receives {
+            return client.send_stanza("<presence/>".to_owned()).await;
+        }
+        client.send_stanza(format!("<iq type='set' id='copies'><enable xmlns='{CARBONS}'/></iq>")).await?;
+        client.send_stanza("<presence><priority>-1</priority></presence>".to_owned()).await
     }
 
     async fn session(&mut self, mut client: Client, life: Option<Life>) -> End {
@@ -303,7 +312,11 @@ impl Actor {
             }
             ("message", _) => {
                 self.run.stir();
-                self.note(What::Seen(stanza::sighting(node, client.bare())));
+                let what = match stanza::copied(node, client.bare()) {
+                    Some(original) => What::Copied(stanza::sighting(original, client.bare())),
+                    None => What::Seen(stanza::sighting(node, client.bare())),
+                };
+                self.note(what);
                 self.run.moment(Moment::Seen);
                 if self.rng.random_bool(0.05) {
                     client.acknowledge().await?;
@@ -320,6 +333,7 @@ impl Actor {
                 let [from, id] = ["from", "id"].map(|a| escape(node.attribute(a).unwrap_or_default()));
                 client.send_stanza(format!("<iq type='result' to='{from}' id='{id}'/>")).await?;
             }
+            ("iq", Some("result")) => {}
             _ => bail!("the server says {node}"),
         }
         Ok(())

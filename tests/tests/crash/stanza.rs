@@ -7,6 +7,9 @@ use starling_tests::history::{Message, Sighting};
 use starling_tests::xml::escape;
 
 const SID: &str = "urn:xmpp:sid:0";
+const FORWARD: &str = "urn:xmpp:forward:0";
+/// The namespace of message carbons (XEP-0280).
+pub(crate) const CARBONS: &str = "urn:xmpp:carbons:2";
 const DELAY: &str = "urn:xmpp:delay";
 
 /// A text that has to be escaped and names its message, mostly short.
@@ -38,4 +41,12 @@ pub(crate) fn sighting(node: &Node, account: &str) -> Sighting {
         body: node.body().unwrap_or_default(),
         delayed: node.find(DELAY, "delay").is_some(),
     }
+}
+
+/// The message inside a copy, if this is one that the account itself has made.
+pub(crate) fn copied<'a>(node: &'a Node, account: &str) -> Option<&'a Node> {
+    let wrapper =
+        node.children().find(|c| c.ns == CARBONS && matches!(c.name.as_str(), "sent" | "received"))?;
+    let own = node.attribute("from") == Some(account);
+    wrapper.find(FORWARD, "forwarded")?.children().find(|c| own && c.name == "message")
 }

@@ -15,6 +15,7 @@ pub(crate) struct Summary {
     given_up: usize,
     seen: usize,
     seen_again: usize,
+    copied: usize,
     sessions: usize,
     resumed: usize,
     rows: usize,
@@ -33,6 +34,7 @@ impl Summary {
                 What::GivenUp(_) => &mut sum.given_up,
                 What::Seen(sighting) if known.insert(&sighting.origin) => &mut sum.seen,
                 What::Seen(_) => &mut sum.seen_again,
+                What::Copied(_) => &mut sum.copied,
                 What::Opened => &mut sum.sessions,
                 What::Resumed => &mut sum.resumed,
                 What::NotResumed { .. } | What::Settled | What::Fault(_) | What::Remark(_) => continue,
@@ -49,6 +51,7 @@ impl Summary {
             ("messages acknowledged", self.acknowledged, 20 * kills),
             ("messages sent again", self.sent_again, 2 * kills),
             ("messages seen again", self.seen_again, kills),
+            ("copies", self.copied, 5 * kills),
             ("sessions resumed", self.resumed, kills / 2),
         ];
         let low = floors.into_iter().find(|(_, is, least)| is < least);
@@ -64,8 +67,8 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} messages sent, {} acknowledged, {} sent again, {} given up, {} refused; {} seen, {} seen again; {} \
-             new sessions, {} resumed; {} rows",
+            "{} messages sent, {} acknowledged, {} sent again, {} given up, {} refused; {} seen, {} seen again, {} \
+             copied; {} new sessions, {} resumed; {} rows",
             self.sent,
             self.acknowledged,
             self.sent_again,
@@ -73,6 +76,7 @@ impl fmt::Display for Summary {
             self.refused,
             self.seen,
             self.seen_again,
+            self.copied,
             self.sessions,
             self.resumed,
             self.rows

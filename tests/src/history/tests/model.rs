@@ -42,6 +42,10 @@ pub(super) enum Bug {
     DoubleOnResume,
     /// A message goes to another account.
     Misdeliver,
+    /// A copy goes to another account.
+    MiscopyAbroad,
+    /// A device gets a copy of what it sent itself.
+    MiscopyBack,
     /// A row goes into another account's archive.
     Misfile,
     /// A message from nobody is delivered.
@@ -71,7 +75,7 @@ impl Bug {
         (Self::ForgetOnResume, &[Kind::NeverSeen]),
         (Self::KeepNoCursor, &[Kind::CameBack]),
         (Self::ReorderCommit, &[Kind::StoredOutOfOrder, Kind::SeenOutOfOrder]),
-        (Self::ReorderDelivery, &[Kind::SeenOutOfOrder]),
+        (Self::ReorderDelivery, &[Kind::OutOfPosition, Kind::SeenOutOfOrder]),
         (Self::SecondRow, &[Kind::SecondRow]),
         (Self::NewId, &[Kind::OtherId]),
         (Self::NoDelay, &[Kind::NoDelay]),
@@ -79,6 +83,8 @@ impl Bug {
         (Self::ReuseId, &[Kind::SharedId]),
         (Self::DoubleOnResume, &[Kind::Doubled]),
         (Self::Misdeliver, &[Kind::Misdelivered]),
+        (Self::MiscopyAbroad, &[Kind::Misdelivered]),
+        (Self::MiscopyBack, &[Kind::Misdelivered]),
         (Self::Misfile, &[Kind::Misdelivered]),
         (Self::DeliverPhantom, &[Kind::Phantom]),
         (Self::StorePhantom, &[Kind::Phantom]),
@@ -137,7 +143,7 @@ struct Client {
     uplink: VecDeque<Message>,
     /// Handled by the server, not yet told.
     handled: usize,
-    /// On the way to the client; only clients named `phone` receive.
+    /// On the way to the client: messages to a `phone`, copies to a `desk`.
     downlink: VecDeque<Delivery>,
     /// Seen, but not acknowledged to the server.
     unconfirmed: Vec<Delivery>,
@@ -326,6 +332,31 @@ impl Model {
             let phone = self.phone_of(owner);
             self.clients[phone].downlink.push_back(delivery);
         }
+        self.copy(owner, from, message);
+    }
+
+    /// The second device gets a copy of what the account has sent or received without it.
+    fn copy(&mut self, owner: &str, from: &str, message: &Message) {
+        let desk = self.phone_of(owner) + 1;
+        let sent = Sent { from: from.to_owned(), message: message.clone() };
+        let delivery = Delivery { sent, id: self.id(), delayed: false };
+        if self.clients[desk].log.client != from {
+            self.clients[desk].downlink.push_back(delivery);
+        } else if self.strikes(Bug::MiscopyBack, 0.1) {
+            self.lost.insert("a copy".to_owned());
+            self.clients[desk].downlink.push_back(delivery);
+        }
+        let abroad = (desk + 2) % self.clients.len();
+        let concerned = [bare(from), bare(&message.to)];
+        if !concerned.contains(&bare(&self.clients[abroad].log.client))
+            && self.strikes(Bug::MiscopyAbroad, 0.1)
+        {
+            self.harm += 1;
+            let id = Some(self.id());
+            let (origin, body) = (Some(message.origin.clone()), message.body.clone());
+            let sighting = Sighting { id, origin, from: from.to_owned(), body, delayed: false };
+            self.note(abroad, What::Copied(sighting));
+        }
     }
 
     fn id(&self) -> String {
@@ -359,10 +390,9 @@ impl Model {
     /// A client sees the next message.
     fn deliver(&mut self, client: usize) {
         if self.clients[client].downlink.len() > 1 && self.strikes(Bug::ReorderDelivery, 0.3) {
-            let [one, two] = [0, 1].map(|place| &self.clients[client].downlink[place]);
-            let first_sight = !self.saw(client, one) && !self.saw(client, two);
-            self.harm += usize::from(one.sent.from == two.sent.from && first_sight);
+            self.harm += 1;
             self.clients[client].downlink.swap(0, 1);
+            self.deliver(client);
         }
         let Some(delivery) = self.clients[client].downlink.pop_front() else { return };
         let mut sighting = Sighting {
@@ -372,6 +402,11 @@ impl Model {
             body: delivery.sent.message.body.clone(),
             delayed: delivery.delayed,
         };
+        if self.clients[client].log.client.ends_with("/desk") {
+            self.harm += usize::from(delivery.sent.from == self.clients[client].log.client);
+            self.clients[client].unconfirmed.push(delivery);
+            return self.note(client, What::Copied(sighting));
+        }
         if self.strikes(Bug::AlterDelivered, 0.1) {
             self.harm += 1;
             sighting.body.push('!');
@@ -413,6 +448,9 @@ impl Model {
     /// A client acknowledges what it saw.
     fn confirm(&mut self, client: usize) {
         let seen = std::mem::take(&mut self.clients[client].unconfirmed);
+        if self.clients[client].log.client.ends_with("/desk") {
+            return;
+        }
         let account = bare(&self.clients[client].log.client).to_owned();
         let cursor = &mut self.accounts.get_mut(account.as_str()).unwrap().cursor;
         cursor.extend(seen.into_iter().map(|d| d.id));

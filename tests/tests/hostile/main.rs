@@ -1,0 +1,77 @@
+//! Hostile input: every case sends something that must not work, sees the error that the standards ask for, and then
+//! shows that a good client on the same server noticed nothing. The letters and numbers in the names are the rows of our
+//! list: X for XML, T for streams and TLS, A for authentication, S for stanzas, R, H for roster and archive.
+#![allow(clippy::disallowed_methods)]
+
+mod archive;
+mod auth;
+mod binding;
+mod content;
+mod limits;
+mod roster;
+mod scene;
+mod stanzas;
+mod streams;
+mod tls;
+mod xml;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use starling_tests::Server;
+use starling_tests::report::{Report, case, wanted};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use scene::{Case, Scene};
+
+const AT_ONCE: usize = 6;
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let mut cases: Vec<Case> = Vec::new();
+    for list in [
+        xml::cases(),
+        limits::cases(),
+        content::cases(),
+        streams::cases(),
+        tls::cases(),
+        auth::cases(),
+        stanzas::cases(),
+        binding::cases(),
+        roster::cases(),
+        archive::cases(),
+    ] {
+        cases.extend(list);
+    }
+    cases.retain(|case| wanted(case.name));
+
+    let mut report = Report::default();
+    let shared = Arc::new(Server::start().await?);
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut running = JoinSet::new();
+    for (number, one) in cases.into_iter().enumerate() {
+        let (shared, room) = (shared.clone(), room.clone());
+        running.spawn(async move {
+            let _turn = room.acquire_owned().await;
+            let work = async {
+                let server = match one.settings {
+                    [] => shared,
+                    settings => Arc::new(Server::start_with(settings).await?),
+                };
+                let mut scene = Scene::new(server, number).await?;
+                (one.run)(&mut scene).await?;
+                scene.all_is_well().await
+            };
+            (one.name, case(LIMIT, work).await)
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        let (name, (outcome, took)) = done?;
+        report.note(name, outcome, took);
+    }
+    Ok(report.finish())
+}
