@@ -31,8 +31,13 @@ pub(crate) fn cases() -> Vec<Case> {
         x23_slow_header with QUICK,
         x23_slow_login with QUICK,
         x23_slow_stanza with QUICK,
+        strangers_text with PATIENT,
+        strangers_attributes with PATIENT,
     ]
 }
+
+const PATIENT: [(&str, &str); 2] =
+    [("limits.stream.tls_to_auth", "5min"), ("limits.stream.pre_auth_total", "5min")];
 
 const QUICK: [(&str, &str); 5] = [
     ("limits.stream.tcp_accept_to_header", "1s"),
@@ -249,4 +254,45 @@ async fn x23_slow_stanza(scene: &mut Scene) -> Result<()> {
     let condition = drip(&mut stream, &format!("<message><body>{}", "a".repeat(200))).await?;
     ensure!(condition == "connection-timeout", "{condition}");
     Ok(())
+}
+
+/// What a connection costs before anybody has logged in, beyond its TLS session: at most four times what it has sent.
+/// An average over a thousand connections, each sending `pieces` of an element that never ends.
+async fn strangers(scene: &Scene, pieces: &[String]) -> Result<()> {
+    const STRANGERS: usize = 1_000;
+    let files = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    let (_, hard) = nix::sys::resource::getrlimit(files)?;
+    nix::sys::resource::setrlimit(files, hard, hard)?;
+    let mut streams = Vec::new();
+    for _ in 0..STRANGERS {
+        streams.push(scene.stream(Secure, "nobody").await?);
+    }
+    let idle = scene.server.resident()?;
+    let mut sent = 0;
+    for piece in pieces {
+        for stream in &mut streams {
+            stream.send(piece.as_bytes()).await?;
+        }
+        sent += piece.len();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let each = scene.server.resident()?.saturating_sub(idle) / STRANGERS as u64;
+        ensure!(each <= 4 * sent as u64, "{each} bytes for {sent} received");
+    }
+    for mut stream in streams {
+        let open = stream.receive(Duration::ZERO).await?;
+        ensure!(open.is_none(), "not what was to be measured: {open:?}");
+    }
+    Ok(())
+}
+
+async fn strangers_text(scene: &mut Scene) -> Result<()> {
+    let head =
+        format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{}", "A".repeat(1_000));
+    strangers(scene, &[head, "A".repeat(1_000), "A".repeat(2_000), "A".repeat(3_000)]).await
+}
+
+async fn strangers_attributes(scene: &mut Scene) -> Result<()> {
+    let attributes: String = (0..60).map(|n| format!(" attribute{n}='value {n}'")).collect();
+    let nested = "<x xmlns='u'>".repeat(10);
+    strangers(scene, &[format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl'{attributes}>"), nested]).await
 }
