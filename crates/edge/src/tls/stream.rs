@@ -170,7 +170,7 @@ impl TlsStream {
                 // No early data is accepted, so there is none.
                 Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
                 Err(error) => {
-                    self.collect_alert();
+                    self.collect_alert(&mut records[done..]);
                     return Err(broken(error));
                 }
             }
@@ -189,14 +189,14 @@ impl TlsStream {
         Ok(())
     }
 
-    /// After an error the connection has one more thing to say.
-    fn collect_alert(&mut self) {
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) =
-            self.connection.process_tls_records(&mut []).state
+    /// After an error the connection has one more thing to say. The library counts from the beginning of what it was given
+    /// last, so it is given the same again; asked twice it would trip over the same error once more.
+    fn collect_alert(&mut self, records: &mut [u8]) {
+        if let Ok(ConnectionState::EncodeTlsData(mut data)) =
+            self.connection.process_tls_records(records).state
         {
-            if append(&mut self.outgoing, |out| data.encode(out)).is_err() {
-                return;
-            }
+            // An alert that does not fit is not worth more trouble.
+            let _ = append(&mut self.outgoing, |out| data.encode(out));
         }
     }
 
@@ -208,7 +208,8 @@ impl TlsStream {
     ) -> io::Result<()> {
         SEALED.with_borrow_mut(|sealed| {
             let count = loop {
-                let state = self.connection.process_tls_records(&mut []).state.map_err(broken)?;
+                // What is held of an incomplete message goes along: the library has counted it already.
+                let state = self.connection.process_tls_records(&mut self.incoming).state.map_err(broken)?;
                 match state {
                     ConnectionState::WriteTraffic(mut sealer) => match make(&mut sealer, sealed) {
                         Ok(count) => break count,

@@ -46,10 +46,20 @@ pub(crate) fn received(turn: &mut Turn, home: &mut Home, stanza: Stanza) {
     if to.is_bare() {
         return answer(turn, home, At::Account, None, stanza);
     }
-    match home.account.resource(&to).map(|session| session.token) {
+    let session =
+        home.account.resource(&to).filter(|_| !is_only_ours(home, &stanza)).map(|session| session.token);
+    match session {
         Some(token) => turn.act(home, What::Deliver(token, stanza)),
         None => bounce(turn, home, &stanza, &StanzaError::new(StanzaCondition::ServiceUnavailable)),
     }
+}
+
+/// Pushes of the roster and the block list come from the account's own home. Clients that take them from anybody have been
+/// fooled before (RFC 6121 §2.1.6): from others they do not pass.
+fn is_only_ours(home: &Home, stanza: &Stanza) -> bool {
+    let own = stanza.from.as_ref().is_some_and(|from| from.same_bare(&home.account.jid));
+    let pushed = || stanza.payload.has_ns(ns::ROSTER) || stanza.payload.has_ns(ns::BLOCKING);
+    matches!(stanza.kind, Kind::Iq(IqType::Set)) && !own && pushed()
 }
 
 /// Answers a request for the account or the server.

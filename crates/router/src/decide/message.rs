@@ -12,7 +12,8 @@ use starling_node::telemetry::Step;
 use starling_node::telemetry::metrics::Limit;
 use starling_store::{Direction, LogRow, Position, Write};
 use starling_wire::Trace;
-use starling_xmpp::{BareJid, ErrorType, Jid, Kind, Stanza, StanzaCondition, StanzaError};
+use starling_xmpp::{BareJid, ErrorType, Jid, Kind, Stanza, StanzaCondition, StanzaError, ns};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// One of the account's sessions sends a message.
@@ -36,6 +37,9 @@ pub(crate) fn sent(
             to
         }
     };
+    if has_clashing_bodies(&stanza) {
+        return refuse(turn, home, token, sequence, &stanza, &StanzaError::new(StanzaCondition::BadRequest));
+    }
     let mut fate = Fate::default();
     match sent_hooks(turn, home, at, &mut stanza, &mut fate) {
         Flow::Next => {}
@@ -64,7 +68,7 @@ pub(crate) fn sent(
     }
     let mut ticket = ticket(home, token, sequence);
     let mut known = false;
-    home.links[at].may_resend |= stanza.payload.has(starling_xmpp::ns::SID, "origin-id");
+    home.links[at].may_resend |= stanza.payload.has(ns::SID, "origin-id");
     if let Some(fingerprint) = resent(turn, home, &own, &with, &stanza) {
         ticket.again = Some(home.lost_until(&turn.shared));
         if let Some(origin) = home.recent.as_ref().and_then(|recent| recent.find(&fingerprint, ticket.origin))
@@ -90,6 +94,17 @@ pub(crate) fn sent(
     };
     let copies = if known { Vec::new() } else { fate.copies };
     turn.act(home, What::Leave(Box::new(Leaving { stanza, ticket, copies, position, spans })));
+}
+
+/// Several bodies are translations of one (RFC 6121 §5.2.3): two in one language are a mistake, and hundreds an attack.
+fn has_clashing_bodies(stanza: &Stanza) -> bool {
+    let bodies =
+        || stanza.payload.children().filter(|child| child.ns() == ns::CLIENT && child.name() == "body");
+    if bodies().nth(1).is_none() {
+        return false;
+    }
+    let mut languages = HashSet::new();
+    !bodies().all(|body| languages.insert(body.element().lang().map(str::to_owned)))
 }
 
 /// Whether an address is the account's own or a contact's.
@@ -261,7 +276,7 @@ fn undelivered(
 
 /// A message with a body that could not be kept is answered; a bare notification is not.
 fn is_worth_an_error(stanza: &Stanza) -> bool {
-    stanza.payload.has(starling_xmpp::ns::CLIENT, "body")
+    stanza.payload.has(ns::CLIENT, "body")
 }
 
 /// Puts a row into the account's log; `None` when no position may be given.
@@ -306,7 +321,7 @@ fn resent(
 pub(crate) fn may_repeat(turn: &Turn, home: &Home, stanza: &Stanza) -> bool {
     let window = turn.shared.config.resume_timeout + crate::recognise::GRACE;
     let lost = home.lost_until(&turn.shared);
-    turn.now < lost.plus(window) && stanza.payload.has(starling_xmpp::ns::SID, "origin-id")
+    turn.now < lost.plus(window) && stanza.payload.has(ns::SID, "origin-id")
 }
 
 /// Nothing more happens to it here than its receipt.
