@@ -89,6 +89,8 @@ pub(crate) struct Link {
     /// Stanzas the edge has written over this connection.
     pub(crate) written: u64,
     pub(crate) management: Option<Box<Management>>,
+    /// A deadline for its next `<a/>` is set.
+    pub(crate) awaited: bool,
     pub(crate) feed: Feed,
     /// What waits while nobody looks (XEP-0352), by the key under which a later one replaces it.
     pub(crate) held: Vec<(CompactString, Stanza)>,
@@ -111,6 +113,7 @@ impl Link {
             queued_stored: 0,
             written: 0,
             management: None,
+            awaited: false,
             feed: Feed::default(),
             held: Vec::new(),
         }

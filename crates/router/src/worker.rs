@@ -17,7 +17,7 @@ use futures::stream::FuturesOrdered;
 use starling_store::{StoreError, Write};
 use starling_wire::channel::Inbox;
 use starling_wire::up::SessionInfo;
-use starling_wire::{Down, ToEdge, ToHome, Up};
+use starling_wire::{Down, Leave, ToEdge, ToHome, Up};
 use starling_xmpp::{BareJid, StreamCondition, StreamError};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -354,19 +354,24 @@ impl Worker {
                     }
                 }
                 Why::Acknowledge(token) => {
-                    let late = home.find(token).and_then(|at| {
-                        let link = &home.links[at];
-                        let asked = link.management.as_ref().and_then(|management| management.asked_at)?;
-                        (asked + turn.shared.config.ack_timeout <= turn.monotonic)
-                            .then_some(link.conn)
-                            .flatten()
-                    });
-                    if let Some(conn) = late {
-                        // The transport is as good as dead: closed in a way that can be resumed.
-                        let error = StreamError::new(StreamCondition::ConnectionTimeout)
-                            .with_text("no acknowledgement");
-                        self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+                    let Some(at) = home.find(token) else { continue };
+                    let link = &mut home.links[at];
+                    link.awaited = false;
+                    let Some(management) = &mut link.management else { continue };
+                    let (Some(asked), Some(conn)) = (management.asked_at, link.conn) else { continue };
+                    let deadline = asked + turn.shared.config.ack_timeout;
+                    if deadline > turn.monotonic {
+                        // It has answered since, and was asked again.
+                        link.awaited = true;
+                        self.timers.set(deadline, account, why);
+                        continue;
                     }
+                    // The transport is as good as dead. The session leaves it first: it can be resumed, and what the
+                    // edge says of the closed connection is no longer about it.
+                    session::gone(turn, home, at, Leave::Lost, &mut self.timers);
+                    let error = StreamError::new(StreamCondition::ConnectionTimeout)
+                        .with_text("no acknowledgement");
+                    self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
                 }
                 Why::Evict => {
                     // A cursor not yet on disk would be read back as it was before.
@@ -505,7 +510,10 @@ fn report(out: &mut Out<'_>, home: &mut Home, at: usize, now: Duration, timers: 
     {
         management.asked_at = Some(now);
         out.downs.push(ToEdge { conn, down: Down::RequestAck });
-        timers.set(now + ack_timeout, home.account.jid.clone(), Why::Acknowledge(link.token));
+        // One deadline for each session at a time, whatever is delivered meanwhile.
+        if !std::mem::replace(&mut link.awaited, true) {
+            timers.set(now + ack_timeout, home.account.jid.clone(), Why::Acknowledge(link.token));
+        }
     }
 }
 
