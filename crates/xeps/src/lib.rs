@@ -96,4 +96,42 @@ mod tests {
             assert!(!absent.iter().any(|word| feature.contains(word)), "{feature}");
         }
     }
+
+    /// What is spoken outside the modules of this crate.
+    const ELSEWHERE: [(u16, &str, &str, &str); 5] = [
+        (170, "1.0", "recommended order of stream feature negotiation", "`edge`"),
+        (198, "1.6.3", "stream management", "`edge`, `router`; resumption on the same node"),
+        (205, "1.0.2", "best practices to discourage denial of service", "limits, see configuration.md"),
+        (368, "1.1.0", "SRV records for XMPP over TLS", "`edge`: direct TLS, ALPN, SNI"),
+        (440, "1.0.0", "SASL channel-binding type capability", "`edge`"),
+    ];
+
+    /// `docs/xeps.md`, from the modules' own words.
+    fn table() -> String {
+        use std::fmt::Write as _;
+        let hooks = Hooks::of(all());
+        let mut rows: Vec<_> = hooks
+            .modules()
+            .filter_map(|about| match about.spec {
+                Spec::Xep(number, version) => Some((number, version, about.name, "`xeps`")),
+                Spec::Rfc(_) => None,
+            })
+            .chain(ELSEWHERE)
+            .collect();
+        rows.sort_unstable();
+        let mut out = String::from(
+            "# Extensions\n\nMade from the modules' own descriptions; a test of `starling-xeps` says when it is stale.\n\n\
+             | XEP | version | name | where |\n| --- | --- | --- | --- |\n",
+        );
+        for (number, version, name, place) in rows {
+            let _ = writeln!(out, "| {number:04} | {version} | {name} | {place} |");
+        }
+        out
+    }
+
+    #[test]
+    fn the_table_in_the_docs_is_up_to_date() {
+        let table = table();
+        assert_eq!(table, include_str!("../../../docs/xeps.md"), "docs/xeps.md should be:\n{table}");
+    }
 }
