@@ -252,13 +252,12 @@ pub(crate) fn fed(out: &mut Out<'_>, home: &mut Home, token: Token, rows: Result
 }
 
 fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>, complete: bool) {
-    let Some((_, through)) = home.links[at].feed.waiting else { return };
+    let Some((mut from, through)) = home.links[at].feed.waiting else { return };
     let token = home.links[at].token;
     for row in rows {
         let position = row.position;
         if !home.links[at].has_window(out.shared.config.window) {
             // The rest is read again when the client has acknowledged.
-            home.links[at].feed.waiting = Some((Position(position.0 - 1), through));
             return;
         }
         if home.deliveries.wants(position) {
@@ -267,13 +266,17 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
                 number(out, home, at, stanza, Some(position), None);
             }
         }
-        home.deliveries.read_through(position);
-        home.links[at].feed.waiting = Some((position, through));
+        home.deliveries.read_through(from, position);
+        from = position;
+        home.links[at].feed.waiting = Some((from, through));
     }
     if complete {
-        home.deliveries.read_through(through);
-        home.links[at].feed.waiting = None;
+        home.deliveries.read_through(from, through);
         home.waiting = Some(Waiting::default());
+        // A session may have ended meanwhile, and what it had lies below what was just read.
+        let again = home.links[at].feed.again.take();
+        let above = home.deliveries.waiting_above();
+        home.links[at].feed.waiting = above.zip(again).filter(|(above, through)| above < through);
     }
 }
 

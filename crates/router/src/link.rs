@@ -49,6 +49,8 @@ pub(crate) struct Management {
 pub(crate) struct Feed {
     /// Reading what waited when the session became available: (from, through).
     pub(crate) waiting: Option<(Position, Position)>,
+    /// Up to where to read once more from the beginning: something older waits again.
+    pub(crate) again: Option<Position>,
     /// Messages for this session that did not fit its window; they are in the log.
     pub(crate) missed: VecDeque<(Position, As)>,
     /// A read is under way.

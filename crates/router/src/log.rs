@@ -91,24 +91,30 @@ impl Deliveries {
         }
     }
 
-    /// Whether this row, read from the log, still waits and no session has it.
+    /// Whether this row, read from the log, still waits and no session has it. Only what is known to wait does: the memory of
+    /// what was acknowledged has a bound.
     pub(crate) fn wants(&self, position: Position) -> bool {
-        if position <= self.through || self.above.contains(&position) {
-            return false;
+        match self.open.get(&position) {
+            Some(holders) => holders.is_empty(),
+            None => {
+                let stretch = self.backlog.is_some_and(|(from, to)| from < position && position <= to);
+                stretch && !self.above.contains(&position)
+            }
         }
-        self.open.get(&position).is_none_or(SmallVec::is_empty)
     }
 
-    /// All waiting rows up to here have been read and offered; what was not among them has expired.
-    pub(crate) fn read_through(&mut self, position: Position) {
+    /// All waiting rows above `from` and up to `to` have been read and offered; what was not among them has expired.
+    pub(crate) fn read_through(&mut self, from: Position, to: Position) {
         let before = self.open.len();
-        self.open.retain(|at, holders| *at > position || !holders.is_empty());
+        self.open.retain(|at, holders| *at <= from || *at > to || !holders.is_empty());
         if self.open.len() != before {
             self.advance();
         }
-        if let Some((from, to)) = self.backlog {
-            let from = from.max(position);
-            self.backlog = (from < to).then_some((from, to));
+        if let Some((start, end)) = self.backlog
+            && from <= start
+        {
+            let start = start.max(to);
+            self.backlog = (start < end).then_some((start, end));
             self.advance();
         }
     }
@@ -183,7 +189,7 @@ mod tests {
         log.offered(Position(9), token(1));
         log.acknowledged(Position(9));
         assert_eq!(log.take_dirty().unwrap().through, Position(5), "rows of the backlog may lie between");
-        log.read_through(Position(40));
+        log.read_through(Position(5), Position(40));
         assert_eq!(log.take_dirty().unwrap().through, Position(40));
         assert_eq!(log.waiting_above(), None);
     }
@@ -201,6 +207,30 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_again_below_a_reader_is_kept() {
+        let mut log = Deliveries::load(Cursor::default(), Position(0));
+        log.offered(Position(10), token(1));
+        log.dropped(token(1));
+        log.read_through(Position(50), Position(60));
+        assert_eq!(log.waiting_above(), Some(Position(9)));
+        assert!(log.wants(Position(10)));
+    }
+
+    #[test]
+    fn what_was_acknowledged_long_ago_does_not_come_again() {
+        let mut log = Deliveries::load(Cursor::default(), Position(0));
+        log.offered(Position(1), token(1));
+        for p in 2..3_000 {
+            log.offered(Position(p), token(2));
+            log.acknowledged(Position(p));
+        }
+        log.dropped(token(1));
+        assert_eq!(log.waiting_above(), Some(Position(0)));
+        let wanted: Vec<_> = (1..3_000).filter(|p| log.wants(Position(*p))).collect();
+        assert_eq!(wanted, [1]);
+    }
+
+    #[test]
     fn nothing_grows_while_nobody_is_there() {
         let mut log = Deliveries::load(Cursor::default(), Position(0));
         for p in 1..10_000 {
@@ -208,7 +238,7 @@ mod tests {
         }
         assert!(log.held() <= MAX_LOOSE);
         assert_eq!(log.waiting_above(), Some(Position(9)));
-        log.read_through(Position(99_990));
+        log.read_through(Position(9), Position(99_990));
         assert_eq!(log.waiting_above(), None, "what was read and offered to nobody has expired");
     }
 }

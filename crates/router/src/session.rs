@@ -253,19 +253,17 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
     hand_over(turn, home);
 }
 
-/// What waits for nobody goes to the most available session that is left.
+/// What waits for nobody goes to the most available session that is left, rather to one that is connected.
 fn hand_over(turn: &mut Turn, home: &mut Home) {
     if home.deliveries.waiting_above().is_none() {
         return;
     }
     home.waiting = None;
-    let heir = home
-        .account
-        .sessions
-        .iter()
-        .filter(|session| session.takes_bare())
-        .max_by_key(|session| session.priority);
-    if let Some(token) = heir.map(|session| session.token) {
+    let sessions = home.account.sessions.iter().zip(&home.links);
+    let heir = sessions
+        .filter(|(session, _)| session.takes_bare())
+        .max_by_key(|(session, link)| (link.conn.is_some(), session.priority));
+    if let Some(token) = heir.map(|(session, _)| session.token) {
         let through = home.last;
         turn.act(home, What::Feed(token, through));
     }
@@ -278,11 +276,13 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: st
     if !home.account.sessions[at].takes_bare() {
         return;
     }
-    if let Some(above) = home.deliveries.waiting_above()
+    let link = &mut home.links[at];
+    if link.feed.waiting.is_some() {
+        link.feed.again = link.feed.again.max(Some(through));
+    } else if let Some(above) = home.deliveries.waiting_above()
         && above < through
-        && home.links[at].feed.waiting.is_none()
     {
-        home.links[at].feed.waiting = Some((above, through));
+        link.feed.waiting = Some((above, through));
         delivery::feed(out, home, token);
     }
 }
