@@ -29,7 +29,7 @@ pub(crate) struct Out<'a> {
 pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: Stanza) {
     let Some(at) = home.find(token) else { return };
     let link = &home.links[at];
-    if !link.has_room(out.shared.config.max_unacked, out.shared.config.max_unacked_bytes) {
+    if !link.has_room(&out.shared.config) {
         overflow(out, home, &stanza);
         return;
     }
@@ -82,10 +82,7 @@ pub(crate) fn committed(
             home.deliveries.offered(position, *token);
         }
         let link = &mut home.links[at];
-        if link.feed.is_live()
-            && link.has_window(out.shared.config.window)
-            && link.has_room(out.shared.config.max_unacked, out.shared.config.max_unacked_bytes)
-        {
+        if link.feed.is_live() && link.can_take(&out.shared.config, out.shared.config.window) {
             if let Some(stanza) = dress(home, *token, *how, &stanza) {
                 number(out, home, at, stanza, offline.then_some(position), trace);
             }
@@ -201,7 +198,7 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token) {
     let Some(at) = home.find(token) else { return };
     let link = &mut home.links[at];
     let idle = link.conn.is_some() && link.resuming.is_none() && !link.feed.busy;
-    if !idle || link.feed.is_live() || !link.has_window(out.shared.config.window / 2 + 1) {
+    if !idle || link.feed.is_live() || !link.can_take(&out.shared.config, out.shared.config.window / 2 + 1) {
         return;
     }
     let store = Arc::clone(&out.shared.store);
@@ -256,7 +253,7 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
     let token = home.links[at].token;
     for row in rows {
         let position = row.position;
-        if !home.links[at].has_window(out.shared.config.window) {
+        if !home.links[at].can_take(&out.shared.config, out.shared.config.window) {
             // The rest is read again when the client has acknowledged.
             return;
         }
@@ -286,7 +283,7 @@ fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, asked: &[Position]
     // What was missed since then has not been asked for.
     for asked in asked {
         let Some((position, how)) = home.links[at].feed.missed.front().copied() else { return };
-        if position != *asked || !home.links[at].has_window(out.shared.config.window) {
+        if position != *asked || !home.links[at].can_take(&out.shared.config, out.shared.config.window) {
             return;
         }
         home.links[at].feed.missed.pop_front();

@@ -1,5 +1,6 @@
 //! One session's two directions: what it has sent and is not settled, what it was sent and has not acknowledged.
 
+use crate::config::RouterConfig;
 use compact_str::CompactString;
 use starling_store::Position;
 use starling_wire::{ConnId, Token};
@@ -173,13 +174,15 @@ impl Link {
     }
 
     /// Whether one more stored message fits.
-    pub(crate) fn has_window(&self, window: usize) -> bool {
-        self.queued_stored < window
+    pub(crate) fn can_take(&self, config: &RouterConfig, window: usize) -> bool {
+        self.queued_stored < window && self.has_room(config)
     }
 
-    /// Whether one more stanza of any kind fits.
-    pub(crate) fn has_room(&self, stanzas: usize, bytes: usize) -> bool {
-        self.queue.len() < stanzas && self.queued_bytes < bytes
+    /// Whether one more stanza of any kind fits. What is only to be written is bounded by its bytes: a count of stanzas
+    /// is a bound on what is kept for sending it again.
+    pub(crate) fn has_room(&self, config: &RouterConfig) -> bool {
+        let few = self.management.is_none() || self.queue.len() < config.max_unacked;
+        few && self.queued_bytes < config.max_unacked_bytes
     }
 
     /// Takes the client's `h`; returns how many entries it has acknowledged.
