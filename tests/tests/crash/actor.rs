@@ -26,6 +26,8 @@ pub(crate) struct Actor {
     receives: bool,
     /// Who can be written to.
     addresses: Arc<Vec<String>>,
+    /// Whether its connections break.
+    mishaps: bool,
     log: Log,
     rng: StdRng,
     written: u32,
@@ -65,12 +67,18 @@ impl Actor {
             login,
             receives: jid.ends_with("/phone"),
             addresses,
+            mishaps: true,
             log: Log::new(jid),
             rng: StdRng::seed_from_u64(seed),
             written: 0,
             open: VecDeque::new(),
             abandoned: Vec::new(),
         }
+    }
+
+    /// A client that loses its connection only when the server goes.
+    pub(crate) fn without_mishaps(self) -> Self {
+        Self { mishaps: false, ..self }
     }
 
     /// Lives to the end of the run and gives the log.
@@ -222,7 +230,7 @@ impl Actor {
             let now = Instant::now();
             match phase {
                 Phase::Over => return Ok(Why::Over),
-                Phase::Storm if now >= mishap => return Ok(Why::Mishap),
+                Phase::Storm if self.mishaps && now >= mishap => return Ok(Why::Mishap),
                 Phase::Storm if now >= next_write => {
                     self.write_burst(client).await?;
                     next_write = Instant::now() + self.milliseconds(0..40);
@@ -269,9 +277,8 @@ impl Actor {
             }
             self.written += 1;
             let to = self.addresses[self.rng.random_range(0..self.addresses.len())].clone();
-            let name = self.run.name.get().map_or("", String::as_str);
             let writer = self.log.client.replace(['@', '/'], ".");
-            let origin = format!("{name}-{writer}-{}", self.written);
+            let origin = format!("{}-{writer}-{}", self.run.name, self.written);
             let body = stanza::body(&mut self.rng, &origin);
             let message = Message { origin, to, body };
             self.note(What::Sent(message.clone()));

@@ -1,7 +1,7 @@
 //! What all clients of a run share: the time, the server's life, and the moment it is to be killed at.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -60,7 +60,7 @@ pub(crate) struct Run {
     budget: AtomicI64,
     activity: AtomicU64,
     /// The name of the run, part of every `origin-id`.
-    pub(crate) name: OnceLock<String>,
+    pub(crate) name: String,
     graceful: AtomicBool,
 }
 
@@ -69,11 +69,11 @@ pub(crate) struct Run {
 pub(crate) struct Life(u32);
 
 impl Run {
-    /// A run against this server, which is up.
-    pub(crate) fn new(server: &Server) -> Result<Arc<Self>> {
+    /// A run against this server, which is up and reached at `target`.
+    pub(crate) fn new(server: &Server, target: Target, name: String) -> Result<Arc<Self>> {
         let run = Arc::new(Self {
             start: Instant::now(),
-            target: server.target().clone(),
+            target,
             phase: watch::Sender::new(Phase::Storm),
             pid: AtomicI32::new(0),
             lives: AtomicU32::new(0),
@@ -83,7 +83,7 @@ impl Run {
             fired: Notify::new(),
             budget: AtomicI64::new(0),
             activity: AtomicU64::new(0),
-            name: OnceLock::new(),
+            name,
             graceful: AtomicBool::new(false),
         });
         run.server_is_up(server)?;

@@ -1,0 +1,217 @@
+//! A run: clients at work, a server that is killed, and at the end everything that is known of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use starling_tests::history::{History, Log, Violation, What};
+use starling_tests::server::Kind;
+use starling_tests::{Server, Transport};
+use tokio::task::JoinSet;
+
+use crate::actor::Actor;
+use crate::audit;
+use crate::liar::Liar;
+use crate::run::{Moment, Phase, Run};
+
+const ACCOUNTS: [&str; 4] = ["ann", "bob", "cat", "dan"];
+/// The second devices write and get copies.
+const DEVICES: [&str; 6] = ["ann/phone", "ann/desk", "bob/phone", "bob/desk", "cat/phone", "dan/phone"];
+
+/// What a run is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Decides on everything but the timing.
+    pub(crate) seed: u64,
+    /// How often the server is stopped.
+    pub(crate) kills: u32,
+    /// How many messages may be written from one stop to the next.
+    pub(crate) messages: u32,
+    /// Between clients and server is one that acknowledges what the server has not even got.
+    pub(crate) liar: bool,
+}
+
+impl Plan {
+    /// `CRASH_SEED`, `CRASH_KILLS`, `CRASH_MESSAGES`.
+    pub(crate) fn from_environment() -> Result<Self> {
+        let number = |name: &str, default: u64| match std::env::var(name) {
+            Ok(text) => text.parse::<u64>().with_context(|| format!("{name}={text} is not a number")),
+            Err(_) => Ok(default),
+        };
+        Ok(Self {
+            seed: number("CRASH_SEED", rand::random::<u32>().into())?,
+            kills: number("CRASH_KILLS", 40)?.try_into()?,
+            messages: number("CRASH_MESSAGES", 250)?.try_into()?,
+            liar: false,
+        })
+    }
+
+    /// How long it may take.
+    pub(crate) fn limit(self) -> Duration {
+        Duration::from_secs(60) + self.kills * Duration::from_secs(10)
+    }
+}
+
+/// What is left of a run.
+pub(crate) struct Storm {
+    /// All logs, and the archives if it came to its end.
+    pub(crate) history: History,
+    /// Why it broke off.
+    pub(crate) broken: Option<anyhow::Error>,
+    server: Server,
+}
+
+impl Storm {
+    /// Runs a plan.
+    pub(crate) async fn run(plan: Plan) -> Result<Self> {
+        let kind = match std::env::var("STARLING_REFERENCE").as_deref() {
+            Ok("prosody") => Kind::Prosody,
+            _ => Kind::Starling,
+        };
+        let mut server = Server::start_kind(kind, &[]).await?;
+        for user in ACCOUNTS {
+            server.add_user(user).await?;
+        }
+        let mut target = server.target().clone();
+        let liar = if plan.liar { Some(Liar::start(&server).await?) } else { None };
+        if let Some(liar) = &liar {
+            target.c2s_tls = Some(liar.address());
+        }
+        let run = Run::new(&server, target, format!("{:x}", plan.seed))?;
+        let mut rng = StdRng::seed_from_u64(plan.seed);
+        let domain = &run.target.domain;
+        // Half of the messages go to full JIDs: a session that is gone must not make a difference.
+        let addresses =
+            ACCOUNTS.iter().flat_map(|a| [format!("{a}@{domain}"), format!("{a}@{domain}/phone")]);
+        let addresses = Arc::new(addresses.collect::<Vec<_>>());
+
+        let mut actors = JoinSet::new();
+        for device in DEVICES {
+            let (user, resource) = device.split_once('/').context("a device without a resource")?;
+            let tls_first = plan.liar || rng.random_bool(0.5);
+            let transport = if tls_first { Transport::DirectTls } else { Transport::StartTls };
+            let login = server.login(user).resource(resource).managed().transport(transport);
+            let jid = format!("{user}@{domain}/{resource}");
+            let mut actor = Actor::new(run.clone(), login, &jid, addresses.clone(), rng.random());
+            if plan.liar {
+                // A session cannot survive such a lie: the server would tell how little it has.
+                actor = actor.without_mishaps();
+            }
+            actors.spawn(Box::pin(actor.live()));
+        }
+
+        let mut fates = Log::new("server");
+        let directed = direct(&mut server, &run, &mut rng, plan, &mut fates).await;
+        run.enter(Phase::Over);
+        let mut history = History::default();
+        while let Some(log) = actors.join_next().await {
+            history.logs.push(log?);
+        }
+        history.logs.push(fates);
+        history.logs.sort_by(|a, b| a.client.cmp(&b.client));
+        let broken = match directed {
+            Ok(()) => read_archives(&server, &mut history).await.err(),
+            Err(error) => Some(error),
+        };
+        Ok(Self { history, broken, server })
+    }
+
+    /// Writes all that is known into a folder that stays.
+    pub(crate) fn keep(&self, violations: &[Violation], plan: Plan) -> Result<String> {
+        let prefix = format!("starling-crash-{}-", plan.seed);
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?.keep();
+        self.history.write(&folder)?;
+        std::fs::write(folder.join("server-output.log"), self.server.log())?;
+        let list: String = violations.iter().map(|v| format!("{v}\n")).collect();
+        std::fs::write(folder.join("violations"), list)?;
+        Ok(folder.display().to_string())
+    }
+}
+
+/// Kills the server as planned, then lets the clients come to rest.
+async fn direct(
+    server: &mut Server,
+    run: &Arc<Run>,
+    rng: &mut StdRng,
+    plan: Plan,
+    fates: &mut Log,
+) -> Result<()> {
+    for number in 1..=plan.kills {
+        run.allow(plan.messages);
+        let how = if !plan.liar && rng.random_bool(0.1) {
+            tokio::time::sleep(Duration::from_millis(rng.random_range(0..1500))).await;
+            run.announce_end();
+            fates.note(run.now(), What::Remark(format!("stop {number}: told to end")));
+            server.stop().await?;
+            "told to end".to_owned()
+        } else {
+            let how = strike(server, run, rng, plan).await?;
+            // The process is a zombie by now; this waits for it.
+            server.kill()?;
+            how
+        };
+        fates.note(run.now(), What::Remark(format!("stop {number}: {how}")));
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..120))).await;
+        server.restart().await?;
+        run.server_is_up(server)?;
+        fates.note(run.now(), What::Remark("started".to_owned()));
+    }
+    // The last server has to bring everything that is still open to its end.
+    run.allow(plan.messages);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    run.enter(Phase::Calm);
+    ensure!(
+        run.quiet(Duration::from_secs(3), Duration::from_secs(60)).await,
+        "clients do not come to rest: something comes again and again"
+    );
+    // Everything seen is acknowledged now; the server may take its time to write that down, but not for ever.
+    run.enter(Phase::Settled);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    run.kill();
+    server.kill()?;
+    fates.note(run.now(), What::Remark("killed after all was settled".to_owned()));
+    server.restart().await?;
+    run.server_is_up(server)?;
+    run.quiet(Duration::from_secs(2), Duration::from_secs(20)).await;
+    server.check_alive()
+}
+
+/// Waits for a moment of the generator's choice and kills the server in it.
+async fn strike(server: &mut Server, run: &Arc<Run>, rng: &mut StdRng, plan: Plan) -> Result<String> {
+    if !plan.liar && rng.random_bool(0.2) {
+        let after = Duration::from_millis(rng.random_range(0..700));
+        tokio::time::sleep(after).await;
+        server.check_alive()?;
+        run.kill();
+        return Ok(format!("killed {after:?} after its start"));
+    }
+    let moment = match plan.liar {
+        true => Moment::Acknowledged,
+        false => Moment::ALL[rng.random_range(0..Moment::ALL.len())],
+    };
+    let (skip, delay) = match moment {
+        _ if plan.liar => (rng.random_range(0..20), 0),
+        Moment::Login => (rng.random_range(0..8), rng.random_range(0..60_000)),
+        _ if rng.random_bool(0.5) => (rng.random_range(0..200), 0),
+        _ => (rng.random_range(0..200), rng.random_range(0..3_000)),
+    };
+    let delay = Duration::from_micros(delay);
+    run.arm(moment, skip, delay);
+    if run.killed(moment, Duration::from_secs(3)).await {
+        return Ok(format!("killed {delay:?} after {moment:?}"));
+    }
+    server.check_alive()?;
+    run.kill();
+    Ok(format!("killed, {moment:?} did not come"))
+}
+
+async fn read_archives(server: &Server, history: &mut History) -> Result<()> {
+    for user in ACCOUNTS {
+        let login = server.login(user).resource("auditor");
+        let archive = audit::read(server.target(), &login);
+        history.archives.push(archive.await.with_context(|| format!("reading the archive of {user}"))?);
+    }
+    Ok(())
+}
