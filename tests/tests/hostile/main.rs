@@ -25,7 +25,7 @@ use starling_tests::report::{Report, case, wanted};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use scene::{Case, Scene};
+use scene::{Case, Scene, nothing_panicked};
 
 const AT_ONCE: usize = 6;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -58,13 +58,14 @@ async fn main() -> Result<ExitCode> {
         running.spawn(async move {
             let _turn = room.acquire_owned().await;
             let work = async {
-                let server = match one.settings {
-                    [] => shared,
-                    settings => Arc::new(Server::start_with(settings).await?),
+                let (server, own) = match one.settings {
+                    [] => (shared, false),
+                    settings => (Arc::new(Server::start_with(settings).await?), true),
                 };
-                let mut scene = Scene::new(server, number).await?;
+                let mut scene = Scene::new(server.clone(), number).await?;
                 (one.run)(&mut scene).await?;
-                scene.all_is_well().await
+                scene.all_is_well().await?;
+                if own { nothing_panicked(&server) } else { Ok(()) }
             };
             (one.name, case(LIMIT, work).await)
         });
@@ -73,5 +74,7 @@ async fn main() -> Result<ExitCode> {
         let (name, (outcome, took)) = done?;
         report.note(name, outcome, took);
     }
+    let (outcome, took) = case(LIMIT, async { nothing_panicked(&shared) }).await;
+    report.note("nothing_panicked", outcome, took);
     Ok(report.finish())
 }

@@ -156,15 +156,18 @@ impl Scene {
         login.connect(self.server.target()).await.context("a new login of the good client")?.close().await?;
         let took = start.elapsed();
         ensure!(took < Duration::from_secs(5), "the good client waited {took:?}");
-        // A panic ends one task and hides well: the log has it.
-        let log = self.server.log();
-        let panic = log.lines().position(|line| line.contains("panicked at"));
-        if let Some(at) = panic {
-            let lines: Vec<&str> = log.lines().skip(at).take(3).collect();
-            bail!("the server panicked: {}", lines.join(" "));
-        }
         Ok(())
     }
+}
+
+/// A panic ends one task and hides well: the log has it.
+pub(crate) fn nothing_panicked(server: &Server) -> Result<()> {
+    let log = server.log();
+    if let Some(at) = log.lines().position(|line| line.contains("panicked at")) {
+        let lines: Vec<&str> = log.lines().skip(at).take(2).collect();
+        bail!("the server panicked: {}", lines.join(" "));
+    }
+    Ok(())
 }
 
 /// Sends more than a server should take, `chunk` again and again up to `total` bytes, while reading what it says.
