@@ -185,6 +185,9 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
             });
         }
     }
+    // XEP-0352 §5: a resumed stream is active, whatever was said on the one before.
+    home.account.sessions[at].active = true;
+    delivery::release(out, home, at);
     out.shared.metrics.resumptions.at(ResumeResult::Ok).inc();
     home.touched = true;
     delivery::feed(out, home, token);
