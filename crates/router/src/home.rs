@@ -273,6 +273,11 @@ impl Turn {
         let session = &mut home.account.sessions[at];
         session.presence = presence;
         session.priority = priority;
+        if was_there && !session.is_available() {
+            // What waits from now on comes when it is back; newer ones wait with it (promise 4).
+            home.links[at].feed.begun = false;
+        }
+        let session = &home.account.sessions[at];
         if (!took_bare && session.takes_bare()) || (!was_there && session.is_available()) {
             let through = home.last;
             self.act(home, What::Feed(token, through));
