@@ -5,7 +5,7 @@ use crate::delivery::{self, Out};
 use crate::home::{Home, Turn};
 use crate::link::As;
 use crate::msg::{Ask, Forward, Msg, Ticket};
-use crate::route::{receipt, route};
+use crate::route::{is_subscription, receipt, route};
 use crate::session;
 use starling_node::telemetry::Step;
 use starling_node::{Span, Trace, Tracer};
@@ -124,7 +124,8 @@ pub(crate) fn carry_out(
         What::Tell(conn, down) => out.downs.push(ToEdge { conn, down }),
         What::Deliver(token, stanza) => delivery::plain(out, home, token, stanza),
         What::Route(stanza) => {
-            if ok {
+            // Others may have failed to write: what follows from no write goes on, above all requests and answers.
+            if ok || !is_subscription(&stanza) {
                 route(out.shared, &home.account.jid, stanza, 1);
             }
         }

@@ -43,7 +43,7 @@ pub(crate) fn route(shared: &Shared, from: &BareJid, mut stanza: Stanza, hops: u
 }
 
 /// The presence types whose failure the sender learns of (rfc 6120 §10.4: only these are answered).
-fn is_subscription(stanza: &Stanza) -> bool {
+pub(crate) fn is_subscription(stanza: &Stanza) -> bool {
     use starling_xmpp::{Kind, PresenceType};
     matches!(
         stanza.kind,
