@@ -35,7 +35,9 @@ pub(crate) struct Home {
     pub(crate) recent: Option<Recent>,
     /// For whose resent messages the tail is being read, and the end of their session.
     pub(crate) reading: Option<(BareJid, Timestamp)>,
-    /// Messages that wait for the tail of the log to be read.
+    /// Its removal is on its way to the store.
+    pub(crate) leaving: bool,
+    /// Messages that wait for the tail of the log to be read, or for the removal to be durable.
     pub(crate) paused: Option<VecDeque<Msg>>,
     /// Messages that wait for the account's devices; `None` until it was asked for.
     pub(crate) waiting: Option<Waiting>,
@@ -66,6 +68,7 @@ impl Home {
             unresumed: None,
             recent: None,
             reading: None,
+            leaving: false,
             paused: None,
             waiting: None,
             strangers: Strangers::default(),
@@ -200,6 +203,9 @@ impl Turn {
             }
         });
         self.writes.push(Write::DeleteAccount(home.account.jid.clone()));
+        // What comes from now on is for an account that may not be there: nothing is decided or written for it.
+        home.leaving = true;
+        home.paused.get_or_insert_default();
         self.act(home, What::Deleted(report));
     }
 

@@ -265,10 +265,8 @@ impl Worker {
                     recent.knows(home.recent.take(), sender, end);
                 }
                 home.recent = Some(recent);
-                // In the order in which they came; one of them may pause the home again.
-                let mut paused = home.paused.take().unwrap_or_default();
-                while let Some(msg) = paused.pop_front() {
-                    self.ready(turn, account, msg);
+                if !home.leaving {
+                    self.go_on(turn, account);
                 }
             }
             Msg::Admin(Admin::Passwd(jid, credentials, answer)) => {
@@ -281,6 +279,14 @@ impl Worker {
         self.touch(account);
     }
 
+    /// What a home had to wait with, in the order in which it came; one of these may pause the home again.
+    fn go_on(&mut self, turn: &mut Turn, account: &BareJid) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        for msg in home.paused.take().unwrap_or_default() {
+            self.ready(turn, account, msg);
+        }
+    }
+
     /// For the worker itself.
     fn own(&mut self, turn: &mut Turn, msg: Msg) {
         match msg {
@@ -288,6 +294,7 @@ impl Worker {
             Msg::Flush(done) => {
                 for slot in self.homes.values_mut() {
                     if let Slot::Ready(home) = slot
+                        && !home.leaving
                         && let Some(cursor) = home.deliveries.take_dirty()
                     {
                         turn.writes.push(Write::Cursor(home.account.jid.clone(), cursor));
@@ -337,7 +344,9 @@ impl Worker {
                 }
                 Why::Cursor => {
                     home.cursor_timer = false;
-                    if let Some(cursor) = home.deliveries.take_dirty() {
+                    if !home.leaving
+                        && let Some(cursor) = home.deliveries.take_dirty()
+                    {
                         turn.writes.push(Write::Cursor(account.clone(), cursor));
                     }
                 }
@@ -369,8 +378,8 @@ impl Worker {
                     // The transport is as good as dead. The session leaves it first: it can be resumed, and what the
                     // edge says of the closed connection is no longer about it.
                     session::gone(turn, home, at, Leave::Lost, &mut self.timers);
-                    let error = StreamError::new(StreamCondition::ConnectionTimeout)
-                        .with_text("no acknowledgement");
+                    let error =
+                        StreamError::new(StreamCondition::ConnectionTimeout).with_text("no acknowledgement");
                     self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
                 }
                 Why::Evict => {
@@ -446,9 +455,16 @@ impl Worker {
                         let _ = report.send(result.clone().map(|()| true));
                     }
                     if deleted {
+                        let waiting = home.paused.take().unwrap_or_default();
                         self.homes.remove(&act.home);
+                        // Their senders wait for an answer or a receipt.
+                        for msg in waiting {
+                            self.absent(msg);
+                        }
                         continue;
                     }
+                    home.leaving = false;
+                    self.go_on(turn, &act.home);
                 }
                 what => act::carry_out(turn, &mut out, home, what, &result),
             }
