@@ -285,6 +285,11 @@ impl Session {
             error.write(&mut work.out);
         }
         work.out.extend_from_slice(END);
+        if leave == Leave::Closed {
+            // What was written counts as taken, or the home would hand it to the next session as well. Of a broken
+            // transport nobody knows: better twice than never.
+            self.report(work);
+        }
         work.up.extend(self.tenancy.leave(leave));
         self.phase = Phase::Closing;
         self.timers.end_after(self.settings.limits.stream.close, self.shared.table.wheel.now());

@@ -106,6 +106,15 @@ impl Building {
         give_back(std::mem::replace(&mut self.canonical.out, small));
     }
 
+    /// Lets go of room that growing has left over: while an element is incomplete nobody may make us hold much more than it
+    /// has sent. Often enough to matter, seldom enough to cost nothing per byte.
+    pub(super) fn trim(&mut self) {
+        let out = &mut self.canonical.out;
+        if out.capacity() > out.len() + out.len() / 4 + 64 {
+            out.shrink_to(out.len() + out.len() / 8);
+        }
+    }
+
     /// Bytes held of what has been read.
     pub(super) fn held(&self) -> usize {
         self.canonical.out.len()

@@ -299,6 +299,7 @@ impl Reader {
             Progress::Done => self.complete(root, &mut building),
             Progress::TooLarge => self.too_large(root, *building),
             Progress::More => {
+                building.trim();
                 self.state = State::Inside(root, building);
                 Ok(None)
             }
