@@ -104,6 +104,11 @@ impl Recent {
         self.covers(end) && (end <= began || self.senders.get(sender).is_some_and(|known| *known >= end))
     }
 
+    /// Whether nobody sends any more what could be in it.
+    pub(crate) fn is_over(&self, now: Timestamp, window: Duration) -> bool {
+        now >= self.through.plus(window)
+    }
+
     /// Whether rows up to this moment are covered.
     pub(crate) fn covers(&self, moment: Timestamp) -> bool {
         self.through >= moment
@@ -117,6 +122,33 @@ impl Recent {
     /// Whether a row of this origin was written.
     pub(crate) fn has(&self, origin: Origin) -> bool {
         self.origins.contains(&origin)
+    }
+}
+
+/// When the last session of accounts whose homes are no longer in memory ended unresumed.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    accounts: HashMap<BareJid, Timestamp>,
+    /// At how many to look for those that are over.
+    full: usize,
+}
+
+impl Ended {
+    /// Remembers an end for as long as it matters.
+    pub(crate) fn keep(&mut self, account: BareJid, end: Timestamp, now: Timestamp, window: Duration) {
+        if now >= end.plus(window) {
+            return;
+        }
+        if self.accounts.len() >= self.full {
+            self.accounts.retain(|_, end| now < end.plus(window));
+            self.full = (self.accounts.len() * 2).max(1_024);
+        }
+        self.accounts.insert(account, end);
+    }
+
+    /// The end of an account whose home is there again.
+    pub(crate) fn take(&mut self, account: &BareJid) -> Option<Timestamp> {
+        self.accounts.remove(account)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::decide;
 use crate::delivery::{self, Out};
 use crate::home::{Home, Turn};
 use crate::msg::{Admin, Msg};
-use crate::recognise::Recent;
+use crate::recognise::{Ended, GRACE, Recent};
 use crate::route::{receipt, route};
 use crate::session;
 use crate::shared::Shared;
@@ -55,6 +55,7 @@ pub(crate) struct Worker {
     touched: Vec<BareJid>,
     backlog: VecDeque<Msg>,
     flushes: Vec<tokio::sync::oneshot::Sender<()>>,
+    ended: Ended,
 }
 
 impl Worker {
@@ -70,6 +71,7 @@ impl Worker {
             touched: Vec::new(),
             backlog: VecDeque::new(),
             flushes: Vec::new(),
+            ended: Ended::default(),
         }
     }
 
@@ -159,6 +161,7 @@ impl Worker {
         match home {
             Ok(Some(mut home)) => {
                 home.used = turn.monotonic;
+                home.unresumed = self.ended.take(&account);
                 self.timers.set(turn.monotonic + EVICT_AFTER, account.clone(), Why::Evict);
                 self.homes.insert(account.clone(), Slot::Ready(Box::new(home)));
                 for msg in waiting {
@@ -390,7 +393,14 @@ impl Worker {
                     }
                     let idle =
                         home.links.is_empty() && home.acts == 0 && home.asking == 0 && home.paused.is_none();
+                    let window = turn.shared.config.resume_timeout + GRACE;
+                    if home.recent.as_ref().is_some_and(|recent| recent.is_over(turn.now, window)) {
+                        home.recent = None;
+                    }
                     if idle && home.used + EVICT_AFTER <= turn.monotonic {
+                        if let Some(end) = home.unresumed {
+                            self.ended.keep(account.clone(), end, turn.now, window);
+                        }
                         self.homes.remove(&account);
                         continue;
                     }
