@@ -9,7 +9,7 @@ use starling_hooks::{Pace, delay};
 use starling_node::telemetry::metrics::Limit;
 use starling_store::{LogFilter, LogRow, Page, Position, StoreError};
 use starling_wire::{Down, ToEdge, Token, Trace};
-use starling_xmpp::{BareJid, Element, Kind, PresenceType, Stanza, ns};
+use starling_xmpp::{BareJid, Element, Kind, PresenceType, Stanza, StreamCondition, StreamError, ns};
 use std::sync::Arc;
 
 /// How many stanzas may wait while nobody looks at the client (XEP-0352).
@@ -30,7 +30,7 @@ pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: St
     let Some(at) = home.find(token) else { return };
     let link = &home.links[at];
     if !link.has_room(&out.shared.config) {
-        overflow(out, home, &stanza);
+        overflow(out, home, at, &stanza);
         return;
     }
     if !home.account.sessions[at].active {
@@ -173,8 +173,8 @@ pub(crate) fn release(out: &mut Out<'_>, home: &mut Home, at: usize) {
 }
 
 /// A session has no room for what cannot wait in the log: a request is answered, the rest is lost with the session's
-/// next presence.
-fn overflow(out: &mut Out<'_>, home: &Home, stanza: &Stanza) {
+/// next presence. One that nobody is connected to ends: its client would believe that it has everything.
+fn overflow(out: &mut Out<'_>, home: &Home, at: usize, stanza: &Stanza) {
     out.shared.metrics.limits.at(Limit::SmUnacked).inc();
     let error = starling_xmpp::StanzaError::new(starling_xmpp::StanzaCondition::ResourceConstraint);
     if let Kind::Iq(_) = stanza.kind
@@ -182,15 +182,29 @@ fn overflow(out: &mut Out<'_>, home: &Home, stanza: &Stanza) {
     {
         crate::route::route(out.shared, &home.account.jid, answer, 1);
     }
+    if home.links[at].conn.is_none() {
+        broken(out, home, at);
+    }
 }
 
 fn too_slow(out: &mut Out<'_>, home: &mut Home, at: usize) {
     out.shared.metrics.limits.at(Limit::SmUnacked).inc();
-    if let Some(conn) = home.links[at].conn {
-        let error = starling_xmpp::StreamError::new(starling_xmpp::StreamCondition::PolicyViolation)
-            .with_text("too slow: more messages wait than can be remembered");
-        out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+    match home.links[at].conn {
+        Some(conn) => out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(too_much()))) }),
+        None => broken(out, home, at),
     }
+}
+
+/// A session ends: here it is in the midst of acts, so its home is told.
+fn broken(out: &Out<'_>, home: &Home, at: usize) {
+    let (account, token) = (home.account.jid.clone(), home.links[at].token);
+    out.shared.send(&home.account.jid, Msg::Broken { account, token });
+}
+
+/// Why such a session ends.
+pub(crate) fn too_much() -> StreamError {
+    StreamError::new(StreamCondition::PolicyViolation)
+        .with_text("too slow: more waits than can be remembered")
 }
 
 /// Reads more for a session when there is more, room for it, and nothing is being read.
@@ -238,8 +252,7 @@ pub(crate) fn fed(out: &mut Out<'_>, home: &mut Home, token: Token, rows: Result
             tracing::warn!(event = "feed_failed", %error, "waiting messages could not be read");
             // The client would wait for ever: it may come back and try again.
             if let Some(conn) = home.links[at].conn {
-                let error =
-                    starling_xmpp::StreamError::new(starling_xmpp::StreamCondition::InternalServerError);
+                let error = StreamError::new(StreamCondition::InternalServerError);
                 out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
             }
             return;

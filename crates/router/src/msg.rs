@@ -28,6 +28,8 @@ pub(crate) enum Msg {
     Waiting { account: BareJid, waiting: Waiting },
     /// An answer that was worked out elsewhere.
     Answered { account: BareJid, ask: Box<Ask>, later: Later },
+    /// A session was to be given what it has no room for and cannot get later: it must not be resumed.
+    Broken { account: BareJid, token: Token },
     /// From administration.
     Admin(Admin),
     /// Write down what is only in memory (cursors); answered when it is durable.
@@ -45,7 +47,8 @@ impl Msg {
             | Self::Rows { account, .. }
             | Self::Tail { account, .. }
             | Self::Waiting { account, .. }
-            | Self::Answered { account, .. } => Some(account),
+            | Self::Answered { account, .. }
+            | Self::Broken { account, .. } => Some(account),
             Self::Admin(admin) => admin.account(),
             Self::Flush(_) => None,
         }

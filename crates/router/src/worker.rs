@@ -272,6 +272,7 @@ impl Worker {
                     self.go_on(turn, account);
                 }
             }
+            Msg::Broken { token, .. } => session::end(turn, home, token, Some(delivery::too_much())),
             Msg::Admin(Admin::Passwd(jid, credentials, answer)) => {
                 turn.writes.push(Write::Credentials(jid, credentials));
                 turn.act(home, What::Report(answer));
