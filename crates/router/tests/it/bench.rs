@@ -2,16 +2,16 @@
 
 use parking_lot::Mutex;
 use starling_hooks::{
-    ArchiveDefault, ArchiveIds, Cx, Domains, Fate, Flow, Hooks, Limits, Passwords, Received, Sent, Server,
-    Spec, Stage, Undelivered, Xep,
+    ArchiveDefault, ArchiveIds, Cx, Domains, Fate, Flow, Hooks, Limits, Outgoing, Pace, Passwords, Received,
+    Sent, Server, Session, Spec, Stage, Undelivered, Xep,
 };
-use starling_node::{Metrics, SystemClock, Tracer};
+use starling_node::{Metrics, SharedClock, SystemClock, Tracer};
 use starling_router::{Router, RouterConfig, RouterParts};
 use starling_store::testing::FaultyStore;
 use starling_store::{AccountRow, Retention, SharedStore};
 use starling_wire::{ConnId, Down, EdgeLink, Leave, RouterLink, ToEdge, ToHome, Token, Up};
 use starling_xmpp::sasl::Credentials;
-use starling_xmpp::{BareJid, PresenceType, Stanza, StanzaError, Timestamp};
+use starling_xmpp::{BareJid, Kind, PresenceType, Stanza, StanzaError, Timestamp};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +36,14 @@ impl Xep for KeepAll {
     fn install(self: Arc<Self>, on: &mut Hooks) {
         on.sent(Stage::Shape, self.clone());
         on.received(Stage::Shape, self.clone());
-        on.undelivered(self);
+        on.undelivered(self.clone());
+        on.outgoing(self);
+    }
+}
+
+impl Outgoing for KeepAll {
+    fn outgoing(&self, _: &Session, stanza: &Stanza) -> Pace {
+        if matches!(stanza.kind, Kind::Presence(_)) { Pace::Later } else { Pace::Now }
     }
 }
 
@@ -104,6 +111,11 @@ pub(crate) struct World {
 impl World {
     /// With accounts alice, bob and carol on localhost.
     pub(crate) async fn new() -> Self {
+        Self::with(RouterConfig::default(), SystemClock::shared()).await
+    }
+
+    /// The same with other bounds and another time.
+    pub(crate) async fn with(config: RouterConfig, clock: SharedClock) -> Self {
         let store = FaultyStore::in_memory();
         for name in ["alice", "bob", "carol"] {
             let row = AccountRow {
@@ -115,11 +127,11 @@ impl World {
             let shared: SharedStore = Arc::new(store.clone());
             shared.create_account(&jid(name), row).await.unwrap();
         }
-        Self::on(store, RouterConfig::default()).await
+        Self::on(store, config, clock).await
     }
 
     /// On a store that has accounts already.
-    pub(crate) async fn on(store: FaultyStore, config: RouterConfig) -> Self {
+    async fn on(store: FaultyStore, config: RouterConfig, clock: SharedClock) -> Self {
         let shared: SharedStore = Arc::new(store.clone());
         let hooks = Hooks::of(vec![Arc::new(KeepAll)]);
         let server = Arc::new(Server {
@@ -141,7 +153,7 @@ impl World {
             hooks,
             store: shared,
             edge: told.clone(),
-            clock: SystemClock::shared(),
+            clock,
             metrics: Arc::new(Metrics::new()),
             tracer: Tracer::off(),
             retention: Retention::default(),
@@ -156,7 +168,7 @@ impl World {
     pub(crate) async fn crash(self) -> Self {
         let store = self.store.clone();
         self.router.abort();
-        Self::on(store, RouterConfig::default()).await
+        Self::on(store, RouterConfig::default(), SystemClock::shared()).await
     }
 
     /// A client that has bound this resource.
@@ -214,6 +226,24 @@ impl Client<'_> {
         stanza.from = Some(starling_xmpp::Jid::parse(&self.full).unwrap());
         self.say(Up::Stanza { sequence: self.sequence, stanza, fault: None, trace: None });
         self.sequence
+    }
+
+    /// Sends stanzas that the home finds together.
+    pub(crate) fn send_all(&mut self, stanzas: Vec<Stanza>) {
+        let mut batch = Vec::new();
+        for mut stanza in stanzas {
+            self.sequence += 1;
+            stanza.from = Some(starling_xmpp::Jid::parse(&self.full).unwrap());
+            let up = Up::Stanza { sequence: self.sequence, stanza, fault: None, trace: None };
+            batch.push(ToHome { account: self.account.clone(), conn: self.conn, up });
+        }
+        self.world.link.send(&mut batch);
+    }
+
+    /// Comes back over another connection, having handled so many.
+    pub(crate) fn resume(&mut self, conn: u64, handled: u32) {
+        self.conn = ConnId(conn);
+        self.say(Up::Resume { token: self.token, handled });
     }
 
     /// Sends a chat message with this body.

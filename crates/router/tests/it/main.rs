@@ -4,4 +4,5 @@
 
 mod bench;
 mod messages;
+mod races;
 mod sessions;
