@@ -1,0 +1,156 @@
+//! What must outlive a process, how one ends, and what `starling ctl` does to a running one.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+use anyhow::Result;
+use starling_tests::client::Received;
+use starling_tests::server::PASSWORD;
+use starling_tests::{Client, Login, Node, Server};
+
+async fn roster_item(client: &mut Client) -> Result<Option<Node>> {
+    let roster = client.iq("<iq type='get' id='{id}'><query xmlns='jabber:iq:roster'/></iq>").await?;
+    Ok(roster.find_deep("jabber:iq:roster", "item").cloned())
+}
+
+async fn archive(client: &mut Client) -> Result<Vec<String>> {
+    client.send("<iq type='set' id='q'><query xmlns='urn:xmpp:mam:2'/></iq>").await?;
+    let mut ids = Vec::new();
+    loop {
+        let node = client.next().await?;
+        match node.find("urn:xmpp:mam:2", "result") {
+            Some(result) => ids.push(result.attribute("id").unwrap_or_default().to_owned()),
+            None if node.attribute("id") == Some("q") => return Ok(ids),
+            None => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stop_is_told_and_a_start_knows_everything() -> Result<()> {
+    let mut server = Server::start().await?;
+    for user in ["alice", "bob"] {
+        server.add_user(user).await?;
+    }
+    let target = server.target().clone();
+    let mut alice = server.login("alice").resource("phone").connect(&target).await?;
+    alice.iq("<iq type='set' id='{id}'><query xmlns='jabber:iq:roster'><item jid='bob@localhost' name='Bob'/></query></iq>")
+        .await?;
+    alice.send("<presence type='subscribe' to='bob@localhost'><status>please</status></presence>").await?;
+    alice.iq("<iq type='set' id='{id}'><block xmlns='urn:xmpp:blocking'><item jid='eve@localhost'/></block></iq>")
+        .await?;
+    for n in 0..3 {
+        alice
+            .send(&format!("<message to='bob@localhost' type='chat' id='m{n}'><body>{n}</body></message>"))
+            .await?;
+    }
+    alice.ping().await?;
+    let before = archive(&mut alice).await?;
+    assert_eq!(before.len(), 3);
+
+    let (told, status) = tokio::join!(alice.stream_error(), server.stop());
+    assert_eq!(told?, "system-shutdown");
+    assert!(status?.success());
+    server.restart().await?;
+
+    let mut alice = server.login("alice").resource("phone").connect(&target).await?;
+    let item = roster_item(&mut alice).await?.unwrap();
+    assert_eq!(item.attribute("name"), Some("Bob"));
+    assert_eq!(item.attribute("ask"), Some("subscribe"));
+    assert_eq!(archive(&mut alice).await?, before);
+    let blocked = alice.iq("<iq type='get' id='{id}'><blocklist xmlns='urn:xmpp:blocking'/></iq>").await?;
+    assert!(blocked.to_string().contains("eve@localhost"), "{blocked}");
+
+    let mut bob = server.login("bob").resource("desk").connect(&target).await?;
+    bob.send("<presence/>").await?;
+    let mut bodies = Vec::new();
+    let mut request = None;
+    while bodies.len() < 3 || request.is_none() {
+        let node = bob.next().await?;
+        bodies.extend(node.body());
+        if node.attribute("type") == Some("subscribe") {
+            request = Some(node);
+        }
+    }
+    assert_eq!(bodies, ["0", "1", "2"]);
+    assert!(request.unwrap().to_string().contains("please"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kill_loses_nothing_that_was_acknowledged() -> Result<()> {
+    let mut server = Server::start().await?;
+    for user in ["alice", "bob"] {
+        server.add_user(user).await?;
+    }
+    let target = server.target().clone();
+    let login = server.login("alice").resource("phone").managed();
+    let mut alice = login.connect(&target).await?;
+    for n in 0..20 {
+        alice
+            .send(&format!("<message to='bob@localhost' type='chat' id='m{n}'><body>{n}</body></message>"))
+            .await?;
+    }
+    alice.settle().await?;
+    server.kill()?;
+    server.restart().await?;
+    // The session died with the process: a resumption fails, and says what was handled if it still can.
+    let resumed = alice.cut().resume(&target, &login).await?.resumed();
+    assert!(resumed.is_err_and(|e| e.to_string().contains("item-not-found")));
+
+    let mut bob = server.login("bob").connect(&target).await?;
+    bob.send("<presence/>").await?;
+    for n in 0..20 {
+        let message = bob.next_that(|node| node.name == "message").await?;
+        assert_eq!(message.body(), Some(n.to_string()));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_changed_password_counts_at_once_and_later() -> Result<()> {
+    let mut server = Server::start().await?;
+    server.add_user("alice").await?;
+    let target = server.target().clone();
+    let mut alice = server.login("alice").connect(&target).await?;
+    let change = "<iq type='set' id='{id}' to='localhost'><query xmlns='jabber:iq:register'><username>alice</username>\
+                  <password>another-43</password></query></iq>";
+    assert_eq!(alice.iq(change).await?.attribute("type"), Some("result"));
+    alice.ping().await?;
+    assert!(server.login("alice").connect(&target).await.is_err());
+    Login::new("alice", "another-43").connect(&target).await?;
+
+    server.ctl(&["user", "passwd", "alice@localhost"], PASSWORD).await?;
+    assert!(Login::new("alice", "another-43").connect(&target).await.is_err());
+    server.kill()?;
+    server.restart().await?;
+    server.login("alice").connect(&target).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deleted_user_is_out_and_leaves_nothing_behind() -> Result<()> {
+    let server = Server::start().await?;
+    for user in ["alice", "bob"] {
+        server.add_user(user).await?;
+    }
+    let target = server.target();
+    let mut alice = server.login("alice").connect(target).await?;
+    alice.iq("<iq type='set' id='{id}'><query xmlns='jabber:iq:roster'><item jid='bob@localhost'/></query></iq>").await?;
+    alice.send("<message to='bob@localhost' type='chat' id='m'><body>x</body></message>").await?;
+    alice.ping().await?;
+    assert!(server.ctl(&["user", "list"], "").await?.contains("alice@localhost"));
+    assert!(server.add_user("alice").await.is_err(), "an account can be made twice");
+
+    server.ctl(&["user", "del", "--yes", "alice@localhost"], "").await?;
+    assert_eq!(alice.stream_error().await?, "not-authorized");
+    assert!(!server.ctl(&["user", "list"], "").await?.contains("alice@localhost"));
+    assert!(server.login("alice").connect(target).await.is_err());
+
+    // The next of that name inherits nothing (CVE-2024-25420 and its kin).
+    server.add_user("alice").await?;
+    let mut alice = server.login("alice").connect(target).await?;
+    assert_eq!(roster_item(&mut alice).await?, None);
+    assert!(archive(&mut alice).await?.is_empty());
+    alice.come_online().await?;
+    assert_eq!(alice.receive(starling_tests::SILENCE).await?, None::<Received>);
+    Ok(())
+}
