@@ -77,14 +77,16 @@ pub(crate) fn committed(
             // Older ones wait until it is available; a newer one does not overtake them (promise 4).
             continue;
         }
-        taken = true;
-        if offline {
+        // A copy is no delivery: whoever the message itself is for has yet to get it.
+        let counts = offline && *how == As::Itself;
+        if counts {
+            taken = true;
             home.deliveries.offered(position, *token);
         }
         let link = &mut home.links[at];
         if link.feed.is_live() && link.can_take(&out.shared.config, out.shared.config.window) {
             if let Some(stanza) = dress(home, *token, *how, &stanza) {
-                number(out, home, at, stanza, offline.then_some(position), trace);
+                number(out, home, at, stanza, counts.then_some(position), trace);
             }
         } else if link.feed.missed.len() < MAX_MISSED {
             link.feed.missed.push_back((position, *how));
@@ -305,7 +307,7 @@ fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, asked: &[Position]
             && let Some(stanza) = stored(out.shared, home, &row)
             && let Some(stanza) = dress(home, token, how, &stanza)
         {
-            number(out, home, at, stanza, row.offline.then_some(position), None);
+            number(out, home, at, stanza, (row.offline && how == As::Itself).then_some(position), None);
         }
     }
 }

@@ -55,9 +55,13 @@ impl Sent for KeepAll {
 }
 
 impl Received for KeepAll {
-    fn received(&self, _: &mut Cx<'_>, stanza: &mut Stanza, fate: &mut Fate) -> Flow {
+    /// Sessions of negative priority get copies.
+    fn received(&self, cx: &mut Cx<'_>, stanza: &mut Stanza, fate: &mut Fate) -> Flow {
         fate.archived = has_body(stanza);
         fate.offline = has_body(stanza);
+        let others = cx.account.sessions.iter().filter(|session| session.priority < 0);
+        let others = others.map(|session| session.token).filter(|token| !fate.recipients.contains(token));
+        fate.copies.extend(others.collect::<Vec<_>>());
         Flow::Next
     }
 }

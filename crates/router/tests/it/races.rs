@@ -4,7 +4,7 @@ use crate::bench::{Client, World, body, chat, jid, rows};
 use starling_node::{ManualClock, SystemClock};
 use starling_router::RouterConfig;
 use starling_wire::{Down, Leave, Up};
-use starling_xmpp::{Element, IqType, Kind, PresenceType, Stanza};
+use starling_xmpp::{Element, IqType, Kind, PresenceType, Stanza, ns};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -252,4 +252,27 @@ async fn a_client_without_acknowledgements_gets_many_stanzas_at_once() {
         count += usize::from(matches!(down, Down::Stanza { .. }));
     }
     assert_eq!(count, 20);
+}
+
+#[tokio::test]
+async fn a_copy_is_no_delivery() {
+    let world = World::new().await;
+    let mut alice = world.available("alice", "phone").await;
+    let mut desk = world.client("bob", "desk").await;
+    desk.send(
+        Stanza::presence(PresenceType::Available).child(Element::new(ns::CLIENT, "priority").text("-1")),
+    );
+    desk.settled().await;
+    alice.chat("bob@localhost", "one");
+    alice.chat("bob@localhost", "two");
+    alice.settled().await;
+    for _ in 0..2 {
+        assert!(desk.message().await.payload.has(ns::CARBONS, "received"));
+    }
+    // Read by the desk, and still waiting for a device of its own.
+    desk.say(Up::Written { count: 100 });
+    let mut phone = world.available("bob", "phone").await;
+    assert_eq!(body(&phone.message().await), "one");
+    assert_eq!(body(&phone.message().await), "two");
+    assert!(desk.messages_for(MOMENT).await.is_empty());
 }
