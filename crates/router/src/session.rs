@@ -46,6 +46,10 @@ pub(crate) fn bind(
             .with_text("too many resources");
         return refuse_bind(turn, home, conn, error);
     }
+    if home.links.iter().any(|link| link.conn.is_none() && link.may_resend) {
+        // Whoever could resume that session may be the one who comes now, and will say again what it is not sure of.
+        home.unresumed = Some(turn.now);
+    }
     home.account.sessions.push(Session::new(token, jid.clone()));
     home.links.push(Link::new(token, conn, turn.now));
     turn.act(home, What::Tell(conn, Down::Bound { jid }));
