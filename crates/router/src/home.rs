@@ -48,6 +48,10 @@ pub(crate) struct Home {
     /// Something about its sessions is to be told to the edge at the end of the turn.
     pub(crate) touched: bool,
     pub(crate) cursor_timer: bool,
+    /// The last commit, by its number, in which something is written that it believes.
+    pub(crate) changed: Option<u64>,
+    /// How many commits were done when it was last asked to be read back.
+    pub(crate) read_after: u64,
     /// Acts not yet carried out: the home must stay.
     pub(crate) acts: usize,
     pub(crate) used: std::time::Duration,
@@ -76,6 +80,8 @@ impl Home {
             questions: VecDeque::new(),
             touched: false,
             cursor_timer: false,
+            changed: None,
+            read_after: 0,
             acts: 0,
             used: std::time::Duration::ZERO,
         })
@@ -87,6 +93,11 @@ impl Home {
         self.account.roster = state.roster.clone();
         self.last = self.last.max(state.last);
         Ok(())
+    }
+
+    /// Whether what is read back now knows everything that it has had written since.
+    pub(crate) fn may_believe(&self) -> bool {
+        self.changed.is_none_or(|commit| commit < self.read_after)
     }
 
     /// Where this session is in the lists.
@@ -122,6 +133,8 @@ pub(crate) struct Turn {
     pub(crate) monotonic: std::time::Duration,
     pub(crate) writes: Vec<Write>,
     pub(crate) acts: Vec<Act>,
+    /// Number of the commit in which what is decided now is written; goes on over turns.
+    pub(crate) commit: u64,
     /// Source of ids; goes on over turns.
     pub(crate) next_id: u64,
     effects: Vec<Effect>,
@@ -130,7 +143,8 @@ pub(crate) struct Turn {
 impl Turn {
     pub(crate) fn new(shared: Arc<Shared>, next_id: u64) -> Self {
         let (now, monotonic) = (shared.now(), shared.clock.monotonic());
-        Self { shared, now, monotonic, writes: Vec::new(), acts: Vec::new(), next_id, effects: Vec::new() }
+        let (writes, acts, effects) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared, now, monotonic, writes, acts, commit: 0, next_id, effects }
     }
 
     /// Looks at the clock again: a turn begins.
@@ -210,6 +224,12 @@ impl Turn {
     }
 
     fn change(&mut self, home: &mut Home, change: Change) {
+        if matches!(
+            change,
+            Change::RosterItem(_) | Change::RosterRemove(_) | Change::Blocked(_) | Change::Archive(_)
+        ) {
+            home.changed = Some(self.commit);
+        }
         let jid = home.account.jid.clone();
         let account = &mut home.account;
         match change {

@@ -42,7 +42,8 @@ enum Slot {
     Ready(Box<Home>),
 }
 
-type Done = (Vec<Act>, Result<(), StoreError>);
+/// The acts of a turn, and what became of its commit, if it had anything to write.
+type Done = (Vec<Act>, Option<Result<(), StoreError>>);
 
 /// One worker.
 pub(crate) struct Worker {
@@ -56,6 +57,8 @@ pub(crate) struct Worker {
     backlog: VecDeque<Msg>,
     flushes: Vec<tokio::sync::oneshot::Sender<()>>,
     ended: Ended,
+    /// Commits that are done, well or not.
+    committed: u64,
 }
 
 impl Worker {
@@ -72,6 +75,7 @@ impl Worker {
             backlog: VecDeque::new(),
             flushes: Vec::new(),
             ended: Ended::default(),
+            committed: 0,
         }
     }
 
@@ -144,6 +148,10 @@ impl Worker {
         if let Some(Slot::Ready(home)) = self.homes.get_mut(&account) {
             // Read again after a failed commit.
             match state {
+                // What was written since would be undone in memory, were it a block list.
+                Ok(Some(_)) if !home.may_believe() => {
+                    self.timers.set(turn.monotonic + RELOAD_AFTER, account, Why::Reload);
+                }
                 Ok(Some(state)) => {
                     if let Err(error) = home.believe(&state, &self.shared) {
                         tracing::error!(event = "load_failed", %error, "an account cannot be read back");
@@ -343,6 +351,7 @@ impl Worker {
             let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
             match why {
                 Why::Reload => {
+                    home.read_after = self.committed;
                     self.load(account);
                     continue;
                 }
@@ -417,7 +426,7 @@ impl Worker {
         let flushes = std::mem::take(&mut self.flushes);
         if turn.writes.is_empty() && self.pending.is_empty() {
             let acts = std::mem::take(&mut turn.acts);
-            self.carry_out((acts, Ok(())), turn);
+            self.carry_out((acts, None), turn);
             for done in flushes {
                 let _ = done.send(());
             }
@@ -432,23 +441,26 @@ impl Worker {
                 for done in flushes {
                     let _ = done.send(());
                 }
-                (acts, Ok(()))
+                (acts, None)
             }));
             return;
         }
         let writes = std::mem::take(&mut turn.writes);
+        turn.commit += 1;
         let commit = self.shared.store.commit(writes);
         self.pending.push_back(Box::pin(async move {
             let result = commit.await;
             for done in flushes {
                 let _ = done.send(());
             }
-            (acts, result)
+            (acts, Some(result))
         }));
     }
 
     /// Carries a turn's acts out, in order.
     fn carry_out(&mut self, (acts, result): Done, turn: &mut Turn) {
+        self.committed += u64::from(result.is_some());
+        let result = result.unwrap_or(Ok(()));
         if let Err(error) = &result {
             tracing::error!(event = "commit_failed", %error, "writes of a turn were not confirmed");
             self.doubt(&acts);
@@ -489,7 +501,10 @@ impl Worker {
         accounts.sort_unstable();
         accounts.dedup();
         for account in accounts {
-            self.load(account);
+            if let Some(Slot::Ready(home)) = self.homes.get_mut(&account) {
+                home.read_after = self.committed;
+                self.load(account);
+            }
         }
     }
 

@@ -83,6 +83,16 @@ impl FaultyStore {
         }
     }
 
+    /// Fails the oldest `n` held commits without writing them and goes on holding.
+    pub fn drop_next(&self, n: usize) {
+        let mut script = self.script.lock();
+        let Some(queue) = script.held.as_mut() else { return };
+        let n = n.min(queue.len());
+        for held in queue.drain(..n) {
+            drop(held.answer.send(ready(Err(unavailable())).boxed()));
+        }
+    }
+
     /// How many commits are held.
     pub fn held(&self) -> usize {
         self.script.lock().held.as_ref().map_or(0, VecDeque::len)
