@@ -276,3 +276,49 @@ async fn a_copy_is_no_delivery() {
     assert_eq!(body(&phone.message().await), "two");
     assert!(desk.messages_for(MOMENT).await.is_empty());
 }
+
+#[tokio::test]
+async fn what_is_read_back_after_a_failed_commit_undoes_nothing_newer() {
+    let world = World::new().await;
+    let mut bob = world.available("bob", "phone").await;
+    let mut alice = world.available("alice", "phone").await;
+    world.store.hold();
+    alice.chat("bob@localhost", "lost");
+    tokio::time::sleep(MOMENT).await;
+    let mut subscribe = Stanza::presence(PresenceType::Subscribe);
+    subscribe.to = Some(jid("bob").into());
+    alice.send(subscribe);
+    tokio::time::sleep(MOMENT).await;
+    world.store.drop_next(1);
+    tokio::time::sleep(MOMENT).await;
+    world.store.release();
+    alice.settled().await;
+    let mut subscribed = Stanza::presence(PresenceType::Subscribed);
+    subscribed.to = Some(jid("alice").into());
+    bob.send(subscribed);
+    bob.settled().await;
+    tokio::time::sleep(MOMENT).await;
+    let alice = world.store.inner().load(&jid("alice")).await.unwrap().unwrap();
+    let item = alice.roster.items.get(&jid("bob")).expect("she has asked for it");
+    assert!(item.subscription.is_to(), "{item:?}");
+}
+
+#[tokio::test]
+async fn a_message_sent_again_beside_a_detached_session_has_one_row() {
+    let clock = ManualClock::at_micros(1_700_000_000_000_000);
+    let config = RouterConfig { alone: true, ..RouterConfig::default() };
+    let world = World::with(config, Arc::new(clock.clone())).await;
+    clock.advance(Duration::from_secs(2_000));
+    let mut phone = world.available("alice", "phone").await;
+    phone.enable().await;
+    phone.chat_with_origin("bob@localhost", "hello", "o1");
+    phone.settled().await;
+    phone.gone(Leave::Lost);
+    clock.advance(Duration::from_secs(1));
+    // The client has lost its state and comes under another name.
+    let mut other = world.available("alice", "other").await;
+    other.chat_with_origin("bob@localhost", "hello", "o1");
+    other.settled().await;
+    assert_eq!(rows(&world, "alice").await.len(), 1);
+    assert_eq!(rows(&world, "bob").await.len(), 1);
+}
