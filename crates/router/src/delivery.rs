@@ -198,7 +198,7 @@ fn too_slow(out: &mut Out<'_>, home: &mut Home, at: usize) {
 }
 
 /// A session ends: here it is in the midst of acts, so its home is told.
-fn broken(out: &Out<'_>, home: &Home, at: usize) {
+pub(crate) fn broken(out: &Out<'_>, home: &Home, at: usize) {
     let (account, token) = (home.account.jid.clone(), home.links[at].token);
     out.shared.send(&home.account.jid, Msg::Broken { account, token });
 }

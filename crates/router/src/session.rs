@@ -172,7 +172,12 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let Some(base) = link.management.as_ref().map(|management| management.base) else { return };
     let newly = match link.acknowledged(handled) {
         Ok(newly) => newly as usize,
-        Err(_) => return too_high(out, home, at, handled),
+        Err(_) => {
+            // It would come again with the same count, and the session would wait for it anew each time.
+            too_high(out, home, at, handled);
+            home.links[at].conn = None;
+            return delivery::broken(out, home, at);
+        }
     };
     let before = link.management.as_mut().map_or(0, |management| std::mem::take(&mut management.before));
     let sequence = link.received;

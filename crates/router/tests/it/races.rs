@@ -322,3 +322,19 @@ async fn a_message_sent_again_beside_a_detached_session_has_one_row() {
     assert_eq!(rows(&world, "alice").await.len(), 1);
     assert_eq!(rows(&world, "bob").await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_session_whose_client_counts_wrong_is_not_tried_for_ever() {
+    let world = World::new().await;
+    let mut bob = world.available("bob", "phone").await;
+    bob.enable().await;
+    bob.gone(Leave::Lost);
+    bob.resume(9_103, 77);
+    let closed = bob.next().await;
+    assert!(format!("{closed:?}").contains("handled-count-too-high"), "{closed:?}");
+    // So says the edge of a stream that never became a session.
+    bob.gone(Leave::Lost);
+    bob.resume(9_104, 77);
+    let answer = bob.next().await;
+    assert!(matches!(answer, Down::NotResumed { .. }), "{answer:?}");
+}
