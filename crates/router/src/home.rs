@@ -47,6 +47,8 @@ pub(crate) struct Home {
     pub(crate) questions: VecDeque<(Box<Ask>, BoxFuture<'static, Later>)>,
     /// Something about its sessions is to be told to the edge at the end of the turn.
     pub(crate) touched: bool,
+    /// It is in the list of those that are looked at at the end of the turn.
+    pub(crate) listed: bool,
     pub(crate) cursor_timer: bool,
     /// The last commit, by its number, in which something is written that it believes.
     pub(crate) changed: Option<u64>,
@@ -79,6 +81,7 @@ impl Home {
             asking: 0,
             questions: VecDeque::new(),
             touched: false,
+            listed: false,
             cursor_timer: false,
             changed: None,
             read_after: 0,
@@ -93,6 +96,12 @@ impl Home {
         self.account.roster = state.roster.clone();
         self.last = self.last.max(state.last);
         Ok(())
+    }
+
+    /// Whether it is to be looked at at the end of the turn and is not yet listed for it. It is taken as listed.
+    pub(crate) fn has_news(&mut self) -> bool {
+        let news = self.touched || (self.deliveries.is_dirty() && !self.cursor_timer);
+        news && !std::mem::replace(&mut self.listed, true)
     }
 
     /// Whether what is read back now knows everything that it has had written since.

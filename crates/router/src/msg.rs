@@ -5,7 +5,7 @@ use crate::recognise::Tail;
 use starling_hooks::Later;
 use starling_store::{AccountState, LogRow, Origin, Position, StoreError};
 use starling_wire::up::SessionInfo;
-use starling_wire::{ToHome, Token, Trace};
+use starling_wire::{ToHome, Token, Trace, Up};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, Stanza, Timestamp};
 use tokio::sync::oneshot;
@@ -37,6 +37,15 @@ pub(crate) enum Msg {
 }
 
 impl Msg {
+    /// Whether it only matters to a home that is in memory: all but what begins something.
+    pub(crate) fn is_about_the_past(&self) -> bool {
+        match self {
+            Self::Edge(message) => !matches!(message.up, Up::Bind { .. } | Up::Resume { .. }),
+            Self::Forward(_) | Self::Admin(_) | Self::Flush(_) => false,
+            _ => true,
+        }
+    }
+
     /// The account whose home takes it; `None` for the worker itself.
     pub(crate) fn account(&self) -> Option<&BareJid> {
         match self {

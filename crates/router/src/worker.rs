@@ -27,6 +27,8 @@ use std::time::Duration;
 const MAX_PENDING: usize = 8;
 /// Messages decided in one turn at most, so that a long queue does not delay its own first commit.
 const MAX_TURN: usize = 1_024;
+/// Room for messages that is kept while there are none.
+const KEPT: usize = 8 * MAX_TURN;
 /// A cursor is written at most this long after it moved.
 const CURSOR_DELAY: Duration = Duration::from_secs(2);
 /// A home without sessions stays in memory this long.
@@ -112,6 +114,11 @@ impl Worker {
                 }
             }
             self.finish();
+            if self.backlog.is_empty() && self.backlog.capacity() > KEPT {
+                // A burst is over.
+                self.backlog = VecDeque::new();
+                batch = Vec::new();
+            }
         }
     }
 
@@ -124,6 +131,8 @@ impl Worker {
         match self.homes.get_mut(&account) {
             Some(Slot::Loading(waiting)) => waiting.push(msg),
             Some(Slot::Ready(_)) => self.ready(turn, &account, msg),
+            // No session and no question is left without a home: what is said of one is late.
+            None if msg.is_about_the_past() => {}
             None => {
                 self.load(account.clone());
                 self.homes.insert(account, Slot::Loading(vec![msg]));
@@ -338,8 +347,8 @@ impl Worker {
     }
 
     fn touch(&mut self, account: &BareJid) {
-        if let Some(Slot::Ready(home)) = self.homes.get(account)
-            && (home.touched || (home.deliveries.is_dirty() && !home.cursor_timer))
+        if let Some(Slot::Ready(home)) = self.homes.get_mut(account)
+            && home.has_news()
         {
             self.touched.push(account.clone());
         }
@@ -489,7 +498,13 @@ impl Worker {
                     home.leaving = false;
                     self.go_on(turn, &act.home);
                 }
-                what => act::carry_out(turn, &mut out, home, what, &result),
+                what => {
+                    act::carry_out(turn, &mut out, home, what, &result);
+                    if home.has_news() {
+                        self.touched.push(act.home);
+                    }
+                    continue;
+                }
             }
             self.touch(&act.home);
         }
@@ -513,6 +528,7 @@ impl Worker {
         let now = self.shared.clock.monotonic();
         for account in std::mem::take(&mut self.touched) {
             let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
+            home.listed = false;
             if home.deliveries.is_dirty() && !home.cursor_timer {
                 home.cursor_timer = true;
                 self.timers.set(now + CURSOR_DELAY, account.clone(), Why::Cursor);
