@@ -276,8 +276,15 @@ impl Worker {
             Msg::Tail { tail, .. } => {
                 let mut recent = match tail {
                     Ok(tail) => Recent::of(&home.account.jid, tail),
+                    Err(error @ (StoreError::Unavailable(_) | StoreError::Overloaded)) => {
+                        // What was sent before may not get a second row: it waits, as it would for a commit.
+                        tracing::warn!(event = "tail_failed", %error, "resent messages cannot be recognised yet");
+                        self.timers.set(turn.monotonic + RELOAD_AFTER, account.clone(), Why::Tail);
+                        return;
+                    }
                     Err(error) => {
-                        tracing::warn!(event = "tail_failed", %error, "resent messages cannot be recognised");
+                        // It would be the same the next time.
+                        tracing::error!(event = "tail_failed", %error, "resent messages cannot be recognised");
                         Recent::empty(turn.now)
                     }
                 };
@@ -362,6 +369,10 @@ impl Worker {
                 Why::Reload => {
                     home.read_after = self.committed;
                     self.load(account);
+                    continue;
+                }
+                Why::Tail => {
+                    tail::read(&self.shared, home);
                     continue;
                 }
                 Why::Cursor => {

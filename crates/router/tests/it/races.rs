@@ -338,3 +338,19 @@ async fn a_session_whose_client_counts_wrong_is_not_tried_for_ever() {
     let answer = bob.next().await;
     assert!(matches!(answer, Down::NotResumed { .. }), "{answer:?}");
 }
+
+#[tokio::test]
+async fn a_message_waits_until_it_is_known_whether_it_was_there_before() {
+    let world = World::new().await;
+    let mut alice = world.available("alice", "phone").await;
+    alice.chat_with_origin("bob@localhost", "hello", "o1");
+    alice.settled().await;
+    let world = world.crash().await;
+    let _bob = world.available("bob", "phone").await;
+    let mut alice = world.available("alice", "phone").await;
+    world.store.fail_next_reads(1);
+    alice.chat_with_origin("bob@localhost", "hello", "o1");
+    alice.settled().await;
+    assert_eq!(rows(&world, "alice").await.len(), 1);
+    assert_eq!(rows(&world, "bob").await.len(), 1);
+}
