@@ -17,6 +17,8 @@ pub(crate) enum Why {
     Cursor,
     /// What it believes is to be read again.
     Reload,
+    /// What a session is fed is to be read once more.
+    Feed(Token),
     /// The tail of its log is to be read once more.
     Tail,
     /// Nobody may need this home any more.

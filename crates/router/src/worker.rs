@@ -270,6 +270,10 @@ impl Worker {
                     home.touched = true;
                 }
             }
+            Msg::Rows { token, rows: Err(StoreError::Unavailable(_) | StoreError::Overloaded), .. } => {
+                // All devices of a site that come at once may be too much for it: no reason to send them away.
+                self.timers.set(turn.monotonic + RELOAD_AFTER, account.clone(), Why::Feed(token));
+            }
             Msg::Rows { token, rows, .. } => delivery::fed(&mut out, home, token, rows),
             Msg::Waiting { waiting, .. } => home.waiting = Some(waiting),
             Msg::Answered { ask, later, .. } => decide::iq::answered(turn, home, ask, later),
@@ -369,6 +373,14 @@ impl Worker {
                 Why::Reload => {
                     home.read_after = self.committed;
                     self.load(account);
+                    continue;
+                }
+                Why::Feed(token) => {
+                    if let Some(at) = home.find(token) {
+                        home.links[at].feed.busy = false;
+                        let mut out = Out { shared: &self.shared, downs: &mut self.downs };
+                        delivery::feed(&mut out, home, token);
+                    }
                     continue;
                 }
                 Why::Tail => {

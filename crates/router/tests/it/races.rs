@@ -354,3 +354,15 @@ async fn a_message_waits_until_it_is_known_whether_it_was_there_before() {
     assert_eq!(rows(&world, "alice").await.len(), 1);
     assert_eq!(rows(&world, "bob").await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_busy_store_is_asked_again_for_what_waits() {
+    let world = World::new().await;
+    let mut alice = world.available("alice", "phone").await;
+    alice.chat("bob@localhost", "hello");
+    alice.settled().await;
+    let mut bob = world.client("bob", "phone").await;
+    world.store.fail_next_reads(1);
+    bob.send(Stanza::presence(PresenceType::Available));
+    assert_eq!(body(&bob.message().await), "hello");
+}
