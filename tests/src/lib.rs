@@ -22,7 +22,7 @@ pub use server::Server;
 pub use xml::Node;
 
 /// How long a test waits for something that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a test listens to be sure that something does not happen.
 pub const SILENCE: Duration = Duration::from_millis(300);

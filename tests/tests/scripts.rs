@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 /// Scripts spend most of their time waiting, so several share a server at a time.
 const AT_ONCE: usize = 8;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {

@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use scene::{Case, Scene, nothing_panicked};
 
 const AT_ONCE: usize = 6;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
