@@ -108,7 +108,7 @@ pub(super) async fn ctl(server: &Server, arguments: &[&str], input: &str) -> Res
         }
         anyhow::Ok(child.wait_with_output()?)
     });
-    let Ok(output) = timeout(Duration::from_secs(30), run).await else {
+    let Ok(output) = timeout(Duration::from_secs(60), run).await else {
         bail!("starling ctl {arguments:?} takes too long")
     };
     let output = output??;
