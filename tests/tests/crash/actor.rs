@@ -90,16 +90,14 @@ impl Actor {
             let client = match self.connect(&mut left).await {
                 Ok(client) => client,
                 Err(error) => {
-                    let lived = before.is_some() && before == self.run.life();
-                    if lived {
+                    if Life::lasted(before, self.run.life()) {
                         self.note(What::Fault(format!("cannot get a session: {error:#}")));
                     }
                     self.pause(5..40).await;
                     continue;
                 }
             };
-            // Where a server went and another came in between, there is no telling which one holds the session.
-            let life = self.run.life().filter(|life| before.is_none_or(|before| before == *life));
+            let life = Life::holder(before, self.run.life());
             match self.session(client, life).await {
                 End::Over(client) => {
                     if let Err(error) = client.close().await {
@@ -134,7 +132,7 @@ impl Actor {
                     return Ok(*client);
                 }
                 Resumption::Failed { condition, .. } => {
-                    let should = held_by.is_some() && self.run.life() == held_by;
+                    let should = held_by == Some(self.run.life());
                     self.note(What::NotResumed { condition, should });
                     *left = None;
                 }
@@ -209,7 +207,7 @@ impl Actor {
                 }
             },
             Err(error) => {
-                let lived = life.is_some() && life == self.run.life() && !self.run.is_ending();
+                let lived = life == Some(self.run.life());
                 let text = format!("the session ends: {error:#}");
                 self.note(if lived { What::Fault(text) } else { What::Remark(text) });
                 End::Lost(client)

@@ -22,6 +22,9 @@ use starling_tests::report::{Report, case, wanted};
 use storm::{Plan, Storm};
 use summary::Summary;
 
+/// A long run is made of rounds of this many kills, each with a new server: all that clients saw is held in memory.
+const ROUND: u32 = 250;
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<ExitCode> {
     let mut report = Report::default();
@@ -35,7 +38,15 @@ async fn main() -> Result<ExitCode> {
         report.note(name, outcome, took);
     }
     let name = "crash::survives_kills";
-    if wanted(name) {
+    let rounds = kills.div_ceil(ROUND).max(1);
+    for round in 0..rounds {
+        if !wanted(name) {
+            break;
+        }
+        let plan = Plan { seed: seed + u64::from(round), kills: ROUND.min(kills - round * ROUND), ..plan };
+        if rounds > 1 {
+            println!("round {round}: CRASH_SEED={} CRASH_KILLS={}", plan.seed, plan.kills);
+        }
         let (outcome, took) = case(plan.limit(), survive(plan)).await;
         report.note(name, outcome, took);
     }
@@ -49,7 +60,8 @@ async fn survive(plan: Plan) -> Result<()> {
     let summary = Summary::of(&storm.history);
     println!("{summary}");
     let idle = summary.too_idle(plan.kills);
-    if storm.broken.is_none() && violations.is_empty() && idle.is_none() {
+    let panic = storm.panic();
+    if storm.broken.is_none() && violations.is_empty() && idle.is_none() && panic.is_none() {
         return Ok(());
     }
     let folder = storm.keep(&violations, plan)?;
@@ -64,7 +76,7 @@ async fn survive(plan: Plan) -> Result<()> {
     if let Some(first) = violations.first() {
         bail!("{}", tell(&storm.history, first, violations.len(), &folder));
     }
-    bail!("{}; see {folder}", idle.unwrap_or_default())
+    bail!("{}; see {folder}", panic.or(idle).unwrap_or_default())
 }
 
 /// The whole way from the socket to the verdict notices a fault: messages acknowledged before the server has them.

@@ -1,7 +1,7 @@
 //! What all clients of a run share: the time, the server's life, and the moment it is to be killed at.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -52,7 +52,7 @@ pub(crate) struct Run {
     pub(crate) target: Target,
     phase: watch::Sender<Phase>,
     pid: AtomicI32,
-    lives: AtomicU32,
+    turns: AtomicU32,
     armed: AtomicU32,
     countdown: AtomicU32,
     delay_us: AtomicU64,
@@ -61,12 +61,29 @@ pub(crate) struct Run {
     activity: AtomicU64,
     /// The name of the run, part of every `origin-id`.
     pub(crate) name: String,
-    graceful: AtomicBool,
 }
 
-/// A server process seen at one time: if the same one is there later, it has lived all the time.
+/// A server process, or the time between two of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Life(u32);
+pub(crate) struct Life {
+    /// Counts every start and every end.
+    number: u32,
+    up: bool,
+}
+
+impl Life {
+    /// Which process holds a session that was opened between two looks at the server; `None` if it may be one of
+    /// several, or one that is gone.
+    pub(crate) fn holder(before: Self, after: Self) -> Option<Self> {
+        let came_up = !before.up && after.number == before.number.wrapping_add(1);
+        (after.up && (before == after || came_up)).then_some(after)
+    }
+
+    /// Whether this process was there before and after.
+    pub(crate) fn lasted(before: Self, after: Self) -> bool {
+        before.up && before == after
+    }
+}
 
 impl Run {
     /// A run against this server, which is up and reached at `target`.
@@ -76,7 +93,7 @@ impl Run {
             target,
             phase: watch::Sender::new(Phase::Storm),
             pid: AtomicI32::new(0),
-            lives: AtomicU32::new(0),
+            turns: AtomicU32::new(0),
             armed: AtomicU32::new(0),
             countdown: AtomicU32::new(0),
             delay_us: AtomicU64::new(0),
@@ -84,7 +101,6 @@ impl Run {
             budget: AtomicI64::new(0),
             activity: AtomicU64::new(0),
             name,
-            graceful: AtomicBool::new(false),
         });
         run.server_is_up(server)?;
         Ok(run)
@@ -108,33 +124,38 @@ impl Run {
     /// Takes note of a started server.
     pub(crate) fn server_is_up(&self, server: &Server) -> Result<()> {
         let pid = i32::try_from(server.pid().context("the server does not run")?)?;
-        self.graceful.store(false, SeqCst);
-        self.lives.fetch_add(1, SeqCst);
         self.pid.store(pid, SeqCst);
+        self.turn();
         Ok(())
     }
 
-    /// The server that is alive now, if one is.
-    pub(crate) fn life(&self) -> Option<Life> {
-        let life = Life(self.lives.load(SeqCst));
-        (self.pid.load(SeqCst) != 0 && life.0 == self.lives.load(SeqCst)).then_some(life)
+    /// A process has come or gone.
+    pub(crate) fn turn(&self) {
+        self.turns.fetch_add(1, SeqCst);
     }
 
-    /// Whether the server was told to end properly, so that it may close streams.
-    pub(crate) fn is_ending(&self) -> bool {
-        self.graceful.load(SeqCst)
+    /// What there is of a server now.
+    pub(crate) fn life(&self) -> Life {
+        loop {
+            let number = self.turns.load(SeqCst);
+            let up = self.pid.load(SeqCst) != 0;
+            if number == self.turns.load(SeqCst) {
+                return Life { number, up };
+            }
+        }
     }
 
     /// Announces that the server will be told to end properly. From here on its streams may end.
     pub(crate) fn announce_end(&self) {
-        self.graceful.store(true, SeqCst);
         self.pid.store(0, SeqCst);
+        self.turn();
     }
 
     /// Kills the server now, if it is alive. It is for the owner of the [`Server`] to wait for its end.
     pub(crate) fn kill(&self) {
         let pid = self.pid.swap(0, SeqCst);
         if pid != 0 {
+            self.turn();
             // It may have ended by itself, which shows when it is waited for.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use starling_tests::history::{History, Log, Violation, What};
@@ -118,6 +119,11 @@ impl Storm {
         Ok(Self { history, broken, server })
     }
 
+    /// What the server printed about a panic, if there was one: clients may not have noticed.
+    pub(crate) fn panic(&self) -> Option<String> {
+        self.server.log().lines().find(|line| line.contains("panicked")).map(str::to_owned)
+    }
+
     /// Writes all that is known into a folder that stays.
     pub(crate) fn keep(&self, violations: &[Violation], plan: Plan) -> Result<String> {
         let prefix = format!("starling-crash-{}-", plan.seed);
@@ -140,12 +146,11 @@ async fn direct(
 ) -> Result<()> {
     for number in 1..=plan.kills {
         run.allow(plan.messages);
-        let how = if !plan.liar && rng.random_bool(0.1) {
+        let how = if !plan.liar && rng.random_bool(0.15) {
             tokio::time::sleep(Duration::from_millis(rng.random_range(0..1500))).await;
             run.announce_end();
             fates.note(run.now(), What::Remark(format!("stop {number}: told to end")));
-            server.stop().await?;
-            "told to end".to_owned()
+            tell_to_end(server, rng).await?
         } else {
             let how = strike(server, run, rng, plan).await?;
             // The process is a zombie by now; this waits for it.
@@ -154,6 +159,15 @@ async fn direct(
         };
         fates.note(run.now(), What::Remark(format!("stop {number}: {how}")));
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..120))).await;
+        while !plan.liar && rng.random_bool(0.1) {
+            // Killed again while it reads its data.
+            let after = Duration::from_millis(rng.random_range(5..200));
+            let done = tokio::time::timeout(after, server.restart()).await;
+            done.unwrap_or(Ok(()))?;
+            server.kill()?;
+            run.turn();
+            fates.note(run.now(), What::Remark(format!("killed {after:?} into its start")));
+        }
         server.restart().await?;
         run.server_is_up(server)?;
         fates.note(run.now(), What::Remark("started".to_owned()));
@@ -176,6 +190,20 @@ async fn direct(
     run.server_is_up(server)?;
     run.quiet(Duration::from_secs(2), Duration::from_secs(20)).await;
     server.check_alive()
+}
+
+/// Lets the server end as an administrator would, or kills it while it does.
+async fn tell_to_end(server: &mut Server, rng: &mut StdRng) -> Result<String> {
+    if rng.random_bool(0.6) {
+        let status = server.stop().await?;
+        ensure!(status.success(), "the server ended with {status} when it was told to end");
+        return Ok("ended as it was told".to_owned());
+    }
+    let after = Duration::from_millis(rng.random_range(0..300));
+    server.signal(Signal::SIGTERM)?;
+    tokio::time::sleep(after).await;
+    server.kill()?;
+    Ok(format!("killed {after:?} after it was told to end"))
 }
 
 /// Waits for a moment of the generator's choice and kills the server in it.
