@@ -9,11 +9,16 @@ mod pair;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tokio::task::{JoinSet, yield_now};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::histogram::Histogram;
@@ -222,16 +227,18 @@ async fn measure(
     }
 }
 
-/// Sends at a fixed rate. It never sleeps: the runtime's timer is too coarse, and the core is the generator's own.
+/// Sends at a fixed rate.
 async fn send_when_due(rate: f64, length: Duration, round: &Round, pairs: &[Rc<Pair>]) -> Result<()> {
+    // First the time, then the timer: a tick must not come just before what it is for is due.
     let begin = round.now();
+    let ticker = Ticker::start(Duration::from_secs_f64(1.0 / rate))?;
     for number in 0.. {
         let due = Duration::from_secs_f64(number as f64 / rate);
         if due > length {
             break;
         }
         while round.now() < begin + due {
-            yield_now().await;
+            ticker.tick.notified().await;
         }
         ensure!(
             round.in_flight() < HOPELESS,
@@ -240,6 +247,34 @@ async fn send_when_due(rate: f64, length: Duration, round: &Round, pairs: &[Rc<P
         pairs[number % pairs.len()].send(round, begin + due);
     }
     Ok(())
+}
+
+/// Ticks by a timer of the kernel, from a thread that does nothing else: the runtime's own timer is no finer than a
+/// millisecond. Dropping it ends the thread.
+struct Ticker {
+    tick: Arc<Notify>,
+    over: Arc<AtomicBool>,
+}
+
+impl Ticker {
+    fn start(interval: Duration) -> Result<Self> {
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::empty())?;
+        timer.set(Expiration::Interval(interval.into()), TimerSetTimeFlags::empty())?;
+        let ticker = Self { tick: Arc::default(), over: Arc::default() };
+        let (tick, over) = (ticker.tick.clone(), ticker.over.clone());
+        thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) && timer.wait().is_ok() {
+                tick.notify_one();
+            }
+        });
+        Ok(ticker)
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How long messages may be on their way after the last was sent.
