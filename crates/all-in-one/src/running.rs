@@ -134,7 +134,12 @@ impl Running {
             clock,
         });
         tasks.push(tokio::spawn(AdminSocket::open(&config.data_dir)?.serve(control)));
-        tasks.push(tokio::spawn(watch(health, Arc::clone(&edge), Arc::clone(&embedded))));
+        tasks.push(tokio::spawn(watch(
+            health,
+            Arc::clone(&edge),
+            Arc::clone(&router),
+            Arc::clone(&embedded),
+        )));
 
         Ok(Self { edge, router, server, store: embedded, listeners, tasks, grace: config.shutdown.grace })
     }
@@ -229,16 +234,22 @@ fn router_config(config: &Config) -> RouterConfig {
 }
 
 /// Keeps the probes true.
-async fn watch(health: Health, edge: Arc<Edge>, store: Arc<EmbeddedStore>) {
+async fn watch(health: Health, edge: Arc<Edge>, router: Arc<Router>, store: Arc<EmbeddedStore>) {
     let started: Check = health.check("started", &[Probe::Startup]);
     started.pass();
     let serving = health.check("edge", &[Probe::Ready]);
+    let homes = health.check("homes", &[Probe::Ready, Probe::Live]);
     let disk = health.check("store", &[Probe::Ready, Probe::Live]);
     loop {
         if edge.ready() {
             serving.pass()
         } else {
             serving.fail("stopping")
+        }
+        if router.is_whole() {
+            homes.pass();
+        } else {
+            homes.fail("a worker has ended; restart");
         }
         if store.failed() {
             disk.fail("a write to the disk has failed; restart when it is well")

@@ -110,6 +110,11 @@ impl Router {
         self.abort();
     }
 
+    /// Whether all workers run. One that has ended cannot be mended from inside: the process is to be restarted.
+    pub fn is_whole(&self) -> bool {
+        self.tasks.iter().take(self.shared.inboxes.len()).all(|worker| !worker.is_finished())
+    }
+
     /// Ends at once, as a crash would: nothing more is written or told.
     pub fn abort(&self) {
         self.ready.store(false, Ordering::Release);

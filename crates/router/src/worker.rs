@@ -1,5 +1,8 @@
 //! A worker: the loop in which homes live. Take, decide, commit, act.
 
+mod deadlines;
+mod loading;
+
 use crate::act::{self, Act, What};
 use crate::decide;
 use crate::delivery::{self, Out};
@@ -17,9 +20,10 @@ use futures::stream::FuturesOrdered;
 use starling_store::{StoreError, Write};
 use starling_wire::channel::Inbox;
 use starling_wire::up::SessionInfo;
-use starling_wire::{Down, Leave, ToEdge, ToHome, Up};
+use starling_wire::{ConnId, Down, Leave, ToEdge, ToHome, Up};
 use starling_xmpp::{BareJid, StreamCondition, StreamError};
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +108,11 @@ impl Worker {
             self.expire(&mut turn);
             for _ in 0..MAX_TURN {
                 let Some(msg) = self.backlog.pop_front() else { break };
-                self.decide(&mut turn, msg);
+                let account = msg.account().cloned();
+                let decided = catch_unwind(AssertUnwindSafe(|| self.decide(&mut turn, msg)));
+                if let (Err(_), Some(account)) = (decided, account) {
+                    self.forsake(&account);
+                }
             }
             // Acts may call for more acts (a session that ends): these belong to the same turn.
             loop {
@@ -137,111 +145,6 @@ impl Worker {
                 self.load(account.clone());
                 self.homes.insert(account, Slot::Loading(vec![msg]));
             }
-        }
-    }
-
-    fn load(&self, account: BareJid) {
-        let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
-            let state = shared.store.load(&account).await.map(|state| state.map(Box::new));
-            shared.send(&account.clone(), Msg::Loaded { account, state });
-        });
-    }
-
-    fn loaded(
-        &mut self,
-        turn: &mut Turn,
-        account: BareJid,
-        state: Result<Option<Box<starling_store::AccountState>>, StoreError>,
-    ) {
-        if let Some(Slot::Ready(home)) = self.homes.get_mut(&account) {
-            // Read again after a failed commit.
-            match state {
-                // What was written since would be undone in memory, were it a block list.
-                Ok(Some(_)) if !home.may_believe() => {
-                    self.timers.set(turn.monotonic + RELOAD_AFTER, account, Why::Reload);
-                }
-                Ok(Some(state)) => {
-                    if let Err(error) = home.believe(&state, &self.shared) {
-                        tracing::error!(event = "load_failed", %error, "an account cannot be read back");
-                    }
-                }
-                Ok(None) => {}
-                Err(_) => self.timers.set(turn.monotonic + RELOAD_AFTER, account, Why::Reload),
-            }
-            return;
-        }
-        let Some(Slot::Loading(waiting)) = self.homes.remove(&account) else { return };
-        let home = state.and_then(|state| {
-            state.map(|state| Home::load(account.clone(), *state, &self.shared)).transpose()
-        });
-        match home {
-            Ok(Some(mut home)) => {
-                home.used = turn.monotonic;
-                home.unresumed = self.ended.take(&account);
-                self.timers.set(turn.monotonic + EVICT_AFTER, account.clone(), Why::Evict);
-                self.homes.insert(account.clone(), Slot::Ready(Box::new(home)));
-                for msg in waiting {
-                    self.ready(turn, &account, msg);
-                }
-            }
-            Ok(None) => {
-                for msg in waiting {
-                    self.absent(msg);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(event = "load_failed", %error, "an account could not be loaded");
-                for msg in waiting {
-                    self.unloadable(msg);
-                }
-            }
-        }
-    }
-
-    /// For an account that does not exist.
-    fn absent(&mut self, msg: Msg) {
-        match msg {
-            Msg::Edge(ToHome { conn, up, account }) => match up {
-                Up::Bind { .. } | Up::Resume { .. } => {
-                    let error = StreamError::new(StreamCondition::NotAuthorized).with_text("account removed");
-                    self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
-                }
-                _ => drop(account),
-            },
-            Msg::Forward(forward) => {
-                if let Some(answer) = decide::nobody(&forward.stanza) {
-                    route(&self.shared, &forward.account, answer, forward.hops + 1);
-                }
-                receipt(&self.shared, forward.ticket.as_ref());
-            }
-            Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
-                drop(answer.send(Ok(false)))
-            }
-            _ => {}
-        }
-    }
-
-    /// For an account that cannot be loaded now.
-    fn unloadable(&mut self, msg: Msg) {
-        let error = || Box::new(decide::message::not_confirmed());
-        match msg {
-            Msg::Edge(ToHome { conn, up: Up::Bind { .. }, .. }) => {
-                self.downs.push(ToEdge { conn, down: Down::Refused(error()) })
-            }
-            Msg::Edge(ToHome { conn, up: Up::Resume { .. }, .. }) => {
-                self.downs.push(ToEdge { conn, down: Down::NotResumed { handled: None } });
-            }
-            Msg::Forward(forward) => {
-                if let Some(answer) = forward.stanza.error(&error()) {
-                    route(&self.shared, &forward.account, answer, forward.hops + 1);
-                }
-                receipt(&self.shared, forward.ticket.as_ref());
-            }
-            Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
-                drop(answer.send(Err(StoreError::Unavailable("the account could not be loaded".to_owned()))));
-            }
-            _ => {}
         }
     }
 
@@ -365,94 +268,6 @@ impl Worker {
         }
     }
 
-    /// Deadlines that are over.
-    fn expire(&mut self, turn: &mut Turn) {
-        while let Some((account, why)) = self.timers.due(turn.monotonic) {
-            let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
-            match why {
-                Why::Reload => {
-                    home.read_after = self.committed;
-                    self.load(account);
-                    continue;
-                }
-                Why::Feed(token) => {
-                    if let Some(at) = home.find(token) {
-                        home.links[at].feed.busy = false;
-                        let mut out = Out { shared: &self.shared, downs: &mut self.downs };
-                        delivery::feed(&mut out, home, token);
-                    }
-                    continue;
-                }
-                Why::Tail => {
-                    tail::read(&self.shared, home);
-                    continue;
-                }
-                Why::Cursor => {
-                    home.cursor_timer = false;
-                    if !home.leaving
-                        && let Some(cursor) = home.deliveries.take_dirty()
-                    {
-                        turn.writes.push(Write::Cursor(account.clone(), cursor));
-                    }
-                }
-                Why::Resume(token) => {
-                    let over = home.find(token).is_some_and(|at| {
-                        let link = &home.links[at];
-                        link.conn.is_none()
-                            && link
-                                .detached_at
-                                .is_some_and(|at| at + turn.shared.config.resume_timeout <= turn.monotonic)
-                    });
-                    if over {
-                        session::end(turn, home, token, None);
-                    }
-                }
-                Why::Acknowledge(token) => {
-                    let Some(at) = home.find(token) else { continue };
-                    let link = &mut home.links[at];
-                    link.awaited = false;
-                    let Some(management) = &mut link.management else { continue };
-                    let (Some(asked), Some(conn)) = (management.asked_at, link.conn) else { continue };
-                    let deadline = asked + turn.shared.config.ack_timeout;
-                    if deadline > turn.monotonic {
-                        // It has answered since, and was asked again.
-                        link.awaited = true;
-                        self.timers.set(deadline, account, why);
-                        continue;
-                    }
-                    // The transport is as good as dead. The session leaves it first: it can be resumed, and what the
-                    // edge says of the closed connection is no longer about it.
-                    session::gone(turn, home, at, Leave::Lost, &mut self.timers);
-                    let error =
-                        StreamError::new(StreamCondition::ConnectionTimeout).with_text("no acknowledgement");
-                    self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
-                }
-                Why::Evict => {
-                    // A cursor not yet on disk would be read back as it was before.
-                    if let Some(cursor) = home.deliveries.take_dirty() {
-                        turn.writes.push(Write::Cursor(account.clone(), cursor));
-                        home.used = turn.monotonic;
-                    }
-                    let idle =
-                        home.links.is_empty() && home.acts == 0 && home.asking == 0 && home.paused.is_none();
-                    let window = turn.shared.config.resume_timeout + GRACE;
-                    if home.recent.as_ref().is_some_and(|recent| recent.is_over(turn.now, window)) {
-                        home.recent = None;
-                    }
-                    if idle && home.used + EVICT_AFTER <= turn.monotonic {
-                        if let Some(end) = home.unresumed {
-                            self.ended.keep(account.clone(), end, turn.now, window);
-                        }
-                        self.homes.remove(&account);
-                        continue;
-                    }
-                    self.timers.set(turn.monotonic + EVICT_AFTER, account.clone(), Why::Evict);
-                }
-            }
-            self.touch(&account);
-        }
-    }
-
     /// Commits what the turn wants written; its acts follow when that is durable.
     fn commit(&mut self, turn: &mut Turn) {
         let flushes = std::mem::take(&mut self.flushes);
@@ -498,39 +313,54 @@ impl Worker {
             self.doubt(&acts);
         }
         for act in acts {
-            let Some(Slot::Ready(home)) = self.homes.get_mut(&act.home) else { continue };
-            home.acts = home.acts.saturating_sub(1);
-            let mut out = Out { shared: &self.shared, downs: &mut self.downs };
-            match act.what {
-                What::ReadTail => tail::read(&self.shared, home),
-                What::CountWaiting => tail::count_waiting(&self.shared, home),
-                What::Deleted(report) => {
-                    let deleted = act::deleted(&mut out, home, &result);
-                    if let Some(report) = report {
-                        let _ = report.send(result.clone().map(|()| true));
-                    }
-                    if deleted {
-                        let waiting = home.paused.take().unwrap_or_default();
-                        self.homes.remove(&act.home);
-                        // Their senders wait for an answer or a receipt.
-                        for msg in waiting {
-                            self.absent(msg);
-                        }
-                        continue;
-                    }
-                    home.leaving = false;
-                    self.go_on(turn, &act.home);
-                }
-                what => {
-                    act::carry_out(turn, &mut out, home, what, &result);
-                    if home.has_news() {
-                        self.touched.push(act.home);
-                    }
-                    continue;
-                }
+            let account = act.home.clone();
+            let done = catch_unwind(AssertUnwindSafe(|| self.act(turn, act, &result)));
+            if done.is_err() {
+                self.forsake(&account);
             }
-            self.touch(&act.home);
         }
+    }
+
+    /// Carries one act out.
+    fn act(&mut self, turn: &mut Turn, act: Act, result: &Result<(), StoreError>) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(&act.home) else {
+            // Its home was forsaken. What is committed waits in the log; its sender is not kept waiting.
+            if let What::Arrive(arriving) = act.what {
+                receipt(&self.shared, arriving.ticket.as_ref());
+            }
+            return;
+        };
+        home.acts = home.acts.saturating_sub(1);
+        let mut out = Out { shared: &self.shared, downs: &mut self.downs };
+        match act.what {
+            What::ReadTail => tail::read(&self.shared, home),
+            What::CountWaiting => tail::count_waiting(&self.shared, home),
+            What::Deleted(report) => {
+                let deleted = act::deleted(&mut out, home, result);
+                if let Some(report) = report {
+                    let _ = report.send(result.clone().map(|()| true));
+                }
+                if deleted {
+                    let waiting = home.paused.take().unwrap_or_default();
+                    self.homes.remove(&act.home);
+                    // Their senders wait for an answer or a receipt.
+                    for msg in waiting {
+                        self.absent(msg);
+                    }
+                    return;
+                }
+                home.leaving = false;
+                self.go_on(turn, &act.home);
+            }
+            what => {
+                act::carry_out(turn, &mut out, home, what, result);
+                if home.has_news() {
+                    self.touched.push(act.home);
+                }
+                return;
+            }
+        }
+        self.touch(&act.home);
     }
 
     /// Whether a failed commit was written is not known: what these homes believe is read again.
@@ -543,6 +373,17 @@ impl Worker {
                 home.read_after = self.committed;
                 self.load(account);
             }
+        }
+    }
+
+    /// A decision on this account, or an act of it, has panicked: what its home holds in memory cannot be trusted any more. Its
+    /// sessions end, and it is read again from the store when it is next spoken to. Nobody else notices.
+    fn forsake(&mut self, account: &BareJid) {
+        tracing::error!(event = "home_panicked", "a home has panicked and is given up; its sessions end");
+        let Some(Slot::Ready(home)) = self.homes.remove(account) else { return };
+        for conn in home.links.iter().filter_map(|link| link.conn) {
+            let error = StreamError::new(StreamCondition::InternalServerError);
+            self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
         }
     }
 
@@ -606,8 +447,9 @@ fn from_edge(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, message: ToHom
         Up::Resume { token, handled } => return session::resume(turn, out, home, conn, token, handled),
         _ => {}
     }
-    // Whatever a connection says that is not its session's any more is late: its client will say it again.
-    let Some(at) = home.links.iter().position(|link| link.conn == Some(conn)) else { return };
+    let Some(at) = home.links.iter().position(|link| link.conn == Some(conn)) else {
+        return unknown(out, conn, &up);
+    };
     match up {
         Up::Stanza { sequence, stanza, fault, trace } => {
             if home.links[at].resuming.is_none() {
@@ -626,6 +468,15 @@ fn from_edge(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, message: ToHom
         Up::Idle => session::ping(turn, home, at),
         Up::Gone(leave) => session::gone(turn, home, at, leave, timers),
         Up::Bind { .. } | Up::Resume { .. } => {}
+    }
+}
+
+/// A connection speaks whose session is not here: it is late (the session went on elsewhere, and its connection has been told
+/// so), or the session was lost with its home. Either way it ends, and its client comes back.
+pub(crate) fn unknown(out: &mut Out<'_>, conn: ConnId, up: &Up) {
+    if matches!(up, Up::Stanza { .. } | Up::EnableSm { .. } | Up::Idle) {
+        let error = StreamError::new(StreamCondition::Reset).with_text("the session is not known any more");
+        out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
     }
 }
 

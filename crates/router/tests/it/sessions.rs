@@ -1,6 +1,6 @@
 //! Sessions: conflict, windows, resumption.
 
-use crate::bench::{World, body, rows, stanza_id};
+use crate::bench::{POISON, World, body, rows, stanza_id};
 use starling_wire::{ConnId, Down, Leave, Up};
 use std::time::Duration;
 
@@ -126,4 +126,25 @@ async fn an_acknowledgement_of_too_much_ends_the_stream() {
     bob.say(Up::Acknowledged { handled: 5 });
     let closed = bob.until(|down| matches!(down, Down::Close(Some(_)))).await;
     assert!(format!("{closed:?}").contains("handled-count-too-high"), "{closed:?}");
+}
+
+#[tokio::test]
+async fn a_panic_costs_the_sessions_of_one_account_and_no_message() {
+    let world = World::new().await;
+    let mut alice = world.available("alice", "phone").await;
+    let mut bob = world.available("bob", "phone").await;
+    alice.chat("carol@localhost", "before");
+    alice.settled().await;
+    alice.chat("carol@localhost", POISON);
+    alice.chat("carol@localhost", "in the same breath");
+    alice.until(|down| matches!(down, Down::Close(Some(_)))).await;
+    bob.chat("carol@localhost", "hello");
+    bob.settled().await;
+    let mut alice = world.available("alice", "phone").await;
+    alice.chat("carol@localhost", "again");
+    alice.settled().await;
+    let mut carol = world.available("carol", "phone").await;
+    for expected in ["before", "hello", "again"] {
+        assert_eq!(body(&carol.message().await), expected);
+    }
 }
