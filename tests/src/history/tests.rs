@@ -1,6 +1,8 @@
+mod bug;
 mod model;
 
-use model::{Bug, Harm, generate};
+use bug::Bug;
+use model::{Harm, generate};
 
 use super::*;
 
