@@ -1,6 +1,6 @@
 //! What every process of Starling needs before it speaks a word of XMPP: typed [configuration](config), a
-//! [clock](clock), [random names](ids), [shutdown](shutdown), [health](health), [limits](limits),
-//! [sockets to listen on](listen) and [telemetry](telemetry).
+//! [clock], [random names](ids), [shutdown], [health], [limits],
+//! [sockets to listen on](listen) and [telemetry].
 //!
 //! The key decision: time, randomness and settings are *values handed in*. Nothing below this crate asks the
 //! operating system what time it is or reads an environment variable, so that everything above can be run by a

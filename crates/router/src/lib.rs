@@ -1,6 +1,6 @@
 //! Homes: the one place where an account's stanzas are numbered, ordered, decided, logged and sent on.
 //!
-//! A [`Router`] runs a few [workers](worker); an account's home lives on one of them and nowhere else. A worker
+//! A [`Router`] runs a few workers (`worker`); an account's home lives on one of them and nowhere else. A worker
 //! goes in turns: it takes all messages there are, decides on each with what the home has in memory (no I/O, no
 //! waiting), commits what the turn wants written in one batch, and only then acts: deliveries, answers,
 //! forwards and receipts leave in the order in which they were decided. Turns are pipelined: the next one is

@@ -1,7 +1,7 @@
 //! The archive (XEP-0313) and its preferences (XEP-0441).
 //!
 //! A hook marks what the archive of this account shows ([`keep`]); the home writes it to the log, where offline messages are too. A
-//! query ([`query`]) reads pages of the log while the account goes on, and its results are delivered before its answer.
+//! query (`query`) reads pages of the log while the account goes on, and its results are delivered before its answer.
 //! Ids are the keyed form of positions: an id that was never given, or not for this archive, is noticed.
 
 pub mod form;
