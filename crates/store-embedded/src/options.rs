@@ -9,8 +9,8 @@ pub struct Options {
     pub directory: PathBuf,
     /// Memory for blocks read from disk, in bytes.
     pub cache_bytes: u64,
-    /// Memory for rows not yet in their place on disk, in bytes, of the log; the peer index has half as much and
-    /// everything else a quarter. While a full one is written out up to three more may exist. Fixed when the store is made.
+    /// Bytes of rows that may wait in memory before they are written to their place on disk. While that goes on up to three
+    /// times as many more may wait.
     pub write_buffer_bytes: u64,
     /// Disk space of the write-ahead journal, in bytes, at least 64 MiB. It is read back after a crash.
     pub journal_bytes: u64,

@@ -30,23 +30,30 @@ impl Tables {
             // Rows are small and their journal lives for seconds: compressing it costs more than it saves.
             .journal_compression(CompressionType::None)
             .open()?;
-        let buffer = options.write_buffer_bytes.max(1 << 20);
         // Rows come in once and are read seldom: rather more tables to look into than rows copied once more. A filter of
         // ten bits lets one in a hundred lookups go astray.
-        let table = |bytes: u64| {
+        let table = || {
             KeyspaceCreateOptions::default()
-                .max_memtable_size(bytes)
+                .max_memtable_size(NEVER)
                 .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(8)))
                 .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
                     BloomConstructionPolicy::BitsPerKey(10.0),
                 )))
         };
         // The index is only ever read in ranges, for which a filter is of no use.
-        let index = |bytes: u64| table(bytes).filter_policy(FilterPolicy::disabled());
-        let accounts = db.keyspace("accounts", || table(buffer / 4))?;
-        let log = db.keyspace("log", || table(buffer))?;
-        let peers = db.keyspace("peers", || index(buffer / 2))?;
+        let index = || table().filter_policy(FilterPolicy::disabled());
+        let accounts = db.keyspace("accounts", table)?;
+        let log = db.keyspace("log", table)?;
+        let peers = db.keyspace("peers", index)?;
         Ok(Self { db, accounts, log, peers })
+    }
+
+    /// Has what is in memory written to its place on disk, in the background; commits wait while too much of that is under way.
+    pub(crate) fn settle(&self) -> fjall::Result<()> {
+        for table in [&self.log, &self.peers, &self.accounts] {
+            table.rotate_memtable()?;
+        }
+        Ok(())
     }
 
     /// Position of an account's newest row.
@@ -76,6 +83,11 @@ impl Tables {
         Ok(None)
     }
 }
+
+/// The tree is not to decide by itself when its memory is full: it asks its worker with every commit until that is done, and a
+/// worker that is busy with a long compaction finds its own queue full of these, waits to add to it, and never goes on; then
+/// memory and journal grow without end. The writer decides, once for each full buffer.
+const NEVER: u64 = u64::MAX / 4;
 
 /// Class and position of a key of the log or an index.
 pub(crate) fn position(key: &[u8]) -> Result<(Class, Position)> {

@@ -87,6 +87,9 @@ impl Shared {
     }
 }
 
+/// What a removed row takes in memory until that is on disk, in bytes, about.
+const REMOVAL: usize = 256;
+
 /// Writes a batch to the disk and syncs it. A value, so that a test can put a slow or failing disk in its place.
 pub(crate) type Sync = Box<dyn FnMut(OwnedWriteBatch) -> fjall::Result<()> + Send>;
 
@@ -104,6 +107,9 @@ pub(crate) struct Writer {
     next_account: u64,
     reign: Reign,
     group_bytes: usize,
+    /// Bytes of rows in memory, about, and how many are enough.
+    grown: u64,
+    full: u64,
     sync: Sync,
     answers: Answers,
 }
@@ -126,6 +132,8 @@ impl Writer {
             known: KnownAccounts::new(options.known_accounts),
             reign: Reign { epoch, floor: Position(ceiling) },
             group_bytes: options.group_bytes.max(1),
+            grown: 0,
+            full: options.write_buffer_bytes.max(1 << 20),
             shared,
             tables,
             purges,
@@ -163,6 +171,7 @@ impl Writer {
         }
         self.known.age();
         let count = jobs.len() as u64;
+        let weight = jobs.iter().map(Job::weight).sum::<usize>();
         let mut group = Group::new(self);
         for job in jobs.drain(..) {
             group.take(job);
@@ -182,9 +191,22 @@ impl Writer {
             self.shared.groups.fetch_add(1, Ordering::Relaxed);
         }
         self.answers.give(done.answers, outcome);
+        self.grow(weight);
+    }
+
+    /// So many bytes more are in memory; once they are enough they go to their place on disk.
+    fn grow(&mut self, bytes: usize) {
+        self.grown += bytes as u64;
+        if self.grown >= self.full {
+            self.grown = 0;
+            if let Err(error) = self.tables.settle() {
+                self.fail(&error);
+            }
+        }
     }
 
     fn purge(&mut self, rows: usize) {
+        self.grow(rows * REMOVAL);
         match self.purges.slice(&self.tables, rows) {
             Ok(Some(batch)) => {
                 // Not synced: the mark that begins a removal is, and what a crash undoes is done again.
