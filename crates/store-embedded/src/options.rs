@@ -36,7 +36,7 @@ impl Options {
         Self {
             directory: directory.as_ref().to_owned(),
             cache_bytes: 16 << 20,
-            write_buffer_bytes: 8 << 20,
+            write_buffer_bytes: 16 << 20,
             journal_bytes: 128 << 20,
             open_files: 256,
             queue_commits: 65_536,

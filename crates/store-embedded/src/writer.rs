@@ -110,6 +110,7 @@ pub(crate) struct Writer {
     /// Bytes of rows in memory, about, and how many are enough.
     grown: u64,
     full: u64,
+    settled: u64,
     sync: Sync,
     answers: Answers,
 }
@@ -133,6 +134,7 @@ impl Writer {
             reign: Reign { epoch, floor: Position(ceiling) },
             group_bytes: options.group_bytes.max(1),
             grown: 0,
+            settled: 0,
             full: options.write_buffer_bytes.max(1 << 20),
             shared,
             tables,
@@ -199,7 +201,8 @@ impl Writer {
         self.grown += bytes as u64;
         if self.grown >= self.full {
             self.grown = 0;
-            if let Err(error) = self.tables.settle() {
+            self.settled += 1;
+            if let Err(error) = self.tables.settle(self.settled) {
                 self.fail(&error);
             }
         }
