@@ -52,7 +52,7 @@ impl Summary {
             ("messages sent again", self.sent_again, 2 * kills),
             ("messages seen again", self.seen_again, kills),
             ("copies", self.copied, 5 * kills),
-            ("sessions resumed", self.resumed, kills / 2),
+            ("sessions resumed", self.resumed, kills / 8),
         ];
         let low = floors.into_iter().find(|(_, is, least)| is < least);
         if let Some((what, is, least)) = low {
