@@ -17,6 +17,7 @@ use crate::timers::{Timers, Why};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
+use starling_node::telemetry::metrics::{Outcome, StoreTable};
 use starling_store::{StoreError, Write};
 use starling_wire::channel::Inbox;
 use starling_wire::up::SessionInfo;
@@ -295,8 +296,12 @@ impl Worker {
         let writes = std::mem::take(&mut turn.writes);
         turn.commit += 1;
         let commit = self.shared.store.commit(writes);
+        let (shared, began) = (Arc::clone(&self.shared), self.shared.clock.monotonic());
         self.pending.push_back(Box::pin(async move {
             let result = commit.await;
+            let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
+            let took = shared.clock.monotonic().saturating_sub(began);
+            shared.metrics.store_write.at(StoreTable::Log, outcome).observe(took.as_secs_f64());
             for done in flushes {
                 let _ = done.send(());
             }
