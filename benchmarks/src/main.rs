@@ -23,9 +23,10 @@ mod usage;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use target::{Target, TargetArguments};
@@ -101,7 +102,18 @@ fn start() -> Result<()> {
         None => Arguments::parse_from(["starling-benchmarks", "compare"]).command.context("no command")?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, run(command))
+    LocalSet::new().block_on(&runtime, async {
+        // Ended by a signal it still ends the servers that it started.
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            done = run(command) => done,
+            _ = terminated.recv() => bail!("terminated"),
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                bail!("interrupted")
+            }
+        }
+    })
 }
 
 async fn run(command: Command) -> Result<()> {

@@ -14,6 +14,9 @@ use crate::target::PASSWORD;
 /// What ejabberd 23.01 uses for new passwords.
 const ITERATIONS: u32 = 4_096;
 
+/// What the server prints when it has its accounts. Until then nobody may try one: it remembers who was unknown.
+pub(super) const READY: &str = "accounts are there";
+
 /// Writes the configuration; accounts are put into Mnesia by the server itself, once it is up.
 pub(super) fn prepare(dir: &Path, site: &Site) -> Result<Command> {
     let address = Kind::Ejabberd.address();
@@ -50,7 +53,8 @@ modules: {{mod_adhoc: {{}}, mod_blocking: {{}}, mod_caps: {{}}, mod_carboncopy: 
     let accounts = format!(
         "{{ok, _}} = application:ensure_all_started(ejabberd), \
          [ok = mnesia:dirty_write({{passwd, {{iolist_to_binary([\"{PREFIX}\", integer_to_list(N)]), <<\"{DOMAIN}\">>}}, \
-         {{scram, <<\"{}\">>, <<\"{}\">>, <<\"{}\">>, sha, {ITERATIONS}}}}}) || N <- lists:seq(0, {})].",
+         {{scram, <<\"{}\">>, <<\"{}\">>, <<\"{}\">>, sha, {ITERATIONS}}}}}) || N <- lists:seq(0, {})], \
+         io:format(\"{READY}~n\").",
         encode(&keys.stored()),
         encode(&keys.server()),
         encode(salt),

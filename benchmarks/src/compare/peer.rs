@@ -105,7 +105,7 @@ pub(super) struct Peer {
     kind: Kind,
     child: Child,
     // After the child, so that it is removed when nobody writes to it any more.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Peer {
@@ -122,7 +122,7 @@ impl Peer {
             Kind::Prosody => prosody::prepare(dir, site)?,
             Kind::Ejabberd => ejabberd::prepare(dir, site)?,
         };
-        let mut peer = Self { kind, child: spawn(dir, command, Some(site.core))?, _directory: directory };
+        let mut peer = Self { kind, child: spawn(dir, command, Some(site.core))?, directory };
         peer.wait_until_ready(site.accounts).await?;
         Ok(peer)
     }
@@ -152,25 +152,31 @@ impl Peer {
         end(&mut self.child).await;
     }
 
+    async fn try_login(&self, target: &Target, number: usize) -> Result<()> {
+        ensure!(
+            self.kind != Kind::Ejabberd || log_tail(self.directory.path()).contains(ejabberd::READY),
+            "the accounts are not there yet"
+        );
+        let session = Session::open(target, &target.user(number), "first", Wish::default()).await?;
+        session.close().await;
+        Ok(())
+    }
+
     /// Ready is who lets the last account in.
     async fn wait_until_ready(&mut self, accounts: usize) -> Result<()> {
         let target = self.target(Mechanism::ScramSha1)?;
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended: {status}; {}", self.name(), log_tail(self._directory.path()));
+                bail!("{} ended: {status}; {}", self.name(), log_tail(self.directory.path()));
             }
-            let error =
-                match Session::open(&target, &target.user(accounts - 1), "first", Wish::default()).await {
-                    Ok(session) => {
-                        session.close().await;
-                        return Ok(());
-                    }
-                    Err(error) => error,
-                };
-            if start.elapsed() > PATIENCE {
-                let tail = log_tail(self._directory.path());
-                return Err(error.context(format!("{} does not get ready; {tail}", self.name())));
+            match self.try_login(&target, accounts - 1).await {
+                Ok(()) => return Ok(()),
+                Err(error) if start.elapsed() > PATIENCE => {
+                    let tail = log_tail(self.directory.path());
+                    return Err(error.context(format!("{} does not get ready; {tail}", self.name())));
+                }
+                Err(_) => {}
             }
             sleep(Duration::from_millis(200)).await;
         }
