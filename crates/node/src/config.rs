@@ -19,6 +19,7 @@ mod reference;
 mod section;
 mod sections;
 mod show;
+mod store;
 mod suggest;
 mod value;
 
@@ -35,8 +36,9 @@ pub use reference::reference;
 pub use section::Key;
 pub use sections::{
     Archive, ArchiveDefault, Auth, CertificateFiles, Conflict, DomainCertificates, Listeners, Log, LogFormat,
-    Registration, Router, Sample, Session, ShutdownSettings, Store, StoreKind, TelemetrySettings, Tls,
+    Registration, Router, Sample, Session, ShutdownSettings, TelemetrySettings, Tls,
 };
+pub use store::{Replication, Store, StoreKind, StoreTls};
 
 use layers::Layers;
 use section::{Reader, Section, section};

@@ -1,6 +1,6 @@
 //! How values fit together.
 
-use super::{Config, error::ConfigError};
+use super::{Config, StoreKind, error::ConfigError};
 
 /// Adds what is wrong between values that are each right.
 pub(super) fn together(config: &Config, errors: &mut Vec<ConfigError>) {
@@ -8,6 +8,7 @@ pub(super) fn together(config: &Config, errors: &mut Vec<ConfigError>) {
     certificates(config, errors);
     addresses(config, errors);
     orders(config, errors);
+    store(config, errors);
 }
 
 fn domains(config: &Config, errors: &mut Vec<ConfigError>) {
@@ -116,5 +117,78 @@ fn orders(config: &Config, errors: &mut Vec<ConfigError>) {
                 advice: format!("lower `{low}` or raise `{high}`"),
             });
         }
+    }
+}
+
+/// What a server of the store is reached with.
+fn store(config: &Config, errors: &mut Vec<ConfigError>) {
+    let store = &config.store;
+    let tls = &store.tls;
+    let mut fail = |key: &str, what: String, why: &str, advice: &str| {
+        errors.push(ConfigError {
+            what,
+            origin: config.origin(key),
+            why: why.to_owned(),
+            advice: advice.to_owned(),
+        });
+    };
+    let needs = |key: &str, other: &str| format!("`{key}` is set without `{other}`");
+    match (&store.username, &store.password_file) {
+        (Some(_), None) => fail(
+            "store.username",
+            needs("store.username", "store.password_file"),
+            "nobody can log in without a password",
+            "name the file that has the password on its first line",
+        ),
+        (None, Some(_)) => fail(
+            "store.password_file",
+            needs("store.password_file", "store.username"),
+            "a password is of use only with its role",
+            "set `store.username` to the role to log in as",
+        ),
+        _ => {}
+    }
+    let pair = [("store.tls.cert", &tls.cert), ("store.tls.key", &tls.key)];
+    for ((given, there), (missing, other)) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+        if there.is_some() && other.is_none() {
+            let why = "a certificate is of use only with its key";
+            fail(given, needs(given, missing), why, &format!("set `{missing}` too, or neither"));
+        }
+    }
+    if tls.enabled && tls.ca.is_none() {
+        fail(
+            "store.tls.enabled",
+            needs("store.tls.enabled", "store.tls.ca"),
+            "any server could pass for one of the store's",
+            "name the file with the authority that signed the servers' certificates",
+        );
+    }
+    let of_tls = [("store.tls.ca", &tls.ca), ("store.tls.cert", &tls.cert)];
+    if let Some((key, _)) = of_tls.iter().find(|(_, file)| file.is_some() && !tls.enabled) {
+        fail(
+            key,
+            needs(key, "store.tls.enabled"),
+            "the servers would be spoken to in the clear",
+            "set `store.tls.enabled = true`, or take the files away",
+        );
+    }
+    if store.kind == StoreKind::Scylla && store.contact_points.is_empty() {
+        fail(
+            "store.contact_points",
+            "`store.contact_points` is empty".to_owned(),
+            "`store.kind` is \"scylla\", and no server of it is named",
+            "name two or three servers, such as [\"10.0.0.1:9042\", \"10.0.0.2:9042\"]",
+        );
+    }
+    let copies = &store.replication.0;
+    if let Some(local) = store.local_datacenter.as_ref().filter(|local| !copies.contains_key(*local))
+        && !copies.is_empty()
+    {
+        fail(
+            "store.replication",
+            format!("`store.replication` has no copies in {local:?}, which is `store.local_datacenter`"),
+            "a quorum of the local datacentre has to confirm each write",
+            "add it to `store.replication`, or name another local datacentre",
+        );
     }
 }

@@ -160,24 +160,6 @@ choice! {
 }
 
 section! {
-    /// Where data is kept.
-    pub struct Store {
-        /// Which store: "embedded" is a directory in `data_dir`.
-        kind: StoreKind = StoreKind::Embedded;
-    }
-}
-
-choice! {
-    /// A store.
-    pub enum StoreKind {
-        /// One directory, one process.
-        #[default]
-        Embedded = "embedded",
-    }
-    takes "\"embedded\""
-}
-
-section! {
     /// Message archive (XEP-0313).
     pub struct Archive {
         /// What is archived for accounts that have not chosen: "always", "roster" (contacts only) or "never".

@@ -79,6 +79,9 @@ pub(super) fn nearest(path: &[String], keys: &[Key]) -> Option<String> {
         let whole = distance(&wanted, &known) * 2;
         // `sm.max_unacked` for `limits.sm.max_unacked`: the end is right.
         let ending = known.ends_with(&format!(".{wanted}")).then_some(1);
+        // `store.password` for `store.password_file`: the beginning is.
+        let beginning = known.strip_prefix(&wanted).is_some_and(|rest| rest.starts_with('_')).then_some(2);
+        let ending = ending.or(beginning);
         let only_name = (name == last).then(|| 3 + distance(&wanted, &known) / 4);
         (ending.or(only_name).map_or(whole, |score| score.min(whole)), known)
     });

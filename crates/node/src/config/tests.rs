@@ -320,3 +320,24 @@ fn arguments_may_be_quoted_as_in_the_file() {
     assert_eq!(config.limits.stream.idle.as_secs(), 5);
     assert!(config.listen.admin.is_off());
 }
+
+#[test]
+fn a_store_is_named_in_any_layer() {
+    let config = load(
+        "[store]\nkind = \"embedded\"\nreplication = { eu = 3 }\n[store.tls]\nenabled = true\nca = \"ca.pem\"\n",
+        &[("STARLING__STORE__KIND", "scylla"), ("STARLING__STORE__CONTACT_POINTS", "10.0.0.1:9042,db2")],
+        &["store.username=starling", "store.password_file=/run/secret", "store.local_datacenter="],
+    )
+    .unwrap();
+    let store = &config.store;
+    assert_eq!(store.kind, StoreKind::Scylla);
+    assert_eq!(store.contact_points, ["10.0.0.1:9042", "db2"]);
+    assert_eq!(store.replication.0, BTreeMap::from([("eu".to_owned(), 3)]));
+    assert_eq!((store.username.as_deref(), store.local_datacenter.as_deref()), (Some("starling"), None));
+    assert!(store.tls.enabled && !Key::reloadable("store.kind"));
+    let table = load("[store.replication]\neu = 3\n", &[], &["store.local_datacenter=eu"]).unwrap();
+    assert_eq!(table.store.replication, store.replication);
+    let set = load("", &[], &["store.replication={ eu = 3 }"]).unwrap();
+    assert_eq!(set.store.replication, store.replication);
+    assert_eq!(load(&config.show(), &[], &[]).unwrap().store, config.store);
+}

@@ -389,7 +389,20 @@ impl Value for Option<u64> {
     }
 }
 
-/// A path or text that may be absent.
+/// A text that may be absent.
+impl Value for Option<String> {
+    const TAKES: &'static str = "text";
+
+    fn parse(input: &Input<'_>, _: &Self) -> Result<Self, String> {
+        String::parse(input, &String::new()).map(|text| Some(text).filter(|text| !text.is_empty()))
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| "\"\"".to_owned(), Value::show)
+    }
+}
+
+/// A path that may be absent.
 impl Value for Option<PathBuf> {
     const TAKES: &'static str = "a path";
 
