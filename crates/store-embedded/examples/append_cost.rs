@@ -11,8 +11,8 @@
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use starling_store::{
-    AccountRow, Direction, LogFilter, LogRow, Origin, Page, Position, SharedStore, Store, StoredCredentials,
-    Write,
+    AccountRow, Batch, Direction, LogFilter, LogRow, Origin, Page, Position, Reign, SharedStore, Store,
+    StoredCredentials, Write,
 };
 use starling_store_embedded::{EmbeddedStore, Options};
 use starling_xmpp::{BareJid, Timestamp};
@@ -101,7 +101,7 @@ async fn append(store: &Arc<EmbeddedStore>, jids: &[BareJid], rows: u64, under_w
             expires: None,
             stanza: Bytes::from(stanza),
         };
-        commits.push(store.commit(vec![Write::Append(Box::new(row))]));
+        commits.push(store.commit(Batch::of(row.position, vec![Write::Append(Box::new(row))])));
     }
     while let Some(done) = commits.next().await {
         done.unwrap();
@@ -131,7 +131,7 @@ async fn reads(store: &Arc<EmbeddedStore>, jids: &[BareJid]) {
     }
     let before = total();
     for jid in jids {
-        store.load(jid).await.unwrap().unwrap();
+        store.load(jid, Reign { epoch: 1, floor: Position(1 << 60) }).await.unwrap().unwrap();
     }
     println!("load: {:.0} us", (total() - before) / jids.len() as f64);
     let before = total();

@@ -12,8 +12,8 @@ use crate::writer::{self, Job, Reply, Shared, Writer, after_failure};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use starling_store::{
-    AccountRow, AccountState, LogFilter, LogPage, LogRow, Now, Page, Position, Reign, Result, Retention,
-    Store, StoreError, Write,
+    AccountRow, AccountState, Batch, Claim, LogFilter, LogPage, LogRow, Now, Page, Position, Reign, Result,
+    Retention, Store, StoreError,
 };
 use starling_xmpp::{BareJid, Timestamp};
 use std::path::PathBuf;
@@ -204,8 +204,12 @@ impl Drop for EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
-    fn commit(&self, batch: Vec<Write>) -> BoxFuture<'static, Result<()>> {
-        self.write(|reply| Job::Commit(batch, reply))
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<()>> {
+        self.write(|reply| Job::Commit(batch.writes, reply))
+    }
+
+    fn commits_together(&self) -> bool {
+        true
     }
 
     fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>> {
@@ -227,7 +231,8 @@ impl Store for EmbeddedStore {
         self.read(move |tables| read::accounts(tables, &domain, after.as_ref(), limit))
     }
 
-    fn load(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountState>>> {
+    /// There is nothing to close: what is not seen was never written, and the directory has one process.
+    fn load(&self, jid: &BareJid, _: Reign) -> BoxFuture<'static, Result<Option<AccountState>>> {
         let jid = jid.clone();
         self.read(move |tables| read::load(tables, &jid))
     }
@@ -247,12 +252,17 @@ impl Store for EmbeddedStore {
         self.read(move |tables| read::log_rows(tables, &owner, positions, now))
     }
 
-    fn open_reign(&self) -> BoxFuture<'static, Result<Reign>> {
+    /// Whoever claims it: the directory is locked, so whoever reigned before is dead.
+    fn open_reign(&self, _: Claim) -> BoxFuture<'static, Result<Reign>> {
         self.write(Job::Reign)
     }
 
-    fn grant(&self, ceiling: Position) -> BoxFuture<'static, Result<()>> {
-        self.write(|reply| Job::Grant(ceiling, reply))
+    fn grant(&self, epoch: u64, ceiling: Position) -> BoxFuture<'static, Result<()>> {
+        self.write(|reply| Job::Grant(epoch, ceiling, reply))
+    }
+
+    fn release(&self, _: u64) -> BoxFuture<'static, Result<()>> {
+        ready(Ok(())).boxed()
     }
 
     fn secret(&self, name: &'static str) -> BoxFuture<'static, Result<[u8; 32]>> {

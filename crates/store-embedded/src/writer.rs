@@ -26,7 +26,7 @@ pub(crate) enum Job {
     Commit(Vec<Write>, Reply<()>),
     Create(BareJid, Box<AccountRow>, Reply<()>),
     Reign(Reply<Reign>),
-    Grant(Position, Reply<()>),
+    Grant(u64, Position, Reply<()>),
     Secret(&'static str, Reply<[u8; 32]>),
     Forget(Forget, Reply<u64>),
 }
@@ -244,7 +244,7 @@ impl Job {
 
     fn refuse(self, error: &StoreError) {
         match self {
-            Self::Commit(_, reply) | Self::Create(_, _, reply) | Self::Grant(_, reply) => {
+            Self::Commit(_, reply) | Self::Create(_, _, reply) | Self::Grant(_, _, reply) => {
                 answer(reply, Err(error.clone()))
             }
             Self::Reign(reply) => answer(reply, Err(error.clone())),

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use futures::stream::{FuturesOrdered, StreamExt};
-use starling_store::testing::{account, append, jid, keys, row};
-use starling_store::{LogFilter, Page, Position, Store, Write};
+use starling_store::testing::{account, append, batch, jid, keys, reign, row};
+use starling_store::{Batch, LogFilter, Page, Position, Store, Write};
 use starling_store_embedded::{EmbeddedStore, Options};
 use starling_xmpp::{BareJid, Timestamp};
 use std::collections::HashMap;
@@ -29,12 +29,12 @@ fn open(directory: &Path) -> EmbeddedStore {
 }
 
 /// Commit `n` writes one row to each of two accounts at position `n`, and a document that holds `n`.
-fn commit(n: u64) -> Vec<Write> {
+fn commit(n: u64) -> Batch {
     let owners = [owner(n as usize % OWNERS), owner((n as usize + 1) % OWNERS)];
-    let mut batch: Vec<_> = owners.iter().map(|owner| append(row(owner, Position(n), &owners[1]))).collect();
+    let mut writes: Vec<_> = owners.iter().map(|owner| append(row(owner, Position(n), &owners[1]))).collect();
     let body = n.to_string().into();
-    batch.push(Write::Doc(owners[0].clone(), starling_store::DocKind::BlockList, body));
-    batch
+    writes.push(Write::Doc(owners[0].clone(), starling_store::DocKind::BlockList, body));
+    batch(writes)
 }
 
 /// Writes from `first` on and says on the standard output what has been acknowledged. Never returns.
@@ -43,14 +43,14 @@ async fn write_until_killed(directory: &Path) {
     let mut last = 0;
     for n in 0..OWNERS {
         drop(store.create_account(&owner(n), account(n as u64, "p")).await);
-        last = last.max(store.load(&owner(n)).await.unwrap().unwrap().last.0);
+        last = last.max(store.load(&owner(n), reign(1)).await.unwrap().unwrap().last.0);
     }
     println!("from {last}");
     let mut under_way = FuturesOrdered::new();
     for n in last + 1.. {
         under_way.push_back(store.commit(commit(n)));
         if n % 500 == 0 {
-            drop(store.commit(vec![Write::Credentials(owner(0), Box::new(keys("other")))]));
+            drop(store.commit(batch(vec![Write::Credentials(owner(0), Box::new(keys("other")))])));
         }
         if under_way.len() == 100 {
             under_way.next().await.unwrap().unwrap();
@@ -124,7 +124,7 @@ async fn read(store: &EmbeddedStore) -> (u64, HashMap<BareJid, u64>) {
                 assert_eq!(first.rows.first(), Some(got), "the peer index has it too");
             }
         }
-        let state = store.load(&owner).await.unwrap().unwrap();
+        let state = store.load(&owner, reign(1)).await.unwrap().unwrap();
         let doc = state.docs.get(&starling_store::DocKind::BlockList);
         docs.insert(owner, doc.map_or(0, |doc| std::str::from_utf8(doc).unwrap().parse().unwrap()));
     }

@@ -1,10 +1,12 @@
 //! What Starling keeps, and the seam behind which it is kept.
 //!
 //! One trait, [`Store`], with a small set of reads and a single way to write: [`Store::commit`] takes a
-//! batch of [`Write`]s and resolves when all of them are durable. Every write of an account goes through
+//! [`Batch`] and resolves when all of it is durable. Every write of an account goes through
 //! the account's home, so a back end needs no locks, no transactions over accounts and no read-modify-write.
 //! Homes pipeline commits; back ends are free to group them (the embedded store syncs once per group) but
 //! keep the order of two commits that touch the same account.
+//!
+//! What an older reign has under way may not surface under a newer one: [`Store::load`] closes what it reads.
 //!
 //! [`memory::MemoryStore`] is the reference form; [`testing`] is the suite that every back end passes.
 
@@ -20,10 +22,11 @@ use futures::future::BoxFuture;
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, Timestamp};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use log::{Cursor, Direction, LogFilter, LogPage, LogRow, Origin, Page, Position};
 pub use roster::{Roster, RosterItem, Subscription};
-pub use rows::{AccountRow, AccountState, DocKind, Reign, Write};
+pub use rows::{AccountRow, AccountState, Batch, Claim, DocKind, Reign, Write};
 
 /// A store shared by everything in the process.
 pub type SharedStore = Arc<dyn Store>;
@@ -46,6 +49,12 @@ pub enum StoreError {
     /// The account to be created exists.
     #[error("account exists")]
     Exists,
+    /// A later reign has begun: this one may neither write nor answer any more.
+    #[error("another server has taken over the store")]
+    Fenced,
+    /// Another instance reigns and is alive, as far as can be seen.
+    #[error("the store is in use by {0}")]
+    Held(String),
 }
 
 /// The result of a store call.
@@ -56,11 +65,19 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// Writes to an account that does not exist are ignored, so what is still under way when an account is removed
 /// leaves nothing behind.
 pub trait Store: Send + Sync + 'static {
-    /// Makes a batch durable, all or nothing for one account. Resolves after the commit (embedded: after the
-    /// group's fsync; CQL: LOCAL_QUORUM). Commits that touch the same account take effect in the order of the calls,
-    /// whether or not the futures are polled.
-    /// Appending a row whose (owner, position) exists replaces it: retries are idempotent.
-    fn commit(&self, batch: Vec<Write>) -> BoxFuture<'static, Result<()>>;
+    /// Makes a batch durable. Resolves after the commit (embedded: after the group's fsync; CQL: LOCAL_QUORUM).
+    /// Commits that touch the same account take effect in the order of the calls and of their [`Batch::at`], whether or not the
+    /// futures are polled. Appending a row whose (owner, position) exists replaces it: retries are idempotent.
+    ///
+    /// After `Ok` all of it is durable. After [`StoreError::Overloaded`] nothing was written. After
+    /// [`StoreError::Unavailable`] any part of it may have been written, or may still be: from then on every commit to
+    /// these accounts fails, until the account has been loaded again with a floor above all that it was given. That load
+    /// decides what was written and what never will be.
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<()>>;
+
+    /// Whether one commit for many accounts costs hardly more than one for a single account and fails or succeeds as
+    /// one (a write-ahead log). Otherwise homes commit each on their own, and none waits for another's.
+    fn commits_together(&self) -> bool;
 
     /// Creates an account, or fails with [`StoreError::Exists`]. The only conditional write. Takes effect in the order
     /// of the calls, as a commit does.
@@ -78,7 +95,13 @@ pub trait Store: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Vec<BareJid>>>;
 
     /// All that a home needs before it decides: row, roster, documents, cursor, position of the last log row.
-    fn load(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountState>>>;
+    ///
+    /// It closes what it reads: whatever was written to the account before this call with a position below
+    /// `reign.floor`, by an older reign or by this one in a commit that was not confirmed, and is not seen by this call,
+    /// is never seen by any. Commits of this reign to the account that are still under way are waited for first. Within
+    /// a reign a home raises the floor it passes above every position that it has given to the account.
+    /// Fails with [`StoreError::Fenced`] where a later reign has closed the account.
+    fn load(&self, jid: &BareJid, reign: Reign) -> BoxFuture<'static, Result<Option<AccountState>>>;
 
     /// One page of an account's log in the order and bounds of `page`, rows that match `filter` only.
     /// Costs what the page costs, at any size of the log. Expired rows do not appear.
@@ -89,10 +112,17 @@ pub trait Store: Send + Sync + 'static {
     fn log_rows(&self, owner: &BareJid, positions: Vec<Position>) -> BoxFuture<'static, Result<Vec<LogRow>>>;
 
     /// Begins a reign: returns the next epoch and a position floor above every position ever granted, both durable.
-    fn open_reign(&self) -> BoxFuture<'static, Result<Reign>>;
+    /// Takes over at once from an earlier reign of the same instance, or one that was released. From another
+    /// instance only after that has not been granted anything for [`LEASE`], which this call waits for; where it is
+    /// alive, fails with [`StoreError::Held`].
+    fn open_reign(&self, claim: Claim) -> BoxFuture<'static, Result<Reign>>;
 
-    /// Grants positions below `ceiling` to the reign that began last; durable before it resolves.
-    fn grant(&self, ceiling: Position) -> BoxFuture<'static, Result<()>>;
+    /// Grants positions below `ceiling` to a reign; durable before it resolves. It also holds the reign for [`LEASE`] from the
+    /// moment of the call. Fails with [`StoreError::Fenced`] when a later reign has begun.
+    fn grant(&self, epoch: u64, ceiling: Position) -> BoxFuture<'static, Result<()>>;
+
+    /// Ends a reign in order: the next one need not wait. Nothing is written under it any more.
+    fn release(&self, epoch: u64) -> BoxFuture<'static, Result<()>>;
 
     /// A secret of the cluster, made on first use (32 random bytes), the same ever after.
     fn secret(&self, name: &'static str) -> BoxFuture<'static, Result<[u8; 32]>>;
@@ -102,6 +132,9 @@ pub trait Store: Send + Sync + 'static {
     /// (offline and not acknowledged) go when they expire, never by age or count.
     fn sweep(&self, now: Timestamp, retention: Retention) -> BoxFuture<'static, Result<u64>>;
 }
+
+/// How long a reign holds after a grant. What a home commits under it counts only if it is confirmed within this time.
+pub const LEASE: Duration = Duration::from_secs(10);
 
 /// How long the archive is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

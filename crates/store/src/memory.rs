@@ -5,8 +5,8 @@
 
 use crate::log::{Cursor, LogFilter, LogPage, LogRow, Page, Position};
 use crate::roster::Roster;
-use crate::rows::{AccountRow, AccountState, DocKind, Reign, Write};
-use crate::{Now, Result, Retention, Store, StoreError};
+use crate::rows::{AccountRow, AccountState, Batch, Claim, DocKind, Reign, Write};
+use crate::{LEASE, Now, Result, Retention, Store, StoreError};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -14,25 +14,39 @@ use parking_lot::Mutex;
 use starling_xmpp::{BareJid, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A store that lives as long as its last clone.
+/// A store that lives as long as its last clone. Clones are one process; see [`MemoryStore::beside`] for another.
 #[derive(Clone)]
 pub struct MemoryStore {
     now: Now,
     state: Arc<Mutex<State>>,
+    /// Of the reign that was opened here last; 0 before.
+    epoch: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct State {
     accounts: BTreeMap<(String, String), Account>,
+    reign: Reigning,
+    secrets: BTreeMap<&'static str, [u8; 32]>,
+}
+
+/// The last reign.
+#[derive(Default)]
+struct Reigning {
     epoch: u64,
     ceiling: Position,
-    secrets: BTreeMap<&'static str, [u8; 32]>,
+    /// Whose it is; `None` once it was released.
+    holder: Option<Claim>,
+    granted: Timestamp,
 }
 
 struct Account {
     jid: BareJid,
     row: AccountRow,
+    /// Epoch of the last reign that has loaded it: what earlier ones write comes too late.
+    closed: u64,
     roster: Roster,
     docs: BTreeMap<DocKind, Bytes>,
     cursor: Cursor,
@@ -50,7 +64,12 @@ impl MemoryStore {
 
     /// An empty store that knows what has expired.
     pub fn with_clock(now: Now) -> Self {
-        Self { now, state: Arc::default() }
+        Self { now, state: Arc::default(), epoch: Arc::default() }
+    }
+
+    /// The same data as another process sees it, which opens reigns of its own.
+    pub fn beside(&self) -> Self {
+        Self { epoch: Arc::default(), ..self.clone() }
     }
 
     fn read<T: Send + 'static>(
@@ -69,12 +88,20 @@ impl Default for MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn commit(&self, batch: Vec<Write>) -> BoxFuture<'static, Result<()>> {
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<()>> {
+        let epoch = self.epoch.load(Ordering::SeqCst);
         let mut state = self.state.lock();
-        for write in batch {
+        if batch.writes.iter().any(|write| state.is_closed(write.owner(), epoch)) {
+            return ready(Err(StoreError::Fenced)).boxed();
+        }
+        for write in batch.writes {
             state.apply(write);
         }
         ready(Ok(())).boxed()
+    }
+
+    fn commits_together(&self) -> bool {
+        true
     }
 
     fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>> {
@@ -85,6 +112,7 @@ impl Store for MemoryStore {
         let account = Account {
             jid: jid.clone(),
             row,
+            closed: 0,
             roster: Roster::default(),
             docs: BTreeMap::new(),
             cursor: Cursor::default(),
@@ -117,14 +145,21 @@ impl Store for MemoryStore {
         ready(Ok(found)).boxed()
     }
 
-    fn load(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountState>>> {
-        self.read(jid, |account| AccountState {
+    fn load(&self, jid: &BareJid, reign: Reign) -> BoxFuture<'static, Result<Option<AccountState>>> {
+        let mut state = self.state.lock();
+        let Some(account) = state.accounts.get_mut(&key(jid)) else { return ready(Ok(None)).boxed() };
+        if account.closed > reign.epoch {
+            return ready(Err(StoreError::Fenced)).boxed();
+        }
+        account.closed = reign.epoch;
+        let loaded = AccountState {
             row: account.row.clone(),
             roster: account.roster.clone(),
             docs: account.docs.clone(),
             cursor: account.cursor.clone(),
             last: account.log.keys().next_back().copied().unwrap_or_default(),
-        })
+        };
+        ready(Ok(Some(loaded))).boxed()
     }
 
     fn log_page(
@@ -155,15 +190,38 @@ impl Store for MemoryStore {
         .boxed()
     }
 
-    fn open_reign(&self) -> BoxFuture<'static, Result<Reign>> {
-        let mut state = self.state.lock();
-        state.epoch += 1;
-        ready(Ok(Reign { epoch: state.epoch, floor: state.ceiling })).boxed()
+    /// Does not wait: another instance's reign is held or has ended by the clock's time.
+    fn open_reign(&self, claim: Claim) -> BoxFuture<'static, Result<Reign>> {
+        let now = (self.now)();
+        let reign = &mut self.state.lock().reign;
+        if let Some(holder) = &reign.holder
+            && holder.instance != claim.instance
+            && u128::from(now.0.saturating_sub(reign.granted.0)) <= LEASE.as_micros()
+        {
+            return ready(Err(StoreError::Held(holder.name.clone()))).boxed();
+        }
+        *reign =
+            Reigning { epoch: reign.epoch + 1, ceiling: reign.ceiling, holder: Some(claim), granted: now };
+        self.epoch.store(reign.epoch, Ordering::SeqCst);
+        ready(Ok(Reign { epoch: reign.epoch, floor: reign.ceiling })).boxed()
     }
 
-    fn grant(&self, ceiling: Position) -> BoxFuture<'static, Result<()>> {
-        let mut state = self.state.lock();
-        state.ceiling = state.ceiling.max(ceiling);
+    fn grant(&self, epoch: u64, ceiling: Position) -> BoxFuture<'static, Result<()>> {
+        let now = (self.now)();
+        let reign = &mut self.state.lock().reign;
+        if reign.epoch != epoch {
+            return ready(Err(StoreError::Fenced)).boxed();
+        }
+        reign.ceiling = reign.ceiling.max(ceiling);
+        reign.granted = now;
+        ready(Ok(())).boxed()
+    }
+
+    fn release(&self, epoch: u64) -> BoxFuture<'static, Result<()>> {
+        let reign = &mut self.state.lock().reign;
+        if reign.epoch == epoch {
+            reign.holder = None;
+        }
         ready(Ok(())).boxed()
     }
 
@@ -182,6 +240,11 @@ impl Store for MemoryStore {
 }
 
 impl State {
+    /// Whether a later reign than this one has loaded the account.
+    fn is_closed(&self, owner: &BareJid, epoch: u64) -> bool {
+        epoch > 0 && self.accounts.get(&key(owner)).is_some_and(|account| account.closed > epoch)
+    }
+
     fn apply(&mut self, write: Write) {
         let key = key(write.owner());
         if matches!(write, Write::DeleteAccount(_)) {

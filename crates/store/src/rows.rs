@@ -3,6 +3,7 @@
 use crate::log::{Cursor, LogRow, Position};
 use crate::roster::{Roster, RosterItem};
 use bytes::Bytes;
+use starling_node::Trace;
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, Timestamp};
 use std::collections::BTreeMap;
@@ -64,6 +65,35 @@ pub struct Reign {
     pub epoch: u64,
     /// Positions of this reign are at or above it.
     pub floor: Position,
+}
+
+/// Who asks for a reign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Of the installation, not of the process: kept in the data directory, which one process has to itself. Whoever
+    /// holds it knows that its predecessor is dead.
+    pub instance: u128,
+    /// For people: host and process.
+    pub name: String,
+}
+
+/// What is committed together.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Above every position given to these accounts so far, except those of the rows in it, which are not above it. In CQL
+    /// the write timestamp.
+    pub at: Position,
+    /// In the order in which they take effect.
+    pub writes: Vec<Write>,
+    /// Traces of the sampled stanzas that are in it.
+    pub traces: Vec<Trace>,
+}
+
+impl Batch {
+    /// Writes without a trace.
+    pub fn of(at: Position, writes: Vec<Write>) -> Self {
+        Self { at, writes, traces: Vec::new() }
+    }
 }
 
 /// One change. A batch of them is committed together.

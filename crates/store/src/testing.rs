@@ -8,11 +8,13 @@
 
 pub mod accounts;
 mod faulty;
+mod home;
 pub mod log;
 pub mod order;
 pub mod sweep;
 
 pub use faulty::FaultyStore;
+pub use home::{Home, batch, claim, reign, rising};
 
 use crate::log::{Direction, LogFilter, LogRow, Origin, Page, Position};
 use crate::rows::{AccountRow, Write};
@@ -39,7 +41,8 @@ macro_rules! conformance {
                 a_recreated_account_sees_nothing_of_the_old_one, writes_without_an_account_are_ignored,
                 a_large_account_is_deleted_whole, rosters_keep_every_field, removals_are_remembered_up_to_a_bound,
                 documents_are_replaced_and_removed, the_cursor_is_what_was_written_last,
-                secrets_are_made_once, reigns_rise_above_all_that_was_granted, everything_survives_reopening;
+                secrets_are_made_once, reigns_rise_above_all_that_was_granted, a_released_reign_is_nobodys,
+                everything_survives_reopening;
             log: rows_keep_every_field, appending_again_changes_nothing, a_replaced_row_leaves_no_trace,
                 a_lower_position_may_come_late, pages_go_forward, pages_go_backward, a_page_knows_whether_it_is_the_last,
                 bounds_are_exact, filters_combine, a_peer_is_the_whole_address, offline_rows_end_with_the_cursor,
@@ -129,9 +132,14 @@ pub fn append(row: LogRow) -> Write {
     Write::Append(Box::new(row))
 }
 
+/// Opens a back end; the time stands at 2,000 s.
+async fn open(back_end: &mut impl BackEnd) -> Home {
+    Home::open(back_end.open(TestTime::at(2_000).now())).await
+}
+
 /// Opens a back end and creates these accounts; the time stands at 2,000 s.
-async fn with_accounts(back_end: &mut impl BackEnd, jids: &[&BareJid]) -> SharedStore {
-    let store = back_end.open(TestTime::at(2_000).now());
+async fn with_accounts(back_end: &mut impl BackEnd, jids: &[&BareJid]) -> Home {
+    let store = open(back_end).await;
     for (generation, jid) in jids.iter().enumerate() {
         store.create_account(jid, account(generation as u64 + 1, "secret")).await.unwrap();
     }

@@ -2,8 +2,8 @@
 
 use super::*;
 use parking_lot::{Condvar, Mutex};
-use starling_store::SharedStore;
-use starling_store::testing::{BackEnd, TestTime, account, append, at, jid, row};
+use starling_store::testing::{BackEnd, TestTime, account, append, at, batch, claim, jid, reign, row};
+use starling_store::{SharedStore, Write};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -39,8 +39,8 @@ fn alice() -> BareJid {
     jid("alice@example.org")
 }
 
-fn write(secs: u64) -> Vec<Write> {
-    vec![append(row(&alice(), at(secs), &jid("bob@example.org")))]
+fn write(secs: u64) -> Batch {
+    batch(vec![append(row(&alice(), at(secs), &jid("bob@example.org")))])
 }
 
 async fn rows(store: &EmbeddedStore) -> Vec<Position> {
@@ -149,7 +149,7 @@ async fn the_weight_of_what_waits_is_bounded() {
     let large = |n| {
         let row =
             LogRow { stanza: vec![b'x'; 30_000].into(), ..row(&alice(), at(n), &jid("bob@example.org")) };
-        vec![append(row)]
+        batch(vec![append(row)])
     };
     let mut taken = vec![store.commit(large(1))];
     while store.figures().queued > 0 {
@@ -192,7 +192,7 @@ async fn nothing_is_acknowledged_after_a_failed_sync() {
             "a disk is not trusted again"
         );
         assert!(store.create_account(&jid("bob@example.org"), account(2, "p")).await.is_err());
-        assert!(store.open_reign().await.is_err());
+        assert!(store.open_reign(claim(1)).await.is_err());
         assert!(store.secret("name").await.is_err());
         assert_eq!(rows(&store).await, [at(1)], "reading goes on");
     }
@@ -226,7 +226,7 @@ async fn a_removed_account_leaves_no_row_on_disk() {
     let store = back_end.try_open().unwrap();
     fill(&store).await;
     assert!(left(&store) > 6_000);
-    store.commit(vec![Write::DeleteAccount(alice())]).await.unwrap();
+    store.commit(batch(vec![Write::DeleteAccount(alice())])).await.unwrap();
     wait_for_removals(&store);
     assert_eq!(left(&store), 0);
 }
@@ -238,7 +238,7 @@ async fn a_removal_cut_short_goes_on_at_the_next_start() {
         let store = back_end.try_open().unwrap();
         fill(&store).await;
         // Dropped at once: the writer ends before it has taken away what it has marked.
-        drop(store.commit(vec![Write::DeleteAccount(alice())]));
+        drop(store.commit(batch(vec![Write::DeleteAccount(alice())])));
     }
     {
         let tables = Tables::open(&back_end.0.path().join("data"), &back_end.options()).unwrap();
@@ -260,16 +260,16 @@ async fn fill(store: &EmbeddedStore) {
             let expires = Some(Timestamp::from_secs(9_000));
             append(LogRow { expires, ..row(&alice(), at(start * 1_000 + n + 1), &bob) })
         });
-        store.commit(rows.collect()).await.unwrap();
+        store.commit(batch(rows.collect())).await.unwrap();
     }
     let cursor = Cursor { through: at(3), above: vec![] };
     let item = Box::new(RosterItem { version: 1, ..RosterItem::new(bob.clone()) });
-    let batch = vec![
+    let writes = vec![
         Write::RosterItem(alice(), item),
         Write::RosterRemove(alice(), jid("carol@example.org"), 2),
         Write::Cursor(alice(), cursor),
     ];
-    store.commit(batch).await.unwrap();
+    store.commit(batch(writes)).await.unwrap();
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn calls_on_a_store_that_closes_are_answered() {
         EmbeddedStore::open_with(&back_end.options(), TestTime::at(2_000).now(), gate.sync()).unwrap();
     store.create_account(&alice(), account(1, "p")).await.unwrap();
     let commits: Vec<_> = (1..=50).map(|n| store.commit(write(n))).collect();
-    let reads: Vec<_> = (1..=50).map(|_| store.load(&alice())).collect();
+    let reads: Vec<_> = (1..=50).map(|_| store.load(&alice(), reign(1))).collect();
     drop(store);
     for commit in commits {
         commit.await.unwrap();
@@ -344,7 +344,7 @@ async fn a_torn_journal_gives_back_whole_commits() {
         store.create_account(&alice(), account(1, "p")).await.unwrap();
         for n in 1..=20 {
             let second = row(&alice(), Position(at(n).0 + 1), &jid("carol@example.org"));
-            store.commit([write(n), vec![append(second)]].concat()).await.unwrap();
+            store.commit(batch([write(n).writes, vec![append(second)]].concat())).await.unwrap();
         }
         copy(back_end.0.path())
     };

@@ -87,9 +87,9 @@ impl<'a> Group<'a> {
                 Answer::Done(reply, done)
             }
             Job::Reign(reply) => Answer::Reign(reply, self.open_reign()),
-            Job::Grant(ceiling, reply) => {
-                self.grant(ceiling);
-                Answer::Done(reply, Ok(()))
+            Job::Grant(epoch, ceiling, reply) => {
+                let done = self.grant(epoch, ceiling);
+                Answer::Done(reply, done)
             }
             Job::Secret(name, reply) => {
                 let secret = self.secret(name);
@@ -287,9 +287,13 @@ impl<'a> Group<'a> {
         self.set_reign()
     }
 
-    fn grant(&mut self, ceiling: Position) {
+    fn grant(&mut self, epoch: u64, ceiling: Position) -> Result<()> {
+        if epoch != self.writer.reign.epoch {
+            return Err(StoreError::Fenced);
+        }
         self.writer.reign.floor = self.writer.reign.floor.max(ceiling);
         self.set_reign();
+        Ok(())
     }
 
     fn set_reign(&mut self) -> Reign {

@@ -1,14 +1,16 @@
 //! Accounts, rosters, documents, cursors, secrets and reigns.
 
-use super::{BackEnd, TestTime, account, append, at, jid, keys, positions, row, with_accounts};
+use super::{
+    BackEnd, Home, TestTime, account, append, at, claim, jid, keys, open, positions, row, with_accounts,
+};
+use crate::StoreError;
 use crate::log::{Cursor, LogFilter, Page, Position};
 use crate::roster::{RosterItem, Subscription};
 use crate::rows::{AccountState, DocKind, Write};
-use crate::{SharedStore, StoreError};
 use bytes::Bytes;
 use starling_xmpp::{BareJid, Timestamp};
 
-async fn load(store: &SharedStore, jid: &BareJid) -> AccountState {
+async fn load(store: &Home, jid: &BareJid) -> AccountState {
     store.load(jid).await.unwrap().unwrap()
 }
 
@@ -18,7 +20,7 @@ fn contact(jid: &BareJid, version: u64) -> RosterItem {
 
 /// Create, look up, create again.
 pub async fn an_account_is_created_once(back_end: &mut impl BackEnd) {
-    let store = back_end.open(TestTime::at(2_000).now());
+    let store = open(back_end).await;
     let alice = jid("alice@example.org");
     assert!(store.account(&alice).await.unwrap().is_none());
     assert!(store.load(&alice).await.unwrap().is_none());
@@ -36,7 +38,7 @@ pub async fn an_account_is_created_once(back_end: &mut impl BackEnd) {
 
 /// Listing: by domain, in order, in pages.
 pub async fn accounts_are_listed_by_domain_in_order(back_end: &mut impl BackEnd) {
-    let store = back_end.open(TestTime::at(2_000).now());
+    let store = open(back_end).await;
     for name in ["b@x.org", "a.b@x.org", "a@x.org", "c@x.org", "a@x.or", "a@x.org.uk", "z@w.org"] {
         store.create_account(&jid(name), account(1, "p")).await.unwrap();
     }
@@ -68,7 +70,7 @@ pub async fn keys_are_replaced(back_end: &mut impl BackEnd) {
 
 /// The flag is kept, over a password change too.
 pub async fn a_disabled_account_stays_disabled(back_end: &mut impl BackEnd) {
-    let store = back_end.open(TestTime::at(2_000).now());
+    let store = open(back_end).await;
     let alice = jid("alice@example.org");
     let row = crate::AccountRow { disabled: true, ..account(1, "secret") };
     store.create_account(&alice, row).await.unwrap();
@@ -76,7 +78,7 @@ pub async fn a_disabled_account_stays_disabled(back_end: &mut impl BackEnd) {
     assert!(store.account(&alice).await.unwrap().unwrap().disabled);
 }
 
-async fn fill(store: &SharedStore, owner: &BareJid) {
+async fn fill(store: &Home, owner: &BareJid) {
     let bob = jid("bob@example.org");
     let mut ends = row(owner, at(1_002), &bob);
     ends.expires = Some(Timestamp::from_secs(9_000));
@@ -93,7 +95,7 @@ async fn fill(store: &SharedStore, owner: &BareJid) {
         .unwrap();
 }
 
-async fn assert_empty(store: &SharedStore, owner: &BareJid) {
+async fn assert_empty(store: &Home, owner: &BareJid) {
     let state = load(store, owner).await;
     assert!(state.roster.items.is_empty() && state.roster.removed.is_empty() && state.docs.is_empty());
     assert_eq!((state.roster.version, state.roster.removed_since), (0, 0));
@@ -134,7 +136,7 @@ pub async fn a_recreated_account_sees_nothing_of_the_old_one(back_end: &mut impl
         store.commit(vec![Write::DeleteAccount(alice.clone())]).await.unwrap();
         store.create_account(&alice, account(2, "again")).await.unwrap();
     }
-    let store = back_end.open(TestTime::at(2_000).now());
+    let store = open(back_end).await;
     assert_empty(&store, &alice).await;
 }
 
@@ -165,7 +167,7 @@ pub async fn a_large_account_is_deleted_whole(back_end: &mut impl BackEnd) {
         assert_empty(&store, &alice).await;
         store.commit(vec![append(row(&alice, at(500), &bob))]).await.unwrap();
     }
-    let store = back_end.open(TestTime::at(2_000).now());
+    let store = open(back_end).await;
     assert_eq!(positions(&store, &alice, LogFilter::default()).await, [at(500)]);
     assert_eq!(positions(&store, &bob, LogFilter::default()).await.len(), 2);
 }
@@ -226,7 +228,7 @@ pub async fn removals_are_remembered_up_to_a_bound(back_end: &mut impl BackEnd) 
             store.commit(vec![Write::RosterRemove(alice.clone(), who, 4 + n)]).await.unwrap();
         }
     }
-    let store = back_end.open(TestTime::at(2_000).now());
+    let store = open(back_end).await;
     let roster = load(&store, &alice).await.roster;
     assert_eq!(roster.removed.len(), Write::MAX_REMOVED);
     assert_eq!(roster.removed_since, 13, "the tenth removal was the last to be forgotten");
@@ -270,12 +272,12 @@ pub async fn the_cursor_is_what_was_written_last(back_end: &mut impl BackEnd) {
 /// One per name, the same ever after.
 pub async fn secrets_are_made_once(back_end: &mut impl BackEnd) {
     let (one, other) = {
-        let store = back_end.open(TestTime::at(2_000).now());
+        let store = open(back_end).await;
         let one = store.secret("one").await.unwrap();
         (one, store.secret("other").await.unwrap())
     };
     assert!(one != other && one != [0; 32]);
-    let store = back_end.open(TestTime::at(2_000).now());
+    let store = open(back_end).await;
     assert_eq!(store.secret("one").await.unwrap(), one);
     assert_eq!(store.secret("other").await.unwrap(), other);
 }
@@ -284,18 +286,36 @@ pub async fn secrets_are_made_once(back_end: &mut impl BackEnd) {
 pub async fn reigns_rise_above_all_that_was_granted(back_end: &mut impl BackEnd) {
     let first = {
         let store = back_end.open(TestTime::at(2_000).now());
-        let first = store.open_reign().await.unwrap();
-        store.grant(Position(500)).await.unwrap();
-        store.grant(Position(400)).await.unwrap();
+        let first = store.open_reign(claim(1)).await.unwrap();
+        store.grant(first.epoch, Position(first.floor.0 + 500)).await.unwrap();
+        store.grant(first.epoch, Position(first.floor.0 + 400)).await.unwrap();
         first
     };
     let store = back_end.open(TestTime::at(2_000).now());
-    let second = store.open_reign().await.unwrap();
-    assert!(second.epoch > first.epoch && second.floor >= Position(500), "{second:?}");
-    let third = store.open_reign().await.unwrap();
+    let second = store.open_reign(claim(1)).await.unwrap();
+    assert!(second.epoch > first.epoch && second.floor.0 >= first.floor.0 + 500, "{second:?}");
+    let third = store.open_reign(claim(1)).await.unwrap();
     assert!(third.epoch > second.epoch && third.floor >= second.floor, "without a grant too");
-    store.grant(Position(900)).await.unwrap();
-    assert!(store.open_reign().await.unwrap().floor >= Position(900));
+    let granted = Position(third.floor.0 + 900);
+    store.grant(third.epoch, granted).await.unwrap();
+    for earlier in [first, second] {
+        let late = store.grant(earlier.epoch, Position(granted.0 + 900)).await;
+        assert!(matches!(late, Err(StoreError::Fenced)), "its reign is over: {late:?}");
+    }
+    let fourth = store.open_reign(claim(1)).await.unwrap();
+    assert!(fourth.floor >= granted && fourth.floor.0 < granted.0 + 900, "{fourth:?}");
+}
+
+/// What was released is taken over by anybody, at once.
+pub async fn a_released_reign_is_nobodys(back_end: &mut impl BackEnd) {
+    let store = back_end.open(TestTime::at(2_000).now());
+    let first = store.open_reign(claim(1)).await.unwrap();
+    let granted = Position(first.floor.0 + 500);
+    store.grant(first.epoch, granted).await.unwrap();
+    store.release(first.epoch).await.unwrap();
+    let second = store.open_reign(claim(2)).await.unwrap();
+    assert!(second.epoch > first.epoch && second.floor >= granted);
+    store.grant(second.epoch, Position(second.floor.0 + 1)).await.unwrap();
 }
 
 /// What was acknowledged is there after the store was dropped.
@@ -305,7 +325,7 @@ pub async fn everything_survives_reopening(back_end: &mut impl BackEnd) {
         let store = with_accounts(back_end, &[&alice]).await;
         fill(&store, &alice).await;
     }
-    let store = back_end.open(TestTime::at(2_000).now());
+    let store = open(back_end).await;
     let state = load(&store, &alice).await;
     assert_eq!((state.roster.items.len(), state.roster.removed.len(), state.roster.version), (1, 1, 2));
     assert_eq!(state.docs[&DocKind::BlockList], "list");

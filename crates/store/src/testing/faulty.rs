@@ -1,7 +1,7 @@
 //! A store that delays, fails, forgets or lies on command.
 
 use crate::log::{LogFilter, LogPage, LogRow, Page, Position};
-use crate::rows::{AccountRow, AccountState, Reign, Write};
+use crate::rows::{AccountRow, AccountState, Batch, Claim, Reign};
 use crate::{Result, Retention, SharedStore, Store, StoreError};
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -38,7 +38,7 @@ struct Held {
 }
 
 enum Change {
-    Commit(Vec<Write>),
+    Commit(Batch),
     Create(BareJid, Box<AccountRow>),
 }
 
@@ -185,8 +185,12 @@ impl Change {
 }
 
 impl Store for FaultyStore {
-    fn commit(&self, batch: Vec<Write>) -> BoxFuture<'static, Result<()>> {
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<()>> {
         self.change(Change::Commit(batch))
+    }
+
+    fn commits_together(&self) -> bool {
+        self.inner.commits_together()
     }
 
     fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>> {
@@ -206,8 +210,8 @@ impl Store for FaultyStore {
         self.read(|inner| inner.accounts(domain, after, limit))
     }
 
-    fn load(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountState>>> {
-        self.read(|inner| inner.load(jid))
+    fn load(&self, jid: &BareJid, reign: Reign) -> BoxFuture<'static, Result<Option<AccountState>>> {
+        self.read(|inner| inner.load(jid, reign))
     }
 
     fn log_page(
@@ -223,12 +227,16 @@ impl Store for FaultyStore {
         self.read(|inner| inner.log_rows(owner, positions))
     }
 
-    fn open_reign(&self) -> BoxFuture<'static, Result<Reign>> {
-        self.inner.open_reign()
+    fn open_reign(&self, claim: Claim) -> BoxFuture<'static, Result<Reign>> {
+        self.inner.open_reign(claim)
     }
 
-    fn grant(&self, ceiling: Position) -> BoxFuture<'static, Result<()>> {
-        self.inner.grant(ceiling)
+    fn grant(&self, epoch: u64, ceiling: Position) -> BoxFuture<'static, Result<()>> {
+        self.inner.grant(epoch, ceiling)
+    }
+
+    fn release(&self, epoch: u64) -> BoxFuture<'static, Result<()>> {
+        self.inner.release(epoch)
     }
 
     fn secret(&self, name: &'static str) -> BoxFuture<'static, Result<[u8; 32]>> {
@@ -253,14 +261,14 @@ fn unavailable() -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{account, append, at, jid, row};
+    use crate::testing::{account, append, at, batch, jid, reign, row};
 
     async fn rows(store: &FaultyStore) -> usize {
         store.inner.log_page(&jid("a@x"), LogFilter::default(), Page::First(9)).await.unwrap().rows.len()
     }
 
-    fn write(secs: u64) -> Vec<Write> {
-        vec![append(row(&jid("a@x"), at(secs), &jid("b@x")))]
+    fn write(secs: u64) -> Batch {
+        batch(vec![append(row(&jid("a@x"), at(secs), &jid("b@x")))])
     }
 
     async fn store() -> FaultyStore {
@@ -301,7 +309,7 @@ mod tests {
         store.overload_next(1);
         assert!(matches!(store.commit(write(2)).await, Err(StoreError::Overloaded)));
         store.fail_next_reads(1);
-        assert!(store.load(&jid("a@x")).await.is_err());
-        assert!(store.load(&jid("a@x")).await.unwrap().is_some());
+        assert!(store.load(&jid("a@x"), reign(1)).await.is_err());
+        assert!(store.load(&jid("a@x"), reign(1)).await.unwrap().is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! Appending to the log and reading it.
 
-use super::{BackEnd, TestTime, account, append, at, jid, positions, row, with_accounts};
+use super::{BackEnd, Home, TestTime, account, append, at, jid, positions, row, with_accounts};
 use crate::SharedStore;
 use crate::log::{Cursor, Direction, LogFilter, LogRow, Origin, Page, Position};
 use crate::memory::MemoryStore;
@@ -23,7 +23,7 @@ async fn page(store: &SharedStore, owner: &BareJid, filter: LogFilter, page: Pag
 }
 
 /// Alice's log: positions 1 to 10 (s), odd ones with bob, even ones with carol.
-async fn ten(back_end: &mut impl BackEnd) -> (SharedStore, BareJid, BareJid, BareJid) {
+async fn ten(back_end: &mut impl BackEnd) -> (Home, BareJid, BareJid, BareJid) {
     let (alice, bob, carol) = (jid("alice@example.org"), jid("bob@example.org"), jid("carol@example.org"));
     let store = with_accounts(back_end, &[&alice]).await;
     for n in 1..=10 {
@@ -246,7 +246,7 @@ pub async fn offline_rows_end_with_the_cursor(back_end: &mut impl BackEnd) {
 pub async fn expired_rows_do_not_appear(back_end: &mut impl BackEnd) {
     let (alice, bob) = (jid("alice@example.org"), jid("bob@example.org"));
     let time = TestTime::at(100);
-    let store = back_end.open(time.now());
+    let store = Home::open(back_end.open(time.now())).await;
     store.create_account(&alice, account(1, "p")).await.unwrap();
     for (n, end) in [(1, Some(110)), (2, None), (3, Some(120)), (4, Some(100))] {
         let row = LogRow { expires: end.map(Timestamp::from_secs), ..row(&alice, at(n), &bob) };
@@ -292,7 +292,7 @@ pub async fn random_logs_read_as_the_reference_does(back_end: &mut impl BackEnd)
     let peers = ["p@x.org", "q@x.org", "p@y.org"].map(jid);
     let time = TestTime::at(50);
     let reference = MemoryStore::with_clock(time.now());
-    let stores: [SharedStore; 2] = [Arc::new(reference), back_end.open(time.now())];
+    let stores = [Home::open(Arc::new(reference)).await, Home::open(back_end.open(time.now())).await];
     let mut random = Random(0x5eed);
     for store in &stores {
         for owner in &owners {

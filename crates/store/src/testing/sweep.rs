@@ -1,15 +1,15 @@
 //! Expiry and retention.
 
-use super::{BackEnd, TestTime, account, append, at, jid, positions, row, with_accounts};
+use super::{BackEnd, Home, TestTime, account, append, at, jid, open, positions, row, with_accounts};
+use crate::Retention;
 use crate::log::{Cursor, LogFilter, LogRow};
 use crate::rows::Write;
-use crate::{Retention, SharedStore};
 use starling_xmpp::{BareJid, Timestamp};
 
 const NONE: Retention = Retention { max_age_secs: None, max_rows: None };
 
 /// Sweeps until nothing is left to do, at this many seconds after the epoch.
-async fn sweep(store: &SharedStore, now: u64, retention: Retention) -> u64 {
+async fn sweep(store: &Home, now: u64, retention: Retention) -> u64 {
     let mut removed = 0;
     let mut idle = 0;
     while idle < 3 {
@@ -29,7 +29,7 @@ fn done(owner: &BareJid, secs: u64) -> Write {
 pub async fn expired_rows_are_removed(back_end: &mut impl BackEnd) {
     let (alice, bob) = (jid("alice@example.org"), jid("bob@example.org"));
     let time = TestTime::at(100);
-    let store = back_end.open(time.now());
+    let store = Home::open(back_end.open(time.now())).await;
     store.create_account(&alice, account(1, "p")).await.unwrap();
     for (n, end) in [(1, Some(200)), (2, None), (3, Some(300)), (4, Some(200))] {
         let row =
@@ -144,7 +144,7 @@ pub async fn bounds_hold_after_reopening(back_end: &mut impl BackEnd) {
         assert_eq!(sweep(&store, 2_000, retention).await, 5);
         store.commit((16..=20).map(|n| done(&alice, n)).collect()).await.unwrap();
     }
-    let store = back_end.open(TestTime::at(2_000).now());
+    let store = open(back_end).await;
     store.commit(vec![done(&alice, 19), done(&alice, 21)]).await.unwrap();
     assert_eq!(sweep(&store, 2_000, retention).await, 6);
     assert_eq!(positions(&store, &alice, LogFilter::default()).await, (12..=21).map(at).collect::<Vec<_>>());

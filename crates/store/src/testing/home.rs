@@ -1,0 +1,89 @@
+//! A store as a home uses it: under a reign, with positions that rise.
+
+use crate::log::Position;
+use crate::rows::{AccountState, Batch, Claim, Reign, Write};
+use crate::{Result, SharedStore};
+use futures::future::BoxFuture;
+use starling_xmpp::BareJid;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Where positions begin that nobody chose: above all that cases choose, and below any clock.
+const FIRST: u64 = 1_000_000_000_000;
+/// How many a reign is granted.
+const GRANT: u64 = 1_000_000;
+
+static NEXT: AtomicU64 = AtomicU64::new(FIRST);
+
+/// A position above all those given out in this process before.
+pub fn rising() -> Position {
+    Position(NEXT.fetch_add(1, Ordering::SeqCst))
+}
+
+/// A batch at such a position.
+pub fn batch(writes: Vec<Write>) -> Batch {
+    Batch::of(rising(), writes)
+}
+
+/// A reign with this epoch whose floor is such a position, to load with.
+pub fn reign(epoch: u64) -> Reign {
+    Reign { epoch, floor: rising() }
+}
+
+/// The claim of an instance.
+pub fn claim(instance: u128) -> Claim {
+    Claim { instance, name: format!("instance-{instance}") }
+}
+
+/// A store under a reign of its own. Its [`commit`](Self::commit) and [`load`](Self::load) give positions to the calls
+/// of the store; later reigns give higher ones.
+#[derive(Clone)]
+pub struct Home {
+    store: SharedStore,
+    reign: Reign,
+    next: Arc<AtomicU64>,
+}
+
+impl Home {
+    /// Begins a reign of the instance that all cases are run by.
+    pub async fn open(store: SharedStore) -> Self {
+        Self::open_as(store, claim(1)).await.unwrap()
+    }
+
+    /// Begins a reign of another.
+    pub async fn open_as(store: SharedStore, claim: Claim) -> Result<Self> {
+        let reign = store.open_reign(claim).await?;
+        let next = NEXT.fetch_add(GRANT, Ordering::SeqCst).max(reign.floor.0 + 1);
+        store.grant(reign.epoch, Position(next + GRANT)).await?;
+        Ok(Self { store, reign, next: Arc::new(AtomicU64::new(next)) })
+    }
+
+    /// The reign's number.
+    pub fn epoch(&self) -> u64 {
+        self.reign.epoch
+    }
+
+    /// A position above all that this home has given.
+    pub fn position(&self) -> Position {
+        Position(self.next.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// Commits at a position above all before.
+    pub fn commit(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<()>> {
+        self.store.commit(Batch::of(self.position(), writes))
+    }
+
+    /// Loads with a floor above all positions before.
+    pub fn load(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountState>>> {
+        self.store.load(jid, Reign { epoch: self.reign.epoch, floor: self.position() })
+    }
+}
+
+impl Deref for Home {
+    type Target = SharedStore;
+
+    fn deref(&self) -> &SharedStore {
+        &self.store
+    }
+}
