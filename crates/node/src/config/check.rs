@@ -163,13 +163,17 @@ fn store(config: &Config, errors: &mut Vec<ConfigError>) {
             "name the file with the authority that signed the servers' certificates",
         );
     }
-    let of_tls = [("store.tls.ca", &tls.ca), ("store.tls.cert", &tls.cert)];
-    if let Some((key, _)) = of_tls.iter().find(|(_, file)| file.is_some() && !tls.enabled) {
+    let of_tls = [
+        ("store.tls.ca", tls.ca.is_some()),
+        ("store.tls.cert", tls.cert.is_some()),
+        ("store.tls.server_name", tls.server_name.is_some()),
+    ];
+    if let Some((key, _)) = of_tls.iter().find(|(_, given)| *given && !tls.enabled) {
         fail(
             key,
             needs(key, "store.tls.enabled"),
             "the servers would be spoken to in the clear",
-            "set `store.tls.enabled = true`, or take the files away",
+            "set `store.tls.enabled = true`, or take `[store.tls]` away",
         );
     }
     if store.kind == StoreKind::Scylla && store.contact_points.is_empty() {

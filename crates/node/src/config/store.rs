@@ -27,6 +27,8 @@ section! {
         username: Option<String> = None;
         /// The file with the password of `store.username`, on its first line.
         password_file: Option<PathBuf> = None;
+        /// How long a connection may take to be made, login and TLS included.
+        connect_timeout: Duration = Duration::from_secs(3), in Duration::from_millis(50)..=Duration::from_secs(60);
         /// How long one attempt at a request may take; it is tried again within five seconds in all.
         request_timeout: Duration = Duration::from_secs(2), in Duration::from_millis(50)..=Duration::from_secs(5);
         /// Requests that wait for the servers' answers at a time.
@@ -43,12 +45,15 @@ section! {
 }
 
 section! {
-    /// TLS to the servers of the store. Their certificates must name the address by which they are reached.
+    /// TLS to the servers of the store.
     pub struct StoreTls {
         /// Whether to speak TLS.
         enabled: bool = false;
         /// The authority that signed the servers' certificates, in PEM form.
         ca: Option<PathBuf> = None;
+        /// What the servers' certificates must be made out to. Empty: each to the IP address by which it is reached. A
+        /// DNS name: all to that name. "*": to anything, as long as the authority has signed it.
+        server_name: Option<String> = None, in server_name();
         /// A certificate of our own to show, chain in PEM form. Empty: none is shown.
         cert: Option<PathBuf> = None;
         /// The private key of `store.tls.cert` in PEM form.
@@ -167,6 +172,17 @@ fn contact_point(point: &str) -> Result<(), String> {
     if named && reached && point.len() <= 255 { Ok(()) } else { odd() }
 }
 
+fn server_name() -> fn(&Option<String>) -> Result<(), String> {
+    |name| match name.as_deref() {
+        None | Some("*") => Ok(()),
+        Some(name) => {
+            let allowed = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
+            let named = name.len() <= 253 && name.chars().all(allowed) && name.contains(char::is_alphabetic);
+            if named { Ok(()) } else { Err("it is neither a DNS name nor \"*\"".to_owned()) }
+        }
+    }
+}
+
 fn keyspace() -> fn(&String) -> Result<(), String> {
     |name| {
         let begins = name.starts_with(|letter: char| letter.is_ascii_lowercase());
@@ -225,6 +241,16 @@ mod tests {
         }
         let twice = vec!["a:1".to_owned(), "a:1".to_owned()];
         assert!(contact_points()(&twice).is_err());
+    }
+
+    #[test]
+    fn a_server_is_known_by_a_name_or_by_its_authority() {
+        for (name, right) in
+            [("db.example.org", true), ("*", true), ("*.a", false), ("10.0.0.1", false), ("a b", false)]
+        {
+            assert_eq!(server_name()(&Some(name.to_owned())).is_ok(), right, "{name}");
+        }
+        assert_eq!(server_name()(&None), Ok(()));
     }
 
     #[test]
