@@ -6,11 +6,12 @@ use std::{
 };
 
 use tracing::{
-    Event, Subscriber,
+    Event, Metadata, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
+    filter::filter_fn,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer, time::FormatTime, time::SystemTime},
     layer::SubscriberExt,
     registry::LookupSpan,
@@ -47,13 +48,18 @@ pub(super) fn start(log: &Log) -> Result<Level, TelemetryError> {
     } else {
         tracing_subscriber::fmt::layer().event_format(Json).boxed()
     };
-    let registry = tracing_subscriber::registry().with(filter).with(lines);
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_harmless)).with(lines);
     registry.try_init().map_err(|_| TelemetryError::LogsSetUp)?;
     Ok(Level(handle))
 }
 
 fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::try_new(level).map_err(|error| TelemetryError::Level(error.to_string()))
+}
+
+/// The database driver puts keys of rows, which have addresses in them, into what it traces: never shown, at any level.
+fn is_harmless(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= tracing::Level::INFO || !metadata.target().starts_with("scylla")
 }
 
 /// One JSON object per line: `time` (RFC 3339, UTC), `level`, `target`, `message`, then the fields of the event.
@@ -156,6 +162,30 @@ mod tests {
         fn make_writer(&'a self) -> Self {
             self.clone()
         }
+    }
+
+    #[test]
+    fn keys_of_rows_are_not_shown_at_any_level() {
+        #[derive(Debug, Clone, Default)]
+        struct Seen(Arc<Mutex<Vec<String>>>);
+        impl<S: Subscriber> Layer<S> for Seen {
+            fn on_event(&self, event: &Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+                let metadata = event.metadata();
+                self.0.lock().push(format!("{} {}", metadata.level(), metadata.target()));
+            }
+        }
+        let seen = Seen::default();
+        let lines = tracing_subscriber::registry()
+            .with(filter("trace").unwrap())
+            .with(filter_fn(is_harmless))
+            .with(seen.clone());
+        tracing::subscriber::with_default(lines, || {
+            tracing::trace!(target: "scylla::client", "key of a row");
+            tracing::debug!(target: "scylla", "key of a row");
+            tracing::warn!(target: "scylla::network", "connection lost");
+            tracing::trace!(target: "starling_router", "ours");
+        });
+        assert_eq!(*seen.0.lock(), ["WARN scylla::network", "TRACE starling_router"]);
     }
 
     #[test]

@@ -16,10 +16,10 @@ use prometheus_client::{
 };
 
 pub use labels::{
-    AuthResult, Delivery, Direction, Kind, Limit, Mechanism, Outcome, Path, ResumeResult, SessionState,
+    AuthResult, DbCollection, DbOperation, DbResult, Delivery, Direction, Kind, Limit, Mechanism, Outcome, Path, ResumeResult, SessionState,
     StanzaResult, StoreTable, TlsVersion, Transport,
 };
-pub use table::{Label, Table1, Table2, Table3};
+pub use table::{Label, Sparse, Table1, Table2, Table3};
 
 use super::process::Process;
 
@@ -49,6 +49,18 @@ pub struct Metrics {
     pub store_commit_size: Histogram,
     /// `starling_store_queue_depth`: writes that wait for a commit.
     pub store_queue: Gauge,
+    /// `db_client_operation_duration_seconds`: attempts of statements in the database, the wait for a place included.
+    pub db_operation: Sparse<(DbOperation, DbCollection, DbResult), Histogram>,
+    /// `starling_store_requests_in_flight`: statements that the database has not answered.
+    pub store_in_flight: Gauge,
+    /// `starling_store_retries_total`: attempts after the first.
+    pub store_retries: Counter,
+    /// `starling_store_speculative_executions_total`: reads sent to a second node because the first was slow.
+    pub store_speculative: Counter,
+    /// `starling_store_dropped_total`: requests refused because too many waited.
+    pub store_dropped: Counter,
+    /// `starling_store_reconnects_total`: sessions made anew because no node could be reached.
+    pub store_reconnects: Counter,
     /// `starling_homes_loaded`: accounts in memory.
     pub homes: Gauge,
     /// `starling_limit_rejections_total`: what ran into a limit.
@@ -70,7 +82,7 @@ impl Metrics {
     /// All families at zero.
     pub fn new() -> Self {
         let mut to = Registry::default();
-        let durations = || Histogram::new(DURATIONS);
+        let durations: fn() -> Histogram = || Histogram::new(DURATIONS);
         let sizes = || Histogram::new(SIZES);
         let metrics = Self {
             sessions: Table2::new(["transport", "state"], Gauge::default),
@@ -84,6 +96,12 @@ impl Metrics {
             store_write: Table2::new(["table", "result"], durations),
             store_commit_size: Histogram::new(COUNTS),
             store_queue: Gauge::default(),
+            db_operation: Sparse::new(["db_operation_name", "db_collection_name", "result"], durations),
+            store_in_flight: Gauge::default(),
+            store_retries: Counter::default(),
+            store_speculative: Counter::default(),
+            store_dropped: Counter::default(),
+            store_reconnects: Counter::default(),
             homes: Gauge::default(),
             limits: Table1::new(["reason"], Counter::default),
             certificate_expiry: Gauge::default(),
@@ -128,6 +146,7 @@ impl Metrics {
             "Writes that wait for a commit",
             metrics.store_queue.clone(),
         );
+        metrics.register_database(&mut to);
         to.register("starling_homes_loaded", "Accounts in memory", metrics.homes.clone());
         to.register("starling_limit_rejections", "What ran into a limit", metrics.limits.family());
         to.register_with_unit(
@@ -147,6 +166,36 @@ impl Metrics {
         to.register_collector(Box::new(Process));
         *metrics.registry.write() = to;
         metrics
+    }
+
+    fn register_database(&self, to: &mut Registry) {
+        to.register_with_unit(
+            "db_client_operation_duration",
+            "Attempts of statements in the database",
+            Unit::Seconds,
+            self.db_operation.clone(),
+        );
+        to.register(
+            "starling_store_requests_in_flight",
+            "Statements that the database has not answered",
+            self.store_in_flight.clone(),
+        );
+        to.register("starling_store_retries", "Attempts after the first", self.store_retries.clone());
+        to.register(
+            "starling_store_speculative_executions",
+            "Reads sent to a second node because the first was slow",
+            self.store_speculative.clone(),
+        );
+        to.register(
+            "starling_store_dropped",
+            "Requests refused because too many waited",
+            self.store_dropped.clone(),
+        );
+        to.register(
+            "starling_store_reconnects",
+            "Sessions made anew because no node could be reached",
+            self.store_reconnects.clone(),
+        );
     }
 
     /// Adds metrics that are not named here. Their labels must be as bounded.
@@ -204,6 +253,8 @@ mod tests {
         metrics.delivery.at(Path::Local, Delivery::Ok).took(Duration::from_micros(300));
         metrics.limits.at(Limit::StanzaSize).inc();
         metrics.store_queue.set(7);
+        let took = metrics.db_operation.at(DbOperation::Insert, DbCollection::Log, DbResult::Ok);
+        took.took(Duration::from_micros(300));
         let text = metrics.encode();
         for line in [
             "xmpp_server_sessions{transport=\"tls\",state=\"active\"} 1",
@@ -213,6 +264,8 @@ mod tests {
             "xmpp_stanza_delivery_duration_seconds_bucket{le=\"0.00025\",path=\"local\",result=\"ok\"} 0",
             "starling_limit_rejections_total{reason=\"stanza_size\"} 1",
             "starling_store_queue_depth 7",
+            "db_client_operation_duration_seconds_count{db_operation_name=\"INSERT\",db_collection_name=\"log\",result=\"ok\"} 1",
+            "# TYPE starling_store_retries counter",
             "# TYPE xmpp_tls_handshake_duration_seconds histogram",
             "# TYPE xmpp_sm_resumptions counter",
             "# TYPE xmpp_auth_attempts counter",
@@ -221,6 +274,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+        assert!(!text.contains("db_collection_name=\"purges\""), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }
 

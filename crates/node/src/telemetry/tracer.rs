@@ -9,7 +9,7 @@ use std::{
 
 use opentelemetry::{
     InstrumentationScope, Key, KeyValue, SpanId, TraceFlags, TraceId, Value,
-    trace::{Link, SpanContext, SpanKind, Status, TraceState},
+    trace::{Event, Link, SpanContext, SpanKind, Status, TraceState},
 };
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks, SpanProcessor};
 
@@ -150,7 +150,20 @@ impl Tracer {
     pub fn span(&self, trace: Option<Trace>, step: Step) -> Span {
         match (&self.0, trace) {
             (Some(inner), Some(trace)) if trace.flags & 1 == 1 => {
-                Span(Some(Recording::new(inner, &trace, step)))
+                let name = Cow::Borrowed(step.as_str());
+                Span(Some(Recording::new(inner, &trace, name, step.kind())))
+            }
+            _ => Span(None),
+        }
+    }
+
+    /// Begins a span of kind CLIENT for a call to another service. Names must be few: never with a value in them.
+    #[inline]
+    pub fn client(&self, trace: Option<Trace>, name: &str) -> Span {
+        match (&self.0, trace) {
+            (Some(inner), Some(trace)) if trace.flags & 1 == 1 => {
+                let name = Cow::Owned(name.to_owned());
+                Span(Some(Recording::new(inner, &trace, name, SpanKind::Client)))
             }
             _ => Span(None),
         }
@@ -181,15 +194,15 @@ struct Recording {
 }
 
 impl Recording {
-    fn new(inner: &Arc<Inner>, trace: &Trace, step: Step) -> Box<Self> {
+    fn new(inner: &Arc<Inner>, trace: &Trace, name: Cow<'static, str>, kind: SpanKind) -> Box<Self> {
         let mine = Trace { span_id: ids::bytes(), ..*trace };
         let start = time(inner);
         let data = SpanData {
             span_context: mine.context(false),
             parent_span_id: SpanId::from_bytes(trace.span_id),
             parent_span_is_remote: false,
-            span_kind: step.kind(),
-            name: Cow::Borrowed(step.as_str()),
+            span_kind: kind,
+            name,
             start_time: start,
             end_time: start,
             attributes: Vec::new(),
@@ -229,6 +242,20 @@ impl Span {
                 data.attributes.push(KeyValue::new(Key::from_static_str(key), value));
             } else {
                 data.dropped_attributes_count += 1;
+            }
+        }
+    }
+
+    /// Notes something that happened now, with a number that tells more of it, e.g. how many-th attempt it was.
+    pub fn event(&mut self, name: &'static str, key: &'static str, value: i64) {
+        if let Some(recording) = &mut self.0 {
+            let at = time(&recording.inner);
+            let events = &mut recording.data.events;
+            if events.events.len() < MAX_EVENTS {
+                let attribute = KeyValue::new(Key::from_static_str(key), value);
+                events.events.push(Event::new(name, at, vec![attribute], 0));
+            } else {
+                events.dropped_count += 1;
             }
         }
     }
@@ -282,6 +309,7 @@ fn time(inner: &Inner) -> SystemTime {
 
 const MAX_ATTRIBUTES: usize = 32;
 const MAX_LINKS: usize = 128;
+const MAX_EVENTS: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -327,6 +355,20 @@ mod tests {
     }
 
     #[test]
+    fn a_call_to_another_service_is_a_client_span() {
+        let (telemetry, spans) = Telemetry::in_memory(&everything(), Arc::new(ManualClock::at_micros(0)));
+        let head = telemetry.tracer.start(StanzaKind::Message);
+        let mut span = telemetry.tracer.client(head, "INSERT ks.log");
+        assert!(span.is_on());
+        span.event("retry", "attempt", 2);
+        drop(span);
+        assert!(!telemetry.tracer.client(None, "INSERT ks.log").is_on());
+        let spans = spans.all();
+        assert_eq!((spans[0].name.as_ref(), &spans[0].span_kind), ("INSERT ks.log", &SpanKind::Client));
+        assert_eq!(spans[0].events.events[0].name, "retry");
+    }
+
+    #[test]
     fn what_is_not_sampled_leaves_nothing() {
         let mut settings = everything();
         settings.sample.message = 0.0;
@@ -347,9 +389,11 @@ mod tests {
         for number in 0..1_000_i64 {
             span.set("number", number);
             span.link(head.unwrap());
+            span.event("again", "number", number);
         }
         drop(span);
         let spans = spans.all();
+        assert_eq!((spans[0].events.events.len(), spans[0].events.dropped_count), (32, 968));
         assert_eq!((spans[0].attributes.len(), spans[0].dropped_attributes_count), (32, 968));
         assert_eq!((spans[0].links.links.len(), spans[0].links.dropped_count), (128, 872));
     }

@@ -146,6 +146,53 @@ labels! {
         /// All else.
         Other = "other",
     }
+    /// What a statement does in the database (`db.operation.name`).
+    DbOperation {
+        /// Reads.
+        Select = "SELECT",
+        /// Writes a row, with or without a condition.
+        Insert = "INSERT",
+        /// Changes a row that exists.
+        Update = "UPDATE",
+        /// Removes rows.
+        Delete = "DELETE",
+        /// Several changes of one partition.
+        Batch = "BATCH",
+    }
+    /// A table of the database (`db.collection.name`).
+    DbCollection {
+        /// Accounts.
+        Accounts = "accounts",
+        /// Their names, for listing.
+        AccountNames = "account_names",
+        /// Rosters, documents, cursors.
+        AccountData = "account_data",
+        /// Which buckets logs have.
+        LogBuckets = "log_buckets",
+        /// Logs.
+        Log = "log",
+        /// Index of logs by peer.
+        LogByPeer = "log_by_peer",
+        /// Owners whose rows are to be removed.
+        Purges = "purges",
+        /// Values of the cluster.
+        Cluster = "cluster",
+        /// Who reigns.
+        Reigns = "reigns",
+    }
+    /// How an attempt of a statement ended.
+    DbResult {
+        /// Well.
+        Ok = "ok",
+        /// Without an answer: it may have been done.
+        Timeout = "timeout",
+        /// Not done: nobody there, or too few replicas.
+        Unavailable = "unavailable",
+        /// Not done: too much to do.
+        Overloaded = "overloaded",
+        /// Rejected, or an answer that cannot be read.
+        Invalid = "invalid",
+    }
     /// Which limit something ran into.
     Limit {
         /// Bytes of a stanza.

@@ -1,6 +1,9 @@
 //! Families whose label values are enums: a fixed table of series.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder},
@@ -107,6 +110,50 @@ impl<A: Label, B: Label, C: Label, M> Table<(A, B, C), M> {
     /// The series with these labels.
     pub fn at(&self, a: A, b: B, c: C) -> &M {
         &self.series[(a.index() * B::ALL.len() + b.index()) * C::ALL.len() + c.index()]
+    }
+}
+
+/// A table of which only those series exist that were ever used: for many combinations of which few occur.
+#[derive(Debug)]
+pub struct Sparse<L: Labels, M> {
+    names: L::Names,
+    series: Arc<[OnceLock<M>]>,
+    make: fn() -> M,
+}
+
+impl<L: Labels, M> Clone for Sparse<L, M> {
+    fn clone(&self) -> Self {
+        Self { names: self.names, series: Arc::clone(&self.series), make: self.make }
+    }
+}
+
+impl<L: Labels, M> Sparse<L, M> {
+    pub(super) fn new(names: L::Names, make: fn() -> M) -> Self {
+        Self { names, series: (0..L::count()).map(|_| OnceLock::new()).collect(), make }
+    }
+}
+
+impl<A: Label, B: Label, C: Label, M> Sparse<(A, B, C), M> {
+    /// The series with these labels.
+    pub fn at(&self, a: A, b: B, c: C) -> &M {
+        let index = (a.index() * B::ALL.len() + b.index()) * C::ALL.len() + c.index();
+        self.series[index].get_or_init(self.make)
+    }
+}
+
+impl<L: Labels, M: EncodeMetric + TypedMetric> EncodeMetric for Sparse<L, M> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        for (index, series) in self.series.iter().enumerate() {
+            if let Some(series) = series.get() {
+                let labels: Vec<_> = self.names.as_ref().iter().copied().zip(L::values(index)).collect();
+                series.encode(encoder.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        M::TYPE
     }
 }
 
