@@ -4,7 +4,7 @@ CARGO ?= cargo
 KILLS ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt verify fix bench soak reference doc deny clients
+.PHONY: help run test check fmt verify fix bench soak reference doc deny clients cassandra
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
@@ -46,6 +46,9 @@ reference: ## the scripts against Prosody and ejabberd from Debian
 
 clients: ## fetch the real clients that the tests use, into .cache
 	@tests/clients/install
+
+cassandra: ## fetch the CQL server that the tests use (Apache Cassandra, 67 MB), into .cache
+	@tests/cassandra/install
 
 doc: ## the API documentation
 	$(CARGO) doc --workspace --no-deps

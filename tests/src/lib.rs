@@ -7,8 +7,10 @@
 //! Every wait has an end: [`PATIENCE`] unless a call says otherwise.
 #![allow(clippy::disallowed_methods)] // a test measures real time
 
+pub mod cassandra;
 pub mod certificate;
 pub mod client;
+pub mod cql;
 pub mod history;
 pub mod report;
 pub mod script;
