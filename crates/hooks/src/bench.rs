@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use starling_store::memory::MemoryStore;
 use starling_store::{
-    AccountRow, Direction, LogRow, Origin, Position, Roster, RosterItem, Store, Subscription, Write,
+    AccountRow, Batch, Direction, LogRow, Origin, Position, Roster, RosterItem, Store, Subscription, Write,
 };
 use starling_wire::Token;
 use starling_xmpp::sasl::{Credentials, MIN_ITERATIONS};
@@ -266,7 +266,7 @@ impl Bench {
     /// # Panics
     /// Never: the store is in memory.
     pub fn write(&self, write: Write) {
-        now(self.server.store.commit(vec![write])).expect("a store in memory");
+        now(self.server.store.commit(Batch::of(Position(0), vec![write]))).expect("a store in memory");
     }
 
     /// A session sends this; `from` is stamped.

@@ -50,6 +50,18 @@ pub(crate) enum What {
     Report(oneshot::Sender<Result<bool, StoreError>>),
 }
 
+impl What {
+    /// The write that this waits for, when that is traced.
+    pub(crate) fn trace(&self) -> Option<Trace> {
+        let spans = match self {
+            Self::Leave(leaving) => &leaving.spans,
+            Self::Arrive(arriving) => &arriving.spans,
+            _ => return None,
+        };
+        spans.write.as_ref().and_then(Span::context)
+    }
+}
+
 /// A message on its way out.
 pub(crate) struct Leaving {
     pub(crate) stanza: Stanza,

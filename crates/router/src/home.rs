@@ -30,6 +30,8 @@ pub(crate) struct Home {
     pub(crate) deliveries: Deliveries,
     /// Position of the newest row decided.
     pub(crate) last: Position,
+    /// The highest position given, to rows and to whatever else was written.
+    pub(crate) top: Position,
     /// When the last session ended unresumed: until then messages may come a second time.
     pub(crate) unresumed: Option<Timestamp>,
     pub(crate) recent: Option<Recent>,
@@ -71,6 +73,7 @@ impl Home {
             links: Vec::new(),
             deliveries: Deliveries::load(state.cursor, state.last),
             last: state.last,
+            top: state.last,
             unresumed: None,
             recent: None,
             reading: None,
@@ -95,6 +98,7 @@ impl Home {
         (self.account.blocked, self.account.archive) = documents(state, shared)?;
         self.account.roster = state.roster.clone();
         self.last = self.last.max(state.last);
+        self.top = self.top.max(state.last);
         Ok(())
     }
 
@@ -140,7 +144,8 @@ pub(crate) struct Turn {
     pub(crate) shared: Arc<Shared>,
     pub(crate) now: Timestamp,
     pub(crate) monotonic: std::time::Duration,
-    pub(crate) writes: Vec<Write>,
+    /// With their positions; none where none may be given at present.
+    pub(crate) writes: Vec<(Option<Position>, Write)>,
     pub(crate) acts: Vec<Act>,
     /// Number of the commit in which what is decided now is written; goes on over turns.
     pub(crate) commit: u64,
@@ -164,7 +169,20 @@ impl Turn {
     /// An origin for what no session has sent.
     pub(crate) fn anonymous(&mut self) -> Origin {
         self.next_id += 1;
-        Origin { session: u128::from(self.shared.positions.reign().epoch), sequence: self.next_id }
+        Origin { session: u128::from(self.shared.positions.epoch()), sequence: self.next_id }
+    }
+
+    /// A position for what this home has written now; `None` when none may be given.
+    pub(crate) fn position(&self, home: &mut Home) -> Option<Position> {
+        let position = self.shared.positions.next(home.top, self.now, self.monotonic)?;
+        home.top = position;
+        Some(position)
+    }
+
+    /// Adds a write that is not a row.
+    pub(crate) fn write(&mut self, home: &mut Home, write: Write) {
+        let position = self.position(home);
+        self.writes.push((position, write));
     }
 
     /// Adds something to do after the commit.
@@ -225,7 +243,7 @@ impl Turn {
                 }
             }
         });
-        self.writes.push(Write::DeleteAccount(home.account.jid.clone()));
+        self.write(home, Write::DeleteAccount(home.account.jid.clone()));
         // What comes from now on is for an account that may not be there: nothing is decided or written for it.
         home.leaving = true;
         home.paused.get_or_insert_default();
@@ -247,7 +265,7 @@ impl Turn {
                 item.version = account.roster.version;
                 account.roster.removed.remove(&item.jid);
                 account.roster.items.insert(item.jid.clone(), (*item).clone());
-                self.writes.push(Write::RosterItem(jid, item));
+                self.write(home, Write::RosterItem(jid, item));
             }
             Change::RosterRemove(contact) => {
                 let roster = &mut account.roster;
@@ -265,18 +283,20 @@ impl Turn {
                     roster.removed_since = version;
                 }
                 let version = roster.version;
-                self.writes.push(Write::RosterRemove(jid, contact, version));
+                self.write(home, Write::RosterRemove(jid, contact, version));
             }
             Change::Blocked(list) => {
-                self.writes.push(Write::Doc(jid, DocKind::BlockList, list.encode()));
+                let body = list.encode();
                 account.blocked = list;
+                self.write(home, Write::Doc(jid, DocKind::BlockList, body));
             }
             Change::Archive(preferences) => {
-                self.writes.push(Write::Doc(jid, DocKind::ArchivePreferences, preferences.encode()));
+                let body = preferences.encode();
                 account.archive = preferences;
+                self.write(home, Write::Doc(jid, DocKind::ArchivePreferences, body));
             }
             Change::Credentials(credentials) => {
-                self.writes.push(Write::Credentials(jid, Box::new(credentials.0)))
+                self.write(home, Write::Credentials(jid, Box::new(credentials.0)))
             }
             Change::Carbons(token, on) => session(account, token, |session| session.carbons = on),
             Change::Interested(token) => session(account, token, |session| session.interested = true),

@@ -1,58 +1,106 @@
-//! The reign's positions: rising, above the reign's floor, below a ceiling that the store has granted.
+//! The reign's positions: rising, above the reign's floor, below a ceiling that the store has granted, and only while
+//! the lease that came with the grant holds.
 
-use starling_store::{Position, Reign, SharedStore, StoreError};
+use starling_store::{Claim, LEASE, Position, Reign, SharedStore, StoreError};
 use starling_xmpp::Timestamp;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How far ahead of the clock positions are granted.
 const AHEAD: Duration = Duration::from_secs(10);
+/// How far above the floor, when the clock has not reached that yet. No further: whoever reigns next begins there, and
+/// the times of messages would run ahead of the clock by as much again.
+const ABOVE: Duration = Duration::from_secs(1);
+/// How much earlier than the store a home takes its lease for over.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// Shared by all homes of a process.
 #[derive(Debug)]
 pub(crate) struct Positions {
-    reign: Reign,
+    epoch: u64,
+    /// The store belongs to this process: nobody of an earlier reign can write any more, and none can begin.
+    alone: bool,
+    /// Every position given from now on is above it.
+    floor: AtomicU64,
     ceiling: AtomicU64,
+    /// When the lease ends, in microseconds of monotonic time.
+    until: AtomicU64,
 }
 
 impl Positions {
-    /// Begins a reign and gets its first grant. `alone`: the store is held by this process, nobody of an earlier reign can
-    /// write any more. Then each account's own last row is floor enough, and positions do not run ahead of the clock
+    /// Begins a reign. `alone`: each account's own last row is floor enough, and positions do not run ahead of the clock
     /// after a crash, which clients would see in the times of messages.
-    pub(crate) async fn open(store: &SharedStore, now: Timestamp, alone: bool) -> Result<Self, StoreError> {
-        let reign = store.open_reign().await?;
-        if alone {
-            let reign = Reign { floor: Position(0), ..reign };
-            return Ok(Self { reign, ceiling: AtomicU64::new(u64::MAX) });
+    pub(crate) async fn open(store: &SharedStore, claim: Claim, alone: bool) -> Result<Self, StoreError> {
+        let reign = store.open_reign(claim).await?;
+        let (floor, ceiling, until) = if alone { (0, u64::MAX, u64::MAX) } else { (reign.floor.0, 0, 0) };
+        Ok(Self {
+            epoch: reign.epoch,
+            alone,
+            floor: AtomicU64::new(floor),
+            ceiling: AtomicU64::new(ceiling),
+            until: AtomicU64::new(until),
+        })
+    }
+
+    /// Which ceiling to ask for now.
+    pub(crate) fn wanted(&self, now: Timestamp) -> Position {
+        let floor = self.floor.load(Ordering::Acquire);
+        let ceiling = now.plus(AHEAD).0.max(Timestamp(floor).plus(ABOVE).0);
+        Position(ceiling.max(self.ceiling.load(Ordering::Acquire)))
+    }
+
+    /// The store has granted this; it was asked at `asked` of monotonic time.
+    pub(crate) fn granted(&self, ceiling: Position, asked: Duration) {
+        self.ceiling.fetch_max(ceiling.0, Ordering::AcqRel);
+        self.until.fetch_max(micros(asked + LEASE.saturating_sub(MARGIN)), Ordering::AcqRel);
+    }
+
+    /// No more are given, and nothing that is confirmed from now on counts.
+    pub(crate) fn close(&self) {
+        self.ceiling.store(0, Ordering::Release);
+        self.until.store(0, Ordering::Release);
+    }
+
+    /// Whether what was confirmed before this moment of monotonic time counts.
+    pub(crate) fn hold(&self, now: Duration) -> bool {
+        micros(now) < self.until.load(Ordering::Acquire)
+    }
+
+    /// The position after `last` at `now`; `None` when it would pass the ceiling or the lease is over, which means that the
+    /// store has not granted more for a long time.
+    pub(crate) fn next(&self, last: Position, now: Timestamp, monotonic: Duration) -> Option<Position> {
+        let floor = self.floor.load(Ordering::Acquire);
+        let next = now.0.max(last.0 + 1).max(floor + 1);
+        let granted = next < self.ceiling.load(Ordering::Acquire) && self.hold(monotonic);
+        granted.then_some(Position(next))
+    }
+
+    /// A home that has given positions up to `last` is forgotten: whatever the clock does, the next one of its account
+    /// begins above.
+    pub(crate) fn forget(&self, last: Position) {
+        if !self.alone {
+            self.floor.fetch_max(last.0 + 1, Ordering::AcqRel);
         }
-        let positions = Self { reign, ceiling: AtomicU64::new(0) };
-        positions.extend(store, now).await?;
-        Ok(positions)
     }
 
-    /// Gets a grant reaching well beyond `now`; called again and again.
-    pub(crate) async fn extend(&self, store: &SharedStore, now: Timestamp) -> Result<(), StoreError> {
-        let from = now.0.max(self.reign.floor.0);
-        let ceiling = from.saturating_add(u64::try_from(AHEAD.as_micros()).unwrap_or(u64::MAX));
-        if ceiling <= self.ceiling.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        store.grant(Position(ceiling)).await?;
-        self.ceiling.fetch_max(ceiling, Ordering::AcqRel);
-        Ok(())
-    }
-
-    /// The position after `last` at `now`; `None` when it would pass the ceiling, which means that the store has
-    /// not granted more for a long time.
-    pub(crate) fn next(&self, last: Position, now: Timestamp) -> Option<Position> {
-        let next = now.0.max(last.0 + 1).max(self.reign.floor.0);
-        (next < self.ceiling.load(Ordering::Acquire)).then_some(Position(next))
-    }
-
-    /// The reign.
+    /// For loading an account that has no home.
     pub(crate) fn reign(&self) -> Reign {
-        self.reign
+        Reign { epoch: self.epoch, floor: Position(self.floor.load(Ordering::Acquire)) }
     }
+
+    /// Which reign it is.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether there is no other reign to beware of.
+    pub(crate) fn are_alone(&self) -> bool {
+        self.alone
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -61,20 +109,70 @@ mod tests {
     use starling_store::memory::MemoryStore;
     use std::sync::Arc;
 
+    const START: Duration = Duration::from_secs(5);
+
+    fn claim() -> Claim {
+        Claim { instance: 1, name: "test".to_owned() }
+    }
+
+    async fn reign(store: &SharedStore, now: Timestamp) -> Positions {
+        let positions = Positions::open(store, claim(), false).await.unwrap();
+        let ceiling = positions.wanted(now);
+        store.grant(positions.epoch(), ceiling).await.unwrap();
+        positions.granted(ceiling, START);
+        positions
+    }
+
     #[tokio::test]
     async fn positions_rise_and_stop_at_the_ceiling() {
         let store: SharedStore = Arc::new(MemoryStore::default());
         let now = Timestamp(1_000_000_000);
-        let positions = Positions::open(&store, now, false).await.unwrap();
-        let first = positions.next(Position(0), now).unwrap();
-        assert!(positions.next(first, now).unwrap() > first);
-        assert_eq!(positions.next(first, Timestamp(u64::MAX / 2)), None);
-        let later = Positions::open(&store, now, false).await.unwrap();
-        assert!(later.reign().epoch > positions.reign().epoch);
-        assert!(
-            later.next(Position(0), now).unwrap() > first,
-            "a new reign starts above all that was granted before"
-        );
+        let positions = reign(&store, now).await;
+        let first = positions.next(Position(0), now, START).unwrap();
+        assert!(positions.next(first, now, START).unwrap() > first);
+        assert_eq!(positions.next(first, Timestamp(u64::MAX / 2), START), None);
+        let later = reign(&store, now).await;
+        assert!(later.epoch() > positions.epoch());
+        let floor = later.reign().floor;
+        assert!(floor > first, "a new reign starts above all that was granted before");
+        assert!(later.next(Position(0), now, START).unwrap() > floor);
+    }
+
+    #[tokio::test]
+    async fn reigns_that_follow_one_another_hardly_run_ahead() {
+        let store: SharedStore = Arc::new(MemoryStore::default());
+        let now = Timestamp(1_000_000_000);
+        for _ in 0..10 {
+            reign(&store, now).await;
+        }
+        let next = reign(&store, now).await.next(Position(0), now, START).unwrap();
+        assert!(next.0 <= now.plus(AHEAD + 10 * ABOVE).0, "{next:?}");
+    }
+
+    #[tokio::test]
+    async fn none_is_given_when_the_lease_is_over() {
+        let store: SharedStore = Arc::new(MemoryStore::default());
+        let now = Timestamp(1_000_000_000);
+        let positions = reign(&store, now).await;
+        let end = START + LEASE.saturating_sub(MARGIN);
+        let before = end.saturating_sub(Duration::from_micros(1));
+        assert!(positions.hold(before) && positions.next(Position(0), now, before).is_some());
+        assert!(!positions.hold(end) && positions.next(Position(0), now, end).is_none());
+        positions.granted(positions.wanted(now), end);
+        assert!(positions.next(Position(0), now, end).is_some());
+        positions.close();
+        assert!(!positions.hold(end) && positions.next(Position(0), now, end).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_home_is_not_undercut_when_the_clock_steps_back() {
+        let store: SharedStore = Arc::new(MemoryStore::default());
+        let now = Timestamp(1_000_000_000);
+        let positions = reign(&store, now).await;
+        let last = positions.next(Position(0), now.plus(Duration::from_secs(3)), START).unwrap();
+        positions.forget(last);
+        assert!(positions.reign().floor > last);
+        assert!(positions.next(Position(0), now, START).unwrap() > last);
     }
 
     #[tokio::test]
@@ -82,8 +180,10 @@ mod tests {
         let store: SharedStore = Arc::new(MemoryStore::default());
         let now = Timestamp(1_000_000_000);
         for _ in 0..3 {
-            let positions = Positions::open(&store, now, true).await.unwrap();
-            assert_eq!(positions.next(Position(0), now), Some(Position(now.0)));
+            let positions = Positions::open(&store, claim(), true).await.unwrap();
+            let far = Duration::from_secs(1 << 40);
+            assert_eq!(positions.next(Position(0), now, far), Some(Position(now.0)));
+            positions.forget(Position(now.0 * 2));
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::worker::Worker;
 use futures::future::BoxFuture;
 use starling_hooks::{Hooks, Server};
 use starling_node::{Metrics, SharedClock, Tracer};
-use starling_store::{AccountRow, Retention, SharedStore, StoreError};
+use starling_store::{AccountRow, Claim, Retention, SharedStore, StoreError};
 use starling_wire::channel::Inbox;
 use starling_wire::up::SessionInfo;
 use starling_wire::{EdgeLink, LinkError, Registration, RouterLink, ToHome};
@@ -45,6 +45,8 @@ pub struct RouterParts {
     pub tracer: Tracer,
     /// How long the archive is kept.
     pub retention: Retention,
+    /// Who asks to reign over the store.
+    pub claim: Claim,
 }
 
 /// A running router. Ends with [`stop`](Self::stop).
@@ -60,9 +62,10 @@ impl Router {
     /// # Errors
     /// When the store cannot begin a reign.
     pub async fn start(parts: RouterParts) -> Result<Self, StoreError> {
-        let RouterParts { config, server, hooks, store, edge, clock, metrics, tracer, retention } = parts;
+        let RouterParts { config, server, hooks, store, edge, clock, metrics, tracer, retention, claim } =
+            parts;
+        let positions = Positions::open(&store, claim, config.alone).await?;
         let began = starling_xmpp::Timestamp(clock.now_micros());
-        let positions = Positions::open(&store, began, config.alone).await?;
         let inboxes = (0..config.workers.max(1)).map(|_| Arc::new(Inbox::default())).collect();
         let hasher = std::hash::RandomState::new();
         let shared = Arc::new(Shared {
@@ -79,6 +82,7 @@ impl Router {
             began,
             hasher,
         });
+        extend(&shared).await?;
         let mut tasks: Vec<_> = (0..shared.inboxes.len())
             .map(|index| tokio::spawn(Worker::new(Arc::clone(&shared), index).run()))
             .collect();
@@ -108,6 +112,14 @@ impl Router {
             );
         }
         self.abort();
+        self.shared.positions.close();
+        let released = self.shared.store.release(self.shared.positions.epoch());
+        if !matches!(tokio::time::timeout(within, released).await, Ok(Ok(()))) {
+            tracing::warn!(
+                event = "release_failed",
+                "whoever reigns next waits until the lease of this reign is over"
+            );
+        }
     }
 
     /// Whether all workers run. One that has ended cannot be mended from inside: the process is to be restarted.
@@ -215,10 +227,22 @@ async fn grant(shared: Arc<Shared>) {
     }
     loop {
         tokio::time::sleep(GRANT_EVERY).await;
-        if let Err(error) = shared.positions.extend(&shared.store, shared.now()).await {
+        if let Err(error) = extend(&shared).await {
             tracing::warn!(event = "grant_failed", %error, "no positions granted; messages will be refused when the last grant ends");
         }
     }
+}
+
+/// Has more positions granted.
+async fn extend(shared: &Shared) -> Result<(), StoreError> {
+    let positions = &shared.positions;
+    if positions.are_alone() {
+        return Ok(());
+    }
+    let (asked, ceiling) = (shared.clock.monotonic(), positions.wanted(shared.now()));
+    shared.store.grant(positions.epoch(), ceiling).await?;
+    positions.granted(ceiling, asked);
+    Ok(())
 }
 
 /// Removes rows whose time has come, a bounded number at a time.

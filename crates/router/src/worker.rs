@@ -18,10 +18,10 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use starling_node::telemetry::metrics::{Outcome, StoreTable};
-use starling_store::{StoreError, Write};
+use starling_store::{Batch, Position, SharedStore, StoreError, Write};
 use starling_wire::channel::Inbox;
 use starling_wire::up::SessionInfo;
-use starling_wire::{ConnId, Down, Leave, ToEdge, ToHome, Up};
+use starling_wire::{ConnId, Down, Leave, ToEdge, ToHome, Trace, Up};
 use starling_xmpp::{BareJid, StreamCondition, StreamError};
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -206,7 +206,7 @@ impl Worker {
             }
             Msg::Broken { token, .. } => session::end(turn, home, token, Some(delivery::too_much())),
             Msg::Admin(Admin::Passwd(jid, credentials, answer)) => {
-                turn.writes.push(Write::Credentials(jid, credentials));
+                turn.write(home, Write::Credentials(jid, credentials));
                 turn.act(home, What::Report(answer));
             }
             Msg::Admin(Admin::Delete(_, answer)) => turn.delete(home, Some(answer)),
@@ -233,7 +233,7 @@ impl Worker {
                         && !home.leaving
                         && let Some(cursor) = home.deliveries.take_dirty()
                     {
-                        turn.writes.push(Write::Cursor(home.account.jid.clone(), cursor));
+                        turn.write(home, Write::Cursor(home.account.jid.clone(), cursor));
                     }
                 }
                 self.flushes.push(done);
@@ -295,7 +295,8 @@ impl Worker {
         }
         let writes = std::mem::take(&mut turn.writes);
         turn.commit += 1;
-        let commit = self.shared.store.commit(writes);
+        let traces = acts.iter().filter_map(|act| act.what.trace()).collect();
+        let commit = commit(&self.shared.store, writes, traces);
         let (shared, began) = (Arc::clone(&self.shared), self.shared.clock.monotonic());
         self.pending.push_back(Box::pin(async move {
             let result = commit.await;
@@ -386,6 +387,7 @@ impl Worker {
     fn forsake(&mut self, account: &BareJid) {
         tracing::error!(event = "home_panicked", "a home has panicked and is given up; its sessions end");
         let Some(Slot::Ready(home)) = self.homes.remove(account) else { return };
+        self.shared.positions.forget(home.top);
         for conn in home.links.iter().filter_map(|link| link.conn) {
             let error = StreamError::new(StreamCondition::InternalServerError);
             self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
@@ -416,6 +418,21 @@ impl Worker {
             self.downs.clear();
         }
     }
+}
+
+/// Has these writes written; not, when one of them could be given no position.
+fn commit(
+    store: &SharedStore,
+    writes: Vec<(Option<Position>, Write)>,
+    traces: Vec<Trace>,
+) -> BoxFuture<'static, Result<(), StoreError>> {
+    let refused = writes.iter().any(|(at, _)| at.is_none());
+    let Some(at) = writes.iter().filter_map(|(at, _)| *at).max().filter(|_| !refused) else {
+        return Box::pin(std::future::ready(Err(StoreError::Unavailable(
+            "no position is granted".to_owned(),
+        ))));
+    };
+    store.commit(Batch { at, writes: writes.into_iter().map(|(_, write)| write).collect(), traces })
 }
 
 /// Tells the edge how far a session's stanzas are handled, and asks for an acknowledgement when one is due.

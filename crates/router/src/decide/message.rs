@@ -289,9 +289,9 @@ fn append(
     with: BareJid,
     fate: &Fate,
 ) -> Option<Position> {
-    let position = turn.shared.positions.next(home.last, turn.now)?;
+    let position = turn.position(home)?;
     home.last = position;
-    turn.writes.push(Write::Append(Box::new(LogRow {
+    let row = LogRow {
         owner: home.account.jid.clone(),
         position,
         origin: ticket.origin,
@@ -302,7 +302,8 @@ fn append(
         offline: fate.offline,
         expires: fate.expires,
         stanza: stanza.encode(),
-    })));
+    };
+    turn.writes.push((Some(position), Write::Append(Box::new(row))));
     Some(position)
 }
 

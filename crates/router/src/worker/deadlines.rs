@@ -30,7 +30,7 @@ impl Worker {
                     if !home.leaving
                         && let Some(cursor) = home.deliveries.take_dirty()
                     {
-                        turn.writes.push(Write::Cursor(account.clone(), cursor));
+                        turn.write(home, Write::Cursor(account.clone(), cursor));
                     }
                 }
                 Why::Resume(token) => {
@@ -68,7 +68,7 @@ impl Worker {
                 Why::Evict => {
                     // A cursor not yet on disk would be read back as it was before.
                     if let Some(cursor) = home.deliveries.take_dirty() {
-                        turn.writes.push(Write::Cursor(account.clone(), cursor));
+                        turn.write(home, Write::Cursor(account.clone(), cursor));
                         home.used = turn.monotonic;
                     }
                     let idle =
@@ -81,6 +81,7 @@ impl Worker {
                         if let Some(end) = home.unresumed {
                             self.ended.keep(account.clone(), end, turn.now, window);
                         }
+                        turn.shared.positions.forget(home.top);
                         self.homes.remove(&account);
                         continue;
                     }

@@ -6,7 +6,8 @@ impl Worker {
     pub(super) fn load(&self, account: BareJid) {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
-            let state = shared.store.load(&account).await.map(|state| state.map(Box::new));
+            let state =
+                shared.store.load(&account, shared.positions.reign()).await.map(|state| state.map(Box::new));
             shared.send(&account.clone(), Msg::Loaded { account, state });
         });
     }

@@ -8,7 +8,7 @@ use starling_hooks::{
 use starling_node::{Metrics, SharedClock, SystemClock, Tracer};
 use starling_router::{Router, RouterConfig, RouterParts};
 use starling_store::testing::FaultyStore;
-use starling_store::{AccountRow, Retention, SharedStore};
+use starling_store::{AccountRow, Claim, Retention, SharedStore};
 use starling_wire::{ConnId, Down, EdgeLink, Leave, RouterLink, ToEdge, ToHome, Token, Up};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, Kind, PresenceType, Stanza, StanzaError, Timestamp};
@@ -165,6 +165,7 @@ impl World {
             metrics: Arc::new(Metrics::new()),
             tracer: Tracer::off(),
             retention: Retention::default(),
+            claim: Claim { instance: 1, name: "test".to_owned() },
         })
         .await
         .unwrap();

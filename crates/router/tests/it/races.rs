@@ -3,12 +3,15 @@
 use crate::bench::{Client, World, body, chat, jid, rows};
 use starling_node::{ManualClock, SystemClock};
 use starling_router::RouterConfig;
+use starling_store::{Position, Reign};
 use starling_wire::{Down, Leave, Up};
 use starling_xmpp::{Element, IqType, Kind, PresenceType, Stanza, ns};
 use std::sync::Arc;
 use std::time::Duration;
 
 const MOMENT: Duration = Duration::from_millis(60);
+/// The first one, for looking behind the router.
+const REIGN: Reign = Reign { epoch: 1, floor: Position(0) };
 
 fn bodies(messages: &[Stanza]) -> Vec<String> {
     messages.iter().map(body).collect()
@@ -298,7 +301,7 @@ async fn what_is_read_back_after_a_failed_commit_undoes_nothing_newer() {
     bob.send(subscribed);
     bob.settled().await;
     tokio::time::sleep(MOMENT).await;
-    let alice = world.store.inner().load(&jid("alice")).await.unwrap().unwrap();
+    let alice = world.store.inner().load(&jid("alice"), REIGN).await.unwrap().unwrap();
     let item = alice.roster.items.get(&jid("bob")).expect("she has asked for it");
     assert!(item.subscription.is_to(), "{item:?}");
 }
