@@ -12,7 +12,7 @@ help: ## this list
 run: ## build and start a server for localhost, data in ./data
 	$(CARGO) run --release --bin starling -- serve --set 'domains=["localhost"]' --set data_dir=data
 
-test: ## everything: unit tests, scripts, hostile input, real clients, crashes; ends with a sum
+test: ## everything: unit tests, scripts, hostile input, real clients, crashes, on every store; ends with a sum
 	@tests/run
 
 check: ## format, lints and unit tests: before each commit

@@ -11,6 +11,7 @@ pub mod cassandra;
 pub mod certificate;
 pub mod client;
 pub mod cql;
+pub mod crowd;
 pub mod history;
 pub mod report;
 pub mod script;

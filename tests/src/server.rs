@@ -6,6 +6,7 @@
 mod ejabberd;
 mod prosody;
 mod starling;
+mod store;
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -20,6 +21,9 @@ use tempfile::TempDir;
 
 use crate::certificate::Certificate;
 use crate::client::{Login, Stream, Target};
+use store::Keyspace;
+
+pub use store::Store;
 
 /// Which server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +59,7 @@ pub struct Server {
     settings: Vec<(String, String)>,
     admin: Option<SocketAddr>,
     starts: u32,
+    keyspace: Option<Keyspace>,
     directory: TempDir,
 }
 
@@ -69,8 +74,17 @@ impl Server {
         Self::start_kind(Kind::Starling, settings).await
     }
 
+    /// Starts Starling on a store. A keyspace is made for it, and dropped with it.
+    pub async fn start_on(store: &Store, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_any(Kind::Starling, store, settings).await
+    }
+
     /// Starts any of the servers. References take no settings: their configuration is as near to ours as it can be.
     pub async fn start_kind(kind: Kind, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_any(kind, &Store::Embedded, settings).await
+    }
+
+    async fn start_any(kind: Kind, store: &Store, settings: &[(&str, &str)]) -> Result<Self> {
         let directory = TempDir::with_prefix("starling-test-")?;
         let certificate = Certificate::make(directory.path(), &["localhost"])?;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -81,8 +95,16 @@ impl Server {
             tls: certificate.client_config()?,
         };
         let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let keyspace = match store {
+            Store::Embedded => None,
+            Store::Cql(contact_points) => Some(Keyspace::new(contact_points.clone())),
+        };
+        let (child, admin, starts) = (None, None, 0);
         let mut server =
-            Self { kind, child: None, target, certificate, settings, admin: None, starts: 0, directory };
+            Self { kind, child, target, certificate, settings, admin, starts, keyspace, directory };
+        if server.keyspace.is_some() {
+            starling::migrate(&server).await?;
+        }
         server.launch().await?;
         Ok(server)
     }
@@ -115,6 +137,11 @@ impl Server {
     /// The server's data directory.
     pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
+    }
+
+    /// The name of its keyspace, if it has one.
+    pub fn keyspace(&self) -> Option<&str> {
+        self.keyspace.as_ref().map(|keyspace| keyspace.name.as_str())
     }
 
     /// The process id while it runs.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use starling_tests::Server;
 use starling_tests::report::{Outcome, Report, case, wanted};
-use starling_tests::server::{Kind, PASSWORD};
+use starling_tests::server::{Kind, PASSWORD, Store};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -49,24 +49,47 @@ async fn main() -> Result<ExitCode> {
         },
     ];
     let mut report = Report::default();
-    for library in &libraries {
-        let folder = tests.join("clients").join(library.folder);
-        for program in programs(&folder, library)? {
-            let stem = program.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
-            let name = format!("{}::{stem}", library.name);
-            if !wanted(&name) {
-                continue;
+    for (place, store) in places() {
+        for library in &libraries {
+            let folder = tests.join("clients").join(library.folder);
+            for program in programs(&folder, library)? {
+                let stem = program.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+                let name = format!("{}::{stem}{place}", library.name);
+                if !wanted(&name) {
+                    continue;
+                }
+                let missing = match &store {
+                    Err(why) => Some(why.clone()),
+                    Ok(_) if library.proof.exists() => None,
+                    Ok(_) => Some(format!("{} is not installed: run `make clients`", library.name)),
+                };
+                if let (Ok(place), None) = (&store, &missing) {
+                    let (outcome, took) = case(LIMIT, run(library, &program, place)).await;
+                    report.note(&name, outcome, took);
+                } else {
+                    report.note(&name, Outcome::Skipped(missing.unwrap_or_default()), Duration::ZERO);
+                }
             }
-            if !library.proof.exists() {
-                let why = format!("{} is not installed: run `make clients`", library.name);
-                report.note(&name, Outcome::Skipped(why), Duration::ZERO);
-                continue;
-            }
-            let (outcome, took) = case(LIMIT, run(library, &program)).await;
-            report.note(&name, outcome, took);
         }
     }
     Ok(report.finish())
+}
+
+/// A server and its store.
+type Place = (Kind, Store);
+
+/// Where the cases run, with the end of their names: on every store of ours. `STARLING_REFERENCE` tries the cases
+/// themselves on another server.
+fn places() -> Vec<(&'static str, Result<Place, String>)> {
+    let kind = match std::env::var("STARLING_REFERENCE").as_deref() {
+        Ok("prosody") => Kind::Prosody,
+        Ok("ejabberd") => Kind::Ejabberd,
+        _ => {
+            let ours = |store: Result<Store, String>| store.map(|store| (Kind::Starling, store));
+            return vec![("", ours(Ok(Store::Embedded))), ("_on_cql", ours(Store::shared_cql()))];
+        }
+    };
+    vec![("", Ok((kind, Store::Embedded)))]
 }
 
 /// The case programs of a library; those of the workplace, if it has one.
@@ -91,14 +114,11 @@ fn programs(folder: &Path, library: &Library) -> Result<Vec<PathBuf>> {
     Ok(programs)
 }
 
-async fn run(library: &Library, program: &Path) -> Result<()> {
-    // `STARLING_REFERENCE` tries the cases themselves on another server.
-    let kind = match std::env::var("STARLING_REFERENCE").as_deref() {
-        Ok("prosody") => Kind::Prosody,
-        Ok("ejabberd") => Kind::Ejabberd,
-        _ => Kind::Starling,
+async fn run(library: &Library, program: &Path, (kind, store): &Place) -> Result<()> {
+    let server = match kind {
+        Kind::Starling => Server::start_on(store, &[]).await?,
+        reference => Server::start_kind(*reference, &[]).await?,
     };
-    let server = Server::start_kind(kind, &[]).await?;
     for user in ["alice", "bob", "carol", "dave"] {
         server.add_user(user).await?;
     }

@@ -1,10 +1,51 @@
-//! What must outlive a process, how one ends, and what `starling ctl` does to a running one.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+//! What must outlive a process, how one ends, and what `starling ctl` does to a running one; on every store.
+#![allow(clippy::disallowed_methods)]
 
-use anyhow::Result;
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use starling_tests::client::Received;
-use starling_tests::server::PASSWORD;
+use starling_tests::report::{Outcome, Report, case, wanted};
+use starling_tests::server::{PASSWORD, Store};
 use starling_tests::{Client, Login, Node, Server};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+type Case = for<'a> fn(&'a Store) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        [$((stringify!($name), (|store| Box::pin($name(store))) as Case)),*]
+    };
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let cases = cases![
+        a_stop_is_told_and_a_start_knows_everything,
+        a_kill_loses_nothing_that_was_acknowledged,
+        a_changed_password_counts_at_once_and_later,
+        a_deleted_user_is_out_and_leaves_nothing_behind,
+    ];
+    let mut report = Report::default();
+    for (place, store) in Store::all() {
+        for (name, run) in &cases {
+            let name = format!("{place}::{name}");
+            if !wanted(&name) {
+                continue;
+            }
+            let (outcome, took) = match &store {
+                Ok(store) => case(LIMIT, run(store)).await,
+                Err(why) => (Outcome::Skipped(why.clone()), Duration::ZERO),
+            };
+            report.note(&name, outcome, took);
+        }
+    }
+    Ok(report.finish())
+}
 
 async fn roster_item(client: &mut Client) -> Result<Option<Node>> {
     let roster = client.iq("<iq type='get' id='{id}'><query xmlns='jabber:iq:roster'/></iq>").await?;
@@ -24,9 +65,8 @@ async fn archive(client: &mut Client) -> Result<Vec<String>> {
     }
 }
 
-#[tokio::test]
-async fn a_stop_is_told_and_a_start_knows_everything() -> Result<()> {
-    let mut server = Server::start().await?;
+async fn a_stop_is_told_and_a_start_knows_everything(store: &Store) -> Result<()> {
+    let mut server = Server::start_on(store, &[]).await?;
     for user in ["alice", "bob"] {
         server.add_user(user).await?;
     }
@@ -44,20 +84,20 @@ async fn a_stop_is_told_and_a_start_knows_everything() -> Result<()> {
     }
     alice.ping().await?;
     let before = archive(&mut alice).await?;
-    assert_eq!(before.len(), 3);
+    ensure!(before.len() == 3);
 
     let (told, status) = tokio::join!(alice.stream_error(), server.stop());
-    assert_eq!(told?, "system-shutdown");
-    assert!(status?.success());
+    ensure!(told? == "system-shutdown");
+    ensure!(status?.success());
     server.restart().await?;
 
     let mut alice = server.login("alice").resource("phone").connect(&target).await?;
-    let item = roster_item(&mut alice).await?.unwrap();
-    assert_eq!(item.attribute("name"), Some("Bob"));
-    assert_eq!(item.attribute("ask"), Some("subscribe"));
-    assert_eq!(archive(&mut alice).await?, before);
+    let item = roster_item(&mut alice).await?.context("no roster item")?;
+    ensure!(item.attribute("name") == Some("Bob"));
+    ensure!(item.attribute("ask") == Some("subscribe"));
+    ensure!(archive(&mut alice).await? == before);
     let blocked = alice.iq("<iq type='get' id='{id}'><blocklist xmlns='urn:xmpp:blocking'/></iq>").await?;
-    assert!(blocked.to_string().contains("eve@localhost"), "{blocked}");
+    ensure!(blocked.to_string().contains("eve@localhost"), "{blocked}");
 
     let mut bob = server.login("bob").resource("desk").connect(&target).await?;
     bob.send("<presence/>").await?;
@@ -70,14 +110,13 @@ async fn a_stop_is_told_and_a_start_knows_everything() -> Result<()> {
             request = Some(node);
         }
     }
-    assert_eq!(bodies, ["0", "1", "2"]);
-    assert!(request.unwrap().to_string().contains("please"));
+    ensure!(bodies == ["0", "1", "2"]);
+    ensure!(request.context("no request")?.to_string().contains("please"));
     Ok(())
 }
 
-#[tokio::test]
-async fn a_kill_loses_nothing_that_was_acknowledged() -> Result<()> {
-    let mut server = Server::start().await?;
+async fn a_kill_loses_nothing_that_was_acknowledged(store: &Store) -> Result<()> {
+    let mut server = Server::start_on(store, &[]).await?;
     for user in ["alice", "bob"] {
         server.add_user(user).await?;
     }
@@ -94,41 +133,39 @@ async fn a_kill_loses_nothing_that_was_acknowledged() -> Result<()> {
     server.restart().await?;
     // The session died with the process: a resumption fails, and says what was handled if it still can.
     let resumed = alice.cut().resume(&target, &login).await?.resumed();
-    assert!(resumed.is_err_and(|e| e.to_string().contains("item-not-found")));
+    ensure!(resumed.is_err_and(|e| e.to_string().contains("item-not-found")));
 
     let mut bob = server.login("bob").connect(&target).await?;
     bob.send("<presence/>").await?;
     for n in 0..20 {
         let message = bob.next_that(|node| node.name == "message").await?;
-        assert_eq!(message.body(), Some(n.to_string()));
+        ensure!(message.body() == Some(n.to_string()));
     }
     Ok(())
 }
 
-#[tokio::test]
-async fn a_changed_password_counts_at_once_and_later() -> Result<()> {
-    let mut server = Server::start().await?;
+async fn a_changed_password_counts_at_once_and_later(store: &Store) -> Result<()> {
+    let mut server = Server::start_on(store, &[]).await?;
     server.add_user("alice").await?;
     let target = server.target().clone();
     let mut alice = server.login("alice").connect(&target).await?;
     let change = "<iq type='set' id='{id}' to='localhost'><query xmlns='jabber:iq:register'><username>alice</username>\
                   <password>another-43</password></query></iq>";
-    assert_eq!(alice.iq(change).await?.attribute("type"), Some("result"));
+    ensure!(alice.iq(change).await?.attribute("type") == Some("result"));
     alice.ping().await?;
-    assert!(server.login("alice").connect(&target).await.is_err());
+    ensure!(server.login("alice").connect(&target).await.is_err());
     Login::new("alice", "another-43").connect(&target).await?;
 
     server.ctl(&["user", "passwd", "alice@localhost"], PASSWORD).await?;
-    assert!(Login::new("alice", "another-43").connect(&target).await.is_err());
+    ensure!(Login::new("alice", "another-43").connect(&target).await.is_err());
     server.kill()?;
     server.restart().await?;
     server.login("alice").connect(&target).await?;
     Ok(())
 }
 
-#[tokio::test]
-async fn a_deleted_user_is_out_and_leaves_nothing_behind() -> Result<()> {
-    let server = Server::start().await?;
+async fn a_deleted_user_is_out_and_leaves_nothing_behind(store: &Store) -> Result<()> {
+    let server = Server::start_on(store, &[]).await?;
     for user in ["alice", "bob"] {
         server.add_user(user).await?;
     }
@@ -137,20 +174,20 @@ async fn a_deleted_user_is_out_and_leaves_nothing_behind() -> Result<()> {
     alice.iq("<iq type='set' id='{id}'><query xmlns='jabber:iq:roster'><item jid='bob@localhost'/></query></iq>").await?;
     alice.send("<message to='bob@localhost' type='chat' id='m'><body>x</body></message>").await?;
     alice.ping().await?;
-    assert!(server.ctl(&["user", "list"], "").await?.contains("alice@localhost"));
-    assert!(server.add_user("alice").await.is_err(), "an account can be made twice");
+    ensure!(server.ctl(&["user", "list"], "").await?.contains("alice@localhost"));
+    ensure!(server.add_user("alice").await.is_err(), "an account can be made twice");
 
     server.ctl(&["user", "del", "--yes", "alice@localhost"], "").await?;
-    assert_eq!(alice.stream_error().await?, "not-authorized");
-    assert!(!server.ctl(&["user", "list"], "").await?.contains("alice@localhost"));
-    assert!(server.login("alice").connect(target).await.is_err());
+    ensure!(alice.stream_error().await? == "not-authorized");
+    ensure!(!server.ctl(&["user", "list"], "").await?.contains("alice@localhost"));
+    ensure!(server.login("alice").connect(target).await.is_err());
 
     // The next of that name inherits nothing (CVE-2024-25420 and its kin).
     server.add_user("alice").await?;
     let mut alice = server.login("alice").connect(target).await?;
-    assert_eq!(roster_item(&mut alice).await?, None);
-    assert!(archive(&mut alice).await?.is_empty());
+    ensure!(roster_item(&mut alice).await? == None);
+    ensure!(archive(&mut alice).await?.is_empty());
     alice.come_online().await?;
-    assert_eq!(alice.receive(starling_tests::SILENCE).await?, None::<Received>);
+    ensure!(alice.receive(starling_tests::SILENCE).await? == None::<Received>);
     Ok(())
 }

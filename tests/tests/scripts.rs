@@ -1,6 +1,7 @@
 //! Plays every `tests/scripts/*.xmpp` and prints a line for each. Arguments choose scripts by a part of their name.
 //!
-//! Against Starling by default; `STARLING_REFERENCE=prosody,ejabberd` plays them against those instead.
+//! Against Starling by default, on each of its stores; `STARLING_REFERENCE=prosody,ejabberd` plays them against those
+//! instead.
 #![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use starling_tests::Server;
 use starling_tests::report::{Outcome, Report, case, wanted};
 use starling_tests::script::{Script, play, prepare};
-use starling_tests::server::Kind;
+use starling_tests::server::{Kind, Store};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -34,29 +35,49 @@ async fn main() -> Result<ExitCode> {
     scripts.sort_by(|a, b| a.name.cmp(&b.name));
 
     let mut report = Report::default();
-    for kind in kinds()? {
+    let references = references()?;
+    for kind in &references {
+        let server = Server::start_kind(*kind, &[]).await.context("starting the server")?;
+        run(kind.name(), &Arc::new(server), scripts.clone(), &mut report).await?;
+    }
+    if !references.is_empty() {
+        return Ok(report.finish());
+    }
+    for (name, store) in Store::all() {
+        let store = match store {
+            Ok(store) => store,
+            Err(why) => {
+                skip(name, &scripts, &why, &mut report);
+                continue;
+            }
+        };
         // Servers with different settings cannot be shared.
         let mut groups: BTreeMap<Vec<(String, String)>, Vec<Script>> = BTreeMap::new();
         for script in &scripts {
-            let settings = if kind == Kind::Starling { script.settings.clone() } else { Vec::new() };
-            groups.entry(settings).or_default().push(script.clone());
+            groups.entry(script.settings.clone()).or_default().push(script.clone());
         }
         for (settings, scripts) in groups {
             let settings: Vec<(&str, &str)> =
                 settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-            let server = Arc::new(Server::start_kind(kind, &settings).await.context("starting the server")?);
-            run(&server, scripts, &mut report).await?;
+            let server = Server::start_on(&store, &settings).await.context("starting the server")?;
+            run(name, &Arc::new(server), scripts, &mut report).await?;
         }
     }
     Ok(report.finish())
 }
 
-async fn run(server: &Arc<Server>, scripts: Vec<Script>, report: &mut Report) -> Result<()> {
+fn skip(prefix: &str, scripts: &[Script], why: &str, report: &mut Report) {
+    for script in scripts {
+        report.note(&format!("{prefix}::{}", script.name), Outcome::Skipped(why.to_owned()), Duration::ZERO);
+    }
+}
+
+async fn run(prefix: &str, server: &Arc<Server>, scripts: Vec<Script>, report: &mut Report) -> Result<()> {
     let kind = server.kind();
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     for script in scripts {
-        let name = format!("{}::{}", kind.name(), script.name);
+        let name = format!("{prefix}::{}", script.name);
         if let Some((_, reason)) = script.skipped.iter().find(|(k, _)| *k == kind) {
             report.note(&name, Outcome::Skipped(reason.clone()), Duration::ZERO);
             continue;
@@ -78,11 +99,11 @@ async fn run(server: &Arc<Server>, scripts: Vec<Script>, report: &mut Report) ->
     Ok(())
 }
 
-fn kinds() -> Result<Vec<Kind>> {
-    let Ok(names) = std::env::var("STARLING_REFERENCE") else { return Ok(vec![Kind::Starling]) };
+fn references() -> Result<Vec<Kind>> {
+    let names = std::env::var("STARLING_REFERENCE").unwrap_or_default();
     let mut kinds = Vec::new();
     for name in names.split(',').filter(|n| !n.is_empty()) {
-        match [Kind::Starling, Kind::Prosody, Kind::Ejabberd].into_iter().find(|k| k.name() == name) {
+        match [Kind::Prosody, Kind::Ejabberd].into_iter().find(|k| k.name() == name) {
             Some(kind) => kinds.push(kind),
             None => bail!("STARLING_REFERENCE names an unknown server: {name}"),
         }

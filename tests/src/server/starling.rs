@@ -50,10 +50,21 @@ pub(crate) fn binary() -> Result<PathBuf> {
 
 /// The command that serves from the server's folder; a restart keeps the ports of the first start.
 pub(super) fn command(server: &Server) -> Result<Command> {
+    configure(server)?;
+    let mut command = Command::new(binary()?);
+    command.arg("serve").arg("--config").arg(server.directory().join("starling.toml"));
+    let wide = WIDE.iter().map(|(k, v)| (*k, *v));
+    for (key, value) in wide.chain(server.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()))) {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+    Ok(command)
+}
+
+fn configure(server: &Server) -> Result<()> {
     let dir = server.directory();
     let tls = server.target.c2s_tls.unwrap_or(server.target.c2s);
     let admin = server.admin.unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
-    let config = format!(
+    let mut config = format!(
         "domains = [\"{domain}\"]\ndata_dir = {data:?}\n\n[listen]\nc2s = \"{c2s}\"\nc2s_tls = \"{tls}\"\n\
          admin = \"{admin}\"\n\n[tls]\ncert = {cert:?}\nkey = {key:?}\n",
         domain = server.target.domain,
@@ -62,15 +73,16 @@ pub(super) fn command(server: &Server) -> Result<Command> {
         cert = server.certificate.chain,
         key = server.certificate.key,
     );
+    config.extend(server.keyspace.iter().map(|keyspace| keyspace.config()));
     fs::create_dir_all(server.data())?;
     fs::write(dir.join("starling.toml"), config)?;
-    let mut command = Command::new(binary()?);
-    command.arg("serve").arg("--config").arg(dir.join("starling.toml"));
-    let wide = WIDE.iter().map(|(k, v)| (*k, *v));
-    for (key, value) in wide.chain(server.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()))) {
-        command.arg("--set").arg(format!("{key}={value}"));
-    }
-    Ok(command)
+    Ok(())
+}
+
+/// Makes the keyspace and its tables.
+pub(super) async fn migrate(server: &Server) -> Result<()> {
+    configure(server)?;
+    run(server, &["migrate", "apply"], &[], "").await.map(|_| ())
 }
 
 /// Takes the addresses from the lines `listening c2s 127.0.0.1:40123`; true once all that we asked for are there.
@@ -96,26 +108,29 @@ pub(super) async fn add_user(server: &Server, user: &str, password: &str) -> Res
 }
 
 pub(super) async fn ctl(server: &Server, arguments: &[&str], input: &str) -> Result<String> {
-    let mut command = Command::new(binary()?);
-    command.arg("ctl").arg("--config").arg(server.directory().join("starling.toml")).args(arguments);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    run(server, &["ctl"], arguments, input).await
+}
+
+async fn run(server: &Server, command: &[&str], arguments: &[&str], input: &str) -> Result<String> {
+    let shown = format!("starling {} {}", command.join(" "), arguments.join(" "));
+    let mut process = Command::new(binary()?);
+    process.args(command).arg("--config").arg(server.directory().join("starling.toml")).args(arguments);
+    process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let input = input.to_owned();
     let run = tokio::task::spawn_blocking(move || {
-        let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+        let mut child = process.spawn().with_context(|| format!("cannot run {process:?}"))?;
         if let Some(mut stdin) = child.stdin.take() {
             // A command that needs no input may have ended already.
             let _ = stdin.write_all(input.as_bytes());
         }
         anyhow::Ok(child.wait_with_output()?)
     });
-    let Ok(output) = timeout(Duration::from_secs(60), run).await else {
-        bail!("starling ctl {arguments:?} takes too long")
-    };
+    let Ok(output) = timeout(Duration::from_secs(60), run).await else { bail!("{shown} takes too long") };
     let output = output??;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(
         output.status.success(),
-        "starling ctl {arguments:?}: {}; {printed}{}",
+        "{shown}: {}; {printed}{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );

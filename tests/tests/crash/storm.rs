@@ -7,22 +7,15 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use starling_tests::Server;
+use starling_tests::crowd::{self, Crowd, Manners, Moment, Phase, Run};
 use starling_tests::history::{History, Log, Violation, What};
-use starling_tests::server::Kind;
-use starling_tests::{Server, Transport};
-use tokio::task::JoinSet;
+use starling_tests::server::{Kind, Store};
 
-use crate::actor::Actor;
-use crate::audit;
 use crate::liar::Liar;
-use crate::run::{Moment, Phase, Run};
-
-const ACCOUNTS: [&str; 4] = ["ann", "bob", "cat", "dan"];
-/// The second devices write and get copies.
-const DEVICES: [&str; 6] = ["ann/phone", "ann/desk", "bob/phone", "bob/desk", "cat/phone", "dan/phone"];
 
 /// What a run is to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Decides on everything but the timing.
     pub(crate) seed: u64,
@@ -32,26 +25,37 @@ pub(crate) struct Plan {
     pub(crate) messages: u32,
     /// Between clients and server is one that acknowledges what the server has not even got.
     pub(crate) liar: bool,
+    /// Where the server keeps its data.
+    pub(crate) store: Store,
 }
 
 impl Plan {
     /// `CRASH_SEED`, `CRASH_KILLS`, `CRASH_MESSAGES`.
     pub(crate) fn from_environment() -> Result<Self> {
-        let number = |name: &str, default: u64| match std::env::var(name) {
-            Ok(text) => text.parse::<u64>().with_context(|| format!("{name}={text} is not a number")),
-            Err(_) => Ok(default),
-        };
         Ok(Self {
             seed: number("CRASH_SEED", rand::random::<u32>().into())?,
             kills: number("CRASH_KILLS", 40)?.try_into()?,
             messages: number("CRASH_MESSAGES", 250)?.try_into()?,
             liar: false,
+            store: Store::Embedded,
         })
     }
 
+    /// The same with the data on a CQL server: `CRASH_KILLS_CQL` instead of `CRASH_KILLS`.
+    pub(crate) fn on_cql(self, store: Store) -> Result<Self> {
+        Ok(Self { kills: number("CRASH_KILLS_CQL", 12)?.try_into()?, store, ..self })
+    }
+
     /// How long it may take.
-    pub(crate) fn limit(self) -> Duration {
+    pub(crate) fn limit(&self) -> Duration {
         Duration::from_secs(60) + self.kills * Duration::from_secs(10)
+    }
+}
+
+fn number(name: &str, default: u64) -> Result<u64> {
+    match std::env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name}={text} is not a number")),
+        Err(_) => Ok(default),
     }
 }
 
@@ -66,54 +70,37 @@ pub(crate) struct Storm {
 
 impl Storm {
     /// Runs a plan.
-    pub(crate) async fn run(plan: Plan) -> Result<Self> {
+    pub(crate) async fn run(plan: &Plan) -> Result<Self> {
         let kind = match std::env::var("STARLING_REFERENCE").as_deref() {
             Ok("prosody") => Kind::Prosody,
             _ => Kind::Starling,
         };
-        let mut server = Server::start_kind(kind, &[]).await?;
-        for user in ACCOUNTS {
-            server.add_user(user).await?;
-        }
+        let mut server = match kind {
+            Kind::Starling => Server::start_on(&plan.store, &[]).await?,
+            reference => Server::start_kind(reference, &[]).await?,
+        };
         let mut target = server.target().clone();
         let liar = if plan.liar { Some(Liar::start(&server).await?) } else { None };
         if let Some(liar) = &liar {
             target.c2s_tls = Some(liar.address());
         }
-        let run = Run::new(&server, target, format!("{:x}", plan.seed))?;
+        // A session cannot survive such a lie: the server would tell how little it has.
+        let manners = if plan.liar { Manners::Smooth } else { Manners::Rough };
+        let crowd = Crowd::gather(&server, target, plan.seed, manners).await?;
+        let run = crowd.run.clone();
         let mut rng = StdRng::seed_from_u64(plan.seed);
-        let domain = &run.target.domain;
-        // Half of the messages go to full JIDs: a session that is gone must not make a difference.
-        let addresses =
-            ACCOUNTS.iter().flat_map(|a| [format!("{a}@{domain}"), format!("{a}@{domain}/phone")]);
-        let addresses = Arc::new(addresses.collect::<Vec<_>>());
-
-        let mut actors = JoinSet::new();
-        for device in DEVICES {
-            let (user, resource) = device.split_once('/').context("a device without a resource")?;
-            let tls_first = plan.liar || rng.random_bool(0.5);
-            let transport = if tls_first { Transport::DirectTls } else { Transport::StartTls };
-            let login = server.login(user).resource(resource).managed().transport(transport);
-            let jid = format!("{user}@{domain}/{resource}");
-            let mut actor = Actor::new(run.clone(), login, &jid, addresses.clone(), rng.random());
-            if plan.liar {
-                // A session cannot survive such a lie: the server would tell how little it has.
-                actor = actor.without_mishaps();
-            }
-            actors.spawn(Box::pin(actor.live()));
-        }
-
         let mut fates = Log::new("server");
         let directed = direct(&mut server, &run, &mut rng, plan, &mut fates).await;
-        run.enter(Phase::Over);
-        let mut history = History::default();
-        while let Some(log) = actors.join_next().await {
-            history.logs.push(log?);
-        }
+        let mut history = History { logs: crowd.disband().await?, archives: Vec::new() };
         history.logs.push(fates);
-        history.logs.sort_by(|a, b| a.client.cmp(&b.client));
         let broken = match directed {
-            Ok(()) => read_archives(&server, &mut history).await.err(),
+            Ok(()) => match crowd::archives(&server).await {
+                Ok(archives) => {
+                    history.archives = archives;
+                    None
+                }
+                Err(error) => Some(error),
+            },
             Err(error) => Some(error),
         };
         Ok(Self { history, broken, server })
@@ -125,7 +112,7 @@ impl Storm {
     }
 
     /// Writes all that is known into a folder that stays.
-    pub(crate) fn keep(&self, violations: &[Violation], plan: Plan) -> Result<String> {
+    pub(crate) fn keep(&self, violations: &[Violation], plan: &Plan) -> Result<String> {
         let prefix = format!("starling-crash-{}-", plan.seed);
         let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?.keep();
         self.history.write(&folder)?;
@@ -141,7 +128,7 @@ async fn direct(
     server: &mut Server,
     run: &Arc<Run>,
     rng: &mut StdRng,
-    plan: Plan,
+    plan: &Plan,
     fates: &mut Log,
 ) -> Result<()> {
     for number in 1..=plan.kills {
@@ -207,7 +194,7 @@ async fn tell_to_end(server: &mut Server, rng: &mut StdRng) -> Result<String> {
 }
 
 /// Waits for a moment of the generator's choice and kills the server in it.
-async fn strike(server: &mut Server, run: &Arc<Run>, rng: &mut StdRng, plan: Plan) -> Result<String> {
+async fn strike(server: &mut Server, run: &Arc<Run>, rng: &mut StdRng, plan: &Plan) -> Result<String> {
     if !plan.liar && rng.random_bool(0.2) {
         let after = Duration::from_millis(rng.random_range(0..700));
         tokio::time::sleep(after).await;
@@ -233,13 +220,4 @@ async fn strike(server: &mut Server, run: &Arc<Run>, rng: &mut StdRng, plan: Pla
     server.check_alive()?;
     run.kill();
     Ok(format!("killed, {moment:?} did not come"))
-}
-
-async fn read_archives(server: &Server, history: &mut History) -> Result<()> {
-    for user in ACCOUNTS {
-        let login = server.login(user).resource("auditor");
-        let archive = audit::read(server.target(), &login);
-        history.archives.push(archive.await.with_context(|| format!("reading the archive of {user}"))?);
-    }
-    Ok(())
 }

@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use starling_tests::Server;
-use starling_tests::report::{Report, case, wanted};
+use starling_tests::report::{Outcome, Report, case, wanted};
+use starling_tests::server::Store;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -32,8 +33,8 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let mut cases: Vec<Case> = Vec::new();
-    for list in [
+    let mut report = Report::default();
+    let cases = [
         xml::cases(),
         limits::cases(),
         content::cases(),
@@ -44,23 +45,39 @@ async fn main() -> Result<ExitCode> {
         binding::cases(),
         roster::cases(),
         archive::cases(),
-    ] {
-        cases.extend(list);
+    ];
+    run("", &Store::Embedded, cases.concat(), &mut report).await?;
+    // What reaches a store, once more on the other one; what needs a server of its own tests the edge.
+    let mut cases = [stanzas::cases(), binding::cases(), roster::cases(), archive::cases()].concat();
+    cases.retain(|case| case.settings.is_empty());
+    match Store::shared_cql() {
+        Ok(store) => run("_on_cql", &store, cases, &mut report).await?,
+        Err(why) => {
+            for case in cases.iter().filter(|case| wanted(&format!("{}_on_cql", case.name))) {
+                let name = format!("{}_on_cql", case.name);
+                report.note(&name, Outcome::Skipped(why.clone()), Duration::ZERO);
+            }
+        }
     }
-    cases.retain(|case| wanted(case.name));
+    Ok(report.finish())
+}
 
-    let mut report = Report::default();
-    let shared = Arc::new(Server::start().await?);
+async fn run(ending: &'static str, store: &Store, mut cases: Vec<Case>, report: &mut Report) -> Result<()> {
+    cases.retain(|case| wanted(&format!("{}{ending}", case.name)));
+    if cases.is_empty() {
+        return Ok(());
+    }
+    let shared = Arc::new(Server::start_on(store, &[]).await?);
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     for (number, one) in cases.into_iter().enumerate() {
-        let (shared, room) = (shared.clone(), room.clone());
+        let (shared, room, store) = (shared.clone(), room.clone(), store.clone());
         running.spawn(async move {
             let _turn = room.acquire_owned().await;
             let work = async {
                 let (server, own) = match one.settings {
                     [] => (shared, false),
-                    settings => (Arc::new(Server::start_with(settings).await?), true),
+                    settings => (Arc::new(Server::start_on(&store, settings).await?), true),
                 };
                 let mut scene = Scene::new(server.clone(), number).await?;
                 (one.run)(&mut scene).await?;
@@ -72,9 +89,9 @@ async fn main() -> Result<ExitCode> {
     }
     while let Some(done) = running.join_next().await {
         let (name, (outcome, took)) = done?;
-        report.note(name, outcome, took);
+        report.note(&format!("{name}{ending}"), outcome, took);
     }
     let (outcome, took) = case(LIMIT, async { nothing_panicked(&shared) }).await;
-    report.note("nothing_panicked", outcome, took);
-    Ok(report.finish())
+    report.note(&format!("nothing_panicked{ending}"), outcome, took);
+    Ok(())
 }

@@ -1,25 +1,26 @@
-//! The messages of a crash run as XML.
+//! The messages of a run as XML.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use starling_tests::Node;
-use starling_tests::history::{Message, Sighting};
-use starling_tests::xml::escape;
+
+use crate::Node;
+use crate::history::{Message, Sighting};
+use crate::xml::escape;
 
 const SID: &str = "urn:xmpp:sid:0";
 const FORWARD: &str = "urn:xmpp:forward:0";
 /// The namespace of message carbons (XEP-0280).
-pub(crate) const CARBONS: &str = "urn:xmpp:carbons:2";
+pub(super) const CARBONS: &str = "urn:xmpp:carbons:2";
 const DELAY: &str = "urn:xmpp:delay";
 
 /// A text that has to be escaped and names its message, mostly short.
-pub(crate) fn body(rng: &mut StdRng, origin: &str) -> String {
+pub(super) fn body(rng: &mut StdRng, origin: &str) -> String {
     let filler = if rng.random_bool(0.02) { rng.random_range(0..4000) } else { rng.random_range(0..80) };
     format!("{origin} <&> ßπ😀 {}", "x".repeat(filler))
 }
 
 /// The stanza, always with the same bytes for the same message.
-pub(crate) fn write(message: &Message) -> String {
+pub(super) fn write(message: &Message) -> String {
     let Message { origin, to, body } = message;
     // Some are of type normal, by a rule that needs no memory; not those to full JIDs, which are refused when the
     // session is not there (RFC 6121 section 8.5.3.2.1).
@@ -31,7 +32,7 @@ pub(crate) fn write(message: &Message) -> String {
 }
 
 /// What a client notes of a message that came to it.
-pub(crate) fn sighting(node: &Node, account: &str) -> Sighting {
+pub(super) fn sighting(node: &Node, account: &str) -> Sighting {
     let id = node.children().find(|c| c.is(SID, "stanza-id") && c.attribute("by") == Some(account));
     let attribute = |node: &Node| node.attribute("id").map(str::to_owned);
     Sighting {
@@ -44,7 +45,7 @@ pub(crate) fn sighting(node: &Node, account: &str) -> Sighting {
 }
 
 /// The message inside a copy, if this is one that the account itself has made.
-pub(crate) fn copied<'a>(node: &'a Node, account: &str) -> Option<&'a Node> {
+pub(super) fn copied<'a>(node: &'a Node, account: &str) -> Option<&'a Node> {
     let wrapper =
         node.children().find(|c| c.ns == CARBONS && matches!(c.name.as_str(), "sent" | "received"))?;
     let own = node.attribute("from") == Some(account);

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use starling_tests::client::{Received, Resumption, SM, Stream};
-use starling_tests::history::{Log, Message, What, bare};
-use starling_tests::xml::escape;
-use starling_tests::{Client, Detached, Login, Node};
 
-use crate::run::{Life, Moment, Phase, Run};
-use crate::stanza::{self, CARBONS};
+use super::run::{Life, Moment, Phase, Run};
+use super::stanza::{self, CARBONS};
+use crate::client::{Received, Resumption, SM, Stream};
+use crate::history::{Log, Message, What, bare};
+use crate::xml::escape;
+use crate::{Client, Detached, Login, Node};
 
 /// How many messages may be unacknowledged: above the server's credit for a session, so that it has to stop reading.
 const WINDOW: usize = 90;
 
 /// A client over all its sessions.
-pub(crate) struct Actor {
+pub struct Actor {
     run: Arc<Run>,
     login: Login,
     /// Whether messages come to it. They come to one client of each account.
@@ -55,13 +55,7 @@ enum End {
 
 impl Actor {
     /// A client with this full JID.
-    pub(crate) fn new(
-        run: Arc<Run>,
-        login: Login,
-        jid: &str,
-        addresses: Arc<Vec<String>>,
-        seed: u64,
-    ) -> Self {
+    pub fn new(run: Arc<Run>, login: Login, jid: &str, addresses: Arc<Vec<String>>, seed: u64) -> Self {
         Self {
             run,
             login,
@@ -77,12 +71,12 @@ impl Actor {
     }
 
     /// A client that loses its connection only when the server goes.
-    pub(crate) fn without_mishaps(self) -> Self {
+    pub fn without_mishaps(self) -> Self {
         Self { mishaps: false, ..self }
     }
 
     /// Lives to the end of the run and gives the log.
-    pub(crate) async fn live(mut self) -> Log {
+    pub async fn live(mut self) -> Log {
         let mut left: Option<(Detached, Option<Life>)> = None;
         while self.run.phase() != Phase::Over {
             let before = self.run.life();

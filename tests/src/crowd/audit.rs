@@ -1,10 +1,12 @@
 //! Reads whole archives (XEP-0313), page by page, in both directions.
 
-use anyhow::{Context, Result, ensure};
-use starling_tests::client::Received;
-use starling_tests::history::{Archive, Row};
-use starling_tests::{Client, Login, Node, Target};
 use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::client::Received;
+use crate::history::{Archive, Row};
+use crate::{Client, Login, Node, Target};
 
 const MAM: &str = "urn:xmpp:mam:2";
 const RSM: &str = "http://jabber.org/protocol/rsm";
@@ -16,7 +18,7 @@ const SID: &str = "urn:xmpp:sid:0";
 const PAGE: usize = 47;
 
 /// Reads the archive of the account that logs in. The client is never available, so nothing else comes to it.
-pub(crate) async fn read(target: &Target, login: &Login) -> Result<Archive> {
+pub(super) async fn read(target: &Target, login: &Login) -> Result<Archive> {
     let mut client = login.connect(target).await.context("the auditor cannot log in")?;
     let owner = client.bare().to_owned();
     let mut rows: Vec<Row> = Vec::new();

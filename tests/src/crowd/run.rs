@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use starling_tests::{Server, Target};
 use tokio::sync::{Notify, watch};
+
+use crate::{Server, Target};
 
 /// What a client does when the server is to be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
-pub(crate) enum Moment {
+pub enum Moment {
     /// A message was given to the kernel.
     Sent = 1,
     /// An acknowledgement for messages came.
@@ -28,13 +29,12 @@ pub(crate) enum Moment {
 
 impl Moment {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Sent, Self::Acknowledged, Self::Seen, Self::Confirmed, Self::Login];
+    pub const ALL: [Self; 5] = [Self::Sent, Self::Acknowledged, Self::Seen, Self::Confirmed, Self::Login];
 }
 
 /// What clients are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// Write, receive, lose connections.
     Storm,
     /// Get everything acknowledged, write nothing new.
@@ -46,10 +46,10 @@ pub(crate) enum Phase {
 }
 
 /// The state of a run.
-pub(crate) struct Run {
+pub struct Run {
     start: Instant,
     /// Where the server is.
-    pub(crate) target: Target,
+    pub target: Target,
     phase: watch::Sender<Phase>,
     pid: AtomicI32,
     turns: AtomicU32,
@@ -60,12 +60,12 @@ pub(crate) struct Run {
     budget: AtomicI64,
     activity: AtomicU64,
     /// The name of the run, part of every `origin-id`.
-    pub(crate) name: String,
+    pub name: String,
 }
 
 /// A server process, or the time between two of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Life {
+pub struct Life {
     /// Counts every start and every end.
     number: u32,
     up: bool,
@@ -74,20 +74,20 @@ pub(crate) struct Life {
 impl Life {
     /// Which process holds a session that was opened between two looks at the server; `None` if it may be one of
     /// several, or one that is gone.
-    pub(crate) fn holder(before: Self, after: Self) -> Option<Self> {
+    pub fn holder(before: Self, after: Self) -> Option<Self> {
         let came_up = !before.up && after.number == before.number.wrapping_add(1);
         (after.up && (before == after || came_up)).then_some(after)
     }
 
     /// Whether this process was there before and after.
-    pub(crate) fn lasted(before: Self, after: Self) -> bool {
+    pub fn lasted(before: Self, after: Self) -> bool {
         before.up && before == after
     }
 }
 
 impl Run {
     /// A run against this server, which is up and reached at `target`.
-    pub(crate) fn new(server: &Server, target: Target, name: String) -> Result<Arc<Self>> {
+    pub fn new(server: &Server, target: Target, name: String) -> Result<Arc<Self>> {
         let run = Arc::new(Self {
             start: Instant::now(),
             target,
@@ -107,22 +107,22 @@ impl Run {
     }
 
     /// Time since the start.
-    pub(crate) fn now(&self) -> Duration {
+    pub fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
     /// What clients are to do now.
-    pub(crate) fn phase(&self) -> Phase {
+    pub fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
 
     /// Tells clients what to do from now on.
-    pub(crate) fn enter(&self, phase: Phase) {
+    pub fn enter(&self, phase: Phase) {
         self.phase.send_replace(phase);
     }
 
     /// Takes note of a started server.
-    pub(crate) fn server_is_up(&self, server: &Server) -> Result<()> {
+    pub fn server_is_up(&self, server: &Server) -> Result<()> {
         let pid = i32::try_from(server.pid().context("the server does not run")?)?;
         self.pid.store(pid, SeqCst);
         self.turn();
@@ -130,12 +130,12 @@ impl Run {
     }
 
     /// A process has come or gone.
-    pub(crate) fn turn(&self) {
+    pub fn turn(&self) {
         self.turns.fetch_add(1, SeqCst);
     }
 
     /// What there is of a server now.
-    pub(crate) fn life(&self) -> Life {
+    pub fn life(&self) -> Life {
         loop {
             let number = self.turns.load(SeqCst);
             let up = self.pid.load(SeqCst) != 0;
@@ -146,13 +146,13 @@ impl Run {
     }
 
     /// Announces that the server will be told to end properly. From here on its streams may end.
-    pub(crate) fn announce_end(&self) {
+    pub fn announce_end(&self) {
         self.pid.store(0, SeqCst);
         self.turn();
     }
 
     /// Kills the server now, if it is alive. It is for the owner of the [`Server`] to wait for its end.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         let pid = self.pid.swap(0, SeqCst);
         if pid != 0 {
             self.turn();
@@ -162,14 +162,14 @@ impl Run {
     }
 
     /// Arranges that the server is killed this long after the moment has come this many times more.
-    pub(crate) fn arm(&self, moment: Moment, skip: u32, delay: Duration) {
+    pub fn arm(&self, moment: Moment, skip: u32, delay: Duration) {
         self.countdown.store(skip, SeqCst);
         self.delay_us.store(u64::try_from(delay.as_micros()).unwrap_or(0), SeqCst);
         self.armed.store(moment as u32, SeqCst);
     }
 
     /// Waits for the armed kill; false if the moment did not come in time, in which case nothing is armed any more.
-    pub(crate) async fn killed(&self, moment: Moment, within: Duration) -> bool {
+    pub async fn killed(&self, moment: Moment, within: Duration) -> bool {
         if tokio::time::timeout(within, self.fired.notified()).await.is_ok() {
             return true;
         }
@@ -181,7 +181,7 @@ impl Run {
     }
 
     /// A client tells that a moment has come.
-    pub(crate) fn moment(self: &Arc<Self>, moment: Moment) {
+    pub fn moment(self: &Arc<Self>, moment: Moment) {
         let wanted = moment as u32;
         if self.armed.load(SeqCst) != wanted || self.pid.load(SeqCst) == 0 {
             return;
@@ -205,22 +205,22 @@ impl Run {
     }
 
     /// Allows clients to write this many messages more, and forgets what they have not used.
-    pub(crate) fn allow(&self, messages: u32) {
+    pub fn allow(&self, messages: u32) {
         self.budget.store(i64::from(messages), SeqCst);
     }
 
     /// Takes one message out of what is allowed.
-    pub(crate) fn take_turn(&self) -> bool {
+    pub fn take_turn(&self) -> bool {
         self.budget.fetch_sub(1, SeqCst) > 0
     }
 
     /// Notes that something came to a client.
-    pub(crate) fn stir(&self) {
+    pub fn stir(&self) {
         self.activity.fetch_add(1, SeqCst);
     }
 
     /// Waits until nothing has come to any client for this long, or `limit` is over.
-    pub(crate) async fn quiet(&self, still: Duration, limit: Duration) -> bool {
+    pub async fn quiet(&self, still: Duration, limit: Duration) -> bool {
         let begin = Instant::now();
         let mut last = (self.activity.load(SeqCst), Instant::now());
         while begin.elapsed() < limit {

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use starling_tests::history::{History, What};
+use crate::history::{History, What};
 
 /// Counts over all logs.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Summary {
+pub struct Summary {
     sent: usize,
     sent_again: usize,
     acknowledged: usize,
@@ -22,7 +22,8 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn of(history: &History) -> Self {
+    /// Counts a history.
+    pub fn of(history: &History) -> Self {
         let mut sum = Self { rows: history.archives.iter().map(|a| a.rows.len()).sum(), ..Self::default() };
         let mut known = HashSet::new();
         for event in history.logs.iter().flat_map(|l| &l.events) {
@@ -45,7 +46,7 @@ impl Summary {
     }
 
     /// Why a run with this many kills says too little, if it does.
-    pub(crate) fn too_idle(&self, kills: u32) -> Option<String> {
+    pub fn too_idle(&self, kills: u32) -> Option<String> {
         let kills = kills as usize;
         let floors = [
             ("messages acknowledged", self.acknowledged, 20 * kills),

@@ -1,0 +1,96 @@
+//! Clients at work on a server to which things happen: they write to each other, lose their connections, resume and
+//! send again, and note all they see, for the [judge](crate::history).
+
+mod actor;
+mod audit;
+mod run;
+mod stanza;
+mod summary;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::task::JoinSet;
+
+pub use actor::Actor;
+pub use run::{Life, Moment, Phase, Run};
+pub use summary::Summary;
+
+use crate::history::{Archive, Log};
+use crate::{Server, Target, Transport};
+
+/// The accounts that the clients are of.
+pub const ACCOUNTS: [&str; 4] = ["ann", "bob", "cat", "dan"];
+/// The second devices write and get copies.
+const DEVICES: [&str; 6] = ["ann/phone", "ann/desk", "bob/phone", "bob/desk", "cat/phone", "dan/phone"];
+
+/// What clients do beside writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manners {
+    /// Connections break, sessions are resumed or forgotten, messages given up.
+    Rough,
+    /// Connections last as long as the server does.
+    Smooth,
+}
+
+/// Clients at work.
+pub struct Crowd {
+    /// What they share.
+    pub run: Arc<Run>,
+    actors: JoinSet<Log>,
+}
+
+impl Crowd {
+    /// Makes the accounts and lets clients work, as soon as [`Run::allow`] allows them to write.
+    pub async fn gather(server: &Server, target: Target, seed: u64, manners: Manners) -> Result<Self> {
+        for user in ACCOUNTS {
+            server.add_user(user).await?;
+        }
+        let run = Run::new(server, target, format!("{seed:x}"))?;
+        let mut rng = StdRng::seed_from_u64(seed);
+        let domain = &run.target.domain;
+        // Half of the messages go to full JIDs: a session that is gone must not make a difference.
+        let addresses =
+            ACCOUNTS.iter().flat_map(|a| [format!("{a}@{domain}"), format!("{a}@{domain}/phone")]);
+        let addresses = Arc::new(addresses.collect::<Vec<_>>());
+
+        let mut actors = JoinSet::new();
+        for device in DEVICES {
+            let (user, resource) = device.split_once('/').context("a device without a resource")?;
+            let tls_first = manners == Manners::Smooth || rng.random_bool(0.5);
+            let transport = if tls_first { Transport::DirectTls } else { Transport::StartTls };
+            let login = server.login(user).resource(resource).managed().transport(transport);
+            let jid = format!("{user}@{domain}/{resource}");
+            let mut actor = Actor::new(run.clone(), login, &jid, addresses.clone(), rng.random());
+            if manners == Manners::Smooth {
+                actor = actor.without_mishaps();
+            }
+            actors.spawn(Box::pin(actor.live()));
+        }
+        Ok(Self { run, actors })
+    }
+
+    /// Lets all clients end, and gives their logs.
+    pub async fn disband(mut self) -> Result<Vec<Log>> {
+        self.run.enter(Phase::Over);
+        let mut logs = Vec::new();
+        while let Some(log) = self.actors.join_next().await {
+            logs.push(log?);
+        }
+        logs.sort_by(|a, b| a.client.cmp(&b.client));
+        Ok(logs)
+    }
+}
+
+/// Reads the archives of all accounts.
+pub async fn archives(server: &Server) -> Result<Vec<Archive>> {
+    let mut archives = Vec::new();
+    for user in ACCOUNTS {
+        let login = server.login(user).resource("auditor");
+        let archive = audit::read(server.target(), &login).await;
+        archives.push(archive.with_context(|| format!("reading the archive of {user}"))?);
+    }
+    Ok(archives)
+}
