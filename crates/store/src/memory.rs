@@ -45,7 +45,7 @@ struct Reigning {
 struct Account {
     jid: BareJid,
     row: AccountRow,
-    /// Epoch of the last reign that has loaded it: what earlier ones write comes too late.
+    /// Epoch of the last reign that has made or loaded it: what earlier ones write comes too late.
     closed: u64,
     roster: Roster,
     docs: BTreeMap<DocKind, Bytes>,
@@ -68,8 +68,8 @@ impl MemoryStore {
     }
 
     /// The same data as another process sees it, which opens reigns of its own.
-    pub fn beside(&self) -> Self {
-        Self { epoch: Arc::default(), ..self.clone() }
+    pub fn beside(&self, now: Now) -> Self {
+        Self { now, state: self.state.clone(), epoch: Arc::default() }
     }
 
     fn read<T: Send + 'static>(
@@ -112,7 +112,7 @@ impl Store for MemoryStore {
         let account = Account {
             jid: jid.clone(),
             row,
-            closed: 0,
+            closed: self.epoch.load(Ordering::SeqCst),
             roster: Roster::default(),
             docs: BTreeMap::new(),
             cursor: Cursor::default(),
@@ -332,16 +332,23 @@ fn key(jid: &BareJid) -> (String, String) {
 mod tests {
     use super::*;
     use crate::SharedStore;
-    use crate::testing::BackEnd;
+    use crate::testing::{BackEnd, SharedBackEnd};
+    use std::time::Duration;
 
     #[derive(Default)]
     struct Memory(Option<MemoryStore>);
 
     impl BackEnd for Memory {
-        fn open(&mut self, now: Now) -> SharedStore {
-            Arc::new(self.0.get_or_insert_with(|| MemoryStore::with_clock(now)).clone())
+        async fn open(&mut self, now: Now, _: Retention) -> SharedStore {
+            Arc::new(self.0.get_or_insert_default().beside(now))
         }
     }
 
+    impl SharedBackEnd for Memory {
+        async fn pass(&mut self, _: Duration) {}
+    }
+
     crate::conformance!(Memory::default());
+    crate::conformance!(sweeping: Memory::default());
+    crate::conformance!(shared: Memory::default());
 }

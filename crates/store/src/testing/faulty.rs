@@ -1,8 +1,11 @@
 //! A store that delays, fails, forgets or lies on command.
 
+mod doubts;
+
 use crate::log::{LogFilter, LogPage, LogRow, Page, Position};
 use crate::rows::{AccountRow, AccountState, Batch, Claim, Reign};
 use crate::{Result, Retention, SharedStore, Store, StoreError};
+use doubts::Doubts;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, ready};
@@ -13,6 +16,10 @@ use std::sync::Arc;
 
 /// Wraps a store. Commands hold for commits and account creations (and, where named, reads) that begin after them.
 /// Clones share their commands and the wrapped store.
+///
+/// It keeps to what [`Store::commit`] says of unknown outcomes: after a commit that it has failed as unavailable, commits to the same
+/// accounts fail until they have been loaded with a floor above all that they were given, and a load waits for
+/// what is held.
 #[derive(Clone)]
 pub struct FaultyStore {
     inner: SharedStore,
@@ -25,15 +32,21 @@ struct Script {
     fail: usize,
     overload: usize,
     doubt: usize,
+    late: usize,
     lose: usize,
     fail_reads: usize,
     commits: u64,
+    doubts: Doubts,
+    /// Loads that wait for what is held.
+    loads: Vec<oneshot::Sender<()>>,
 }
 
 type Answer = BoxFuture<'static, Result<()>>;
 
 struct Held {
     change: Change,
+    /// Written, but reported as unavailable.
+    doubt: bool,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -62,35 +75,36 @@ impl FaultyStore {
     pub fn release(&self) {
         let mut script = self.script.lock();
         for held in script.held.take().unwrap_or_default() {
-            held.carry_out(&self.inner);
+            script.write(held, &self.inner);
         }
+        script.loads.clear();
     }
 
     /// Writes and answers the oldest `n` held commits and goes on holding.
     pub fn release_next(&self, n: usize) {
         let mut script = self.script.lock();
-        let Some(queue) = script.held.as_mut() else { return };
-        let n = n.min(queue.len());
-        for held in queue.drain(..n) {
-            held.carry_out(&self.inner);
+        for held in script.oldest(n) {
+            script.write(held, &self.inner);
         }
+        script.loads.clear();
     }
 
     /// Fails what is held without writing it, as a crash would, and holds no more.
     pub fn drop_held(&self) {
-        for held in self.script.lock().held.take().unwrap_or_default() {
-            drop(held.answer.send(ready(Err(unavailable())).boxed()));
+        let mut script = self.script.lock();
+        for held in script.held.take().unwrap_or_default() {
+            script.refuse(held);
         }
+        script.loads.clear();
     }
 
     /// Fails the oldest `n` held commits without writing them and goes on holding.
     pub fn drop_next(&self, n: usize) {
         let mut script = self.script.lock();
-        let Some(queue) = script.held.as_mut() else { return };
-        let n = n.min(queue.len());
-        for held in queue.drain(..n) {
-            drop(held.answer.send(ready(Err(unavailable())).boxed()));
+        for held in script.oldest(n) {
+            script.refuse(held);
         }
+        script.loads.clear();
     }
 
     /// How many commits are held.
@@ -111,6 +125,20 @@ impl FaultyStore {
     /// The next `n` commits are written but reported as unavailable.
     pub fn doubt_next(&self, n: usize) {
         self.script.lock().doubt = n;
+    }
+
+    /// The next `n` commits are reported as unavailable and not written yet: [`Self::arrive`] writes them, unless a load of
+    /// the account has come before it. Creations among them fail.
+    pub fn late_next(&self, n: usize) {
+        self.script.lock().late = n;
+    }
+
+    /// Writes what is late and not closed by a load.
+    pub fn arrive(&self) {
+        let late = self.script.lock().doubts.arrive();
+        for batch in late {
+            drop(self.inner.commit(batch));
+        }
     }
 
     /// The next `n` commits are reported as written but are not: a disk that lies.
@@ -136,25 +164,34 @@ impl FaultyStore {
     fn change(&self, change: Change) -> Answer {
         let mut script = self.script.lock();
         script.commits += 1;
+        if let Change::Commit(batch) = &change
+            && script.doubts.refuses(batch)
+        {
+            return ready(Err(unavailable())).boxed();
+        }
         if take(&mut script.fail) {
+            script.doubts.begin(&change);
             return ready(Err(unavailable())).boxed();
         }
         if take(&mut script.overload) {
             return ready(Err(StoreError::Overloaded)).boxed();
         }
+        if take(&mut script.late) {
+            script.doubts.begin(&change);
+            script.doubts.delay(change);
+            return ready(Err(unavailable())).boxed();
+        }
         if take(&mut script.lose) {
             return ready(Ok(())).boxed();
         }
         let doubt = take(&mut script.doubt);
-        let answer = match script.held.as_mut() {
-            Some(queue) => {
-                let (answer, wait) = oneshot::channel();
-                queue.push_back(Held { change, answer });
-                wait.then(|answer| answer.unwrap_or_else(|_| ready(Err(unavailable())).boxed())).boxed()
-            }
-            None => change.carry_out(&self.inner),
-        };
-        if doubt { answer.map(|_| Err(unavailable())).boxed() } else { answer }
+        let (answer, wait) = oneshot::channel();
+        let held = Held { change, doubt, answer };
+        match script.held.as_mut() {
+            Some(queue) => queue.push_back(held),
+            None => script.write(held, &self.inner),
+        }
+        wait.then(|answer| answer.unwrap_or_else(|_| ready(Err(unavailable())).boxed())).boxed()
     }
 
     fn read<T: Send + 'static>(
@@ -169,17 +206,40 @@ impl FaultyStore {
     }
 }
 
-impl Held {
-    fn carry_out(self, inner: &SharedStore) {
-        drop(self.answer.send(self.change.carry_out(inner)));
+impl Script {
+    fn oldest(&mut self, n: usize) -> Vec<Held> {
+        let Some(queue) = self.held.as_mut() else { return Vec::new() };
+        queue.drain(..n.min(queue.len())).collect()
+    }
+
+    fn write(&mut self, held: Held, inner: &SharedStore) {
+        if held.doubt {
+            self.doubts.begin(&held.change);
+        }
+        let answer = match held.change {
+            Change::Commit(batch) => inner.commit(batch),
+            Change::Create(jid, row) => inner.create_account(&jid, *row),
+        };
+        let answer = if held.doubt { answer.map(|_| Err(unavailable())).boxed() } else { answer };
+        drop(held.answer.send(answer));
+    }
+
+    fn refuse(&mut self, held: Held) {
+        self.doubts.begin(&held.change);
+        drop(held.answer.send(ready(Err(unavailable())).boxed()));
+    }
+
+    /// Whether a commit to this account is held.
+    fn holds(&self, jid: &BareJid) -> bool {
+        self.held.iter().flatten().any(|held| held.change.touches(jid))
     }
 }
 
 impl Change {
-    fn carry_out(self, inner: &SharedStore) -> Answer {
+    fn touches(&self, jid: &BareJid) -> bool {
         match self {
-            Self::Commit(batch) => inner.commit(batch),
-            Self::Create(jid, row) => inner.create_account(&jid, *row),
+            Self::Commit(batch) => batch.writes.iter().any(|write| write.owner() == jid),
+            Self::Create(of, _) => of == jid,
         }
     }
 }
@@ -211,7 +271,18 @@ impl Store for FaultyStore {
     }
 
     fn load(&self, jid: &BareJid, reign: Reign) -> BoxFuture<'static, Result<Option<AccountState>>> {
-        self.read(|inner| inner.load(jid, reign))
+        let mut script = self.script.lock();
+        if script.holds(jid) {
+            let (done, wait) = oneshot::channel();
+            script.loads.push(done);
+            let (store, jid) = (self.clone(), jid.clone());
+            return wait.then(move |_| store.load(&jid, reign)).boxed();
+        }
+        if take(&mut script.fail_reads) {
+            return ready(Err(unavailable())).boxed();
+        }
+        script.doubts.close(jid, reign.floor);
+        self.inner.load(jid, reign)
     }
 
     fn log_page(
@@ -259,57 +330,4 @@ fn unavailable() -> StoreError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{account, append, at, batch, jid, reign, row};
-
-    async fn rows(store: &FaultyStore) -> usize {
-        store.inner.log_page(&jid("a@x"), LogFilter::default(), Page::First(9)).await.unwrap().rows.len()
-    }
-
-    fn write(secs: u64) -> Batch {
-        batch(vec![append(row(&jid("a@x"), at(secs), &jid("b@x")))])
-    }
-
-    async fn store() -> FaultyStore {
-        let store = FaultyStore::in_memory();
-        store.create_account(&jid("a@x"), account(1, "p")).await.unwrap();
-        store
-    }
-
-    #[tokio::test]
-    async fn holds_and_releases_in_order() {
-        let store = store().await;
-        store.hold();
-        let mut first = store.commit(write(1));
-        let second = store.commit(write(2));
-        assert!((&mut first).now_or_never().is_none());
-        assert_eq!((store.held(), rows(&store).await), (2, 0));
-        store.release_next(1);
-        first.await.unwrap();
-        assert_eq!(rows(&store).await, 1);
-        store.drop_held();
-        assert!(second.await.is_err());
-        assert_eq!(rows(&store).await, 1);
-        store.commit(write(3)).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn fails_doubts_and_loses() {
-        let store = store().await;
-        store.fail_next(1);
-        assert!(matches!(store.commit(write(1)).await, Err(StoreError::Unavailable(_))));
-        assert_eq!(rows(&store).await, 0);
-        store.doubt_next(1);
-        assert!(matches!(store.commit(write(1)).await, Err(StoreError::Unavailable(_))));
-        assert_eq!(rows(&store).await, 1);
-        store.lose_next(1);
-        store.commit(write(2)).await.unwrap();
-        assert_eq!(rows(&store).await, 1);
-        store.overload_next(1);
-        assert!(matches!(store.commit(write(2)).await, Err(StoreError::Overloaded)));
-        store.fail_next_reads(1);
-        assert!(store.load(&jid("a@x"), reign(1)).await.is_err());
-        assert!(store.load(&jid("a@x"), reign(1)).await.unwrap().is_some());
-    }
-}
+mod tests;

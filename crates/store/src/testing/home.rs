@@ -8,9 +8,10 @@ use starling_xmpp::BareJid;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Where positions begin that nobody chose: above all that cases choose, and below any clock.
-const FIRST: u64 = 1_000_000_000_000;
+const FIRST: u64 = 1_000_000_000_000_000;
 /// How many a reign is granted.
 const GRANT: u64 = 1_000_000;
 
@@ -37,7 +38,7 @@ pub fn claim(instance: u128) -> Claim {
 }
 
 /// A store under a reign of its own. Its [`commit`](Self::commit) and [`load`](Self::load) give positions to the calls
-/// of the store; later reigns give higher ones.
+/// of the store, within what the reign was granted; later reigns of the store give higher ones.
 #[derive(Clone)]
 pub struct Home {
     store: SharedStore,
@@ -46,15 +47,15 @@ pub struct Home {
 }
 
 impl Home {
-    /// Begins a reign of the instance that all cases are run by.
+    /// Begins a reign of instance 1.
     pub async fn open(store: SharedStore) -> Self {
         Self::open_as(store, claim(1)).await.unwrap()
     }
 
-    /// Begins a reign of another.
+    /// Begins a reign of the instance that claims it.
     pub async fn open_as(store: SharedStore, claim: Claim) -> Result<Self> {
         let reign = store.open_reign(claim).await?;
-        let next = NEXT.fetch_add(GRANT, Ordering::SeqCst).max(reign.floor.0 + 1);
+        let next = FIRST.max(reign.floor.0 + 1);
         store.grant(reign.epoch, Position(next + GRANT)).await?;
         Ok(Self { store, reign, next: Arc::new(AtomicU64::new(next)) })
     }
@@ -67,6 +68,12 @@ impl Home {
     /// A position above all that this home has given.
     pub fn position(&self) -> Position {
         Position(self.next.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// Lets so much time pass: positions given from now on are that much higher.
+    pub async fn pass(&self, time: Duration) {
+        let next = self.next.fetch_add(time.as_micros() as u64, Ordering::SeqCst) + time.as_micros() as u64;
+        self.store.grant(self.reign.epoch, Position(next + GRANT)).await.unwrap();
     }
 
     /// Commits at a position above all before.

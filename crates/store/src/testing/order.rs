@@ -66,6 +66,28 @@ pub async fn unpolled_commits_take_effect(back_end: &mut impl BackEnd) {
     assert_eq!(positions(&store, &alice, LogFilter::default()).await, [at(1), at(2)]);
 }
 
+/// A load sees what was under way when it was called, and nothing of that comes later.
+pub async fn a_load_waits_for_the_commits_before_it(back_end: &mut impl BackEnd) {
+    let (alice, bob) = (jid("alice@example.org"), jid("bob@example.org"));
+    let store = with_accounts(back_end, &[&alice]).await;
+    for round in 1..=10_u64 {
+        let commits: Vec<_> = (0..20)
+            .map(|n| {
+                store.commit(vec![
+                    append(row(&alice, at(round * 20 + n), &bob)),
+                    Write::Doc(alice.clone(), DocKind::BlockList, Bytes::from(n.to_string())),
+                ])
+            })
+            .collect();
+        let state = store.load(&alice).await.unwrap().unwrap();
+        assert_eq!(state.last, at(round * 20 + 19));
+        assert_eq!(state.docs[&DocKind::BlockList], "19");
+        for commit in commits {
+            commit.await.unwrap();
+        }
+    }
+}
+
 /// Bulk import writes many accounts in one batch.
 pub async fn a_batch_may_touch_many_accounts(back_end: &mut impl BackEnd) {
     let owners: Vec<_> = (0..50).map(|n| jid(&format!("user{n}@example.org"))).collect();

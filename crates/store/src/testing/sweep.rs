@@ -1,6 +1,8 @@
-//! Expiry and retention.
+//! What a sweep removes and how it counts, for back ends that remove rows there.
 
-use super::{BackEnd, Home, TestTime, account, append, at, jid, open, positions, row, with_accounts};
+use super::{
+    BackEnd, Home, TestTime, account, append, at, jid, open, open_at, positions, row, with_accounts,
+};
 use crate::Retention;
 use crate::log::{Cursor, LogFilter, LogRow};
 use crate::rows::Write;
@@ -8,8 +10,8 @@ use starling_xmpp::{BareJid, Timestamp};
 
 const NONE: Retention = Retention { max_age_secs: None, max_rows: None };
 
-/// Sweeps until nothing is left to do, at this many seconds after the epoch.
-async fn sweep(store: &Home, now: u64, retention: Retention) -> u64 {
+/// Sweeps until nothing is left to do, at this many seconds after the epoch; how many rows went.
+pub(super) async fn sweep(store: &Home, now: u64, retention: Retention) -> u64 {
     let mut removed = 0;
     let mut idle = 0;
     while idle < 3 {
@@ -29,7 +31,7 @@ fn done(owner: &BareJid, secs: u64) -> Write {
 pub async fn expired_rows_are_removed(back_end: &mut impl BackEnd) {
     let (alice, bob) = (jid("alice@example.org"), jid("bob@example.org"));
     let time = TestTime::at(100);
-    let store = Home::open(back_end.open(time.now())).await;
+    let store = open_at(back_end, &time).await;
     store.create_account(&alice, account(1, "p")).await.unwrap();
     for (n, end) in [(1, Some(200)), (2, None), (3, Some(300)), (4, Some(200))] {
         let row =
