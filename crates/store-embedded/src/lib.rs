@@ -12,7 +12,6 @@
 
 #![forbid(unsafe_code)]
 
-mod codec;
 mod format;
 mod keys;
 mod lock;

@@ -110,7 +110,7 @@ pub(crate) fn accounts(
             break;
         }
         if after.as_deref() != Some(&*key) {
-            found.push(keys::account_jid(&key).ok_or_else(|| crate::codec::damaged("account key"))?);
+            found.push(keys::account_jid(&key).ok_or_else(|| starling_store::codec::damaged("account key"))?);
         }
     }
     Ok(found)
@@ -132,7 +132,7 @@ pub(crate) fn load(tables: &Tables, jid: &BareJid) -> Result<Option<AccountState
     };
     for entry in snapshot.prefix(&tables.accounts, keys::data(account)) {
         let (key, value) = entry.into_inner().map_err(engine)?;
-        match keys::parse_part(&key).ok_or_else(|| crate::codec::damaged("account data key"))? {
+        match keys::parse_part(&key).ok_or_else(|| starling_store::codec::damaged("account data key"))? {
             Part::Item(contact) => {
                 let item = records::decode_item(contact, &value)?;
                 state.roster.items.insert(item.jid.clone(), item);

@@ -1,13 +1,13 @@
 //! Records: what the values hold. Each kind has a version byte of its own; a new version is a new arm, not a new key.
 
-use crate::codec::{Put, Take, damaged};
 use crate::keys::{Account, Class};
 use bytes::Bytes;
 use compact_str::CompactString;
-use starling_store::{
-    AccountRow, Cursor, Direction, LogRow, Origin, Position, Result, RosterItem, StoredCredentials,
-    Subscription,
+pub(crate) use starling_store::codec::rows::{
+    address, decode_cursor, decode_item, decode_numbers, encode_cursor, encode_item, encode_numbers,
 };
+use starling_store::codec::{Put, Take, damaged};
+use starling_store::{AccountRow, Direction, LogRow, Origin, Position, Result, StoredCredentials};
 use starling_xmpp::{BareJid, Timestamp};
 
 const VERSION: u8 = 1;
@@ -45,88 +45,6 @@ impl AccountRecord {
     pub(crate) fn decode_account(bytes: &[u8]) -> Result<Account> {
         Take::record(bytes, "account", VERSION)?.number().map(Account)
     }
-}
-
-pub(crate) fn encode_item(item: &RosterItem) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
-    bytes.put_number(item.version);
-    bytes.push(
-        u8::from(item.subscription.is_to())
-            | u8::from(item.subscription.is_from()) << 1
-            | u8::from(item.ask) << 2
-            | u8::from(item.approved) << 3
-            | u8::from(item.visible) << 4,
-    );
-    bytes.put_option(item.name.as_ref().map(|name| name.as_bytes()));
-    bytes.put_option(item.pending_in.as_deref());
-    bytes.put_number(item.groups.len() as u64);
-    for group in &item.groups {
-        bytes.put_block(group.as_bytes());
-    }
-    bytes
-}
-
-pub(crate) fn decode_item(contact: &str, bytes: &[u8]) -> Result<RosterItem> {
-    const WHAT: &str = "roster item";
-    let mut take = Take::record(bytes, WHAT, VERSION)?;
-    let version = take.number()?;
-    let flags = take.byte()?;
-    let name = take.option()?.map(|name| text(name, WHAT)).transpose()?;
-    let pending_in = take.option()?.map(Bytes::copy_from_slice);
-    let groups = (0..take.number()?).map(|_| take.text().map(CompactString::from)).collect::<Result<_>>()?;
-    take.end()?;
-    Ok(RosterItem {
-        jid: address(contact, WHAT)?,
-        name,
-        groups,
-        subscription: Subscription::of(flags & 1 != 0, flags & 2 != 0),
-        ask: flags & 4 != 0,
-        approved: flags & 8 != 0,
-        pending_in,
-        visible: flags & 16 != 0,
-        version,
-    })
-}
-
-pub(crate) fn encode_numbers(numbers: &[u64]) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
-    for number in numbers {
-        bytes.put_number(*number);
-    }
-    bytes
-}
-
-pub(crate) fn decode_numbers<const N: usize>(bytes: &[u8], what: &'static str) -> Result<[u64; N]> {
-    let mut take = Take::record(bytes, what, VERSION)?;
-    let mut numbers = [0; N];
-    for number in &mut numbers {
-        *number = take.number()?;
-    }
-    take.end()?;
-    Ok(numbers)
-}
-
-pub(crate) fn encode_cursor(cursor: &Cursor) -> Vec<u8> {
-    let mut bytes = encode_numbers(&[cursor.through.0, cursor.above.len() as u64]);
-    let mut last = cursor.through.0;
-    for position in &cursor.above {
-        bytes.put_number(position.0.wrapping_sub(last));
-        last = position.0;
-    }
-    bytes
-}
-
-pub(crate) fn decode_cursor(bytes: &[u8]) -> Result<Cursor> {
-    let mut take = Take::record(bytes, "cursor", VERSION)?;
-    let through = Position(take.number()?);
-    let mut last = through.0;
-    let above = (0..take.number()?).map(|_| {
-        last = last.wrapping_add(take.number()?);
-        Ok(Position(last))
-    });
-    let above = above.collect::<Result<_>>()?;
-    take.end()?;
-    Ok(Cursor { through, above })
 }
 
 /// A row without what its key says: owner, class and position.
@@ -219,14 +137,6 @@ impl<'a> Head<'a> {
     }
 }
 
-pub(crate) fn address(text: &str, what: &'static str) -> Result<BareJid> {
-    BareJid::parse(text).map_err(|_| damaged(what))
-}
-
-fn text(bytes: &[u8], what: &'static str) -> Result<CompactString> {
-    CompactString::from_utf8(bytes).map_err(|_| damaged(what))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,23 +159,8 @@ mod tests {
 
         let record = AccountRecord { account: Account(7), row: account(9, "pw") }.encode();
         assert_eq!(AccountRecord::decode(&record).unwrap().account, Account(7));
-        let item = encode_item(&RosterItem {
-            name: Some("Bob".into()),
-            groups: vec!["one".into(), "two".into()],
-            pending_in: Some(Bytes::from_static(b"<presence/>")),
-            ..RosterItem::new(jid("bob@example.org"))
-        });
-        let cursor = encode_cursor(&Cursor { through: at(1), above: vec![at(2), at(3)] });
         for length in 0..record.len() {
             assert!(AccountRecord::decode(&record[..length]).is_err());
         }
-        for length in 0..item.len() {
-            assert!(decode_item("bob@example.org", &item[..length]).is_err());
-        }
-        for length in 0..cursor.len() {
-            assert!(decode_cursor(&cursor[..length]).is_err());
-        }
-        let hostile = encode_numbers(&[1, u64::MAX]);
-        assert!(decode_cursor(&hostile).is_err(), "a count without end");
     }
 }

@@ -91,7 +91,7 @@ fn expired(tables: &Tables, shared: &Shared, now: Timestamp) -> Result<Forget> {
     let last = keys::expiry(now, Account(u64::MAX), Class(u8::MAX), Position(u64::MAX));
     for entry in snapshot.range(&tables.accounts, first..=last).take(CHUNK) {
         let key = entry.key().map_err(engine)?;
-        let parsed = keys::parse_expiry(&key).ok_or_else(|| crate::codec::damaged("expiry key"))?;
+        let parsed = keys::parse_expiry(&key).ok_or_else(|| starling_store::codec::damaged("expiry key"))?;
         let (expires, account, class, position) = parsed;
         let row = snapshot.get(&tables.log, keys::row(account, class, position)).map_err(engine)?;
         let entries = row.map(|row| Entries::decode(&row)).transpose()?;

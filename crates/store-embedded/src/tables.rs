@@ -94,7 +94,7 @@ const NEVER: u64 = u64::MAX / 4;
 
 /// Class and position of a key of the log or an index.
 pub(crate) fn position(key: &[u8]) -> Result<(Class, Position)> {
-    keys::class_and_position(key).ok_or_else(|| crate::codec::damaged("log key"))
+    keys::class_and_position(key).ok_or_else(|| starling_store::codec::damaged("log key"))
 }
 
 /// What an error of the tree means to a caller.

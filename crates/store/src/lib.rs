@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod codec;
 pub mod log;
 pub mod memory;
 pub mod roster;

@@ -305,7 +305,7 @@ impl<'a> Group<'a> {
     fn secret(&mut self, name: &str) -> Result<[u8; 32]> {
         let key = keys::secret(name);
         if let Some(value) = self.get(&key)? {
-            return value.as_slice().try_into().map_err(|_| crate::codec::damaged("secret"));
+            return value.as_slice().try_into().map_err(|_| starling_store::codec::damaged("secret"));
         }
         let secret: [u8; 32] = rand::random();
         self.set(key, Some(secret.to_vec()));

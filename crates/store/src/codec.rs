@@ -1,12 +1,19 @@
-//! How records are written as bytes: numbers as varints (seven bits per byte, low first), text and bytes with their
+//! How back ends write records as bytes: numbers as varints (seven bits per byte, low first), text and bytes with their
 //! length before them, options with a byte before them. Every record begins with a byte for its version.
+//!
+//! Here are also the records that more than one back end keeps in this form: [roster items and cursors](rows).
 
-use starling_store::StoreError;
+pub mod rows;
+
+use crate::StoreError;
 
 /// Appends to a buffer.
-pub(crate) trait Put {
+pub trait Put {
+    /// A number, in one to ten bytes.
     fn put_number(&mut self, number: u64);
+    /// Bytes with their length.
     fn put_block(&mut self, block: &[u8]);
+    /// Bytes with their length, or that there are none.
     fn put_option(&mut self, block: Option<&[u8]>);
 }
 
@@ -36,7 +43,7 @@ impl Put for Vec<u8> {
 }
 
 /// Reads what [`Put`] wrote; anything else is [`StoreError::Damaged`], never a panic.
-pub(crate) struct Take<'a> {
+pub struct Take<'a> {
     rest: &'a [u8],
     what: &'static str,
 }
@@ -45,20 +52,23 @@ type Result<T> = std::result::Result<T, StoreError>;
 
 impl<'a> Take<'a> {
     /// Of a record of this name and version.
-    pub(crate) fn record(bytes: &'a [u8], what: &'static str, version: u8) -> Result<Self> {
+    pub fn record(bytes: &'a [u8], what: &'static str, version: u8) -> Result<Self> {
         let mut take = Self { rest: bytes, what };
         if take.byte()? == version { Ok(take) } else { Err(take.damaged()) }
     }
 
-    pub(crate) fn damaged(&self) -> StoreError {
+    /// What a record that cannot be read is answered with.
+    pub fn damaged(&self) -> StoreError {
         damaged(self.what)
     }
 
-    pub(crate) fn byte(&mut self) -> Result<u8> {
+    /// One byte.
+    pub fn byte(&mut self) -> Result<u8> {
         Ok(self.array::<1>()?[0])
     }
 
-    pub(crate) fn number(&mut self) -> Result<u64> {
+    /// A number.
+    pub fn number(&mut self) -> Result<u64> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -74,25 +84,29 @@ impl<'a> Take<'a> {
         Err(self.damaged())
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+    /// So many bytes.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let (head, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| self.damaged())?;
         self.rest = rest;
         Ok(*head)
     }
 
-    pub(crate) fn block(&mut self) -> Result<&'a [u8]> {
+    /// Bytes.
+    pub fn block(&mut self) -> Result<&'a [u8]> {
         let length = usize::try_from(self.number()?).map_err(|_| self.damaged())?;
         let (head, rest) = self.rest.split_at_checked(length).ok_or_else(|| self.damaged())?;
         self.rest = rest;
         Ok(head)
     }
 
-    pub(crate) fn text(&mut self) -> Result<&'a str> {
+    /// Text.
+    pub fn text(&mut self) -> Result<&'a str> {
         let block = self.block()?;
         std::str::from_utf8(block).map_err(|_| self.damaged())
     }
 
-    pub(crate) fn option(&mut self) -> Result<Option<&'a [u8]>> {
+    /// Bytes, or none.
+    pub fn option(&mut self) -> Result<Option<&'a [u8]>> {
         match self.byte()? {
             0 => Ok(None),
             1 => self.block().map(Some),
@@ -100,16 +114,19 @@ impl<'a> Take<'a> {
         }
     }
 
-    pub(crate) fn rest(self) -> &'a [u8] {
+    /// All that is left.
+    pub fn rest(self) -> &'a [u8] {
         self.rest
     }
 
-    pub(crate) fn end(self) -> Result<()> {
+    /// Nothing may be left.
+    pub fn end(self) -> Result<()> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.damaged()) }
     }
 }
 
-pub(crate) fn damaged(what: &'static str) -> StoreError {
+/// The error for a record of this name that cannot be read.
+pub fn damaged(what: &'static str) -> StoreError {
     StoreError::Damaged(what.to_owned())
 }
 
