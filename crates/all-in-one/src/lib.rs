@@ -1,14 +1,18 @@
-//! One edge, one router and the embedded store in one process: `starling serve`.
+//! One edge, one router and a store, embedded or on CQL servers, in one process: `starling serve`.
 //!
 //! Wiring and nothing else. The edge and the router meet in the channel form of `starling-wire`; what is different in
 //! a cluster is different there, not here.
 
 #![forbid(unsafe_code)]
 
+mod back_end;
 mod control;
+mod instance;
+mod obstacle;
 mod passwords;
 mod running;
 
+pub use obstacle::Obstacle;
 pub use running::Running;
 
 use anyhow::Result;

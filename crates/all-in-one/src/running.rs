@@ -1,8 +1,11 @@
 //! The parts of the process, put together: read top down, this is what there is.
 
+use crate::back_end::BackEnd;
 use crate::control::Administration;
+use crate::instance::Instance;
+use crate::obstacle::Obstacle;
 use crate::passwords::Derivations;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use starling_admin::{AdminSocket, ListenerStatus, Probes};
 use starling_edge::{Edge, EdgeTable, Fingerprint, Parts};
 use starling_hooks::{ArchiveDefault, ArchiveIds, Domains, Hooks, Limits, Passwords, Server};
@@ -11,14 +14,14 @@ use starling_node::health::Health;
 use starling_node::{Check, Config, Probe, SharedClock, SystemClock, Telemetry};
 use starling_router::config::Conflict;
 use starling_router::{Router, RouterConfig, RouterParts};
-use starling_store::{Retention, SharedStore};
-use starling_store_embedded::{EmbeddedStore, Options};
-use starling_xmpp::Timestamp;
+use starling_store::{LEASE, Retention, SharedStore, StoreError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+/// How long it takes until somebody who waits wants to know why.
+const PATIENCE: Duration = Duration::from_millis(1_500);
 /// How often the health of the parts is looked at.
 const HEALTH_EVERY: Duration = Duration::from_millis(500);
 
@@ -27,7 +30,9 @@ pub struct Running {
     edge: Arc<Edge>,
     router: Arc<Router>,
     server: Arc<Server>,
-    store: Arc<EmbeddedStore>,
+    store: BackEnd,
+    instance: Instance,
+    place: String,
     listeners: Vec<ListenerStatus>,
     tasks: Vec<JoinHandle<()>>,
     grace: Duration,
@@ -43,16 +48,10 @@ impl Running {
         let health = Health::default();
 
         // Where everything is kept.
-        std::fs::create_dir_all(&config.data_dir)
-            .with_context(|| format!("data_dir {} cannot be made", config.data_dir.display()))?;
-        let now = {
-            let clock = Arc::clone(&clock);
-            Arc::new(move || Timestamp(clock.now_micros()))
-        };
-        let options = Options::at(config.data_dir.join("store"));
-        let embedded =
-            Arc::new(tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, now)).await??);
-        let store: SharedStore = embedded.clone();
+        let directory = config.data_dir.clone();
+        let instance = tokio::task::spawn_blocking(move || Instance::take(&directory)).await??;
+        let back_end = BackEnd::open(&config, &clock, &telemetry).await?;
+        let store: SharedStore = back_end.shared();
 
         // What homes know how to do.
         let domains = Domains::new(domains(&config)?);
@@ -78,8 +77,9 @@ impl Running {
         // Homes, and the edge that speaks with them: each is given the other's end of the seam.
         let table = EdgeTable::new();
         let features = vec![starling_xeps::disco::caps(&server)];
-        let router = Router::start(RouterParts {
-            config: router_config(&config),
+        let parts = RouterParts {
+            config: router_config(&config, &back_end),
+            claim: instance.claim(),
             server: Arc::clone(&server),
             hooks,
             store: Arc::clone(&store),
@@ -91,9 +91,8 @@ impl Running {
                 max_age_secs: config.archive.max_age_days.map(|days| days * 86_400),
                 max_rows: config.archive.max_rows_per_account,
             },
-        })
-        .await?;
-        let router = Arc::new(router);
+        };
+        let router = Arc::new(reign(&config, parts).await?);
         let parts = Parts {
             table,
             router: router.link(),
@@ -134,14 +133,19 @@ impl Running {
             clock,
         });
         tasks.push(tokio::spawn(AdminSocket::open(&config.data_dir)?.serve(control)));
-        tasks.push(tokio::spawn(watch(
-            health,
-            Arc::clone(&edge),
-            Arc::clone(&router),
-            Arc::clone(&embedded),
-        )));
+        tasks.push(tokio::spawn(watch(health, Arc::clone(&edge), Arc::clone(&router), back_end.clone())));
 
-        Ok(Self { edge, router, server, store: embedded, listeners, tasks, grace: config.shutdown.grace })
+        Ok(Self {
+            edge,
+            router,
+            server,
+            store: back_end,
+            instance,
+            place: place(&config),
+            listeners,
+            tasks,
+            grace: config.shutdown.grace,
+        })
     }
 
     /// Where it listens, port 0 resolved.
@@ -152,6 +156,15 @@ impl Running {
     /// The certificate that a client without SNI sees.
     pub fn fingerprint(&self) -> Fingerprint {
         self.edge.fingerprint()
+    }
+
+    /// Resolves when another server has taken the store over: this one serves nobody any more and is to be stopped.
+    pub async fn fenced(&self) -> Obstacle {
+        std::future::pending::<()>().await;
+        Obstacle::new("another server has taken over the store")
+            .at(&self.place)
+            .because("this one did not renew its lease in time, or the other was started with the same data")
+            .advise("see that one server alone uses this keyspace, then start this one again")
     }
 
     /// Takes over what may change while it runs: domains, certificates, limits of connections.
@@ -178,9 +191,51 @@ impl Running {
             let _ = task.await;
         }
         drop((self.edge, self.router, self.server));
-        // Closing waits for the disk.
-        let store = self.store;
-        let _ = tokio::task::spawn_blocking(move || drop(store)).await;
+        self.store.close().await;
+        // Whoever starts now finds everything closed.
+        drop(self.instance);
+    }
+}
+
+/// Starts the homes. Where another server held the store a short while ago, its lease is waited for.
+async fn reign(config: &Config, parts: RouterParts) -> Result<Router> {
+    let starting = Router::start(parts);
+    let told = async {
+        tokio::time::sleep(PATIENCE).await;
+        tracing::warn!(
+            event = "waiting_for_lease",
+            store = place(config),
+            seconds = LEASE.as_secs() + 1,
+            "another server used the store last and did not give it back; waiting to be sure that it has ended"
+        );
+        std::future::pending().await
+    };
+    let started = tokio::select! {
+        started = starting => started,
+        never = told => never,
+    };
+    started.map_err(|error| match error {
+        StoreError::Held(name) => Obstacle::new("another server uses this store")
+            .at(place(config))
+            .because(format!("{name} holds it and is alive"))
+            .advise("stop that server, or give this one another `store.keyspace`")
+            .into(),
+        other => Obstacle::new("the store cannot be taken")
+            .at(place(config))
+            .because(other)
+            .advise("run `starling check`")
+            .into(),
+    })
+}
+
+/// Where the store is, for people.
+fn place(config: &Config) -> String {
+    let store = &config.store;
+    match store.kind {
+        config::StoreKind::Embedded => config.data_dir.join("store").display().to_string(),
+        config::StoreKind::Scylla => {
+            format!("keyspace {} at {}", store.keyspace, store.contact_points.join(", "))
+        }
     }
 }
 
@@ -206,12 +261,11 @@ fn hook_limits(config: &Config) -> Limits {
     }
 }
 
-fn router_config(config: &Config) -> RouterConfig {
+fn router_config(config: &Config, back_end: &BackEnd) -> RouterConfig {
     let limits = &config.limits;
     RouterConfig {
         workers: config.router.worker_count(),
-        // The embedded store's lock sees to it.
-        alone: true,
+        alone: back_end.is_alone(),
         conflict: match config.session.conflict {
             config::Conflict::Replace => Conflict::Replace,
             config::Conflict::Refuse => Conflict::Refuse,
@@ -234,12 +288,12 @@ fn router_config(config: &Config) -> RouterConfig {
 }
 
 /// Keeps the probes true.
-async fn watch(health: Health, edge: Arc<Edge>, router: Arc<Router>, store: Arc<EmbeddedStore>) {
+async fn watch(health: Health, edge: Arc<Edge>, router: Arc<Router>, store: BackEnd) {
     let started: Check = health.check("started", &[Probe::Startup]);
     started.pass();
     let serving = health.check("edge", &[Probe::Ready]);
     let homes = health.check("homes", &[Probe::Ready, Probe::Live]);
-    let disk = health.check("store", &[Probe::Ready, Probe::Live]);
+    let kept = health.check("store", store.probes());
     loop {
         if edge.ready() {
             serving.pass()
@@ -251,10 +305,9 @@ async fn watch(health: Health, edge: Arc<Edge>, router: Arc<Router>, store: Arc<
         } else {
             homes.fail("a worker has ended; restart");
         }
-        if store.failed() {
-            disk.fail("a write to the disk has failed; restart when it is well")
-        } else {
-            disk.pass()
+        match store.trouble() {
+            None => kept.pass(),
+            Some(trouble) => kept.fail(trouble),
         }
         tokio::time::sleep(HEALTH_EVERY).await;
     }

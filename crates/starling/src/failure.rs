@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use starling_all_in_one::Obstacle;
 use starling_node::ConfigErrors;
 
 /// What, where, why, and what to do.
@@ -50,6 +51,15 @@ impl fmt::Display for Failure {
     }
 }
 
+impl From<Obstacle> for Failure {
+    fn from(obstacle: Obstacle) -> Self {
+        let failure = Self::new(obstacle.what);
+        let failure = obstacle.place.into_iter().fold(failure, Self::at);
+        let failure = obstacle.why.into_iter().fold(failure, Self::because);
+        obstacle.advice.into_iter().fold(failure, Self::advise)
+    }
+}
+
 impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
         let texts: Vec<String> = errors.0.iter().map(|error| format!("error: {error}")).collect();
@@ -71,6 +81,8 @@ mod tests {
         let text =
             "error: no server is running\n  where: ./data\n  why:   nobody answers\n  do:    start one";
         assert_eq!((failure.to_string().as_str(), failure.code), (text, 1));
-        assert_eq!(failure.usage().code, 2);
+        assert_eq!(failure.clone().usage().code, 2);
+        let obstacle = Obstacle::new("no server is running").at("./data").because("nobody answers");
+        assert_eq!(Failure::from(obstacle.advise("start one")), failure);
     }
 }

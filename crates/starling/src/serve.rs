@@ -9,7 +9,7 @@ use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     stat::{Mode, umask},
 };
-use starling_all_in_one::Running;
+use starling_all_in_one::{Obstacle, Running};
 use starling_node::{
     Config, Sources, Telemetry,
     config::Key,
@@ -47,15 +47,21 @@ async fn run(config: Config, sources: Sources) -> Result<(), Failure> {
 
     let starting = Running::start(config.clone(), telemetry.clone());
     let running = tokio::select! {
-        running = starting => running.map_err(|error| Failure::new("the server cannot start").because(format!("{error:#}")))?,
+        running = starting => running.map_err(not_started)?,
         () = stop.received() => return Ok(()),
     };
     announce(&config, &running, &sources);
 
     let mut config = config;
+    let mut ended = Ok(());
     loop {
         tokio::select! {
             () = stop.received() => break,
+            obstacle = running.fenced() => {
+                tracing::error!(event = "fenced", reason = %obstacle, "stopping");
+                ended = Err(Failure::from(obstacle));
+                break;
+            }
             _ = hangup.recv() => reload(&mut config, &running, &telemetry, &sources).await,
         }
     }
@@ -69,7 +75,14 @@ async fn run(config: Config, sources: Sources) -> Result<(), Failure> {
     }
     // The exporter blocks while it sends.
     let _ = tokio::task::spawn_blocking(move || telemetry.stop(LAST_WAIT)).await;
-    Ok(())
+    ended
+}
+
+fn not_started(error: anyhow::Error) -> Failure {
+    match error.downcast::<Obstacle>() {
+        Ok(obstacle) => obstacle.into(),
+        Err(error) => Failure::new("the server cannot start").because(format!("{error:#}")),
+    }
 }
 
 /// Reads the settings again. What is wrong changes nothing.

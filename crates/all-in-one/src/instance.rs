@@ -1,0 +1,172 @@
+//! Who this installation is: one process per data directory, and a number that stays the same from start to start.
+
+use crate::obstacle::Obstacle;
+use starling_store::Claim;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Held for as long as the process lives. The kernel lets go of it when that ends, however it ends.
+///
+/// The number says to a shared store that whoever reigned under it before is dead: nobody else can hold the directory. A
+/// directory that was copied to another host, or moved there, gets a new number: then the store's lease decides.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    number: u128,
+    name: String,
+    _lock: File,
+}
+
+impl Instance {
+    /// Takes the directory, which is made if there is none.
+    ///
+    /// # Errors
+    /// When another process has it, or when it cannot be written.
+    pub(crate) fn take(data_dir: &Path) -> Result<Self, Obstacle> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |error: io::Error| not_usable(&path, &error)
+        };
+        std::fs::create_dir_all(data_dir).map_err(io(data_dir))?;
+        let path = data_dir.join("lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io(&path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(data_dir, &holder(&mut file))),
+            Err(TryLockError::Error(error)) => return Err(io(&path)(error)),
+        }
+        let pid = std::process::id();
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{pid}"));
+        written.map_err(io(&path))?;
+        let host = host();
+        let number = number(data_dir, &host)?;
+        Ok(Self { number, name: format!("{host} (process {pid})"), _lock: file })
+    }
+
+    /// What it says of itself when it asks for a reign.
+    pub(crate) fn claim(&self) -> Claim {
+        Claim { instance: self.number, name: self.name.clone() }
+    }
+}
+
+fn in_use(data_dir: &Path, pid: &str) -> Obstacle {
+    Obstacle::new(format!("data_dir {} is in use by process {pid}", data_dir.display()))
+        .because("a directory of data belongs to one running server")
+        .advise("stop that process, or give this one another `data_dir`")
+}
+
+fn not_usable(path: &Path, error: &io::Error) -> Obstacle {
+    Obstacle::new("the data directory cannot be used")
+        .at(path.display())
+        .because(error)
+        .advise("make data_dir a directory of the user that the server runs as, or set data_dir to another")
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let pid = match file.take(32).read_to_string(&mut text) {
+        Ok(_) => text.trim(),
+        Err(_) => "",
+    };
+    if pid.is_empty() { "unknown".to_owned() } else { pid.to_owned() }
+}
+
+/// The number of the directory on this host; made, and on disk, before it is used for the first time.
+fn number(data_dir: &Path, host: &str) -> Result<u128, Obstacle> {
+    let path = data_dir.join("instance");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let (number, of) = text.trim().split_once(' ').unwrap_or_else(|| (text.trim(), ""));
+            match u128::from_str_radix(number, 16) {
+                Ok(number) if number != 0 && of == host => return Ok(number),
+                Ok(number) if number != 0 => {
+                    tracing::warn!(
+                        event = "instance_renewed",
+                        "data_dir was made on another host; this is a new instance"
+                    );
+                }
+                _ => return Err(damaged(&path)),
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(not_usable(&path, &error)),
+    }
+    let number = starling_node::ids::token().max(1);
+    write(&path, &format!("{number:032x} {host}\n")).map_err(|error| not_usable(&path, &error))?;
+    Ok(number)
+}
+
+fn damaged(path: &Path) -> Obstacle {
+    Obstacle::new("the number of this installation cannot be read")
+        .at(path.display())
+        .because("it does not begin with hexadecimal digits")
+        .advise("remove the file: a new number is made, and the next start waits until the lease of the last one has ended")
+}
+
+/// All of it or nothing, and still there after a crash.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let new: PathBuf = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn host() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown host".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_process_and_one_number() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("a/b");
+        let first = Instance::take(&directory).unwrap();
+        let refused = Instance::take(&directory).unwrap_err().to_string();
+        assert!(refused.contains(&format!("in use by process {}", std::process::id())), "{refused}");
+        let claim = first.claim();
+        assert!(claim.name.contains(&std::process::id().to_string()));
+        drop(first);
+        assert_eq!(Instance::take(&directory).unwrap().claim(), claim);
+        assert_ne!(Instance::take(&parent.path().join("c")).unwrap().claim().instance, claim.instance);
+    }
+
+    #[test]
+    fn a_copy_on_another_host_is_another_instance() {
+        let directory = tempfile::tempdir().unwrap();
+        let here = number(directory.path(), "one").unwrap();
+        assert_eq!(number(directory.path(), "one").unwrap(), here);
+        let there = number(directory.path(), "two").unwrap();
+        assert_ne!(there, here);
+        assert_eq!(number(directory.path(), "two").unwrap(), there);
+    }
+
+    #[test]
+    fn a_damaged_number_is_not_replaced_in_silence() {
+        let directory = tempfile::tempdir().unwrap();
+        for text in ["", "not a number", "0 host"] {
+            std::fs::write(directory.path().join("instance"), text).unwrap();
+            assert!(
+                Instance::take(directory.path()).unwrap_err().to_string().contains("hexadecimal"),
+                "{text:?}"
+            );
+        }
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(Instance::take(&file).unwrap_err().to_string().contains("cannot be used"));
+    }
+}
