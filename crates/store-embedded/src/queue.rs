@@ -14,6 +14,8 @@ pub(crate) struct Queue<T> {
 struct State<T> {
     waiting: VecDeque<(T, usize)>,
     weight: usize,
+    /// What was drained last is still being done.
+    busy: bool,
     closed: bool,
 }
 
@@ -26,7 +28,7 @@ pub(crate) enum Refused {
 
 impl<T> Queue<T> {
     pub(crate) fn new(most: usize, heaviest: usize) -> Self {
-        let state = State { waiting: VecDeque::new(), weight: 0, closed: false };
+        let state = State { waiting: VecDeque::new(), weight: 0, busy: false, closed: false };
         Self { state: Mutex::new(state), ready: Condvar::new(), most, heaviest }
     }
 
@@ -46,6 +48,18 @@ impl<T> Queue<T> {
         Ok(())
     }
 
+    /// Adds one whatever the bounds, for what has waited in a bounded queue before; gives it back when the queue is closed.
+    pub(crate) fn hand_on(&self, item: T) -> Option<T> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Some(item);
+        }
+        state.waiting.push_back((item, 0));
+        drop(state);
+        self.ready.notify_one();
+        None
+    }
+
     /// Waits for one. `None` when the queue is closed and empty.
     pub(crate) fn pop(&self) -> Option<T> {
         let mut state = self.state.lock();
@@ -62,9 +76,10 @@ impl<T> Queue<T> {
     }
 
     /// Moves what is ready, up to a weight (at least one item), to `into`, and waits for something first if `wait` is
-    /// set. False when the queue is closed and empty.
+    /// set. False when the queue is closed and empty. What an earlier call gave out counts as done.
     pub(crate) fn drain(&self, into: &mut Vec<T>, heaviest: usize, wait: bool) -> bool {
         let mut state = self.state.lock();
+        state.busy = false;
         while wait && state.waiting.is_empty() && !state.closed {
             self.ready.wait(&mut state);
         }
@@ -78,6 +93,7 @@ impl<T> Queue<T> {
             into.extend(state.waiting.pop_front().map(|(item, _)| item));
         }
         state.weight -= taken;
+        state.busy = !into.is_empty();
         if state.waiting.is_empty() && state.waiting.capacity() > 1_024 {
             state.waiting.shrink_to(1_024);
         }
@@ -87,6 +103,12 @@ impl<T> Queue<T> {
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.ready.notify_all();
+    }
+
+    /// Nothing is in it, and what was drained is done.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.waiting.is_empty() && !state.busy
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -118,5 +140,21 @@ mod tests {
         assert!(!queue.drain(&mut taken, 100, true));
         assert_eq!(taken, ['b', 'c', 'd', 'e']);
         assert_eq!(queue.pop(), None);
+        assert_eq!(queue.hand_on('g'), Some('g'));
+    }
+
+    #[test]
+    fn is_idle_once_what_was_taken_is_done() {
+        let queue = Queue::new(1, 10);
+        assert!(queue.is_idle());
+        queue.push('a', 1).unwrap();
+        assert_eq!(queue.hand_on('b'), None, "there is room for what was let in before");
+        assert!(!queue.is_idle());
+        let mut taken = Vec::new();
+        queue.drain(&mut taken, 10, true);
+        assert!(!queue.is_idle() && taken == ['a', 'b']);
+        taken.clear();
+        queue.drain(&mut taken, 10, false);
+        assert!(queue.is_idle());
     }
 }

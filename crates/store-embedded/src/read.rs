@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use tokio::sync::oneshot;
 
-type Read = Box<dyn FnOnce(&Tables) + Send>;
+/// A read with whom to tell.
+pub(crate) type Read = Box<dyn FnOnce(&Tables) + Send>;
 
 /// A few threads that read for whoever asks.
 pub(crate) struct Readers {
@@ -25,8 +26,8 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    pub(crate) fn start(tables: &Tables, threads: usize, room: usize) -> io::Result<Self> {
-        let mut readers = Self { queue: Arc::new(Queue::new(room.max(1), usize::MAX)), threads: Vec::new() };
+    pub(crate) fn start(tables: &Tables, threads: usize, queue: Arc<Queue<Read>>) -> io::Result<Self> {
+        let mut readers = Self { queue, threads: Vec::new() };
         for _ in 0..threads.max(1) {
             let (queue, tables) = (readers.queue.clone(), tables.clone());
             let work = move || {
@@ -46,17 +47,33 @@ impl Readers {
         &self,
         read: impl FnOnce(&Tables) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
-        let (reply, answer) = oneshot::channel();
-        let job: Read = Box::new(move |tables| {
-            // Whoever asked may have gone while this waited.
-            if !reply.is_closed() {
-                drop(reply.send(read(tables)));
-            }
-        });
+        let (job, answer) = question(read);
         match self.queue.push(job, 0) {
-            Ok(()) => answer.map(|answer| answer.unwrap_or_else(|_| Err(closed()))).boxed(),
-            Err(Refused::Full) => ready(Err(StoreError::Overloaded)).boxed(),
-            Err(Refused::Closed) => ready(Err(closed())).boxed(),
+            Ok(()) => answer,
+            Err(refused) => ready(Err(refused.into())).boxed(),
+        }
+    }
+}
+
+/// A read as a job, and its answer.
+pub(crate) fn question<T: Send + 'static>(
+    read: impl FnOnce(&Tables) -> Result<T> + Send + 'static,
+) -> (Read, BoxFuture<'static, Result<T>>) {
+    let (reply, answer) = oneshot::channel();
+    let job: Read = Box::new(move |tables| {
+        // Whoever asked may have gone while this waited.
+        if !reply.is_closed() {
+            drop(reply.send(read(tables)));
+        }
+    });
+    (job, answer.map(|answer| answer.unwrap_or_else(|_| Err(closed()))).boxed())
+}
+
+impl From<Refused> for StoreError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => Self::Overloaded,
+            Refused::Closed => closed(),
         }
     }
 }

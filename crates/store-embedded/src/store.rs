@@ -4,8 +4,8 @@ use crate::format::{self, FORMAT, Found};
 use crate::lock::{DirectoryLock, LockError};
 use crate::options::Options;
 use crate::page;
-use crate::queue::Refused;
-use crate::read::{self, Readers, closed};
+use crate::queue::Queue;
+use crate::read::{self, Readers, closed, question};
 use crate::sweep::Sweeper;
 use crate::tables::Tables;
 use crate::writer::{self, Job, Reply, Shared, Writer, after_failure};
@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use starling_store::{
     AccountRow, AccountState, Batch, Claim, LogFilter, LogPage, LogRow, Now, Page, Position, Reign, Result,
-    Retention, Store, StoreError,
+    Retention, Store,
 };
 use starling_xmpp::{BareJid, Timestamp};
 use std::path::PathBuf;
@@ -132,7 +132,8 @@ impl EmbeddedStore {
             other => damaged(other.to_string()),
         })?;
         let shared = Shared::new(options);
-        let writer = Writer::new(tables.clone(), shared.clone(), options, sync)
+        let reads = Arc::new(Queue::new(options.queue_reads.max(1), usize::MAX));
+        let writer = Writer::new(tables.clone(), shared.clone(), reads.clone(), options, sync)
             .map_err(|error| damaged(error.to_string()))?;
         let writer =
             thread::Builder::new().name("store-write".to_owned()).spawn(|| writer.run()).map_err(io)?;
@@ -145,8 +146,7 @@ impl EmbeddedStore {
             writer: Some(writer),
             _lock: lock,
         };
-        store.readers =
-            Some(Readers::start(&store.tables, options.readers, options.queue_reads).map_err(io)?);
+        store.readers = Some(Readers::start(&store.tables, options.readers, reads).map_err(io)?);
         Ok(store)
     }
 
@@ -176,8 +176,7 @@ impl EmbeddedStore {
         let weight = job.weight();
         match self.shared.queue.push(job, weight) {
             Ok(()) => answer.map(|answer| answer.unwrap_or_else(|_| Err(closed()))).boxed(),
-            Err(Refused::Full) => ready(Err(StoreError::Overloaded)).boxed(),
-            Err(Refused::Closed) => ready(Err(closed())).boxed(),
+            Err(refused) => ready(Err(refused.into())).boxed(),
         }
     }
 
@@ -231,10 +230,24 @@ impl Store for EmbeddedStore {
         self.read(move |tables| read::accounts(tables, &domain, after.as_ref(), limit))
     }
 
-    /// There is nothing to close: what is not seen was never written, and the directory has one process.
+    /// There is nothing to close but what is under way, which goes first. After a failed write nothing can be said of that
+    /// before the next start.
     fn load(&self, jid: &BareJid, _: Reign) -> BoxFuture<'static, Result<Option<AccountState>>> {
         let jid = jid.clone();
-        self.read(move |tables| read::load(tables, &jid))
+        let read = move |tables: &Tables| read::load(tables, &jid);
+        if self.failed() {
+            return ready(Err(after_failure())).boxed();
+        }
+        if self.shared.queue.is_idle() {
+            return self.read(read);
+        }
+        let (job, answer) = question(read);
+        let job = Job::Read(job);
+        let weight = job.weight();
+        match self.shared.queue.push(job, weight) {
+            Ok(()) => answer,
+            Err(refused) => ready(Err(refused.into())).boxed(),
+        }
     }
 
     fn log_page(

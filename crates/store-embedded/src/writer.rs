@@ -8,6 +8,7 @@ mod purge;
 use crate::keys::{self, Account, Class};
 use crate::options::Options;
 use crate::queue::Queue;
+use crate::read::Read;
 use crate::records::{Entries, decode_numbers};
 use crate::tables::{Tables, engine};
 use answers::Answers;
@@ -29,6 +30,8 @@ pub(crate) enum Job {
     Grant(u64, Position, Reply<()>),
     Secret(&'static str, Reply<[u8; 32]>),
     Forget(Forget, Reply<u64>),
+    /// For the readers, once all before it is written.
+    Read(Read),
 }
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
@@ -101,6 +104,7 @@ pub(crate) fn sync(batch: OwnedWriteBatch) -> fjall::Result<()> {
 /// The thread's own state.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
+    reads: Arc<Queue<Read>>,
     tables: Tables,
     known: KnownAccounts,
     purges: Purges,
@@ -117,7 +121,13 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Reads what the writer has to know. Removals that a crash cut short go on from here.
-    pub(crate) fn new(tables: Tables, shared: Arc<Shared>, options: &Options, sync: Sync) -> Result<Self> {
+    pub(crate) fn new(
+        tables: Tables,
+        shared: Arc<Shared>,
+        reads: Arc<Queue<Read>>,
+        options: &Options,
+        sync: Sync,
+    ) -> Result<Self> {
         let number = |key: &[u8]| tables.accounts.get(key).map_err(engine);
         let next_account = match number(keys::NEXT_ACCOUNT)? {
             Some(value) => decode_numbers::<1>(&value, "account number")?[0],
@@ -137,6 +147,7 @@ impl Writer {
             settled: 0,
             full: options.write_buffer_bytes.max(1 << 20),
             shared,
+            reads,
             tables,
             purges,
             next_account,
@@ -172,7 +183,6 @@ impl Writer {
             return;
         }
         self.known.age();
-        let count = jobs.len() as u64;
         let weight = jobs.iter().map(Job::weight).sum::<usize>();
         let mut group = Group::new(self);
         for job in jobs.drain(..) {
@@ -189,8 +199,14 @@ impl Writer {
         if outcome.is_ok() {
             self.purges.extend(done.removed);
             self.shared.purging.store(self.purges.len(), Ordering::Relaxed);
-            self.shared.commits.fetch_add(count, Ordering::Relaxed);
-            self.shared.groups.fetch_add(1, Ordering::Relaxed);
+            self.shared.commits.fetch_add(done.answers.len() as u64, Ordering::Relaxed);
+            self.shared.groups.fetch_add(u64::from(!done.answers.is_empty()), Ordering::Relaxed);
+            for read in done.reads {
+                // Where the readers have gone, the store is being closed.
+                if let Some(read) = self.reads.hand_on(read) {
+                    read(&self.tables);
+                }
+            }
         }
         self.answers.give(done.answers, outcome);
         self.grow(weight);
@@ -250,6 +266,7 @@ impl Job {
             Self::Reign(reply) => answer(reply, Err(error.clone())),
             Self::Secret(_, reply) => answer(reply, Err(error.clone())),
             Self::Forget(_, reply) => answer(reply, Err(error.clone())),
+            Self::Read(_) => {}
         }
     }
 }

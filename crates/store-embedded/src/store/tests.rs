@@ -3,7 +3,7 @@
 use super::*;
 use parking_lot::{Condvar, Mutex};
 use starling_store::testing::{BackEnd, TestTime, account, append, at, batch, claim, jid, reign, row};
-use starling_store::{SharedStore, Write};
+use starling_store::{SharedStore, StoreError, Write};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -25,7 +25,7 @@ impl Embedded {
 }
 
 impl BackEnd for Embedded {
-    fn open(&mut self, now: Now) -> SharedStore {
+    async fn open(&mut self, now: Now, _: Retention) -> SharedStore {
         Arc::new(EmbeddedStore::open(&self.options(), now).unwrap())
     }
 }
@@ -33,6 +33,7 @@ impl BackEnd for Embedded {
 mod conformance {
     use super::Embedded;
     starling_store::conformance!(Embedded::new());
+    starling_store::conformance!(sweeping: Embedded::new());
 }
 
 fn alice() -> BareJid {
@@ -194,6 +195,7 @@ async fn nothing_is_acknowledged_after_a_failed_sync() {
         assert!(store.create_account(&jid("bob@example.org"), account(2, "p")).await.is_err());
         assert!(store.open_reign(claim(1)).await.is_err());
         assert!(store.secret("name").await.is_err());
+        assert!(store.load(&alice(), reign(1)).await.is_err(), "what was written is not known");
         assert_eq!(rows(&store).await, [at(1)], "reading goes on");
     }
     let store = back_end.try_open().unwrap();
@@ -229,6 +231,17 @@ async fn a_removed_account_leaves_no_row_on_disk() {
     store.commit(batch(vec![Write::DeleteAccount(alice())])).await.unwrap();
     wait_for_removals(&store);
     assert_eq!(left(&store), 0);
+}
+
+#[tokio::test]
+async fn an_account_made_again_is_another_whatever_its_generation() {
+    let back_end = Embedded::new();
+    let store = back_end.try_open().unwrap();
+    fill(&store).await;
+    store.commit(batch(vec![Write::DeleteAccount(alice())])).await.unwrap();
+    store.create_account(&alice(), account(1, "p")).await.unwrap();
+    assert!(rows(&store).await.is_empty());
+    assert!(store.load(&alice(), reign(1)).await.unwrap().unwrap().roster.items.is_empty());
 }
 
 #[tokio::test]

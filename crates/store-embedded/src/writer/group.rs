@@ -4,6 +4,7 @@ use super::known::Known;
 use super::purge::remove_row;
 use super::{Count, Forget, Job, Reply, Writer, answer};
 use crate::keys::{self, Account, Class, Part};
+use crate::read::Read;
 use crate::records::{self, AccountRecord, Entries, decode_numbers, encode_numbers};
 use crate::tables::engine;
 use fjall::{OwnedWriteBatch, Slice};
@@ -24,6 +25,7 @@ pub(super) struct Group<'a> {
     removed: Vec<Account>,
     late: bool,
     answers: Vec<Answer>,
+    reads: Vec<Read>,
 }
 
 type Value = Option<Vec<u8>>;
@@ -34,6 +36,7 @@ pub(super) struct Done {
     pub(super) answers: Vec<Answer>,
     pub(super) removed: Vec<Account>,
     pub(super) late: bool,
+    pub(super) reads: Vec<Read>,
 }
 
 /// In order: a later change to the same row wins.
@@ -73,6 +76,7 @@ impl<'a> Group<'a> {
             removed: Vec::new(),
             late: false,
             answers: Vec::new(),
+            reads: Vec::new(),
         }
     }
 
@@ -99,6 +103,7 @@ impl<'a> Group<'a> {
                 let rows = self.forget(forget);
                 Answer::Removed(reply, rows)
             }
+            Job::Read(read) => return self.reads.push(read),
         };
         self.answers.push(answer);
     }
@@ -146,7 +151,7 @@ impl<'a> Group<'a> {
                 }
             }
         }
-        Done { batch, answers: self.answers, removed: self.removed, late: self.late }
+        Done { batch, answers: self.answers, removed: self.removed, late: self.late, reads: self.reads }
     }
 
     /// Carries out a job; if it fails half-way, takes back what it did.
