@@ -4,6 +4,7 @@ use super::*;
 use parking_lot::{Condvar, Mutex};
 use starling_store::testing::{BackEnd, TestTime, account, append, at, batch, claim, jid, reign, row};
 use starling_store::{SharedStore, StoreError, Write};
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -346,6 +347,46 @@ fn it_can_be_used_from_a_runtime_it_was_not_opened_on() {
         back_end.try_open().unwrap()
     };
     runtime().block_on(async { store.commit(write(2)).await.unwrap() });
+}
+
+/// A worker of the tree that is busy finds its own queue full of requests to write memory out, and waits for room in it,
+/// if every commit may make one: then memory and journal grow for as long as there are commits. Small buffers, one
+/// commit a group and a disk that is never waited for get there within a second.
+#[tokio::test]
+async fn memory_and_journal_are_bounded_under_saturating_load() {
+    const COMMITS: u64 = 25_000;
+    const STANZA: usize = 6_000;
+    const BUFFER: u64 = 1 << 20;
+    /// The tree begins a new one at about this size, and needs the last one until what is in it is written out.
+    const JOURNAL: u64 = 64 << 20;
+    let back_end = Embedded::new();
+    let options =
+        Options { write_buffer_bytes: BUFFER, journal_bytes: JOURNAL, group_bytes: 1, ..back_end.options() };
+    let sync: writer::Sync = Box::new(|batch| batch.commit());
+    let store = EmbeddedStore::open_with(&options, TestTime::at(2_000).now(), sync).unwrap();
+    store.create_account(&alice(), account(1, "p")).await.unwrap();
+    let stanza = bytes::Bytes::from(vec![b'x'; STANZA]);
+    let mut under_way = VecDeque::new();
+    for n in 1..=COMMITS {
+        let row = LogRow { stanza: stanza.clone(), ..row(&alice(), at(n), &jid("bob@example.org")) };
+        under_way.push_back(store.commit(batch(vec![append(row)])));
+        if n % 500 > 0 {
+            continue;
+        }
+        for commit in under_way.drain(..under_way.len() / 2) {
+            commit.await.unwrap();
+        }
+        let memory = store.figures().buffered_bytes;
+        let journal = store.tables.db.journal_disk_space().unwrap();
+        if memory > 8 * BUFFER || journal > 2 * JOURNAL + BUFFER {
+            std::mem::forget(store); // closing it would wait for that worker
+            panic!("after {n} commits: {memory} bytes in memory, {journal} in journals");
+        }
+    }
+    for commit in under_way {
+        commit.await.unwrap();
+    }
+    assert_eq!(store.load(&alice(), reign(1)).await.unwrap().unwrap().last, at(COMMITS));
 }
 
 /// Ends of the journal that a power cut may leave: the file cut anywhere, with zeros or rubbish after the cut.
