@@ -18,7 +18,7 @@ pub use actor::Actor;
 pub use run::{Life, Moment, Phase, Run};
 pub use summary::Summary;
 
-use crate::history::{Archive, Log};
+use crate::history::{Archive, History, Log, Violation};
 use crate::{Server, Target, Transport};
 
 /// The accounts that the clients are of.
@@ -93,4 +93,14 @@ pub async fn archives(server: &Server) -> Result<Vec<Archive>> {
         archives.push(archive.with_context(|| format!("reading the archive of {user}"))?);
     }
     Ok(archives)
+}
+
+/// Writes all that is known of a run into a folder that stays, and gives its name.
+pub fn keep(prefix: &str, history: &History, violations: &[Violation], server: &Server) -> Result<String> {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir()?.keep();
+    history.write(&folder)?;
+    std::fs::write(folder.join("server-output.log"), server.log())?;
+    let list: String = violations.iter().map(|v| format!("{v}\n")).collect();
+    std::fs::write(folder.join("violations"), list)?;
+    Ok(folder.display().to_string())
 }

@@ -21,6 +21,7 @@ mod dump;
 mod tests;
 mod violation;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use check::check;
@@ -141,6 +142,21 @@ pub struct Archive {
     pub rows: Vec<Row>,
     /// The ids of all rows, read page by page from the newest back, put into the order of `rows`.
     pub backwards: Vec<String>,
+    /// The ids of the rows that are found when asking for those with one account, for each account there are rows with,
+    /// in the order of the answers.
+    pub with: Vec<(String, Vec<String>)>,
+}
+
+impl Archive {
+    /// The account at the other end of a row.
+    pub fn peer<'a>(&self, row: &'a Row) -> &'a str {
+        bare(if bare(&row.from) == self.owner { &row.to } else { &row.from })
+    }
+
+    /// The accounts at the other ends of all rows.
+    pub fn peers(&self) -> BTreeSet<&str> {
+        self.rows.iter().map(|row| self.peer(row)).collect()
+    }
 }
 
 /// A row of an archive.

@@ -17,6 +17,8 @@ use crate::{Client, Detached, Login, Node};
 
 /// How many messages may be unacknowledged: above the server's credit for a session, so that it has to stop reading.
 const WINDOW: usize = 90;
+/// How long to wait before trying again what was refused.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// A client over all its sessions.
 pub struct Actor {
@@ -32,6 +34,8 @@ pub struct Actor {
     rng: StdRng,
     written: u32,
     open: VecDeque<Open>,
+    /// Coming online was refused.
+    offline_since: Option<Instant>,
     /// Connections that were left without a word.
     abandoned: Vec<Stream>,
 }
@@ -66,6 +70,7 @@ impl Actor {
             rng: StdRng::seed_from_u64(seed),
             written: 0,
             open: VecDeque::new(),
+            offline_since: None,
             abandoned: Vec::new(),
         }
     }
@@ -85,7 +90,9 @@ impl Actor {
                 Ok(client) => client,
                 Err(error) => {
                     if Life::lasted(before, self.run.life()) {
-                        self.note(What::Fault(format!("cannot get a session: {error:#}")));
+                        let text = format!("cannot get a session: {error:#}");
+                        let excused = self.run.in_trouble();
+                        self.note(if excused { What::Remark(text) } else { What::Fault(text) });
                     }
                     self.pause(5..40).await;
                     continue;
@@ -216,6 +223,7 @@ impl Actor {
         let mut next_request = Instant::now() + Duration::from_millis(100);
         let mut held: Option<Instant> = None;
         let mut settled = false;
+        self.offline_since = None;
         self.take_acknowledgements(client);
         loop {
             let phase = self.run.phase();
@@ -239,6 +247,10 @@ impl Actor {
             if !self.open.is_empty() && now >= next_request {
                 client.request_acknowledgement().await?;
                 next_request = now + Duration::from_millis(100);
+            }
+            if self.offline_since.is_some_and(|since| now >= since + AGAIN) {
+                self.offline_since = None;
+                self.come_online(client).await?;
             }
             if held.is_some_and(|until| now >= until) {
                 held = None;
@@ -307,7 +319,15 @@ impl Actor {
             ("message", Some("error")) => {
                 let origin = node.attribute("id").unwrap_or_default().to_owned();
                 let condition = node.condition().unwrap_or_default();
+                // It was answered: a client tells its user and does not send it again.
+                self.open.retain(|open| open.message.origin != origin);
                 self.note(What::Refused { origin, condition });
+                self.run.stir();
+            }
+            ("presence" | "iq", Some("error")) if self.run.in_trouble() => {
+                let condition = node.condition().unwrap_or_default();
+                self.note(What::Remark(format!("{} refused: {condition}", node.name)));
+                self.offline_since.get_or_insert_with(Instant::now);
             }
             ("message", _) => {
                 self.run.stir();

@@ -1,4 +1,4 @@
-//! Reads whole archives (XEP-0313), page by page, in both directions.
+//! Reads whole archives (XEP-0313), page by page, in both directions, and once more by the other account.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(super) async fn read(target: &Target, login: &Login) -> Result<Archive> {
             Some(row) => format!("<after>{}</after>", row.id),
             None => String::new(),
         };
-        let (mut page, complete) = read_page(&mut client, &after).await?;
+        let (mut page, complete) = read_page(&mut client, None, &after).await?;
         ensure!(complete || !page.is_empty(), "an empty page of {owner} that is not the last one");
         rows.append(&mut page);
         if complete {
@@ -37,7 +37,7 @@ pub(super) async fn read(target: &Target, login: &Login) -> Result<Archive> {
     let mut backwards: Vec<String> = Vec::new();
     loop {
         let before = backwards.last().map(String::as_str).unwrap_or_default();
-        let (page, complete) = read_page(&mut client, &format!("<before>{before}</before>")).await?;
+        let (page, complete) = read_page(&mut client, None, &format!("<before>{before}</before>")).await?;
         ensure!(complete || !page.is_empty(), "an empty page of {owner} that is not the first one");
         backwards.extend(page.into_iter().rev().map(|row| row.id));
         if complete {
@@ -45,15 +45,42 @@ pub(super) async fn read(target: &Target, login: &Login) -> Result<Archive> {
         }
     }
     backwards.reverse();
+    let mut archive = Archive { owner, rows, backwards, with: Vec::new() };
+    let peers: Vec<String> = archive.peers().into_iter().map(str::to_owned).collect();
+    for peer in peers {
+        let ids = read_with(&mut client, &peer).await?;
+        archive.with.push((peer, ids));
+    }
     client.close().await?;
-    Ok(Archive { owner, rows, backwards })
+    Ok(archive)
+}
+
+/// The ids of all rows with this account.
+async fn read_with(client: &mut Client, peer: &str) -> Result<Vec<String>> {
+    let mut ids: Vec<String> = Vec::new();
+    loop {
+        let after = ids.last().map(|id| format!("<after>{id}</after>")).unwrap_or_default();
+        let (page, complete) = read_page(client, Some(peer), &after).await?;
+        ensure!(complete || !page.is_empty(), "an empty page with {peer} that is not the last one");
+        ids.extend(page.into_iter().map(|row| row.id));
+        if complete {
+            return Ok(ids);
+        }
+    }
 }
 
 /// One page, in the archive's order, and whether it reaches the end of the archive on its side.
-async fn read_page(client: &mut Client, place: &str) -> Result<(Vec<Row>, bool)> {
+async fn read_page(client: &mut Client, with: Option<&str>, place: &str) -> Result<(Vec<Row>, bool)> {
+    let form = with.map(|peer| {
+        format!(
+            "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{MAM}</value></field>\
+             <field var='with'><value>{peer}</value></field></x>"
+        )
+    });
+    let form = form.unwrap_or_default();
     let answer = client
         .iq(&format!(
-            "<iq type='set' id='{{id}}'><query xmlns='{MAM}' queryid='q'>\
+            "<iq type='set' id='{{id}}'><query xmlns='{MAM}' queryid='q'>{form}\
              <set xmlns='{RSM}'><max>{PAGE}</max>{place}</set></query></iq>"
         ))
         .await?;

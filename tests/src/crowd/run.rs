@@ -1,14 +1,15 @@
 //! What all clients of a run share: the time, the server's life, and the moment it is to be killed at.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::{Notify, watch};
 
+use crate::history::{Log, What};
 use crate::{Server, Target};
 
 /// What a client does when the server is to be killed.
@@ -51,6 +52,7 @@ pub struct Run {
     /// Where the server is.
     pub target: Target,
     phase: watch::Sender<Phase>,
+    trouble: AtomicBool,
     pid: AtomicI32,
     turns: AtomicU32,
     armed: AtomicU32,
@@ -58,6 +60,7 @@ pub struct Run {
     delay_us: AtomicU64,
     fired: Notify,
     budget: AtomicI64,
+    written: AtomicU64,
     activity: AtomicU64,
     /// The name of the run, part of every `origin-id`.
     pub name: String,
@@ -92,6 +95,7 @@ impl Run {
             start: Instant::now(),
             target,
             phase: watch::Sender::new(Phase::Storm),
+            trouble: AtomicBool::new(false),
             pid: AtomicI32::new(0),
             turns: AtomicU32::new(0),
             armed: AtomicU32::new(0),
@@ -99,6 +103,7 @@ impl Run {
             delay_us: AtomicU64::new(0),
             fired: Notify::new(),
             budget: AtomicI64::new(0),
+            written: AtomicU64::new(0),
             activity: AtomicU64::new(0),
             name,
         });
@@ -119,6 +124,16 @@ impl Run {
     /// Tells clients what to do from now on.
     pub fn enter(&self, phase: Phase) {
         self.phase.send_replace(phase);
+    }
+
+    /// Says whether the server may refuse what is no message, logins for example: what it needs for them is not there.
+    pub fn trouble(&self, there_is: bool) {
+        self.trouble.store(there_is, SeqCst);
+    }
+
+    /// Whether it may.
+    pub fn in_trouble(&self) -> bool {
+        self.trouble.load(SeqCst)
     }
 
     /// Takes note of a started server.
@@ -211,7 +226,14 @@ impl Run {
 
     /// Takes one message out of what is allowed.
     pub fn take_turn(&self) -> bool {
-        self.budget.fetch_sub(1, SeqCst) > 0
+        let allowed = self.budget.fetch_sub(1, SeqCst) > 0;
+        self.written.fetch_add(u64::from(allowed), SeqCst);
+        allowed
+    }
+
+    /// How many messages clients have written, not counting what they have sent again.
+    pub fn written(&self) -> u64 {
+        self.written.load(SeqCst)
     }
 
     /// Notes that something came to a client.
@@ -233,5 +255,25 @@ impl Run {
             }
         }
         false
+    }
+
+    /// Ends the writing, waits until everything is answered and seen, kills the server a last time and shows that
+    /// nothing comes again.
+    pub async fn come_to_rest(&self, server: &mut Server, fates: &mut Log) -> Result<()> {
+        self.enter(Phase::Calm);
+        ensure!(
+            self.quiet(Duration::from_secs(3), Duration::from_secs(60)).await,
+            "clients do not come to rest: something comes again and again"
+        );
+        // Everything seen is acknowledged now; the server may take its time to write that down, but not for ever.
+        self.enter(Phase::Settled);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        self.kill();
+        server.kill()?;
+        fates.note(self.now(), What::Remark("killed after all was settled".to_owned()));
+        server.restart().await?;
+        self.server_is_up(server)?;
+        self.quiet(Duration::from_secs(2), Duration::from_secs(20)).await;
+        server.check_alive()
     }
 }

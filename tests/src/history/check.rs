@@ -152,6 +152,22 @@ impl<'a> Judge<'a> {
                 format!("{} rows forwards, {} backwards", archive.rows.len(), archive.backwards.len());
             self.report(Kind::PagesDiffer, owner, None, detail);
         }
+        let asked: BTreeSet<&str> = archive.with.iter().map(|(peer, _)| peer.as_str()).collect();
+        if asked != archive.peers() {
+            self.report(Kind::BadRun, owner, None, "not every account was asked for");
+        }
+        for (peer, ids) in &archive.with {
+            let rows = || archive.rows.iter().filter(|row| archive.peer(row) == peer).map(|row| &row.id);
+            if !rows().eq(ids) {
+                let lost = rows().find(|id| !ids.contains(id));
+                let detail = format!(
+                    "{} rows with {peer}, {} when asked for; not found: {lost:?}",
+                    rows().count(),
+                    ids.len()
+                );
+                self.report(Kind::PeerDiffers, owner, None, detail);
+            }
+        }
     }
 
     /// Checks what the clients of one account saw, by time, and notes it in `seen`.

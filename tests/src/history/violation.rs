@@ -43,6 +43,8 @@ pub enum Kind {
     TimeRunsBack,
     /// Reading an archive backwards gives other rows than reading it forwards.
     PagesDiffer,
+    /// Asking an archive for what there is with an account gives other rows than it has with it.
+    PeerDiffers,
     /// A session could not be resumed although its server has run on.
     ResumptionRefused,
     /// The protocol was broken in a way that shows at once.

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use starling_tests::Server;
-use starling_tests::crowd::{self, Crowd, Manners, Moment, Phase, Run};
+use starling_tests::crowd::{self, Crowd, Manners, Moment, Run};
 use starling_tests::history::{History, Log, Violation, What};
 use starling_tests::server::{Kind, Store};
 
@@ -113,13 +113,7 @@ impl Storm {
 
     /// Writes all that is known into a folder that stays.
     pub(crate) fn keep(&self, violations: &[Violation], plan: &Plan) -> Result<String> {
-        let prefix = format!("starling-crash-{}-", plan.seed);
-        let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?.keep();
-        self.history.write(&folder)?;
-        std::fs::write(folder.join("server-output.log"), self.server.log())?;
-        let list: String = violations.iter().map(|v| format!("{v}\n")).collect();
-        std::fs::write(folder.join("violations"), list)?;
-        Ok(folder.display().to_string())
+        crowd::keep(&format!("starling-crash-{}-", plan.seed), &self.history, violations, &self.server)
     }
 }
 
@@ -162,21 +156,7 @@ async fn direct(
     // The last server has to bring everything that is still open to its end.
     run.allow(plan.messages);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    run.enter(Phase::Calm);
-    ensure!(
-        run.quiet(Duration::from_secs(3), Duration::from_secs(60)).await,
-        "clients do not come to rest: something comes again and again"
-    );
-    // Everything seen is acknowledged now; the server may take its time to write that down, but not for ever.
-    run.enter(Phase::Settled);
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    run.kill();
-    server.kill()?;
-    fates.note(run.now(), What::Remark("killed after all was settled".to_owned()));
-    server.restart().await?;
-    run.server_is_up(server)?;
-    run.quiet(Duration::from_secs(2), Duration::from_secs(20)).await;
-    server.check_alive()
+    run.come_to_rest(server, fates).await
 }
 
 /// Lets the server end as an administrator would, or kills it while it does.

@@ -53,6 +53,8 @@ pub(super) enum Bug {
     OldStamp,
     /// Reading backwards leaves out a row.
     SkipRow,
+    /// Reading what there is with an account leaves out a row.
+    LosePeer,
     /// A living server does not know a session.
     RefuseResumption,
     /// Some messages are never acknowledged.
@@ -86,6 +88,7 @@ impl Bug {
         (Self::AlterStored, &[Kind::Altered]),
         (Self::OldStamp, &[Kind::TimeRunsBack]),
         (Self::SkipRow, &[Kind::PagesDiffer]),
+        (Self::LosePeer, &[Kind::PeerDiffers]),
         (Self::RefuseResumption, &[Kind::ResumptionRefused]),
         (Self::NeverAnswer, &[Kind::NoAnswer]),
     ];

@@ -483,7 +483,23 @@ impl Model {
                 self.harm += 1;
                 backwards.remove(self.rng.random_range(0..backwards.len()));
             }
-            archives.push(Archive { owner: owner.to_owned(), rows: account.rows, backwards });
+            let mut archive =
+                Archive { owner: owner.to_owned(), rows: account.rows, backwards, with: Vec::new() };
+            let peers: Vec<String> = archive.peers().into_iter().map(str::to_owned).collect();
+            let ids_with = |peer: String| {
+                let rows = archive.rows.iter().filter(|row| archive.peer(row) == peer);
+                let ids = rows.map(|row| row.id.clone()).collect();
+                (peer, ids)
+            };
+            let mut found: Vec<(String, Vec<String>)> = peers.into_iter().map(ids_with).collect();
+            if let Some((_, ids)) = found.first_mut()
+                && self.strikes(Bug::LosePeer, 0.5)
+            {
+                self.harm += 1;
+                ids.remove(self.rng.random_range(0..ids.len()));
+            }
+            archive.with = found;
+            archives.push(archive);
         }
         let mut logs: Vec<Log> = self.clients.into_iter().map(|c| c.log).collect();
         logs.push(self.server);
