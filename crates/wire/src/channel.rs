@@ -3,19 +3,20 @@
 //! A sender appends under a short lock and wakes the receiver once; the receiver takes all there is in one
 //! swap. That makes batches out of load without a timer: the busier the receiver, the larger what it takes.
 
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use std::task::{Context, Poll};
 
-/// A queue that is drained whole. Its bound is kept by its senders' credit, see the crate's docs.
+/// A queue that is drained whole, by one receiver. Its bound is kept by its senders' credit, see the crate's docs.
 #[derive(Debug)]
 pub struct Inbox<T> {
     items: Mutex<Vec<T>>,
-    wake: Notify,
+    receiver: AtomicWaker,
 }
 
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        Self { items: Mutex::new(Vec::new()), wake: Notify::new() }
+        Self { items: Mutex::new(Vec::new()), receiver: AtomicWaker::new() }
     }
 }
 
@@ -28,7 +29,7 @@ impl<T> Inbox<T> {
             items.len() == 1
         };
         if first {
-            self.wake.notify_one();
+            self.receiver.wake();
         }
     }
 
@@ -44,19 +45,24 @@ impl<T> Inbox<T> {
             first
         };
         if first {
-            self.wake.notify_one();
+            self.receiver.wake();
         }
     }
 
     /// Takes everything there is into `out` (which must be empty), waiting until there is something.
     pub async fn take(&self, out: &mut Vec<T>) {
+        std::future::poll_fn(|cx| self.poll_take(cx, out)).await;
+    }
+
+    /// The same for a receiver that waits for other things too: it is woken when there is something.
+    pub fn poll_take(&self, cx: &mut Context<'_>, out: &mut Vec<T>) -> Poll<()> {
         debug_assert!(out.is_empty());
-        loop {
-            if self.try_take(out) {
-                return;
-            }
-            self.wake.notified().await;
+        if self.try_take(out) {
+            return Poll::Ready(());
         }
+        self.receiver.register(cx.waker());
+        // What was appended in between has found no waker.
+        if self.try_take(out) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Takes everything there is; false when there was nothing.
