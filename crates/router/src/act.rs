@@ -2,21 +2,25 @@
 
 use crate::decide;
 use crate::delivery::{self, Out};
-use crate::home::{Home, Turn};
+use crate::home::Home;
 use crate::link::As;
 use crate::msg::{Ask, Forward, Msg, Ticket};
 use crate::route::{is_subscription, receipt, route};
 use crate::session;
+use crate::tail;
+use crate::turn::Turn;
 use starling_node::telemetry::Step;
 use starling_node::{Span, Trace, Tracer};
 use starling_store::{Origin, Position, StoreError};
 use starling_wire::{ConnId, Down, ToEdge, Token};
-use starling_xmpp::{BareJid, Stanza, StanzaError, StreamCondition, StreamError};
+use starling_xmpp::{BareJid, IqType, Kind, Stanza, StanzaError, StreamCondition, StreamError, ns};
 use tokio::sync::oneshot;
 
 /// One thing to do for one home.
 pub(crate) struct Act {
     pub(crate) home: BareJid,
+    /// Of the home that decided it.
+    pub(crate) life: u64,
     pub(crate) what: What,
 }
 
@@ -42,12 +46,27 @@ pub(crate) enum What {
     ReadTail,
     /// Count what waits for the account's devices.
     CountWaiting,
+    /// Something that is not a row is written.
+    Wrote(Wrote),
     /// End a session's stream.
     Close(Token, StreamError),
     /// The account is gone; end all its sessions.
     Deleted(Option<oneshot::Sender<Result<bool, StoreError>>>),
     /// Answer an administrator.
     Report(oneshot::Sender<Result<bool, StoreError>>),
+}
+
+/// What was written, as far as it matters when it is not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wrote {
+    /// How far devices have acknowledged.
+    Cursor,
+    /// A contact's state.
+    Contact(BareJid),
+    /// A list that the home believes.
+    Document,
+    /// The account's row: keys, or its removal.
+    Account,
 }
 
 impl What {
@@ -59,6 +78,30 @@ impl What {
             _ => return None,
         };
         spans.write.as_ref().and_then(Span::context)
+    }
+
+    /// Whether a row was written with it.
+    pub(crate) fn is_row(&self) -> bool {
+        match self {
+            Self::Leave(leaving) => leaving.position.is_some(),
+            Self::Arrive(arriving) => arriving.position.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether anything was written with it.
+    pub(crate) fn is_written(&self) -> bool {
+        matches!(self, Self::Wrote(_)) || self.is_row()
+    }
+
+    /// Whether its home has to be in doubt when what was written with it is not confirmed; `clean`: certainly nothing
+    /// was written. Then only what the home believes is wrong.
+    pub(crate) fn is_doubtful(&self, clean: bool) -> bool {
+        match self {
+            Self::Wrote(Wrote::Contact(_) | Wrote::Document) => true,
+            Self::Wrote(Wrote::Cursor | Wrote::Account) => !clean,
+            what => what.is_row() && !clean,
+        }
     }
 }
 
@@ -123,7 +166,7 @@ pub(crate) fn origin(token: Token, sequence: u64) -> Origin {
     Origin { session: token.0, sequence }
 }
 
-/// Carries one act out.
+/// Carries one act out. Only what was written together with it, or followed from that, fails with it.
 pub(crate) fn carry_out(
     turn: &mut Turn,
     out: &mut Out<'_>,
@@ -131,12 +174,21 @@ pub(crate) fn carry_out(
     what: What,
     result: &Result<(), StoreError>,
 ) {
-    let ok = result.is_ok();
+    let ok = match &what {
+        What::Leave(_) | What::Arrive(_) => !what.is_row() || result.is_ok(),
+        What::Route(_) | What::Report(_) => !home.failed,
+        _ => !home.is_wrong(),
+    };
     match what {
         What::Tell(conn, down) => out.downs.push(ToEdge { conn, down }),
-        What::Deliver(token, stanza) => delivery::plain(out, home, token, stanza),
+        What::Deliver(token, stanza) => {
+            // What is not confirmed is not told: clients would take a version of it that may never be.
+            if ok || !is_push(&stanza) {
+                delivery::plain(out, home, token, stanza);
+            }
+        }
         What::Route(stanza) => {
-            // Others may have failed to write: what follows from no write goes on, above all requests and answers.
+            // What follows from no write goes on, above all requests and answers.
             if ok || !is_subscription(&stanza) {
                 route(out.shared, &home.account.jid, stanza, 1);
             }
@@ -156,10 +208,34 @@ pub(crate) fn carry_out(
         What::Leave(leaving) => leave(out, home, *leaving, ok),
         What::Arrive(arriving) => arrive(out, home, *arriving, ok),
         What::Feed(token, through) => session::feed(out, home, token, through),
+        What::CountWaiting => out.reads.push(tail::count_waiting(out.shared, home)),
         What::Close(token, error) => session::end(turn, home, token, Some(error)),
-        What::Report(answer) => drop(answer.send(result.clone().map(|()| true))),
-        What::ReadTail | What::CountWaiting | What::Deleted(_) => {}
+        What::Report(answer) => {
+            drop(answer.send(if ok { Ok(true) } else { result.clone().map(|()| true) }));
+        }
+        What::Wrote(wrote) if !ok => not_written(home, wrote),
+        What::ReadTail | What::Wrote(_) | What::Deleted(_) => {}
     }
+}
+
+/// What is undone or tried again when a write was not confirmed.
+fn not_written(home: &mut Home, wrote: Wrote) {
+    match wrote {
+        Wrote::Cursor => home.deliveries.not_written(),
+        Wrote::Contact(contact) => {
+            if let Some(doubt) = &mut home.doubt {
+                doubt.contacts.insert(contact);
+            }
+        }
+        // What becomes of it is seen when the account is loaded.
+        Wrote::Document | Wrote::Account => {}
+    }
+}
+
+/// Whether it tells a client of a change of the account's own lists.
+fn is_push(stanza: &Stanza) -> bool {
+    matches!(stanza.kind, Kind::Iq(IqType::Set))
+        && (stanza.payload.has_ns(ns::ROSTER) || stanza.payload.has_ns(ns::BLOCKING))
 }
 
 fn answer_iq(out: &mut Out<'_>, home: &mut Home, ask: &Ask, answer: Result<Stanza, Box<StanzaError>>) {
@@ -218,7 +294,11 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
     let trace = spans.written(ok);
     if ok {
         delivery::committed(out, home, &to, &stanza, position, offline, trace);
-    } else if position.is_some() {
+    } else {
+        if let Some(position) = position.filter(|_| offline && home.doubt.is_some()) {
+            // Should it be there, it waits as any other.
+            home.deliveries.kept(position);
+        }
         let error = decide::message::not_confirmed();
         match &ticket {
             Some(ticket) if ticket.sender == home.account.jid => {
@@ -247,20 +327,10 @@ fn settle_ticket(home: &mut Home, ticket: &Ticket) {
 }
 
 /// The account is gone: its sessions are told.
-pub(crate) fn deleted(out: &mut Out<'_>, home: &mut Home, result: &Result<(), StoreError>) -> bool {
-    if result.is_err() {
-        return false;
-    }
-    for link in home.links.drain(..) {
-        if let Some(conn) = link.conn {
-            let error = StreamError::new(StreamCondition::NotAuthorized).with_text("account removed");
-            close(out, conn, error);
-        }
+pub(crate) fn deleted(out: &mut Out<'_>, home: &mut Home) {
+    for conn in home.links.drain(..).filter_map(|link| link.conn) {
+        let error = StreamError::new(StreamCondition::NotAuthorized).with_text("account removed");
+        out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
     }
     home.account.sessions.clear();
-    true
-}
-
-fn close(out: &mut Out<'_>, conn: ConnId, error: StreamError) {
-    out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
 }

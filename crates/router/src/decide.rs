@@ -6,8 +6,9 @@ pub(crate) mod iq;
 pub(crate) mod message;
 
 use crate::act::{What, origin};
-use crate::home::{Home, Turn};
+use crate::home::Home;
 use crate::msg::{Forward, Ticket};
+use crate::turn::Turn;
 use starling_hooks::{Fate, Flow};
 use starling_wire::{Token, Trace};
 use starling_xmpp::{Kind, Stanza, StanzaCondition, StanzaError};

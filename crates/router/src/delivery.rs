@@ -1,6 +1,6 @@
 //! Deliveries: numbering stanzas for a session, its window, and feeding it from the log.
 
-use crate::home::{Home, Waiting};
+use crate::home::{Home, Read, Waiting};
 use crate::link::As;
 use crate::msg::{Fed, Msg};
 use crate::shared::Shared;
@@ -23,6 +23,8 @@ const MAX_MISSED: usize = 20_000;
 pub(crate) struct Out<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) downs: &'a mut Vec<ToEdge>,
+    /// What is to be looked up.
+    pub(crate) reads: &'a mut Vec<Read>,
 }
 
 /// A stanza that is not in the log, for one session.
@@ -83,8 +85,10 @@ pub(crate) fn committed(
             taken = true;
             home.deliveries.offered(position, *token);
         }
+        let sure = home.doubt.is_none();
         let link = &mut home.links[at];
-        if link.feed.is_live() && link.can_take(&out.shared.config, out.shared.config.window) {
+        // Older ones that may yet turn up are not overtaken.
+        if sure && link.feed.is_live() && link.can_take(&out.shared.config, out.shared.config.window) {
             if let Some(stanza) = dress(home, *token, *how, &stanza) {
                 number(out, home, at, stanza, counts.then_some(position), trace);
             }
@@ -209,16 +213,14 @@ pub(crate) fn too_much() -> StreamError {
         .with_text("too slow: more waits than can be remembered")
 }
 
-/// Reads more for a session when there is more, room for it, and nothing is being read.
+/// Reads more for a session when there is more, room for it, nothing is being read and nothing in doubt.
 pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token) {
-    let Some(at) = home.find(token) else { return };
+    let Some(at) = home.find(token).filter(|_| home.doubt.is_none()) else { return };
     let link = &mut home.links[at];
     let idle = link.conn.is_some() && link.resuming.is_none() && !link.feed.busy;
     if !idle || link.feed.is_live() || !link.can_take(&out.shared.config, out.shared.config.window / 2 + 1) {
         return;
     }
-    let store = Arc::clone(&out.shared.store);
-    let shared = Arc::clone(out.shared);
     let account = home.account.jid.clone();
     link.feed.busy = true;
     if let Some((from, through)) = link.feed.waiting {
@@ -228,18 +230,18 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token) {
             below: Some(Position(through.0 + 1)),
             ..LogFilter::default()
         };
-        tokio::spawn(async move {
-            let page = store.log_page(&account, filter, Page::First(PAGE)).await;
-            let rows = page.map(|page| Fed::Page(page.rows, page.complete));
-            shared.send(&account.clone(), Msg::Rows { account, token, rows });
-        });
+        let page = out.shared.store.log_page(&account, filter, Page::First(PAGE));
+        out.reads.push(Box::pin(async move {
+            let rows = page.await.map(|page| Fed::Page(page.rows, page.complete));
+            Msg::Rows { account, token, rows }
+        }));
     } else {
         let positions: Vec<_> = link.feed.missed.iter().take(PAGE).map(|(position, _)| *position).collect();
-        tokio::spawn(async move {
-            let rows =
-                store.log_rows(&account, positions.clone()).await.map(|rows| Fed::Known(positions, rows));
-            shared.send(&account.clone(), Msg::Rows { account, token, rows });
-        });
+        let rows = out.shared.store.log_rows(&account, positions.clone());
+        out.reads.push(Box::pin(async move {
+            let rows = rows.await.map(|rows| Fed::Known(positions, rows));
+            Msg::Rows { account, token, rows }
+        }));
     }
 }
 

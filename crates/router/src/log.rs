@@ -131,6 +131,11 @@ impl Deliveries {
             .then(|| Cursor { through: self.through, above: self.above.iter().copied().collect() })
     }
 
+    /// The cursor that was taken to be written may not be.
+    pub(crate) fn not_written(&mut self) {
+        self.dirty = true;
+    }
+
     /// Whether the cursor has moved.
     pub(crate) fn is_dirty(&self) -> bool {
         self.dirty

@@ -2,12 +2,13 @@
 
 use crate::home::Waiting;
 use crate::recognise::Tail;
+use crate::route::is_subscription;
 use starling_hooks::Later;
 use starling_store::{AccountState, LogRow, Origin, Position, StoreError};
 use starling_wire::up::SessionInfo;
 use starling_wire::{ToHome, Token, Trace, Up};
 use starling_xmpp::sasl::Credentials;
-use starling_xmpp::{BareJid, Stanza, Timestamp};
+use starling_xmpp::{BareJid, IqType, Kind, MessageType, Stanza, Timestamp};
 use tokio::sync::oneshot;
 
 /// A message to one home.
@@ -25,7 +26,7 @@ pub(crate) enum Msg {
     /// The tail of the log, for recognising resent messages.
     Tail { account: BareJid, tail: Result<Tail, StoreError> },
     /// How many messages wait for the account's devices.
-    Waiting { account: BareJid, waiting: Waiting },
+    Waiting { account: BareJid, waiting: Result<Waiting, StoreError> },
     /// An answer that was worked out elsewhere.
     Answered { account: BareJid, ask: Box<Ask>, later: Later },
     /// A session was to be given what it has no room for and cannot get later: it must not be resumed.
@@ -34,6 +35,8 @@ pub(crate) enum Msg {
     Admin(Admin),
     /// Write down what is only in memory (cursors); answered when it is durable.
     Flush(oneshot::Sender<()>),
+    /// Another reign has begun.
+    Fenced,
 }
 
 impl Msg {
@@ -41,7 +44,7 @@ impl Msg {
     pub(crate) fn is_about_the_past(&self) -> bool {
         match self {
             Self::Edge(message) => !matches!(message.up, Up::Bind { .. } | Up::Resume { .. }),
-            Self::Forward(_) | Self::Admin(_) | Self::Flush(_) => false,
+            Self::Forward(_) | Self::Admin(_) | Self::Flush(_) | Self::Fenced => false,
             _ => true,
         }
     }
@@ -59,8 +62,29 @@ impl Msg {
             | Self::Answered { account, .. }
             | Self::Broken { account, .. } => Some(account),
             Self::Admin(admin) => admin.account(),
-            Self::Flush(_) => None,
+            Self::Flush(_) | Self::Fenced => None,
         }
+    }
+
+    /// Whether it may wait while its home cannot decide: whatever may have something written, and what has to stay behind
+    /// that. Acknowledgements go on, and so do sessions.
+    pub(crate) fn may_wait(&self) -> bool {
+        match self {
+            Self::Edge(message) => {
+                matches!(message.up, Up::Bind { .. } | Up::Stanza { .. } | Up::EnableSm { .. } | Up::Gone(_))
+            }
+            Self::Forward(_) | Self::Admin(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Whether a stanza may have something written, or is answered from what the store holds.
+pub(crate) fn needs_store(stanza: &Stanza) -> bool {
+    match stanza.kind {
+        Kind::Message(kind) => kind != MessageType::Error,
+        Kind::Iq(kind) => matches!(kind, IqType::Get | IqType::Set),
+        Kind::Presence(_) => is_subscription(stanza),
     }
 }
 

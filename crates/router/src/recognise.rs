@@ -153,13 +153,13 @@ impl Ended {
 }
 
 /// Reads what [`Recent`] is made of.
-pub(crate) async fn read_tail(
-    store: SharedStore,
-    owner: BareJid,
+pub(crate) fn read_tail(
+    store: &SharedStore,
+    owner: &BareJid,
     from: Timestamp,
     through: Timestamp,
-) -> Result<Tail, StoreError> {
+) -> impl Future<Output = Result<Tail, StoreError>> + Send + 'static {
     let filter = LogFilter { start: Some(from), ..LogFilter::default() };
-    let page = store.log_page(&owner, filter, Page::Last(MAX_ROWS)).await?;
-    Ok(Tail { rows: page.rows, through })
+    let page = store.log_page(owner, filter, Page::Last(MAX_ROWS));
+    async move { page.await.map(|page| Tail { rows: page.rows, through }) }
 }

@@ -1,15 +1,15 @@
 //! The router as a whole: its workers, what keeps them going, and how others reach the homes.
 
 use crate::config::RouterConfig;
+use crate::drive::drive;
+use crate::homes::Seat;
+use crate::lease::Lease;
 use crate::msg::{Admin, Msg};
-use crate::positions::Positions;
 use crate::shared::Shared;
-use crate::worker::Worker;
 use futures::future::BoxFuture;
 use starling_hooks::{Hooks, Server};
 use starling_node::{Metrics, SharedClock, Tracer};
 use starling_store::{AccountRow, Claim, Retention, SharedStore, StoreError};
-use starling_wire::channel::Inbox;
 use starling_wire::up::SessionInfo;
 use starling_wire::{EdgeLink, LinkError, Registration, RouterLink, ToHome};
 use starling_xmpp::BareJid;
@@ -20,8 +20,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// How often positions are granted ahead.
-const GRANT_EVERY: Duration = Duration::from_secs(2);
 /// How often rows that have expired are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -53,66 +51,57 @@ pub struct RouterParts {
 pub struct Router {
     shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
-    ready: Arc<AtomicBool>,
+    link: Arc<Link>,
 }
 
 impl Router {
-    /// Begins a reign and starts the workers.
+    /// Begins a reign and starts the workers. May take somewhat longer than [`starling_store::LEASE`], when another
+    /// instance had the last reign and did not end it in order.
     ///
     /// # Errors
     /// When the store cannot begin a reign.
     pub async fn start(parts: RouterParts) -> Result<Self, StoreError> {
-        let RouterParts { config, server, hooks, store, edge, clock, metrics, tracer, retention, claim } =
-            parts;
-        let positions = Positions::open(&store, claim, config.alone).await?;
-        let began = starling_xmpp::Timestamp(clock.now_micros());
-        let inboxes = (0..config.workers.max(1)).map(|_| Arc::new(Inbox::default())).collect();
-        let hasher = std::hash::RandomState::new();
-        let shared = Arc::new(Shared {
-            config,
-            server,
-            hooks,
-            store,
-            edge,
-            inboxes,
-            clock,
-            positions,
-            metrics,
-            tracer,
-            began,
-            hasher,
-        });
-        extend(&shared).await?;
+        let (workers, retention) = (parts.config.workers, parts.retention);
+        let shared = Shared::begin(parts, workers, Some(|task| drop(tokio::spawn(task)))).await?;
+        let clock = Arc::clone(&shared.clock);
         let mut tasks: Vec<_> = (0..shared.inboxes.len())
-            .map(|index| tokio::spawn(Worker::new(Arc::clone(&shared), index).run()))
+            .map(|index| tokio::spawn(drive(Seat::new(&shared, index), Arc::clone(&clock))))
             .collect();
-        tasks.push(tokio::spawn(grant(Arc::clone(&shared))));
+        tasks.push(tokio::spawn(drive(Lease::new(Arc::clone(&shared)), clock)));
         tasks.push(tokio::spawn(sweep(Arc::clone(&shared), retention)));
-        Ok(Self { shared, tasks, ready: Arc::new(AtomicBool::new(true)) })
+        let link = Arc::new(Link::new(&shared));
+        Ok(Self { shared, tasks, link })
     }
 
     /// The way to the homes, for edges.
     pub fn link(&self) -> Arc<dyn RouterLink> {
-        Arc::new(Link { shared: Arc::clone(&self.shared), ready: Arc::clone(&self.ready) })
+        self.link.clone()
     }
 
-    /// Writes down what is only in memory and ends. Sessions must be gone before, or end with it.
+    /// Writes down what is only in memory and ends its reign. Sessions must be gone before, or end with it.
     pub async fn stop(&self, within: Duration) {
-        self.ready.store(false, Ordering::Release);
-        let flushed = self.shared.inboxes.iter().map(|inbox| {
-            let (done, wait) = oneshot::channel();
-            inbox.push(Msg::Flush(done));
-            wait
+        self.link.close();
+        let flushed = tokio::time::timeout(within, async {
+            // What a home had taken when it was asked has left it then, and is written where it went when that is asked.
+            for _ in 0..2 {
+                futures::future::join_all(self.shared.inboxes.iter().map(|inbox| {
+                    let (done, wait) = oneshot::channel();
+                    inbox.push(Msg::Flush(done));
+                    wait
+                }))
+                .await;
+            }
         });
-        let flushed = futures::future::join_all(flushed);
-        if tokio::time::timeout(within, flushed).await.is_err() {
+        if flushed.await.is_err() {
             tracing::warn!(
                 event = "flush_late",
                 "homes were not written down in time; messages may be delivered a second time"
             );
         }
         self.abort();
-        self.shared.positions.close();
+        if self.shared.fence.is_raised() {
+            return;
+        }
         let released = self.shared.store.release(self.shared.positions.epoch());
         if !matches!(tokio::time::timeout(within, released).await, Ok(Ok(()))) {
             tracing::warn!(
@@ -124,12 +113,20 @@ impl Router {
 
     /// Whether all workers run. One that has ended cannot be mended from inside: the process is to be restarted.
     pub fn is_whole(&self) -> bool {
-        self.tasks.iter().take(self.shared.inboxes.len()).all(|worker| !worker.is_finished())
+        let workers = self.tasks.iter().take(self.shared.inboxes.len());
+        !self.shared.fence.is_raised() && workers.into_iter().all(|worker| !worker.is_finished())
+    }
+
+    /// Resolves when another reign has taken over the store. All sessions have been told to end then, and nothing is taken any
+    /// more: the process is to end too.
+    pub async fn fenced(&self) {
+        self.shared.fence.wait().await;
     }
 
     /// Ends at once, as a crash would: nothing more is written or told.
     pub fn abort(&self) {
-        self.ready.store(false, Ordering::Release);
+        self.link.close();
+        self.shared.positions.close();
         for task in &self.tasks {
             task.abort();
         }
@@ -206,11 +203,15 @@ impl Router {
     }
 }
 
-fn stopped() -> StoreError {
+pub(crate) fn stopped() -> StoreError {
     StoreError::Unavailable("the router has stopped".to_owned())
 }
 
 async fn create(shared: &Shared, account: &BareJid, credentials: Credentials) -> Result<bool, StoreError> {
+    // Who may have been succeeded makes no accounts.
+    if !shared.positions.hold(shared.clock.monotonic()) {
+        return Err(StoreError::Unavailable("the lease is over".to_owned()));
+    }
     let generation = u64::from_le_bytes(starling_node::ids::bytes());
     let row = AccountRow { generation, credentials, created: shared.now(), disabled: false };
     match shared.store.create_account(account, row).await {
@@ -218,31 +219,6 @@ async fn create(shared: &Shared, account: &BareJid, credentials: Credentials) ->
         Err(StoreError::Exists) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// Grants positions ahead of the clock, again and again.
-async fn grant(shared: Arc<Shared>) {
-    if shared.config.alone {
-        return;
-    }
-    loop {
-        tokio::time::sleep(GRANT_EVERY).await;
-        if let Err(error) = extend(&shared).await {
-            tracing::warn!(event = "grant_failed", %error, "no positions granted; messages will be refused when the last grant ends");
-        }
-    }
-}
-
-/// Has more positions granted.
-async fn extend(shared: &Shared) -> Result<(), StoreError> {
-    let positions = &shared.positions;
-    if positions.are_alone() {
-        return Ok(());
-    }
-    let (asked, ceiling) = (shared.clock.monotonic(), positions.wanted(shared.now()));
-    shared.store.grant(positions.epoch(), ceiling).await?;
-    positions.granted(ceiling, asked);
-    Ok(())
 }
 
 /// Removes rows whose time has come, a bounded number at a time.
@@ -263,9 +239,20 @@ async fn sweep(shared: Arc<Shared>, retention: Retention) {
 }
 
 /// The channel form of the way to the homes.
-struct Link {
+pub(crate) struct Link {
     shared: Arc<Shared>,
-    ready: Arc<AtomicBool>,
+    open: AtomicBool,
+}
+
+impl Link {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), open: AtomicBool::new(true) }
+    }
+
+    /// Says that the homes are not there any more.
+    fn close(&self) {
+        self.open.store(false, Ordering::Release);
+    }
 }
 
 impl RouterLink for Link {
@@ -284,6 +271,9 @@ impl RouterLink for Link {
     }
 
     fn account(&self, account: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
+        if self.shared.fence.is_raised() {
+            return Box::pin(std::future::ready(Err(LinkError::NoHome)));
+        }
         let row = self.shared.store.account(account);
         Box::pin(async move { row.await.map_err(|_| LinkError::Busy) })
     }
@@ -304,6 +294,6 @@ impl RouterLink for Link {
     }
 
     fn ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        self.open.load(Ordering::Acquire) && !self.shared.fence.is_raised()
     }
 }

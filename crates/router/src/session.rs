@@ -4,9 +4,10 @@ use crate::act::What;
 use crate::config::Conflict;
 use crate::decide;
 use crate::delivery::{self, Out};
-use crate::home::{Home, Turn};
+use crate::home::Home;
 use crate::link::{Link, Management};
 use crate::timers::{Timers, Why};
+use crate::turn::Turn;
 use compact_str::CompactString;
 use starling_hooks::Session;
 use starling_node::telemetry::metrics::ResumeResult;
@@ -265,20 +266,24 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
     hand_over(turn, home);
 }
 
-/// What waits for nobody goes to the most available session that is left, rather to one that is connected.
+/// What waits for nobody goes to the heir.
 fn hand_over(turn: &mut Turn, home: &mut Home) {
-    if home.deliveries.waiting_above().is_none() {
-        return;
+    if let Some(token) = heir(home) {
+        let through = home.last;
+        turn.act(home, What::Feed(token, through));
     }
+}
+
+/// Who gets what waits for nobody, if anything does: the most available session, rather one that is connected. What is left
+/// is to be counted again.
+pub(crate) fn heir(home: &mut Home) -> Option<Token> {
+    home.deliveries.waiting_above()?;
     home.waiting = None;
     let sessions = home.account.sessions.iter().zip(&home.links);
     let heir = sessions
         .filter(|(session, _)| session.takes_bare())
         .max_by_key(|(session, link)| (link.conn.is_some(), session.priority));
-    if let Some(token) = heir.map(|(session, _)| session.token) {
-        let through = home.last;
-        turn.act(home, What::Feed(token, through));
-    }
+    heir.map(|(session, _)| session.token)
 }
 
 /// A session may be given what waits up to this row.

@@ -1,16 +1,22 @@
 //! What all workers of a router share.
 
 use crate::config::RouterConfig;
+use crate::fence::Fence;
 use crate::msg::Msg;
 use crate::positions::Positions;
+use crate::router::RouterParts;
+use futures::future::BoxFuture;
 use starling_hooks::{Hooks, Server};
 use starling_node::{Metrics, SharedClock, Tracer};
-use starling_store::SharedStore;
+use starling_store::{SharedStore, StoreError};
 use starling_wire::EdgeLink;
 use starling_wire::channel::Inbox;
 use starling_xmpp::{BareJid, Timestamp};
 use std::hash::BuildHasher;
 use std::sync::Arc;
+
+/// Runs a task elsewhere.
+pub(crate) type Spawn = fn(BoxFuture<'static, ()>);
 
 pub(crate) struct Shared {
     pub(crate) config: RouterConfig,
@@ -21,14 +27,53 @@ pub(crate) struct Shared {
     pub(crate) inboxes: Vec<Arc<Inbox<Msg>>>,
     pub(crate) clock: SharedClock,
     pub(crate) positions: Positions,
+    pub(crate) fence: Fence,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tracer: Tracer,
     /// When this reign began: every session of an earlier one ended unresumed then.
     pub(crate) began: Timestamp,
+    /// Chooses workers and hides addresses; decides nothing.
     pub(crate) hasher: std::hash::RandomState,
+    /// Where questions are worked out that may take long; `None` for in between.
+    pub(crate) spawn: Option<Spawn>,
 }
 
 impl Shared {
+    /// Begins a reign and gets its first grant.
+    ///
+    /// # Errors
+    /// When the store cannot begin one.
+    pub(crate) async fn begin(
+        parts: RouterParts,
+        workers: usize,
+        spawn: Option<Spawn>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let RouterParts { config, server, hooks, store, edge, clock, metrics, tracer, claim, .. } = parts;
+        let positions = Positions::open(&store, claim, config.alone).await?;
+        let began = Timestamp(clock.now_micros());
+        if !positions.are_alone() {
+            let (asked, ceiling) = (clock.monotonic(), positions.wanted(began));
+            store.grant(positions.epoch(), ceiling).await?;
+            positions.granted(ceiling, asked);
+        }
+        Ok(Arc::new(Self {
+            config,
+            server,
+            hooks,
+            store,
+            edge,
+            inboxes: (0..workers.max(1)).map(|_| Arc::new(Inbox::default())).collect(),
+            clock,
+            positions,
+            fence: Fence::default(),
+            metrics,
+            tracer,
+            began,
+            hasher: std::hash::RandomState::new(),
+            spawn,
+        }))
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp(self.clock.now_micros())
     }
@@ -47,5 +92,23 @@ impl Shared {
     /// Hands a message to the home of its account.
     pub(crate) fn send(&self, account: &BareJid, msg: Msg) {
         self.inbox_of(account).push(msg);
+    }
+
+    /// What was looked up goes back to the home that asked.
+    pub(crate) fn answer(&self, msg: Msg) {
+        if let Some(account) = msg.account().cloned() {
+            self.send(&account, msg);
+        }
+    }
+
+    /// Another reign has begun: nothing is written, answered or taken any more.
+    pub(crate) fn fence(&self) {
+        if self.fence.raise() {
+            tracing::error!(event = "fenced", "another server has taken over the store; all sessions end");
+            self.positions.close();
+            for inbox in &self.inboxes {
+                inbox.push(Msg::Fenced);
+            }
+        }
     }
 }

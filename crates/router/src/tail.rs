@@ -1,13 +1,13 @@
 //! Reads of an account's log that a decision waits for: its tail, and how much of it waits for a device.
 
 use crate::decide;
-use crate::home::{Home, Turn, Waiting};
+use crate::home::{Home, Read, Waiting};
 use crate::msg::{Msg, Ticket};
 use crate::recognise::{self, Recent};
 use crate::shared::Shared;
+use crate::turn::Turn;
 use starling_store::{LogFilter, Page};
 use starling_wire::{ToHome, Up};
-use std::sync::Arc;
 
 /// Whether the tail of the log must be read before this message can be decided.
 pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
@@ -36,36 +36,25 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
     true
 }
 
-pub(crate) fn read(shared: &Arc<Shared>, home: &Home) {
+/// Reads it.
+pub(crate) fn read(shared: &Shared, home: &Home) -> Read {
     let account = home.account.jid.clone();
     let through = shared.now();
     let window = shared.config.resume_timeout + recognise::GRACE;
-    let from = starling_xmpp::Timestamp(
-        through.0.saturating_sub(u64::try_from(window.as_micros()).unwrap_or(u64::MAX)),
-    );
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        let tail = recognise::read_tail(Arc::clone(&shared.store), account.clone(), from, through).await;
-        shared.send(&account.clone(), Msg::Tail { account, tail });
-    });
+    let tail = recognise::read_tail(&shared.store, &account, through.minus(window), through);
+    Box::pin(async move { Msg::Tail { account, tail: tail.await } })
 }
 
 /// Counts what waits for an account's devices, up to its limit.
-pub(crate) fn count_waiting(shared: &Arc<Shared>, home: &Home) {
+pub(crate) fn count_waiting(shared: &Shared, home: &Home) -> Read {
     let account = home.account.jid.clone();
-    let limit = shared.config.offline_messages;
     let filter = LogFilter { offline: true, above: home.deliveries.waiting_above(), ..LogFilter::default() };
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        match shared.store.log_page(&account, filter, Page::First(limit)).await {
-            Ok(page) => {
-                let bytes = page.rows.iter().map(|row| row.stanza.len() as u64).sum();
-                let waiting = Waiting { messages: page.rows.len(), bytes };
-                shared.send(&account.clone(), Msg::Waiting { account, waiting });
-            }
-            Err(error) => {
-                tracing::warn!(event = "count_failed", %error, "waiting messages could not be counted")
-            }
-        }
-    });
+    let page = shared.store.log_page(&account, filter, Page::First(shared.config.offline_messages));
+    Box::pin(async move {
+        let waiting = page.await.map(|page| Waiting {
+            messages: page.rows.len(),
+            bytes: page.rows.iter().map(|row| row.stanza.len() as u64).sum(),
+        });
+        Msg::Waiting { account, waiting }
+    })
 }

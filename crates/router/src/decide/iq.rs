@@ -2,11 +2,14 @@
 
 use crate::act::What;
 use crate::decide::{bounce, reply};
-use crate::home::{Home, Turn};
-use crate::msg::Ask;
+use crate::home::Home;
+use crate::msg::{Ask, Msg};
+use crate::turn::Turn;
+use futures::FutureExt;
 use starling_hooks::{Answer, At, Later};
 use starling_wire::Token;
 use starling_xmpp::{Element, IqType, Kind, Stanza, StanzaCondition, StanzaError, ns};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// How many questions may wait for each that is being worked on.
@@ -118,11 +121,15 @@ pub(crate) fn start(turn: &mut Turn, home: &mut Home) {
         let Some((ask, work)) = home.questions.pop_front() else { return };
         home.asking += 1;
         let account = home.account.jid.clone();
-        let shared = Arc::clone(&turn.shared);
-        tokio::spawn(async move {
-            let later = work.await;
-            shared.send(&account.clone(), crate::msg::Msg::Answered { account, ask, later });
-        });
+        turn.ask(Box::pin(async move {
+            // A mistake in a module costs its question, not the worker.
+            let later = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(event = "answer_panicked", "an answer could not be worked out");
+                let error = StanzaError::new(StanzaCondition::InternalServerError);
+                Later { effects: Vec::new(), answer: Err(Box::new(error)) }
+            });
+            Msg::Answered { account, ask, later }
+        }));
     }
 }
 

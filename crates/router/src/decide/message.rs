@@ -2,15 +2,16 @@
 
 use crate::act::{Arriving, Leaving, Spans, What};
 use crate::decide::{bounce, received_hooks, refuse, sent_hooks, ticket};
-use crate::home::{Home, Turn, Waiting};
+use crate::home::{Home, Waiting};
 use crate::im::recipients::{Recipients, recipients};
 use crate::link::As;
 use crate::msg::Ticket;
 use crate::recognise::{Fingerprint, origin_id};
+use crate::turn::Turn;
 use starling_hooks::{Fate, Flow};
 use starling_node::telemetry::Step;
 use starling_node::telemetry::metrics::Limit;
-use starling_store::{Direction, LogRow, Position, Write};
+use starling_store::{Direction, LogRow, Position};
 use starling_wire::Trace;
 use starling_xmpp::{BareJid, ErrorType, Jid, Kind, Stanza, StanzaCondition, StanzaError, ns};
 use std::collections::HashSet;
@@ -290,7 +291,6 @@ fn append(
     fate: &Fate,
 ) -> Option<Position> {
     let position = turn.position(home)?;
-    home.last = position;
     let row = LogRow {
         owner: home.account.jid.clone(),
         position,
@@ -303,7 +303,7 @@ fn append(
         expires: fate.expires,
         stanza: stanza.encode(),
     };
-    turn.writes.push((Some(position), Write::Append(Box::new(row))));
+    turn.append(home, row);
     Some(position)
 }
 

@@ -9,28 +9,34 @@ impl Worker {
             let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
             match why {
                 Why::Reload => {
-                    home.read_after = self.committed;
-                    self.load(account);
+                    if home.doubt.as_ref().is_some_and(|doubt| doubt.is_due(turn.monotonic)) {
+                        self.reload(turn, &account);
+                    }
                     continue;
                 }
                 Why::Feed(token) => {
                     if let Some(at) = home.find(token) {
                         home.links[at].feed.busy = false;
-                        let mut out = Out { shared: &self.shared, downs: &mut self.downs };
+                        let mut out =
+                            Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
                         delivery::feed(&mut out, home, token);
                     }
                     continue;
                 }
                 Why::Tail => {
-                    tail::read(&self.shared, home);
+                    match &mut home.doubt {
+                        Some(doubt) => doubt.tail = true,
+                        None => self.asked.push(tail::read(&self.shared, home)),
+                    }
                     continue;
                 }
                 Why::Cursor => {
                     home.cursor_timer = false;
-                    if !home.leaving
-                        && let Some(cursor) = home.deliveries.take_dirty()
-                    {
-                        turn.write(home, Write::Cursor(account.clone(), cursor));
+                    if self.pipeline.has_room() {
+                        self.write_cursor(turn, &account);
+                    } else {
+                        home.cursor_timer = true;
+                        self.timers.set(turn.monotonic + CURSOR_DELAY, account.clone(), Why::Cursor);
                     }
                 }
                 Why::Resume(token) => {
@@ -66,17 +72,12 @@ impl Worker {
                     self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
                 }
                 Why::Evict => {
-                    // A cursor not yet on disk would be read back as it was before.
-                    if let Some(cursor) = home.deliveries.take_dirty() {
-                        turn.write(home, Write::Cursor(account.clone(), cursor));
-                        home.used = turn.monotonic;
-                    }
-                    let idle =
-                        home.links.is_empty() && home.acts == 0 && home.asking == 0 && home.paused.is_none();
                     let window = turn.shared.config.resume_timeout + GRACE;
                     if home.recent.as_ref().is_some_and(|recent| recent.is_over(turn.now, window)) {
                         home.recent = None;
                     }
+                    // A cursor not yet on disk would be read back as it was before.
+                    let idle = home.is_idle() && !home.deliveries.is_dirty();
                     if idle && home.used + EVICT_AFTER <= turn.monotonic {
                         if let Some(end) = home.unresumed {
                             self.ended.keep(account.clone(), end, turn.now, window);
@@ -86,9 +87,21 @@ impl Worker {
                         continue;
                     }
                     self.timers.set(turn.monotonic + EVICT_AFTER, account.clone(), Why::Evict);
+                    self.write_cursor(turn, &account);
                 }
             }
             self.touch(&account);
+        }
+    }
+
+    /// Writes the cursor, if it has moved. While a home is in doubt it would not be written.
+    pub(super) fn write_cursor(&mut self, turn: &mut Turn, account: &BareJid) {
+        if let Some(Slot::Ready(home)) = self.homes.get_mut(account)
+            && !home.leaving
+            && home.doubt.is_none()
+            && let Some(cursor) = home.deliveries.take_dirty()
+        {
+            turn.write(home, Write::Cursor(account.clone(), cursor), act::Wrote::Cursor);
         }
     }
 }

@@ -3,41 +3,32 @@
 use super::*;
 
 impl Worker {
-    pub(super) fn load(&self, account: BareJid) {
-        let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
-            let state =
-                shared.store.load(&account, shared.positions.reign()).await.map(|state| state.map(Box::new));
-            shared.send(&account.clone(), Msg::Loaded { account, state });
-        });
+    /// Has an account loaded.
+    pub(super) fn load(&mut self, account: BareJid, reign: Reign) {
+        let state = self.shared.store.load(&account, reign);
+        self.asked.push(Box::pin(async move {
+            let state = state.await.map(|state| state.map(Box::new));
+            Msg::Loaded { account, state }
+        }));
     }
 
+    /// An account has been loaded, or not.
     pub(super) fn loaded(
         &mut self,
         turn: &mut Turn,
         account: BareJid,
         state: Result<Option<Box<starling_store::AccountState>>, StoreError>,
     ) {
-        if let Some(Slot::Ready(home)) = self.homes.get_mut(&account) {
-            // Read again after a failed commit.
-            match state {
-                // What was written since would be undone in memory, were it a block list.
-                Ok(Some(_)) if !home.may_believe() => {
-                    self.timers.set(turn.monotonic + RELOAD_AFTER, account, Why::Reload);
-                }
-                Ok(Some(state)) => {
-                    if let Err(error) = home.believe(&state, &self.shared) {
-                        tracing::error!(event = "load_failed", %error, "an account cannot be read back");
-                    }
-                }
-                Ok(None) => {}
-                Err(_) => self.timers.set(turn.monotonic + RELOAD_AFTER, account, Why::Reload),
-            }
-            return;
+        if matches!(state, Err(StoreError::Fenced)) {
+            self.shared.fence();
+        }
+        if let Some(Slot::Ready(_)) = self.homes.get(&account) {
+            return self.settled(turn, &account, state);
         }
         let Some(Slot::Loading(waiting)) = self.homes.remove(&account) else { return };
+        self.lives += 1;
         let home = state.and_then(|state| {
-            state.map(|state| Home::load(account.clone(), *state, &self.shared)).transpose()
+            state.map(|state| Home::load(account.clone(), self.lives, *state, &self.shared)).transpose()
         });
         match home {
             Ok(Some(mut home)) => {
@@ -81,29 +72,6 @@ impl Worker {
             }
             Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
                 drop(answer.send(Ok(false)))
-            }
-            _ => {}
-        }
-    }
-
-    /// For an account that cannot be loaded now.
-    fn unloadable(&mut self, msg: Msg) {
-        let error = || Box::new(decide::message::not_confirmed());
-        match msg {
-            Msg::Edge(ToHome { conn, up: Up::Bind { .. }, .. }) => {
-                self.downs.push(ToEdge { conn, down: Down::Refused(error()) })
-            }
-            Msg::Edge(ToHome { conn, up: Up::Resume { .. }, .. }) => {
-                self.downs.push(ToEdge { conn, down: Down::NotResumed { handled: None } });
-            }
-            Msg::Forward(forward) => {
-                if let Some(answer) = forward.stanza.error(&error()) {
-                    route(&self.shared, &forward.account, answer, forward.hops + 1);
-                }
-                receipt(&self.shared, forward.ticket.as_ref());
-            }
-            Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
-                drop(answer.send(Err(StoreError::Unavailable("the account could not be loaded".to_owned()))));
             }
             _ => {}
         }

@@ -1,0 +1,221 @@
+//! Commits, and the acts that wait for them.
+//!
+//! What was decided is carried out in the order in which it was decided, each act after the writes that were decided with
+//! it. Over a store that commits together (a write-ahead log) all homes of a worker share one lane: a turn is one commit.
+//! Otherwise each home has a lane of its own: its commits may be confirmed in any order, its acts leave in theirs, and
+//! no home waits for another's.
+
+use crate::act::Act;
+use crate::shared::Shared;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use starling_node::telemetry::metrics::{Outcome, StoreTable};
+use starling_store::{Batch, Position, StoreError, Write};
+use starling_xmpp::BareJid;
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// Turns that may be on their way to the disk at once over a store that commits together; more would only make the batches
+/// smaller.
+const MAX_TURNS: usize = 8;
+/// Commits of single homes that a worker may have under way; what more of them have to write waits.
+const MAX_FLIGHTS: usize = 4_096;
+/// Rows of one home that may be unconfirmed, then.
+const MAX_ROWS: usize = 256;
+
+/// What is carried out together, and what became of the writes that it waited for.
+pub(crate) type Done = (Vec<Act>, Result<(), StoreError>);
+
+/// What was decided for one lane.
+#[derive(Default)]
+pub(crate) struct Draft {
+    /// The home; `None` for all of a worker.
+    pub(crate) lane: Option<BareJid>,
+    pub(crate) acts: Vec<Act>,
+    /// With their positions; none where none could be given.
+    pub(crate) writes: Vec<(Option<Position>, Write)>,
+}
+
+/// All that a worker has under way.
+pub(crate) struct Pipeline {
+    together: bool,
+    lanes: HashMap<Option<BareJid>, Lane>,
+    flights: FuturesUnordered<Flight>,
+    landings: Vec<Landing>,
+    /// Lanes whose first step may be carried out, in the order in which that was seen.
+    landed: VecDeque<Option<BareJid>>,
+    steps: usize,
+}
+
+/// Steps in order.
+#[derive(Default)]
+struct Lane {
+    /// Number of the first of them.
+    first: u64,
+    steps: VecDeque<Step>,
+}
+
+struct Step {
+    acts: Vec<Act>,
+    /// Of its writes, when that is known.
+    result: Option<Result<(), StoreError>>,
+}
+
+/// A commit under way.
+struct Flight {
+    lane: Option<BareJid>,
+    number: u64,
+    began: Duration,
+    commit: BoxFuture<'static, Result<(), StoreError>>,
+}
+
+struct Landing {
+    lane: Option<BareJid>,
+    number: u64,
+    began: Duration,
+    result: Result<(), StoreError>,
+}
+
+impl Future for Flight {
+    type Output = Landing;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landing> {
+        let result = ready!(self.commit.as_mut().poll(cx));
+        let (lane, number, began) = (self.lane.take(), self.number, self.began);
+        Poll::Ready(Landing { lane, number, began, result })
+    }
+}
+
+impl Pipeline {
+    pub(crate) fn new(together: bool) -> Self {
+        Self {
+            together,
+            lanes: HashMap::new(),
+            flights: FuturesUnordered::new(),
+            landings: Vec::new(),
+            landed: VecDeque::new(),
+            steps: 0,
+        }
+    }
+
+    /// Whether all homes share one lane.
+    pub(crate) fn is_together(&self) -> bool {
+        self.together
+    }
+
+    /// Whether anything more may be decided at all.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.together || self.steps < MAX_TURNS
+    }
+
+    /// Whether a home with so many unconfirmed rows may decide on more that is to be written.
+    pub(crate) fn has_room_for(&self, rows: usize) -> bool {
+        self.together || (rows < MAX_ROWS && self.has_room())
+    }
+
+    /// Whether any home may.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room() > 0
+    }
+
+    /// How many homes may.
+    pub(crate) fn room(&self) -> usize {
+        if self.together { usize::MAX } else { MAX_FLIGHTS.saturating_sub(self.flights.len()) }
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.steps == 0
+    }
+
+    /// Takes what was decided. Returned at once where there is nothing to wait for.
+    pub(crate) fn push(&mut self, shared: &Shared, draft: Draft) -> Option<Done> {
+        let Draft { lane, acts, writes } = draft;
+        let (result, batch) = match batch(writes, &acts) {
+            None => (Some(Ok(())), None),
+            Some(Ok(batch)) => (None, Some(batch)),
+            Some(Err(error)) => (Some(Err(error)), None),
+        };
+        let idle = self.lanes.get(&lane).is_none_or(|lane| lane.steps.is_empty());
+        let result = match result {
+            Some(result) if idle => return Some((acts, result)),
+            result => result,
+        };
+        let steps = self.lanes.entry(lane.clone()).or_default();
+        let number = steps.first + steps.steps.len() as u64;
+        steps.steps.push_back(Step { acts, result });
+        self.steps += 1;
+        if let Some(batch) = batch {
+            let (began, commit) = (shared.clock.monotonic(), shared.store.commit(batch));
+            self.flights.push(Flight { lane, number, began, commit });
+        }
+        None
+    }
+
+    /// Looks which commits have ended.
+    pub(crate) fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(landing)) = self.flights.poll_next_unpin(cx) {
+            self.landings.push(landing);
+        }
+        if self.landings.is_empty() {
+            return;
+        }
+        // After all of them: what is confirmed counts only if the lease holds when it is.
+        let now = shared.clock.monotonic();
+        let holds = shared.positions.hold(now);
+        for Landing { lane, number, began, result } in self.landings.drain(..) {
+            let result = match result {
+                Ok(()) if !holds => Err(StoreError::Unavailable("the lease is over".to_owned())),
+                result => result,
+            };
+            let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
+            let took = now.saturating_sub(began);
+            shared.metrics.store_write.at(StoreTable::Log, outcome).observe(took.as_secs_f64());
+            let Some(steps) = self.lanes.get_mut(&lane) else { continue };
+            let index = usize::try_from(number.wrapping_sub(steps.first)).unwrap_or(usize::MAX);
+            let Some(step) = steps.steps.get_mut(index) else { continue };
+            step.result = Some(result);
+            if index == 0 {
+                self.landed.push_back(lane);
+            }
+        }
+    }
+
+    /// What is to be carried out now.
+    pub(crate) fn next(&mut self) -> Option<Done> {
+        while let Some(lane) = self.landed.front() {
+            if let Some(steps) = self.lanes.get_mut(lane) {
+                if let Some(result) = steps.steps.front_mut().and_then(|step| step.result.take()) {
+                    let acts = steps.steps.pop_front().map(|step| step.acts).unwrap_or_default();
+                    steps.first += 1;
+                    self.steps -= 1;
+                    return Some((acts, result));
+                }
+                if steps.steps.is_empty() && lane.is_some() {
+                    self.lanes.remove(lane);
+                }
+            }
+            self.landed.pop_front();
+        }
+        None
+    }
+
+    /// Forgets all of it.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.together);
+    }
+}
+
+/// What is to be committed, if anything; an error where one of the writes could be given no position.
+fn batch(writes: Vec<(Option<Position>, Write)>, acts: &[Act]) -> Option<Result<Batch, StoreError>> {
+    let (first, last) = (writes.iter().map(|(at, _)| *at).min()?, writes.iter().map(|(at, _)| *at).max()?);
+    let (Some(_), Some(at)) = (first, last) else {
+        return Some(Err(StoreError::Unavailable("no position is granted".to_owned())));
+    };
+    let writes = writes.into_iter().map(|(_, write)| write).collect();
+    let traces = acts.iter().filter_map(|act| act.what.trace()).collect();
+    Some(Ok(Batch { at, writes, traces }))
+}

@@ -1,0 +1,262 @@
+//! A turn: what is decided until the next commit.
+
+use crate::act::{Act, What, Wrote};
+use crate::home::{Home, Read};
+use crate::pipeline::Draft;
+use crate::shared::Shared;
+use starling_hooks::{Account, Change, Cx, Effect};
+use starling_store::{DocKind, LogRow, Origin, Position, StoreError, Write};
+use starling_wire::Token;
+use starling_xmpp::{BareJid, Timestamp};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a turn gathers while it decides.
+pub(crate) struct Turn {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) now: Timestamp,
+    pub(crate) monotonic: std::time::Duration,
+    /// With their positions; none where none may be given at present.
+    pub(crate) writes: Vec<(Option<Position>, Write)>,
+    pub(crate) acts: Vec<Act>,
+    /// Questions that the turn has begun to work on.
+    pub(crate) reads: Vec<Read>,
+    /// Source of ids; goes on over turns.
+    pub(crate) next_id: u64,
+    effects: Vec<Effect>,
+}
+
+impl Turn {
+    pub(crate) fn new(shared: Arc<Shared>, next_id: u64) -> Self {
+        let (now, monotonic) = (shared.now(), shared.clock.monotonic());
+        let (writes, acts, reads, effects) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { shared, now, monotonic, writes, acts, reads, next_id, effects }
+    }
+
+    /// Looks at the clock again: a turn begins.
+    pub(crate) fn begin(&mut self) {
+        (self.now, self.monotonic) = (self.shared.now(), self.shared.clock.monotonic());
+    }
+
+    /// An origin for what no session has sent.
+    pub(crate) fn anonymous(&mut self) -> Origin {
+        self.next_id += 1;
+        Origin { session: u128::from(self.shared.positions.epoch()), sequence: self.next_id }
+    }
+
+    /// A position for what this home has written now; `None` when none may be given.
+    pub(crate) fn position(&self, home: &mut Home) -> Option<Position> {
+        let position = self.shared.positions.next(home.top, self.now, self.monotonic)?;
+        home.top = position;
+        Some(position)
+    }
+
+    /// Has a question worked on, elsewhere where that is possible: it may take long.
+    pub(crate) fn ask(&mut self, question: Read) {
+        match &self.shared.spawn {
+            Some(spawn) => {
+                let shared = Arc::clone(&self.shared);
+                spawn(Box::pin(async move { shared.answer(question.await) }));
+            }
+            None => self.reads.push(question),
+        }
+    }
+
+    /// Adds a write that is not a row.
+    pub(crate) fn write(&mut self, home: &mut Home, write: Write, what: Wrote) {
+        let position = self.position(home);
+        self.writes.push((position, write));
+        self.act(home, What::Wrote(what));
+    }
+
+    /// Adds a row; an act that says what follows from it has to be added too.
+    pub(crate) fn append(&mut self, home: &mut Home, row: LogRow) {
+        (home.last, home.rows) = (row.position, home.rows + 1);
+        self.writes.push((Some(row.position), Write::Append(Box::new(row))));
+    }
+
+    /// What was decided since the last call, by lane.
+    pub(crate) fn drafts(&mut self, together: bool) -> Vec<Draft> {
+        let (acts, writes) = (std::mem::take(&mut self.acts), std::mem::take(&mut self.writes));
+        if acts.is_empty() && writes.is_empty() {
+            return Vec::new();
+        }
+        if together {
+            return vec![Draft { lane: None, acts, writes }];
+        }
+        let mut drafts: Vec<Draft> = Vec::new();
+        let mut places = HashMap::new();
+        let mut place = |drafts: &mut Vec<Draft>, home: &BareJid| match places.get(home) {
+            Some(place) => *place,
+            None => {
+                places.insert(home.clone(), drafts.len());
+                drafts.push(Draft { lane: Some(home.clone()), ..Draft::default() });
+                drafts.len() - 1
+            }
+        };
+        for act in acts {
+            let place = place(&mut drafts, &act.home);
+            drafts[place].acts.push(act);
+        }
+        for (at, write) in writes {
+            let place = place(&mut drafts, write.owner());
+            drafts[place].writes.push((at, write));
+        }
+        drafts
+    }
+
+    /// Adds something to do after the commit.
+    pub(crate) fn act(&mut self, home: &mut Home, what: What) {
+        home.acts += 1;
+        self.acts.push(Act { home: home.account.jid.clone(), life: home.life, what });
+    }
+
+    /// Runs a decision and takes its effects in.
+    pub(crate) fn decide<R>(
+        &mut self,
+        home: &mut Home,
+        session: Option<usize>,
+        decision: impl FnOnce(&mut Cx<'_>) -> R,
+    ) -> R {
+        let mut effects = std::mem::take(&mut self.effects);
+        let answer = {
+            let mut cx = Cx {
+                account: &home.account,
+                session: session.and_then(|at| home.account.sessions.get(at)),
+                now: self.now,
+                server: &self.shared.server,
+                effects: &mut effects,
+                because: "",
+                next_id: &mut self.next_id,
+            };
+            decision(&mut cx)
+        };
+        for effect in effects.drain(..) {
+            self.take(home, effect);
+        }
+        self.effects = effects;
+        answer
+    }
+
+    /// Takes one effect in: changes at once, the rest after the commit.
+    pub(crate) fn take(&mut self, home: &mut Home, effect: Effect) {
+        match effect {
+            Effect::Route(stanza) => self.act(home, What::Route(stanza)),
+            Effect::Deliver(token, stanza) => self.act(home, What::Deliver(token, stanza)),
+            Effect::Close(token, error) => self.act(home, What::Close(token, error)),
+            Effect::DeleteAccount => self.delete(home, None),
+            Effect::Change(change) => self.change(home, change),
+        }
+    }
+
+    /// Removes the account with all that it has.
+    pub(crate) fn delete(
+        &mut self,
+        home: &mut Home,
+        report: Option<tokio::sync::oneshot::Sender<Result<bool, StoreError>>>,
+    ) {
+        // RFC 6121 §2.5.2 for every contact: they learn that nobody is there any more.
+        self.decide(home, None, |cx| {
+            for item in cx.account.roster.items.values() {
+                for stanza in starling_hooks::roster_push::partings(cx.account, item) {
+                    cx.effects.push(Effect::Route(stanza));
+                }
+            }
+        });
+        self.write(home, Write::DeleteAccount(home.account.jid.clone()), Wrote::Account);
+        // What comes from now on is for an account that may not be there: nothing is decided or written for it.
+        home.leaving = true;
+        self.act(home, What::Deleted(report));
+    }
+
+    fn change(&mut self, home: &mut Home, change: Change) {
+        let jid = home.account.jid.clone();
+        let account = &mut home.account;
+        match change {
+            Change::RosterItem(mut item) => {
+                account.roster.version += 1;
+                item.version = account.roster.version;
+                account.roster.removed.remove(&item.jid);
+                account.roster.items.insert(item.jid.clone(), (*item).clone());
+                let contact = item.jid.clone();
+                self.write(home, Write::RosterItem(jid, item), Wrote::Contact(contact));
+            }
+            Change::RosterRemove(contact) => {
+                let roster = &mut account.roster;
+                roster.version += 1;
+                roster.items.remove(&contact);
+                roster.removed.insert(contact.clone(), roster.version);
+                if roster.removed.len() > Write::MAX_REMOVED
+                    && let Some((oldest, version)) = roster
+                        .removed
+                        .iter()
+                        .min_by_key(|(_, version)| **version)
+                        .map(|(jid, version)| (jid.clone(), *version))
+                {
+                    roster.removed.remove(&oldest);
+                    roster.removed_since = version;
+                }
+                let version = roster.version;
+                let write = Write::RosterRemove(jid, contact.clone(), version);
+                self.write(home, write, Wrote::Contact(contact));
+            }
+            Change::Blocked(list) => {
+                let body = list.encode();
+                account.blocked = list;
+                self.write(home, Write::Doc(jid, DocKind::BlockList, body), Wrote::Document);
+            }
+            Change::Archive(preferences) => {
+                let body = preferences.encode();
+                account.archive = preferences;
+                self.write(home, Write::Doc(jid, DocKind::ArchivePreferences, body), Wrote::Document);
+            }
+            Change::Credentials(credentials) => {
+                self.write(home, Write::Credentials(jid, Box::new(credentials.0)), Wrote::Account)
+            }
+            Change::Carbons(token, on) => session(account, token, |session| session.carbons = on),
+            Change::Interested(token) => session(account, token, |session| session.interested = true),
+            Change::WatchesBlocks(token) => session(account, token, |session| session.watches_blocks = true),
+            Change::Directed(token, jid) => session(account, token, |session| {
+                session.directed.insert(jid);
+            }),
+            Change::Undirected(token, jid) => session(account, token, |session| {
+                session.directed.remove(&jid);
+            }),
+            Change::Presence(token, presence, priority) => {
+                self.presence_changed(home, token, presence.map(|stanza| *stanza), priority)
+            }
+        }
+    }
+
+    fn presence_changed(
+        &mut self,
+        home: &mut Home,
+        token: Token,
+        presence: Option<starling_xmpp::Stanza>,
+        priority: i8,
+    ) {
+        let Some(at) = home.find(token) else { return };
+        let (was_there, took_bare) = {
+            let session = &home.account.sessions[at];
+            (session.is_available(), session.takes_bare())
+        };
+        let session = &mut home.account.sessions[at];
+        session.presence = presence;
+        session.priority = priority;
+        if was_there && !session.is_available() {
+            // What waits from now on comes when it is back; newer ones wait with it (promise 4).
+            home.links[at].feed.begun = false;
+        }
+        let session = &home.account.sessions[at];
+        if (!took_bare && session.takes_bare()) || (!was_there && session.is_available()) {
+            let through = home.last;
+            self.act(home, What::Feed(token, through));
+        }
+    }
+}
+
+fn session(account: &mut Account, token: Token, change: impl FnOnce(&mut starling_hooks::Session)) {
+    if let Some(session) = account.sessions.iter_mut().find(|session| session.token == token) {
+        change(session);
+    }
+}

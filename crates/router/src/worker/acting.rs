@@ -1,0 +1,155 @@
+//! Commits, and what is done when they have ended.
+
+use super::*;
+
+impl Worker {
+    /// Carries out what waited for commits that have ended; false where none has.
+    pub(super) fn land(&mut self, turn: &mut Turn, cx: &mut Context<'_>) -> bool {
+        self.pipeline.poll(&self.shared, cx);
+        let mut any = false;
+        while let Some(done) = self.pipeline.next() {
+            any = true;
+            self.carry_out(turn, done);
+        }
+        any
+    }
+
+    /// Has written what the turn wants written; its acts follow when that is durable. Acts may call for more acts (a session
+    /// that ends): these belong to the same turn.
+    pub(super) fn commit(&mut self, turn: &mut Turn) {
+        loop {
+            let drafts = turn.drafts(self.pipeline.is_together());
+            if drafts.is_empty() {
+                break;
+            }
+            for draft in drafts {
+                if let Some(done) = self.pipeline.push(&self.shared, draft) {
+                    self.carry_out(turn, done);
+                }
+            }
+        }
+        self.reads.extend(self.asked.drain(..).chain(turn.reads.drain(..)));
+        if self.pipeline.is_empty() {
+            for done in self.flushes.drain(..) {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Carries out what was decided together, in order.
+    fn carry_out(&mut self, turn: &mut Turn, (acts, result): Done) {
+        let failed = match &result {
+            Ok(()) => Vec::new(),
+            Err(error) => self.failed(turn, &acts, error),
+        };
+        for act in acts {
+            let account = act.home.clone();
+            let done = catch_unwind(AssertUnwindSafe(|| self.act(turn, act, &result)));
+            if done.is_err() {
+                self.forsake(&account);
+            }
+        }
+        for account in failed {
+            if let Some(Slot::Ready(home)) = self.homes.get_mut(&account) {
+                home.failed = false;
+            }
+            self.settle_doubt(turn, &account);
+        }
+    }
+
+    /// A commit was not confirmed; returns whose writes were in it.
+    fn failed(&mut self, turn: &Turn, acts: &[Act], error: &StoreError) -> Vec<BareJid> {
+        if matches!(error, StoreError::Fenced) {
+            self.shared.fence();
+        }
+        let clean = matches!(error, StoreError::Overloaded);
+        let mut failed = Vec::new();
+        for act in acts {
+            let Some(Slot::Ready(home)) = self.homes.get_mut(&act.home) else { continue };
+            if home.life != act.life || !act.what.is_written() {
+                continue;
+            }
+            if act.what.is_doubtful(clean) {
+                home.doubt.get_or_insert_with(|| Box::new(Doubt::new())).drain();
+            }
+            if !std::mem::replace(&mut home.failed, true) {
+                failed.push(act.home.clone());
+            }
+        }
+        // A store that is away fails many: one line a second tells of them.
+        if turn.monotonic >= self.quiet_until {
+            self.quiet_until = turn.monotonic + Duration::from_secs(1);
+            tracing::error!(event = "commit_failed", %error, homes = failed.len(), "writes were not confirmed");
+        }
+        failed
+    }
+
+    /// Carries one act out.
+    fn act(&mut self, turn: &mut Turn, act: Act, result: &Result<(), StoreError>) {
+        let home = match self.homes.get_mut(&act.home) {
+            Some(Slot::Ready(home)) if home.life == act.life => home,
+            _ => {
+                // Its home was forsaken. What is committed waits in the log; its sender is not kept waiting.
+                if let What::Arrive(arriving) = act.what {
+                    receipt(&self.shared, arriving.ticket.as_ref());
+                }
+                return;
+            }
+        };
+        home.acts = home.acts.saturating_sub(1);
+        home.rows = home.rows.saturating_sub(usize::from(act.what.is_row()));
+        match act.what {
+            What::ReadTail => {
+                // With a doubt the log may yet change: then it is read when that is settled.
+                if home.doubt.is_none() {
+                    self.asked.push(tail::read(&self.shared, home));
+                }
+            }
+            What::Deleted(report) => {
+                if let Some(report) = report {
+                    let _ = report.send(result.clone().map(|()| true));
+                }
+                if result.is_ok() {
+                    return self.gone(&act.home);
+                }
+                home.leaving = false;
+            }
+            what => {
+                let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+                act::carry_out(turn, &mut out, home, what, result);
+            }
+        }
+        if home.doubt.is_some() && home.acts == 0 {
+            self.settle_doubt(turn, &act.home);
+        } else if !home.paused.is_empty() && !home.is_held() {
+            self.go_on(turn, &act.home);
+        }
+        self.touch(&act.home);
+    }
+
+    /// An account is no more: its sessions end, and whoever waits for an answer gets one.
+    pub(super) fn gone(&mut self, account: &BareJid) {
+        let Some(Slot::Ready(mut home)) = self.homes.remove(account) else { return };
+        self.shared.positions.forget(home.top);
+        let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+        act::deleted(&mut out, &mut home);
+        for msg in home.paused {
+            self.absent(msg);
+        }
+    }
+
+    /// A decision on this account, or an act of it, has panicked: what its home holds in memory cannot be trusted any more. Its
+    /// sessions end, and it is read again from the store when it is next spoken to. Nobody else notices.
+    pub(super) fn forsake(&mut self, account: &BareJid) {
+        tracing::error!(event = "home_panicked", "a home has panicked and is given up; its sessions end");
+        let Some(Slot::Ready(home)) = self.homes.remove(account) else { return };
+        self.shared.positions.forget(home.top);
+        for conn in home.links.iter().filter_map(|link| link.conn) {
+            let error = StreamError::new(StreamCondition::InternalServerError);
+            self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+        }
+        for msg in home.paused {
+            self.unloadable(msg);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Homes in doubt: loaded again, until the store says what became of their writes.
+
+use super::*;
+use starling_hooks::roster_push;
+use starling_store::AccountState;
+
+impl Worker {
+    /// Has the account of a home in doubt loaded, as soon as all that was decided before has been carried out.
+    pub(super) fn settle_doubt(&mut self, turn: &mut Turn, account: &BareJid) {
+        if let Some(Slot::Ready(home)) = self.homes.get_mut(account)
+            && home.acts == 0
+            && home.doubt.as_ref().is_some_and(|doubt| doubt.is_draining())
+        {
+            self.reload(turn, account);
+        }
+    }
+
+    /// Loads it. The floor is above all that the home has given: what is not there then will never be.
+    pub(super) fn reload(&mut self, turn: &mut Turn, account: &BareJid) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        let Some(doubt) = &mut home.doubt else { return };
+        doubt.load(turn.monotonic);
+        match turn.position(home) {
+            Some(floor) => {
+                let epoch = self.shared.positions.epoch();
+                self.load(account.clone(), Reign { epoch, floor });
+            }
+            None => self.unsettled(turn, account),
+        }
+    }
+
+    /// It cannot be loaded now. Nobody is kept waiting for it; it is tried again.
+    fn unsettled(&mut self, turn: &mut Turn, account: &BareJid) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        let Some(doubt) = &mut home.doubt else { return };
+        self.timers.set(doubt.rest(turn.monotonic), account.clone(), Why::Reload);
+        if std::mem::take(&mut doubt.tail) {
+            (home.reading, home.rereading) = (None, false);
+        }
+        self.refuse_held(turn, account);
+    }
+
+    /// The account of a home in doubt has been loaded, or not.
+    pub(super) fn settled(
+        &mut self,
+        turn: &mut Turn,
+        account: &BareJid,
+        state: Result<Option<Box<AccountState>>, StoreError>,
+    ) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        let Some(doubt) = home.doubt.take_if(|doubt| doubt.is_loading()) else { return };
+        let state = match state {
+            Ok(Some(state)) if state.row.generation == home.generation => state,
+            // Its removal was in doubt, and took place.
+            Ok(_) => return self.gone(account),
+            Err(error) => {
+                tracing::warn!(event = "reload_failed", %error, "what became of a home's writes is not known yet");
+                home.doubt = Some(doubt);
+                return self.unsettled(turn, account);
+            }
+        };
+        if let Err(error) = home.believe(*state, &self.shared) {
+            tracing::error!(event = "reload_failed", %error, "an account cannot be read back");
+            home.doubt = Some(doubt);
+            return self.unsettled(turn, account);
+        }
+        // Clients are told what came of the changes that they asked for.
+        for contact in &doubt.contacts {
+            let item = home.account.roster.items.get(contact).cloned();
+            let version = home.account.roster.version;
+            turn.decide(home, None, |cx| match item {
+                Some(item) if item.visible => roster_push::push(cx, &item),
+                _ => roster_push::push_removed(cx, contact, version),
+            });
+        }
+        if doubt.tail && home.reading.is_some() {
+            self.asked.push(tail::read(&self.shared, home));
+        }
+        let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+        // Rows that turned out to be there come first, as they are in the log.
+        if let Some(heir) = session::heir(home) {
+            let through = home.last;
+            session::feed(&mut out, home, heir, through);
+        }
+        let tokens: Vec<_> = home.links.iter().map(|link| link.token).collect();
+        for token in tokens {
+            delivery::feed(&mut out, home, token);
+        }
+        home.touched = true;
+        self.go_on(turn, account);
+        self.touch(account);
+    }
+}

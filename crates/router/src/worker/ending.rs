@@ -1,0 +1,105 @@
+//! The end of a turn, and of everything.
+
+use super::*;
+
+impl Worker {
+    /// Ends a turn: tells edges what has become of their sessions, and lets the messages go.
+    pub(super) fn finish(&mut self) {
+        let now = self.shared.clock.monotonic();
+        for account in std::mem::take(&mut self.touched) {
+            let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
+            home.listed = false;
+            if home.deliveries.is_dirty() && !home.cursor_timer {
+                home.cursor_timer = true;
+                self.timers.set(now + CURSOR_DELAY, account.clone(), Why::Cursor);
+            }
+            if !std::mem::take(&mut home.touched) {
+                continue;
+            }
+            for at in 0..home.links.len() {
+                let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+                session::finish_resume(&mut out, home, at);
+                report(&mut out, home, at, now, &mut self.timers);
+            }
+        }
+        self.reads.extend(self.asked.drain(..));
+        if !self.downs.is_empty() {
+            self.shared.edge.deliver(&mut self.downs);
+            self.downs.clear();
+        }
+    }
+
+    /// Another reign has begun. Clients come back to whoever has it; nothing of what is under way counts.
+    pub(super) fn end_all(&mut self, turn: &mut Turn) {
+        self.fenced = true;
+        turn.writes.clear();
+        turn.acts.clear();
+        turn.reads.clear();
+        self.pipeline.clear();
+        self.reads.clear();
+        self.asked.clear();
+        self.timers = Timers::default();
+        self.touched.clear();
+        self.crowded.clear();
+        for account in self.accounts() {
+            let waiting = match self.homes.remove(&account) {
+                Some(Slot::Ready(home)) => {
+                    for conn in home.links.iter().filter_map(|link| link.conn) {
+                        self.close(conn);
+                    }
+                    home.paused
+                }
+                Some(Slot::Loading(waiting)) => waiting,
+                None => continue,
+            };
+            for msg in waiting {
+                self.turn_away(msg);
+            }
+        }
+    }
+
+    /// What comes after that.
+    pub(super) fn turn_away(&mut self, msg: Msg) {
+        match msg {
+            Msg::Edge(ToHome { conn, up, .. }) if !matches!(up, Up::Gone(_)) => self.close(conn),
+            Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
+                drop(answer.send(Err(StoreError::Fenced)))
+            }
+            Msg::Admin(Admin::Sessions(answer)) => drop(answer.send(Vec::new())),
+            Msg::Flush(done) => drop(done.send(())),
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        let error =
+            StreamError::new(StreamCondition::SystemShutdown).with_text("another server has taken over");
+        self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+    }
+}
+
+/// Tells the edge how far a session's stanzas are handled, and asks for an acknowledgement when one is due.
+fn report(out: &mut Out<'_>, home: &mut Home, at: usize, now: Duration, timers: &mut Timers) {
+    let ack_timeout = out.shared.config.ack_timeout;
+    let link = &mut home.links[at];
+    let (Some(conn), None) = (link.conn, link.resuming) else { return };
+    let handled = link.handled();
+    if handled > link.announced {
+        link.announced = handled;
+        out.downs.push(ToEdge { conn, down: Down::Handled { sequence: handled } });
+    }
+    if link.queue.is_empty() {
+        return;
+    }
+    if let Some(management) = &mut link.management
+        && management.asked_at.is_none()
+        && link.queue.len() > management.before
+    {
+        management.asked_at = Some(now);
+        out.downs.push(ToEdge { conn, down: Down::RequestAck });
+        // One deadline for each session at a time, whatever is delivered meanwhile.
+        if !std::mem::replace(&mut link.awaited, true) {
+            timers.set(now + ack_timeout, home.account.jid.clone(), Why::Acknowledge(link.token));
+        }
+    }
+}
