@@ -24,6 +24,7 @@ use std::sync::Arc;
 pub struct FaultyStore {
     inner: SharedStore,
     script: Arc<Mutex<Script>>,
+    apart: bool,
 }
 
 #[derive(Default)]
@@ -58,12 +59,17 @@ enum Change {
 impl FaultyStore {
     /// A wrapper that changes nothing yet.
     pub fn new(inner: SharedStore) -> Self {
-        Self { inner, script: Arc::default() }
+        Self { inner, script: Arc::default(), apart: false }
     }
 
     /// Over a fresh memory store.
     pub fn in_memory() -> Self {
         Self::new(Arc::new(crate::memory::MemoryStore::new()))
+    }
+
+    /// Says of itself that commits for several accounts are better made one by one.
+    pub fn apart(self) -> Self {
+        Self { apart: true, ..self }
     }
 
     /// Holds all commits from now on: neither written nor answered until [`Self::release`] or [`Self::drop_held`].
@@ -250,7 +256,7 @@ impl Store for FaultyStore {
     }
 
     fn commits_together(&self) -> bool {
-        self.inner.commits_together()
+        !self.apart && self.inner.commits_together()
     }
 
     fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>> {

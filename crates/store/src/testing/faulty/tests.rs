@@ -148,3 +148,9 @@ async fn a_load_waits_for_what_is_held() {
     assert_eq!(loading.await.unwrap().unwrap().last, at(1));
     commit.await.unwrap();
 }
+
+#[test]
+fn says_how_commits_are_better_made() {
+    assert!(FaultyStore::in_memory().commits_together());
+    assert!(!FaultyStore::in_memory().apart().clone().commits_together());
+}
