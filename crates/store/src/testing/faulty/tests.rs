@@ -152,5 +152,5 @@ async fn a_load_waits_for_what_is_held() {
 #[test]
 fn says_how_commits_are_better_made() {
     assert!(FaultyStore::in_memory().commits_together());
-    assert!(!FaultyStore::in_memory().apart().clone().commits_together());
+    assert!(!FaultyStore::in_memory().apart().commits_together());
 }
