@@ -1,0 +1,323 @@
+//! Accounts as such: made, changed and removed under a condition, and listed.
+//!
+//! These rows are written in no other way, so that timestamps of conditional and plain writes never mix. A conditional
+//! write without an answer is followed by a read that sees what was decided.
+
+use crate::codec;
+use crate::cql::{Answer, Change, Cql, Level, Mutation, Owner, Partition};
+use crate::load::done;
+use crate::log::Opened;
+use crate::owners::Account;
+use crate::retry::{Failure, Outcome};
+use crate::store::Inner;
+use futures::future::{join, join_all, try_join_all};
+use starling_store::{AccountRow, Position, Result, StoreError, StoredCredentials};
+use starling_xmpp::BareJid;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Accounts looked up, or slices read, side by side.
+const ABREAST: usize = 32;
+/// Names of one read at most.
+const NAMES: usize = 1_000;
+
+/// The wait before a conditional write is made again that had no answer.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Keys are given up when they have changed meanwhile so often.
+const RACES: usize = 3;
+
+/// What a look at what was decided says of a conditional write that had no answer.
+enum Decided {
+    /// It was made.
+    Made,
+    /// It can be made no more.
+    Refused,
+    /// It was not made so far.
+    Open,
+}
+
+impl<C: Cql> Inner<C> {
+    /// Makes a conditional write: whether it was made.
+    async fn conditional<'a, F>(
+        &'a self,
+        until: Duration,
+        write: impl Fn() -> Answer<bool>,
+        look: impl Fn() -> F,
+    ) -> std::result::Result<bool, Failure>
+    where
+        F: Future<Output = std::result::Result<Decided, Failure>> + 'a,
+    {
+        let _places = self.calls.places(1, until).await.map_err(|last| Failure { doubt: false, last })?;
+        let mut doubt = false;
+        loop {
+            let failure = match self.calls.once(until, &write).await {
+                Ok(made) => return Ok(made),
+                Err(failure) => failure,
+            };
+            doubt |= failure.doubt;
+            let failure = Failure { doubt, ..failure };
+            if !doubt {
+                return Err(failure);
+            }
+            match look().await {
+                Ok(Decided::Made) => return Ok(true),
+                Ok(Decided::Refused) => return Ok(false),
+                Ok(Decided::Open) if self.calls.cql.monotonic() + AGAIN < until => {
+                    self.calls.cql.sleep(AGAIN).await;
+                }
+                _ => return Err(failure),
+            }
+        }
+    }
+
+    /// The account as conditional writes have left it.
+    async fn decided(
+        &self,
+        jid: &BareJid,
+        until: Duration,
+    ) -> std::result::Result<Option<AccountRow>, Failure> {
+        self.calls.call(until, |_| self.calls.cql.account(jid, Level::Serial)).await
+    }
+
+    /// The account's row.
+    pub(crate) async fn account(&self, jid: &BareJid) -> Result<Option<AccountRow>> {
+        let until = self.calls.deadline(self.calls.settings.read_deadline);
+        self.calls.read(until, || self.calls.cql.account(jid, Level::Quorum)).await
+    }
+
+    /// Makes an account. Has it to itself.
+    pub(crate) async fn create_account(&self, account: &Account, row: AccountRow) -> Result<()> {
+        let until = self.calls.deadline(self.calls.settings.commit_deadline);
+        let jid = &account.jid;
+        let cql = &self.calls.cql;
+        if self.calls.read(until, || cql.account(jid, Level::Quorum)).await?.is_some() {
+            return Err(StoreError::Exists);
+        }
+        let owner = Owner { jid: jid.clone(), generation: row.generation };
+        let reign = *self.reign.lock();
+        // An older reign that has been asleep finds that this account is not its own.
+        let claim = reign.map_or(Position(0), |reign| reign.floor);
+        let claim = self.claim(&owner, reign.map(|reign| reign.epoch), claim, until);
+        let name = self.calls.write_all(vec![self.name(jid, Change::PutName)], until);
+        let (claimed, named) = join(claim, name).await;
+        claimed?;
+        done(named)?;
+        let made = self.conditional(
+            until,
+            || cql.create_account(jid, row.clone()),
+            || async {
+                Ok(match self.decided(jid, until).await? {
+                    Some(found) if found.generation == row.generation => Decided::Made,
+                    Some(_) => Decided::Refused,
+                    None => Decided::Open,
+                })
+            },
+        );
+        match made.await {
+            Ok(true) => {
+                let mut lane = account.lane.lock();
+                let (epoch, floor) = reign.map_or((0, Position(0)), |reign| (reign.epoch, reign.floor));
+                lane.claimed = reign.map(|reign| (row.generation, reign.epoch));
+                lane.settle(Some(Opened::new(owner, epoch, floor)));
+                Ok(())
+            }
+            Ok(false) => Err(StoreError::Exists),
+            Err(failure) => {
+                let mut lane = account.lane.lock();
+                lane.opened = None;
+                lane.claimed = None;
+                Err(if failure.doubt { failure.in_doubt() } else { failure.of_read() })
+            }
+        }
+    }
+
+    /// Replaces an account's keys. Has it to itself.
+    pub(crate) async fn set_credentials(
+        &self,
+        account: &Account,
+        credentials: StoredCredentials,
+        until: Duration,
+    ) -> Outcome {
+        let cql = &self.calls.cql;
+        let row = match self.calls.read(until, || cql.account(&account.jid, Level::Quorum)).await {
+            Ok(Some(row)) => row,
+            Ok(None) => return Outcome::Written,
+            Err(_) => return Outcome::Nothing(StoreError::Overloaded),
+        };
+        let owner = Owner { jid: account.jid.clone(), generation: row.generation };
+        // What is read now may not be what was decided last; a refusal shows it.
+        let mut before = row.credentials;
+        for _ in 0..RACES {
+            let set = self.conditional(
+                until,
+                || cql.set_credentials(&owner, before.clone(), credentials.clone()),
+                || async {
+                    Ok(match self.decided(&owner.jid, until).await? {
+                        Some(row) if row.generation != owner.generation => Decided::Refused,
+                        Some(row) if row.credentials == credentials => Decided::Made,
+                        Some(row) if row.credentials == before => Decided::Open,
+                        _ => Decided::Refused,
+                    })
+                },
+            );
+            match set.await {
+                Ok(true) => return Outcome::Written,
+                Ok(false) => {}
+                Err(failure) => return failure.into(),
+            }
+            match self.decided(&owner.jid, until).await {
+                Ok(Some(row)) if row.generation == owner.generation && row.credentials == credentials => {
+                    return Outcome::Written;
+                }
+                Ok(Some(row)) if row.generation == owner.generation => before = row.credentials,
+                // It is another account by now, or none.
+                Ok(_) => {
+                    account.lane.lock().settle(None);
+                    return Outcome::Written;
+                }
+                Err(failure) => return Outcome::Doubt(failure.in_doubt()),
+            }
+        }
+        Outcome::Doubt(StoreError::Unavailable("the keys of the account keep changing".to_owned()))
+    }
+
+    /// Removes an account. Has it to itself. Its rows go by and by: nobody finds them without it.
+    pub(crate) async fn delete_account(&self, account: &Account, at: Position, until: Duration) -> Outcome {
+        let owner = match self.owner(account, until).await {
+            Ok(Some(owner)) => owner,
+            Ok(None) => return Outcome::Written,
+            Err(_) => return Outcome::Nothing(StoreError::Overloaded),
+        };
+        let purge = Mutation {
+            partition: Partition::Purges(codec::purge_slice(&owner.jid)),
+            at: self.clock().max(at),
+            changes: vec![Change::PutPurge(owner.clone(), (self.now)().as_secs())],
+            trace: None,
+            attempt: 1,
+        };
+        if done(self.calls.write_all(vec![purge], until).await).is_err() {
+            return Outcome::Nothing(StoreError::Overloaded);
+        }
+        let removed = self.conditional(
+            until,
+            || self.calls.cql.delete_account(&owner),
+            || async {
+                Ok(match self.decided(&owner.jid, until).await? {
+                    Some(row) if row.generation == owner.generation => Decided::Open,
+                    // Somebody else's account, or none: it was this one once, and is no more.
+                    _ => Decided::Made,
+                })
+            },
+        );
+        // Where it was not this account any more there is nothing to remove.
+        let removed = match removed.await {
+            Ok(removed) => removed,
+            Err(failure) => return failure.into(),
+        };
+        account.lane.lock().claimed = None;
+        account.lane.lock().settle(None);
+        if removed {
+            // A name that stays is looked up in vain when accounts are listed.
+            let name = self.name(&owner.jid, Change::DropName);
+            if let Err(error) = done(self.calls.write_all(vec![name], until).await) {
+                tracing::debug!(%error, "the name of a removed account stays listed");
+            }
+        }
+        Outcome::Written
+    }
+
+    /// The account as the owner of rows, if there is one.
+    async fn owner(&self, account: &Account, until: Duration) -> Result<Option<Owner>> {
+        if let Some(opened) = &account.lane.lock().opened {
+            return Ok(Some(opened.owner.clone()));
+        }
+        let row = self.calls.read(until, || self.calls.cql.account(&account.jid, Level::Quorum)).await?;
+        Ok(row.map(|row| Owner { jid: account.jid.clone(), generation: row.generation }))
+    }
+
+    fn name(&self, jid: &BareJid, change: fn(String) -> Change) -> Mutation {
+        let local = jid.local().unwrap_or_default();
+        Mutation {
+            partition: Partition::Names(jid.domain().to_owned(), codec::name_slice(local)),
+            at: self.clock(),
+            changes: vec![change(local.to_owned())],
+            trace: None,
+            attempt: 1,
+        }
+    }
+
+    /// A page of a domain's accounts: all slices merged, each name looked up.
+    pub(crate) async fn accounts(
+        &self,
+        domain: &str,
+        after: Option<BareJid>,
+        limit: usize,
+    ) -> Result<Vec<BareJid>> {
+        let mut after = match after {
+            Some(after) if after.domain() > domain => return Ok(Vec::new()),
+            Some(after) if after.domain() == domain => Some(after.local().unwrap_or_default().to_owned()),
+            _ => None,
+        };
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let wanted = (limit - found.len()).min(NAMES);
+            let (names, end) = self.names(domain, after.as_deref(), wanted).await?;
+            after = names.last().cloned();
+            for some in names.chunks(ABREAST) {
+                let jids = some.iter().filter_map(|local| {
+                    let text = if local.is_empty() { domain.to_owned() } else { format!("{local}@{domain}") };
+                    BareJid::parse(&text).ok()
+                });
+                let looks = jids.map(|jid| async move {
+                    let row = self.account(&jid).await?;
+                    Ok::<_, StoreError>(row.map(|_| jid))
+                });
+                found.extend(try_join_all(looks).await?.into_iter().flatten());
+            }
+            if end {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// The next names in order, and whether there are no more.
+    async fn names(&self, domain: &str, after: Option<&str>, wanted: usize) -> Result<(Vec<String>, bool)> {
+        let some = (wanted / usize::from(codec::NAME_SLICES) * 2 + 8).min(wanted.max(1));
+        let mut slices = Vec::new();
+        for first in (0..codec::NAME_SLICES).step_by(ABREAST) {
+            let some = (first..first + ABREAST as u16).map(|slice| self.slice(domain, slice, after, some));
+            for slice in join_all(some).await {
+                slices.push(slice?);
+            }
+        }
+        let mut names = Vec::new();
+        while names.len() < wanted {
+            // Few names and 256 slices: looking at each is cheap beside reading them.
+            let next = slices.iter_mut().filter(|slice| !slice.names.is_empty());
+            let Some(slice) = next.min_by(|one, other| one.names[0].cmp(&other.names[0])) else { break };
+            names.extend(slice.names.pop_front());
+            if slice.names.is_empty() && slice.more {
+                let last = names.last().cloned();
+                *slice = self.slice(domain, slice.slice, last.as_deref(), some).await?;
+            }
+        }
+        let end = slices.iter().all(|slice| slice.names.is_empty());
+        Ok((names, end))
+    }
+
+    async fn slice(&self, domain: &str, slice: u16, after: Option<&str>, some: usize) -> Result<NameSlice> {
+        let until = self.calls.deadline(self.calls.settings.read_deadline);
+        let names = self.calls.read(until, || self.calls.cql.names(domain, slice, after, some)).await?;
+        Ok(NameSlice { slice, more: names.len() == some, names: names.into() })
+    }
+}
+
+/// What was read of one slice and not taken.
+struct NameSlice {
+    slice: u16,
+    names: VecDeque<String>,
+    more: bool,
+}

@@ -1,0 +1,169 @@
+//! Closing an account: what was written and not seen is never seen.
+//!
+//! A reign that ended, or a commit that was given up, may have writes under way. Each of them has a timestamp below the
+//! floor P of who closes. So what was seen is written again at P, and then everything in the ranges in which such
+//! writes can lie is deleted at P-1: what was seen stays, what arrives later was deleted before it came. Each step is
+//! durable before the next begins, and who repeats them does so with a higher floor.
+//!
+//! The ranges are exact, and small. Every row says up to which position all commits to its account had ended when it was
+//! decided ([`StoredRow::safe`]); what may be late lies above the `safe` of the newest row, usually one to three rows. The
+//! log is closed once a reign. Roster and documents, of which all must be written again, are closed only where a reign
+//! said in advance that it writes them; see [`Needs::of`].
+
+use crate::buckets::Place;
+use crate::codec::{self, Mark};
+use crate::cql::{Bucket, BucketRow, Change, DataKind, DataRow, Mutation, Owner, Partition, StoredRow};
+use crate::log::Carrier;
+use crate::settings::Settings;
+use starling_store::{Position, StoreError};
+use starling_xmpp::Timestamp;
+use std::collections::BTreeSet;
+
+/// The kinds that have a mark. The cursor has none: what a device has acknowledged stays so, whoever wrote it.
+const MARKED: [DataKind; 4] = [DataKind::Contact, DataKind::Removed, DataKind::RosterVersion, DataKind::Doc];
+
+/// What was read of an account.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) data: Vec<DataRow>,
+    /// Oldest first.
+    pub(crate) buckets: Vec<BucketRow>,
+    /// The newest row, and all rows above its `safe`; newest first.
+    pub(crate) tail: Vec<(Bucket, StoredRow)>,
+}
+
+/// Which parts of an account are to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub(crate) log: bool,
+    pub(crate) data: bool,
+}
+
+/// What closes an account, step by step: all of one step may be written side by side.
+#[derive(Debug, Default)]
+pub(crate) struct Closing {
+    pub(crate) steps: [Vec<Mutation>; 3],
+    /// The buckets that are left, oldest first.
+    pub(crate) buckets: Vec<BucketRow>,
+}
+
+/// What the process that closes knows by itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// Of its reign; 0 before any.
+    pub(crate) epoch: u64,
+    /// It has closed the account under this reign.
+    pub(crate) closed: bool,
+    /// A commit of its own is in doubt.
+    pub(crate) uncertain: bool,
+}
+
+impl Needs {
+    /// Judges by the marks.
+    ///
+    /// Data: a reign writes its mark and then reads the claim; whoever follows it writes its claim and then reads the mark.
+    /// So one of them sees the other, even where the older one was asleep for an hour between two steps: it finds
+    /// that it was followed, or it is closed.
+    pub(crate) fn of(data: &[DataRow], known: Known) -> Result<Self, StoreError> {
+        let marks = [Mark::Claim, Mark::Log, Mark::Data].map(|mark| mark.of(data));
+        if marks.iter().flatten().any(|epoch| *epoch > known.epoch) {
+            return Err(StoreError::Fenced);
+        }
+        let [_, log, writes] = marks;
+        let log_was_closed = known.closed || log == Some(known.epoch) || known.epoch == 0;
+        let data_was_written = writes.filter(|epoch| *epoch != 0);
+        Ok(Self {
+            log: known.uncertain || !log_was_closed,
+            data: data_was_written.is_some_and(|epoch| epoch < known.epoch || known.uncertain),
+        })
+    }
+}
+
+impl Seen {
+    /// Plans the steps; `floor` is P.
+    pub(crate) fn closing(
+        &self,
+        owner: &Owner,
+        needs: Needs,
+        known: Known,
+        floor: Position,
+        now: Timestamp,
+        settings: &Settings,
+    ) -> Closing {
+        let mut again = Carrier::new(floor);
+        let mut gone = Carrier::new(Position(floor.0.saturating_sub(1)));
+        let mut marks = Vec::new();
+        let mut buckets = self.buckets.clone();
+        if needs.log {
+            buckets = self.close_log(owner, floor, now, settings, &mut again, &mut gone);
+            marks.push(Change::PutData(Mark::Log.row(known.epoch)));
+        }
+        if needs.data {
+            let partition = Partition::Data(owner.clone());
+            again.carry(partition.clone(), self.data_again());
+            gone.carry(partition, MARKED.map(Change::DropKind).into());
+            marks.push(Change::PutData(Mark::Data.row(0)));
+        }
+        let mut done = Carrier::new(floor);
+        done.carry(Partition::Data(owner.clone()), marks);
+        Closing { steps: [again.mutations, gone.mutations, done.mutations], buckets }
+    }
+
+    fn close_log(
+        &self,
+        owner: &Owner,
+        floor: Position,
+        now: Timestamp,
+        settings: &Settings,
+        again: &mut Carrier,
+        gone: &mut Carrier,
+    ) -> Vec<BucketRow> {
+        // A bucket above that of the newest row has none that was confirmed: it is unlisted, and with it whatever is in it.
+        let newest = self.tail.first().map(|(bucket, row)| (*bucket, row.safe));
+        let kept: Vec<_> = match newest {
+            Some((bucket, _)) => self.buckets.iter().filter(|row| row.bucket <= bucket).copied().collect(),
+            None => Vec::new(),
+        };
+        let above = newest.map_or(Bucket(Position(0)), |(bucket, _)| Bucket(Position(bucket.0.0 + 1)));
+        gone.carry(Partition::Buckets(owner.clone()), vec![Change::DropBuckets(above, Bucket(floor))]);
+        let Some((bucket, safe)) = newest else { return kept };
+        let first = concerned(&kept, safe);
+        for row in &kept[first..] {
+            let range = Change::DropRows(Position(safe.0.saturating_add(1)), floor);
+            gone.carry(Partition::Log(owner.clone(), row.bucket), vec![range]);
+        }
+        // The listing of a bucket that was opened by what may be under way, or of the newest, may have too few copies;
+        // the one before them was written with them.
+        let listed = first.saturating_sub(1);
+        let listings: Vec<_> = kept[listed..].iter().map(|row| Change::PutBucket(*row)).collect();
+        again.carry(Partition::Buckets(owner.clone()), listings);
+        debug_assert!(kept.last().is_some_and(|row| row.bucket == bucket));
+        let rows = self.tail.iter().filter(|(_, row)| row.row.position > safe);
+        let rows =
+            rows.filter(|(_, row)| !codec::has_ended(&row.row, settings, now)).filter_map(|(bucket, row)| {
+                let listed = kept.iter().find(|kept| kept.bucket == *bucket)?;
+                let place = Place { bucket: *bucket, volume: listed.volume, nth: row.nth, opens: false };
+                Some((place, Box::new(row.clone())))
+            });
+        again.rows(owner, rows, now, settings);
+        kept
+    }
+
+    fn data_again(&self) -> Vec<Change> {
+        let contacts: BTreeSet<_> =
+            self.data.iter().filter(|row| row.kind == DataKind::Contact).map(|row| &row.name).collect();
+        let kept = self.data.iter().filter(|row| MARKED.contains(&row.kind));
+        // A contact that is there was not removed.
+        let kept = kept.filter(|row| row.kind != DataKind::Removed || !contacts.contains(&row.name));
+        kept.map(|row| Change::PutData(row.clone())).collect()
+    }
+}
+
+/// The first of the buckets that holds a position above `safe`.
+pub(crate) fn concerned(buckets: &[BucketRow], safe: Position) -> usize {
+    let above = Position(safe.0.saturating_add(1));
+    buckets.partition_point(|row| row.bucket.0 <= above).saturating_sub(1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+use super::*;
+use crate::cql::Volume;
+use bytes::Bytes;
+use starling_store::LogRow;
+use starling_store::testing::{at, jid, row};
+use starling_xmpp::BareJid;
+
+const KNOWN: Known = Known { epoch: 5, closed: false, uncertain: false };
+const BOTH: Needs = Needs { log: true, data: true };
+
+fn alice() -> Owner {
+    Owner { jid: jid("alice@x.org"), generation: 7 }
+}
+
+fn bucket(secs: u64, rows: u32) -> BucketRow {
+    BucketRow { bucket: Bucket(at(secs)), volume: Volume(at(1)), rows }
+}
+
+fn stored(secs: u64, safe: u64, nth: u32) -> StoredRow {
+    let row = row(&alice().jid, at(secs), &jid("bob@x.org"));
+    StoredRow { row, nth, safe: at(safe) }
+}
+
+fn close(seen: &Seen, needs: Needs) -> Closing {
+    seen.closing(&alice(), needs, KNOWN, at(1_000), Timestamp(0), &Settings::default())
+}
+
+fn flat(step: &[Mutation]) -> Vec<(Partition, Position, Change)> {
+    let changes = step.iter().flat_map(|mutation| {
+        mutation.changes.iter().map(|change| (mutation.partition.clone(), mutation.at, change.clone()))
+    });
+    changes.collect()
+}
+
+#[test]
+fn a_part_is_closed_when_a_mark_says_so() {
+    let needs = |marks: &[(Mark, u64)], known| {
+        let data: Vec<_> = marks.iter().map(|(mark, epoch)| mark.row(*epoch)).collect();
+        Needs::of(&data, known)
+    };
+    let is = |log, data| Ok(Needs { log, data }).map_err(|_: StoreError| ());
+    let needs = |marks: &[(Mark, u64)], known| needs(marks, known).map_err(|_| ());
+    assert_eq!(
+        needs(&[], KNOWN),
+        is(true, false),
+        "an older reign may have been asleep since before its first row"
+    );
+    assert_eq!(needs(&[(Mark::Log, 4), (Mark::Data, 0)], KNOWN), is(true, false));
+    assert_eq!(needs(&[(Mark::Log, 5), (Mark::Data, 4)], KNOWN), is(false, true));
+    assert_eq!(needs(&[(Mark::Log, 5), (Mark::Data, 5)], KNOWN), is(false, false), "loaded again");
+    let doubt = Known { closed: true, uncertain: true, ..KNOWN };
+    assert_eq!(needs(&[(Mark::Log, 5), (Mark::Data, 5)], doubt), is(true, true));
+    assert_eq!(needs(&[(Mark::Log, 5), (Mark::Data, 0)], doubt), is(true, false));
+    assert_eq!(
+        needs(&[(Mark::Log, 4)], Known { closed: true, ..KNOWN }),
+        is(false, false),
+        "made by this reign"
+    );
+    for mark in [Mark::Claim, Mark::Log, Mark::Data] {
+        assert!(matches!(Needs::of(&[mark.row(6)], KNOWN), Err(StoreError::Fenced)), "{mark:?}");
+    }
+}
+
+#[test]
+fn the_end_of_the_log_is_written_again_and_what_lies_beyond_is_deleted() {
+    let tail = vec![(Bucket(at(20)), stored(25, 22, 4)), (Bucket(at(20)), stored(23, 22, 3))];
+    let seen = Seen { buckets: vec![bucket(1, 9), bucket(10, 9), bucket(20, 0)], tail, ..Seen::default() };
+    let closing = close(&seen, Needs { log: true, data: false });
+    let [again, gone, marks] = closing.steps;
+    let log = Partition::Log(alice(), Bucket(at(20)));
+    let bob: BareJid = jid("bob@x.org");
+    let peer = Partition::Peer(alice(), bob, Volume(at(1)));
+    let listings = Partition::Buckets(alice());
+    assert_eq!(
+        flat(&again),
+        [
+            (listings.clone(), at(1_000), Change::PutBucket(bucket(10, 9))),
+            (listings.clone(), at(1_000), Change::PutBucket(bucket(20, 0))),
+            (log.clone(), at(1_000), Change::PutRow(Box::new(stored(25, 22, 4)), None)),
+            (log.clone(), at(1_000), Change::PutRow(Box::new(stored(23, 22, 3)), None)),
+            (peer.clone(), at(1_000), Change::PutPeer(at(25), Bucket(at(20)), None)),
+            (peer, at(1_000), Change::PutPeer(at(23), Bucket(at(20)), None)),
+        ]
+    );
+    let before = Position(at(1_000).0 - 1);
+    let above = |secs| Position(at(secs).0 + 1);
+    assert_eq!(
+        flat(&gone),
+        [
+            (listings, before, Change::DropBuckets(Bucket(above(20)), Bucket(at(1_000)))),
+            (log, before, Change::DropRows(above(22), at(1_000))),
+        ]
+    );
+    let marked = (Partition::Data(alice()), at(1_000), Change::PutData(Mark::Log.row(5)));
+    assert_eq!(flat(&marks), [marked]);
+    assert_eq!(closing.buckets, seen.buckets);
+}
+
+#[test]
+fn what_is_late_may_lie_in_two_buckets() {
+    let tail = vec![(Bucket(at(20)), stored(20, 17, 1)), (Bucket(at(10)), stored(18, 17, 9))];
+    let seen = Seen { buckets: vec![bucket(1, 9), bucket(10, 9), bucket(20, 0)], tail, ..Seen::default() };
+    let [again, gone, _] = close(&seen, Needs { log: true, data: false }).steps;
+    let rows = flat(&again).into_iter().filter(|(.., change)| matches!(change, Change::PutRow(..)));
+    assert_eq!(rows.count(), 2);
+    let dropped: Vec<_> = flat(&gone).into_iter().map(|(partition, ..)| partition).collect();
+    let log = |secs| Partition::Log(alice(), Bucket(at(secs)));
+    assert_eq!(dropped, [Partition::Buckets(alice()), log(10), log(20)]);
+}
+
+#[test]
+fn a_bucket_without_a_row_is_unlisted() {
+    let tail = vec![(Bucket(at(10)), stored(18, 17, 9))];
+    let seen = Seen { buckets: vec![bucket(10, 9), bucket(20, 0), bucket(30, 0)], tail, ..Seen::default() };
+    let closing = close(&seen, Needs { log: true, data: false });
+    assert_eq!(closing.buckets, [bucket(10, 9)]);
+    let listed = flat(&closing.steps[0]);
+    assert!(
+        !listed
+            .iter()
+            .any(|(.., change)| matches!(change, Change::PutBucket(row) if row.bucket > Bucket(at(10))))
+    );
+    let empty = Seen { buckets: vec![bucket(10, 9)], ..Seen::default() };
+    let closing = close(&empty, Needs { log: true, data: false });
+    assert!(closing.buckets.is_empty() && closing.steps[0].is_empty());
+    let all = Change::DropBuckets(Bucket(Position(0)), Bucket(at(1_000)));
+    assert_eq!(flat(&closing.steps[1]), [(Partition::Buckets(alice()), Position(at(1_000).0 - 1), all)]);
+}
+
+#[test]
+fn a_row_that_has_ended_is_not_written_again() {
+    let mut ended = stored(25, 22, 4);
+    ended.row = LogRow { expires: Some(Timestamp::from_secs(50)), ..ended.row };
+    let seen = Seen { buckets: vec![bucket(20, 0)], tail: vec![(Bucket(at(20)), ended)], ..Seen::default() };
+    let now = Timestamp::from_secs(60);
+    let closing = seen.closing(&alice(), BOTH, KNOWN, at(1_000), now, &Settings::default());
+    assert!(!flat(&closing.steps[0]).iter().any(|(.., change)| matches!(change, Change::PutRow(..))));
+}
+
+#[test]
+fn roster_and_documents_are_written_again_as_a_whole() {
+    let item = |name: &str| codec::contact(&starling_store::RosterItem::new(jid(name)));
+    let data = vec![
+        item("bob@x.org"),
+        codec::removed(&jid("carol@x.org"), 3),
+        codec::removed(&jid("bob@x.org"), 2),
+        codec::roster_version(4, 1),
+        codec::doc(starling_store::DocKind::BlockList, Bytes::from_static(b"list")),
+        codec::cursor(&starling_store::Cursor::default()),
+        Mark::Data.row(4),
+    ];
+    let seen = Seen { data: data.clone(), ..Seen::default() };
+    let [again, gone, marks] = close(&seen, Needs { log: false, data: true }).steps;
+    let written: Vec<_> = flat(&again).into_iter().map(|(.., change)| change).collect();
+    assert_eq!(written, [0, 1, 3, 4].map(|at| Change::PutData(data[at].clone())));
+    let kinds: Vec<_> = flat(&gone).into_iter().map(|(_, at, change)| (at, change)).collect();
+    assert_eq!(kinds, MARKED.map(|kind| (Position(at(1_000).0 - 1), Change::DropKind(kind))));
+    assert!(!MARKED.contains(&DataKind::Cursor) && !MARKED.contains(&DataKind::Mark));
+    assert_eq!(flat(&marks)[0].2, Change::PutData(Mark::Data.row(0)));
+}

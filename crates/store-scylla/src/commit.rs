@@ -1,0 +1,294 @@
+//! Carrying out what lanes decide.
+
+use crate::cql::Cql;
+use crate::joint::Joint;
+use crate::lane::{Commit, Job, Step};
+use crate::load::not_begun;
+use crate::log::Plan;
+use crate::owners::Account;
+use crate::retry::Outcome;
+use crate::store::Inner;
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use starling_store::{Batch, Position, Reign, Result, StoreError, Write};
+use starling_xmpp::BareJid;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A part of a batch: writes of one account that can be made side by side, or one that cannot.
+enum Part {
+    Writes(Vec<Write>),
+    Whole(Write),
+}
+
+impl<C: Cql> Inner<C> {
+    /// Begins a commit: everything of it that is in the order of the calls happens here.
+    pub(crate) fn commit(self: &Arc<Self>, batch: Batch) -> BoxFuture<'static, Result<()>> {
+        if batch.writes.is_empty() {
+            return ready(Ok(())).boxed();
+        }
+        if self.fenced.load(Ordering::Relaxed) {
+            return ready(Err(StoreError::Fenced)).boxed();
+        }
+        if self.is_full() {
+            self.calls.settings.metrics.store_dropped.inc();
+            return ready(Err(StoreError::Overloaded)).boxed();
+        }
+        let Batch { at, writes, traces } = batch;
+        let trace = traces.first().copied();
+        let parts = parts(writes);
+        let accounts: Vec<_> = parts.keys().map(|jid| self.owners.account(jid)).collect();
+        let count = parts.values().map(Vec::len).sum();
+        let (joint, answered) = Joint::new(count, accounts.clone());
+        let until = self.calls.deadline(self.calls.settings.commit_deadline);
+        for (account, parts) in accounts.iter().zip(parts.into_values()) {
+            for part in parts {
+                let job = match part {
+                    Part::Writes(writes) => {
+                        Job::Commit(Commit { at, writes, trace, until, joint: Arc::clone(&joint) })
+                    }
+                    Part::Whole(write) => self.whole(account, at, write, until, Arc::clone(&joint)),
+                };
+                self.enqueue(account, job);
+            }
+            self.pump(account);
+        }
+        answered
+            .map(|answer| {
+                answer.unwrap_or_else(|_| Err(StoreError::Unavailable("the store is closed".to_owned())))
+            })
+            .boxed()
+    }
+
+    fn whole(
+        self: &Arc<Self>,
+        account: &Arc<Account>,
+        at: Position,
+        write: Write,
+        until: Duration,
+        joint: Arc<Joint>,
+    ) -> Job {
+        let (inner, account) = (Arc::clone(self), Arc::clone(account));
+        Job::Alone(Box::new(move || {
+            async move {
+                if account.lane.lock().is_uncertain() {
+                    let why = "what was written before is in doubt".to_owned();
+                    return joint.end(Outcome::Nothing(StoreError::Unavailable(why)));
+                }
+                let outcome = match write {
+                    Write::Credentials(_, credentials) => {
+                        inner.set_credentials(&account, *credentials, until).await
+                    }
+                    _ => inner.delete_account(&account, at, until).await,
+                };
+                if matches!(outcome, Outcome::Doubt(_)) {
+                    account.lane.lock().doubt();
+                }
+                joint.end(outcome);
+            }
+            .boxed()
+        }))
+    }
+
+    /// Runs something on an account with nothing beside it, in its turn.
+    pub(crate) fn alone<T: Send + 'static>(
+        self: &Arc<Self>,
+        account: &Arc<Account>,
+        task: BoxFuture<'static, Result<T>>,
+    ) -> BoxFuture<'static, Result<T>> {
+        if self.is_full() {
+            self.calls.settings.metrics.store_dropped.inc();
+            return ready(Err(StoreError::Overloaded)).boxed();
+        }
+        let (answer, answered) = futures::channel::oneshot::channel();
+        let job = Job::Alone(Box::new(move || task.map(move |result| drop(answer.send(result))).boxed()));
+        self.enqueue(account, job);
+        self.pump(account);
+        answered
+            .map(|answer| {
+                answer.unwrap_or_else(|_| Err(StoreError::Unavailable("the store is closed".to_owned())))
+            })
+            .boxed()
+    }
+
+    fn enqueue(&self, account: &Account, job: Job) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        account.lane.lock().push(job);
+    }
+
+    fn is_full(&self) -> bool {
+        self.calls.gate.is_full() || self.queued.load(Ordering::Relaxed) >= self.calls.settings.waiting
+    }
+
+    /// Starts all that may start.
+    pub(crate) fn pump(self: &Arc<Self>, account: &Arc<Account>) {
+        loop {
+            let step = {
+                let mut lane = account.lane.lock();
+                lane.step(self.calls.cql.monotonic(), (self.now)(), &self.calls.settings)
+            };
+            match step {
+                Step::Rest => return,
+                Step::Tell(joint, outcome) => {
+                    self.dequeued();
+                    joint.end(outcome);
+                }
+                Step::Fly(flight, plan, until, joint) => {
+                    self.dequeued();
+                    let (inner, account) = (Arc::clone(self), Arc::clone(account));
+                    self.calls
+                        .cql
+                        .spawn(async move { inner.fly(account, flight, plan, until, joint).await }.boxed());
+                }
+                Step::Alone(alone) => {
+                    self.dequeued();
+                    return self.run(account, alone());
+                }
+                Step::Open => {
+                    let (inner, of) = (Arc::clone(self), Arc::clone(account));
+                    return self.run(account, async move { inner.open(&of).await }.boxed());
+                }
+                Step::Mark => {
+                    let (inner, of) = (Arc::clone(self), Arc::clone(account));
+                    return self.run(account, async move { inner.mark(&of).await }.boxed());
+                }
+            }
+        }
+    }
+
+    /// Runs what has the account to itself.
+    fn run(self: &Arc<Self>, account: &Arc<Account>, task: BoxFuture<'static, ()>) {
+        let turn = Turn { inner: Arc::clone(self), account: Arc::clone(account), ended: false };
+        self.calls.cql.spawn(
+            async move {
+                task.await;
+                turn.account.lane.lock().ended();
+                turn.end();
+            }
+            .boxed(),
+        );
+    }
+
+    async fn fly(
+        self: Arc<Self>,
+        account: Arc<Account>,
+        flight: u64,
+        plan: Plan,
+        until: Duration,
+        joint: Arc<Joint>,
+    ) {
+        let turn = Turn { inner: self, account, ended: false };
+        let (inner, account) = (&turn.inner, &turn.account);
+        let outcome = inner.calls.write_all(plan.mutations, until).await;
+        let mut trims = false;
+        {
+            let mut lane = account.lane.lock();
+            lane.landed(flight);
+            match (&outcome, &mut lane.opened) {
+                (Outcome::Written, Some(opened)) => {
+                    opened.buckets.confirm(&plan.lists);
+                    if let Some(cursor) = plan.cursor
+                        && opened.cursor.0 < plan.at
+                    {
+                        opened.cursor = (plan.at, cursor);
+                    }
+                    trims = plan.opens;
+                }
+                (Outcome::Doubt(_), _) => lane.doubt(),
+                _ => {}
+            }
+        }
+        joint.end(outcome);
+        if trims {
+            inner.trim(account, plan.at);
+        }
+        turn.end();
+    }
+
+    /// Opens an account for the commits that wait.
+    async fn open(&self, account: &Account) {
+        let reign = self.reign.lock().unwrap_or(Reign { epoch: 0, floor: Position(0) });
+        match self.load(account, reign).await {
+            Ok(Some(_)) => {}
+            Ok(None) => account.lane.lock().absent = true,
+            Err(error) => self.fail_first(account, error),
+        }
+    }
+
+    async fn mark(&self, account: &Account) {
+        if let Err(error) = self.mark_data(account).await {
+            self.fail_first(account, error);
+        }
+    }
+
+    fn fail_first(&self, account: &Account, error: StoreError) {
+        let failed = account.lane.lock().fail_first(not_begun(error));
+        if let Some((joint, outcome)) = failed {
+            self.dequeued();
+            joint.end(outcome);
+        }
+    }
+
+    fn dequeued(&self) {
+        self.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What was under way was dropped or panicked: nothing that waits behind it may go on as if it had ended.
+    fn abandon(&self, account: &Account) {
+        let jobs = {
+            let mut lane = account.lane.lock();
+            lane.doubt();
+            lane.ended();
+            lane.abandon()
+        };
+        for job in jobs {
+            self.dequeued();
+            if let Job::Commit(commit) = job {
+                let why = "what was written before was broken off".to_owned();
+                commit.joint.end(Outcome::Nothing(StoreError::Unavailable(why)));
+            }
+        }
+    }
+}
+
+/// Work on an account; when it is dropped before its end the account is in doubt.
+struct Turn<C: Cql> {
+    inner: Arc<Inner<C>>,
+    account: Arc<Account>,
+    ended: bool,
+}
+
+impl<C: Cql> Turn<C> {
+    fn end(mut self) {
+        self.ended = true;
+        self.inner.owners.weigh(&self.account);
+        self.inner.pump(&self.account);
+    }
+}
+
+impl<C: Cql> Drop for Turn<C> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.inner.abandon(&self.account);
+        }
+    }
+}
+
+/// The writes of a batch by account, in order.
+fn parts(writes: Vec<Write>) -> BTreeMap<BareJid, Vec<Part>> {
+    let mut accounts: BTreeMap<BareJid, Vec<Part>> = BTreeMap::new();
+    for write in writes {
+        if !accounts.contains_key(write.owner()) {
+            accounts.insert(write.owner().clone(), Vec::new());
+        }
+        let Some(parts) = accounts.get_mut(write.owner()) else { continue };
+        match (write, parts.last_mut()) {
+            (write @ (Write::Credentials(..) | Write::DeleteAccount(_)), _) => parts.push(Part::Whole(write)),
+            (write, Some(Part::Writes(writes))) => writes.push(write),
+            (write, _) => parts.push(Part::Writes(vec![write])),
+        }
+    }
+    accounts
+}

@@ -1,0 +1,266 @@
+//! Loading an account: read it, close it, remember it.
+
+use crate::buckets::Buckets;
+use crate::closing::{self, Known, Needs, Seen};
+use crate::codec::{self, Mark};
+use crate::cql::{Bucket, BucketRow, Change, Cql, Level, Mutation, Owner, Partition, Slice, StoredRow};
+use crate::data::RosterMarks;
+use crate::log::Opened;
+use crate::owners::Account;
+use crate::retry::{Failure, Outcome};
+use crate::store::Inner;
+use futures::future::{join, try_join_all};
+use starling_store::codec::damaged;
+use starling_store::{AccountState, Position, Reign, Result, StoreError};
+use std::time::Duration;
+
+/// Buckets of one account, at most: ten million rows of the usual size.
+const MOST_BUCKETS: usize = 100_000;
+/// Listings of one read.
+const LISTINGS: usize = 1_000;
+/// Rows of the first read of a bucket's end, and of each further one.
+const TAIL: usize = 16;
+const MORE: usize = 256;
+/// Buckets whose ends are read side by side: at first, and when these were empty.
+const FIRST_BUCKETS: usize = 2;
+const MORE_BUCKETS: usize = 8;
+
+impl<C: Cql> Inner<C> {
+    /// Loads an account under a reign. Nothing else is done to it meanwhile.
+    pub(crate) async fn load(&self, account: &Account, reign: Reign) -> Result<Option<AccountState>> {
+        let (uncertain, attempted, claimed, opened) = {
+            let lane = account.lane.lock();
+            let opened =
+                lane.opened.as_ref().map(|opened| (opened.owner.generation, opened.epoch, opened.closed_at));
+            (lane.is_uncertain(), lane.attempted, lane.claimed, opened)
+        };
+        let until = self.calls.deadline(self.calls.settings.read_deadline);
+        let level = if uncertain { Level::Serial } else { Level::Quorum };
+        let row = self.calls.read(until, || self.calls.cql.account(&account.jid, level)).await?;
+        let Some(row) = row else {
+            let mut lane = account.lane.lock();
+            lane.settle(None);
+            lane.claimed = None;
+            return Ok(None);
+        };
+        let owner = Owner { jid: account.jid.clone(), generation: row.generation };
+        let closed =
+            opened.filter(|(generation, epoch, _)| (*generation, *epoch) == (row.generation, reign.epoch));
+        let known = Known { epoch: reign.epoch, closed: closed.is_some(), uncertain };
+        // A closing that was broken off may write again what it saw: this one's floor lies above it.
+        let floor = reign.floor.max(Position(attempted.0 + 1));
+        let claim = (reign.epoch, row.generation);
+        let claim = (reign.epoch > 0 && claimed != Some((claim.1, claim.0))).then_some(reign.epoch);
+        let (claimed, buckets) =
+            join(self.claim(&owner, claim, floor, until), self.buckets(&owner, until)).await;
+        claimed?;
+        let buckets = buckets?;
+        if reign.epoch > 0 {
+            account.lane.lock().claimed = Some((row.generation, reign.epoch));
+        }
+        let data = self.calls.read(until, || self.calls.cql.data(&owner));
+        let (data, tail) = join(data, self.tail(&owner, &buckets, until)).await;
+        let seen = Seen { data: data?, buckets, tail: tail? };
+        let needs = Needs::of(&seen.data, known)?;
+        let (buckets, closed_at) = if needs.log || needs.data {
+            account.lane.lock().attempted = floor;
+            (self.close(&owner, &seen, needs, known, floor).await?, floor)
+        } else {
+            (seen.buckets.clone(), closed.map_or(Position(0), |(_, _, closed_at)| closed_at))
+        };
+        self.remember(account, owner, row, &seen, needs, reign, buckets, closed_at).map(Some)
+    }
+
+    #[allow(clippy::too_many_arguments)] // all that a load has found out
+    fn remember(
+        &self,
+        account: &Account,
+        owner: Owner,
+        row: starling_store::AccountRow,
+        seen: &Seen,
+        needs: Needs,
+        reign: Reign,
+        buckets: Vec<BucketRow>,
+        closed_at: Position,
+    ) -> Result<AccountState> {
+        let last = seen.tail.first().map_or(Position(0), |(_, row)| row.row.position);
+        let state = codec::state(row, &seen.data, last)?;
+        let newest = buckets.last().map(|row| row.bucket);
+        let counts = seen.tail.iter().filter(|(bucket, _)| Some(*bucket) == newest).map(|(_, row)| row.nth);
+        let opened = Opened {
+            epoch: reign.epoch,
+            closed_at,
+            data_marked: reign.epoch == 0 || (!needs.data && Mark::Data.of(&seen.data) == Some(reign.epoch)),
+            buckets: Buckets::new(buckets, counts.max().unwrap_or(0)),
+            roster: RosterMarks::of(&state),
+            cursor: (Position(0), state.cursor.clone()),
+            owner,
+        };
+        account.lane.lock().settle(Some(opened));
+        Ok(state)
+    }
+
+    /// Says that this reign is the account's, where it has not done so.
+    pub(crate) async fn claim(
+        &self,
+        owner: &Owner,
+        claim: Option<u64>,
+        at: Position,
+        until: Duration,
+    ) -> Result<()> {
+        let Some(epoch) = claim else { return Ok(()) };
+        let changes = vec![Change::PutData(Mark::Claim.row(epoch))];
+        let partition = Partition::Data(owner.clone());
+        let claim = Mutation { partition, at, changes, trace: None, attempt: 1 };
+        done(self.calls.write_all(vec![claim], until).await)
+    }
+
+    async fn close(
+        &self,
+        owner: &Owner,
+        seen: &Seen,
+        needs: Needs,
+        known: Known,
+        floor: Position,
+    ) -> Result<Vec<BucketRow>> {
+        let closing = seen.closing(owner, needs, known, floor, (self.now)(), &self.calls.settings);
+        let until = self.calls.deadline(self.calls.settings.commit_deadline);
+        for step in closing.steps {
+            done(self.calls.write_all(step, until).await)?;
+        }
+        Ok(closing.buckets)
+    }
+
+    /// All buckets of a log, oldest first.
+    pub(crate) async fn buckets(&self, owner: &Owner, until: Duration) -> Result<Vec<BucketRow>> {
+        let mut list: Vec<BucketRow> = Vec::new();
+        loop {
+            let from = list.last().map(|row| row.bucket.0.0.checked_sub(1));
+            let from = match from {
+                None => None,
+                Some(Some(below)) => Some(Bucket(Position(below))),
+                Some(None) => break,
+            };
+            let some = self.calls.read(until, || self.calls.cql.buckets(owner, from, LISTINGS)).await?;
+            let more = some.len() == LISTINGS;
+            list.extend(some);
+            if !more {
+                break;
+            }
+            if list.len() >= MOST_BUCKETS {
+                return Err(damaged("list of buckets"));
+            }
+        }
+        list.reverse();
+        Ok(list)
+    }
+
+    /// The newest row and all above its `safe`, newest first.
+    async fn tail(
+        &self,
+        owner: &Owner,
+        buckets: &[BucketRow],
+        until: Duration,
+    ) -> Result<Vec<(Bucket, StoredRow)>> {
+        let mut ends: Vec<(Bucket, Vec<StoredRow>)> = Vec::new();
+        let mut end = buckets.len();
+        let mut some = FIRST_BUCKETS;
+        while end > 0 && ends.is_empty() {
+            let begin = end.saturating_sub(some);
+            let reads = buckets[begin..end].iter().rev().map(|row| async {
+                let slice = Slice { low: Position(0), high: codec::HIGHEST, newest: true, limit: TAIL };
+                let rows = self.calls.read(until, || self.calls.cql.rows(owner, row.bucket, slice)).await?;
+                Ok::<_, StoreError>((row.bucket, rows))
+            });
+            let read = try_join_all(reads).await?;
+            ends = read.into_iter().skip_while(|(_, rows)| rows.is_empty()).collect();
+            end = begin;
+            some = MORE_BUCKETS;
+        }
+        let Some(safe) = ends.first().and_then(|(_, rows)| rows.first()).map(|row| row.safe) else {
+            return Ok(Vec::new());
+        };
+        let newest = ends[0].0;
+        let first = closing::concerned(buckets, safe);
+        let mut tail = Vec::new();
+        let mut known = ends.into_iter();
+        for row in buckets[first..].iter().rev().filter(|row| row.bucket <= newest) {
+            let end = known.next().filter(|(bucket, _)| *bucket == row.bucket).map(|(_, rows)| rows);
+            let rows = self.above(owner, row.bucket, safe, end, until).await?;
+            tail.extend(rows.into_iter().map(|stored| (row.bucket, stored)));
+        }
+        Ok(tail)
+    }
+
+    /// The rows of one bucket above a position, newest first, of which `end` was read already. The newest row stays in any case.
+    async fn above(
+        &self,
+        owner: &Owner,
+        bucket: Bucket,
+        safe: Position,
+        end: Option<Vec<StoredRow>>,
+        until: Duration,
+    ) -> Result<Vec<StoredRow>> {
+        let low = Position(safe.0.saturating_add(1));
+        let mut more = end.as_ref().is_none_or(|rows| rows.len() == TAIL);
+        let mut rows = end.unwrap_or_default();
+        while more {
+            let high = match rows.last().map(|row| row.row.position) {
+                None => codec::HIGHEST,
+                Some(lowest) if lowest <= low => break,
+                Some(lowest) => Position(lowest.0 - 1),
+            };
+            let slice = Slice { low, high, newest: true, limit: MORE };
+            let read = self.calls.read(until, || self.calls.cql.rows(owner, bucket, slice)).await?;
+            more = read.len() == MORE;
+            rows.extend(read);
+        }
+        let mut first = true;
+        rows.retain(|row| std::mem::take(&mut first) || row.row.position > safe);
+        Ok(rows)
+    }
+
+    /// Writes the mark of data for the commits that wait, and makes sure that no later reign was there before.
+    pub(crate) async fn mark_data(&self, account: &Account) -> Result<()> {
+        let (owner, epoch, at) = {
+            let lane = account.lane.lock();
+            let (Some(opened), Some((at, _))) = (&lane.opened, lane.first()) else { return Ok(()) };
+            (opened.owner.clone(), opened.epoch, at)
+        };
+        let until = self.calls.deadline(self.calls.settings.commit_deadline);
+        let changes = vec![Change::PutData(Mark::Data.row(epoch))];
+        let partition = Partition::Data(owner.clone());
+        let mark = Mutation { partition, at, changes, trace: None, attempt: 1 };
+        done(self.calls.write_all(vec![mark], until).await)?;
+        let data = self.calls.read(until, || self.calls.cql.data(&owner)).await?;
+        if Mark::Claim.of(&data).is_some_and(|claim| claim > epoch) {
+            return Err(StoreError::Fenced);
+        }
+        if let Some(opened) = &mut account.lane.lock().opened {
+            opened.data_marked = true;
+        }
+        Ok(())
+    }
+}
+
+/// As a call of which nobody need know what it has written.
+pub(crate) fn done(outcome: Outcome) -> Result<()> {
+    match outcome {
+        Outcome::Written => Ok(()),
+        Outcome::Nothing(error) | Outcome::Doubt(error) => Err(error),
+    }
+}
+
+/// As a commit that has not begun: nothing of it was written.
+pub(crate) fn not_begun(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(_) => StoreError::Overloaded,
+        error => error,
+    }
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        if failure.doubt { Self::Doubt(failure.in_doubt()) } else { Self::Nothing(StoreError::Overloaded) }
+    }
+}

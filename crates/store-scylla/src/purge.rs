@@ -1,0 +1,245 @@
+//! Removing rows that nobody finds any more: those of removed accounts, and buckets beyond the retention.
+
+use crate::buckets::Buckets;
+use crate::codec;
+use crate::cql::{
+    Bucket, BucketRow, Change, Cql, Level, Mutation, Owner, Partition, Slice, StoredRow, Volume,
+};
+use crate::load::done;
+use crate::owners::Account;
+use crate::store::Inner;
+use futures::FutureExt;
+use starling_store::codec::rows::decode_cursor;
+use starling_store::{Cursor, Position, Result};
+use starling_xmpp::{BareJid, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Owners of one slice that a sweep looks at.
+const OWNERS: usize = 5_000;
+/// Rows of one read.
+const ROWS: usize = 256;
+/// Removals are made a second time after this: by then nothing is under way any more.
+const AGAIN: u64 = 86_400;
+/// Owners of whom is remembered that they were removed once.
+const REMEMBERED: usize = 100_000;
+
+impl<C: Cql> Inner<C> {
+    /// Removes what is left of accounts that are no more. How many rows of logs that were.
+    pub(crate) async fn sweep(&self, now: Timestamp) -> Result<u64> {
+        let mut removed = 0;
+        for slice in 0..codec::PURGE_SLICES {
+            let until = self.calls.deadline(self.calls.settings.read_deadline);
+            let owners = self.calls.read(until, || self.calls.cql.purges(slice, OWNERS)).await?;
+            for (owner, since) in owners {
+                removed += self.purge(slice, owner, since, now).await?;
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn purge(&self, slice: u16, owner: Owner, since: u64, now: Timestamp) -> Result<u64> {
+        let again = now.as_secs() >= since.saturating_add(AGAIN);
+        if !again && self.purged.lock().contains(&owner) {
+            return Ok(0);
+        }
+        let until = self.calls.deadline(self.calls.settings.read_deadline);
+        let level = Level::Serial;
+        let row = self.calls.read(until, || self.calls.cql.account(&owner.jid, level)).await?;
+        let lives = row.is_some_and(|row| row.generation == owner.generation);
+        if lives && !again {
+            return Ok(0); // it is about to be removed
+        }
+        let removed = if lives { 0 } else { self.remove(&owner).await? };
+        if again {
+            let partition = Partition::Purges(slice);
+            let drop = vec![Change::DropPurge(owner.clone())];
+            self.write(Mutation { partition, at: self.clock(), changes: drop, trace: None, attempt: 1 })
+                .await?;
+            self.purged.lock().remove(&owner);
+        } else {
+            let mut purged = self.purged.lock();
+            if purged.len() < REMEMBERED {
+                purged.insert(owner);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes all partitions of an owner.
+    async fn remove(&self, owner: &Owner) -> Result<u64> {
+        let until = self.calls.deadline(self.calls.settings.read_deadline);
+        let buckets = self.buckets(owner, until).await?;
+        let mut rows = 0;
+        let mut peers: BTreeSet<(BareJid, Volume)> = BTreeSet::new();
+        let mut at = self.clock();
+        for bucket in &buckets {
+            let mut low = Position(0);
+            loop {
+                let some = self.some(owner, bucket.bucket, low).await?;
+                rows += some.len() as u64;
+                peers.extend(some.iter().map(|row| (row.row.with.clone(), bucket.volume)));
+                let Some(last) = some.last().map(|row| row.row.position) else { break };
+                // Rows have timestamps above their positions, clocks differ: what is missed goes the second time.
+                at = at.max(Position(last.0 + 1));
+                if some.len() < ROWS {
+                    break;
+                }
+                low = Position(last.0 + 1);
+            }
+        }
+        let drop =
+            |partition| Mutation { partition, at, changes: vec![Change::DropAll], trace: None, attempt: 1 };
+        for (peer, volume) in peers {
+            self.write(drop(Partition::Peer(owner.clone(), peer, volume))).await?;
+        }
+        for bucket in &buckets {
+            self.write(drop(Partition::Log(owner.clone(), bucket.bucket))).await?;
+        }
+        // The list of buckets last: by it the rest is found.
+        self.write(drop(Partition::Data(owner.clone()))).await?;
+        self.write(drop(Partition::Buckets(owner.clone()))).await?;
+        Ok(rows)
+    }
+
+    /// Drops the oldest buckets where the retention says so. Runs beside everything else; a failure leaves it to the next
+    /// bucket that is opened.
+    pub(crate) fn trim(self: &Arc<Self>, account: &Arc<Account>, at: Position) {
+        {
+            let mut lane = account.lane.lock();
+            let alone = lane.opened.as_ref().is_none_or(|opened| opened.buckets.all().len() < 2);
+            if alone || lane.trimming {
+                return;
+            }
+            lane.trimming = true;
+        }
+        let (inner, account) = (Arc::clone(self), Arc::clone(account));
+        let task = async move {
+            if let Err(error) = inner.trim_all(&account, at).await {
+                tracing::debug!(%error, "old rows stay until the next bucket is opened");
+            }
+            account.lane.lock().trimming = false;
+        };
+        self.calls.cql.spawn(task.boxed());
+    }
+
+    async fn trim_all(&self, account: &Account, at: Position) -> Result<()> {
+        let mut cursor = None;
+        loop {
+            let oldest = {
+                let lane = account.lane.lock();
+                let Some(opened) = &lane.opened else { return Ok(()) };
+                let oldest = surplus(&opened.buckets, self.calls.settings.retention.max_rows);
+                oldest.map(|(oldest, next)| (opened.owner.clone(), oldest, next))
+            };
+            let Some((owner, oldest, full)) = oldest else { return Ok(()) };
+            if cursor.is_none() && full {
+                cursor = Some(self.cursor(&owner).await?);
+            }
+            let Some(peers) = self.droppable(&owner, oldest, full, cursor.as_ref()).await? else {
+                return Ok(());
+            };
+            if let Some(opened) = &mut account.lane.lock().opened {
+                opened.buckets.drop_oldest(oldest.bucket);
+            }
+            self.drop_bucket(&owner, oldest, peers, at).await?;
+        }
+    }
+
+    /// The cursor as it is stored.
+    pub(crate) async fn cursor(&self, owner: &Owner) -> Result<Cursor> {
+        let until = self.calls.deadline(self.calls.settings.read_deadline);
+        let data = self.calls.read(until, || self.calls.cql.data(owner)).await?;
+        let cursor = data.iter().find(|row| row.kind == crate::cql::DataKind::Cursor);
+        cursor.map_or_else(|| Ok(Cursor::default()), |row| decode_cursor(&row.body))
+    }
+
+    /// The peers of a bucket's rows, each with its lowest and highest position, if the bucket may go: rows are in it only
+    /// where they are too many, and none waits for a device.
+    async fn droppable(
+        &self,
+        owner: &Owner,
+        oldest: BucketRow,
+        full: bool,
+        cursor: Option<&Cursor>,
+    ) -> Result<Option<BTreeMap<BareJid, (Position, Position)>>> {
+        let mut peers: BTreeMap<BareJid, (Position, Position)> = BTreeMap::new();
+        let mut low = Position(0);
+        loop {
+            let some = self.some(owner, oldest.bucket, low).await?;
+            for StoredRow { row, .. } in &some {
+                let waits = row.offline && cursor.is_none_or(|cursor| !cursor.covers(row.position));
+                if !full || (waits && !codec::has_ended(row, &self.calls.settings, (self.now)())) {
+                    return Ok(None);
+                }
+                let range = peers.entry(row.with.clone()).or_insert((row.position, row.position));
+                range.1 = row.position;
+            }
+            match some.last() {
+                Some(last) if some.len() == ROWS => low = Position(last.row.position.0 + 1),
+                _ => return Ok(Some(peers)),
+            }
+        }
+    }
+
+    async fn drop_bucket(
+        &self,
+        owner: &Owner,
+        oldest: BucketRow,
+        peers: BTreeMap<BareJid, (Position, Position)>,
+        at: Position,
+    ) -> Result<()> {
+        let change =
+            |partition, change| Mutation { partition, at, changes: vec![change], trace: None, attempt: 1 };
+        // Unlisted first: from then on nobody looks at its rows.
+        let listing = Change::DropBuckets(oldest.bucket, oldest.bucket);
+        self.write(change(Partition::Buckets(owner.clone()), listing)).await?;
+        self.write(change(Partition::Log(owner.clone(), oldest.bucket), Change::DropAll)).await?;
+        for (peer, (low, high)) in peers {
+            let partition = Partition::Peer(owner.clone(), peer, oldest.volume);
+            self.write(change(partition, Change::DropPeers(low, high))).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, mutation: Mutation) -> Result<()> {
+        let until = self.calls.deadline(self.calls.settings.commit_deadline);
+        done(self.calls.write_all(vec![mutation], until).await)
+    }
+
+    /// The oldest rows of a bucket from a position on.
+    async fn some(&self, owner: &Owner, bucket: Bucket, low: Position) -> Result<Vec<StoredRow>> {
+        let until: Duration = self.calls.deadline(self.calls.settings.read_deadline);
+        let slice = Slice { low, high: codec::HIGHEST, newest: false, limit: ROWS };
+        self.calls.read(until, || self.calls.cql.rows(owner, bucket, slice)).await
+    }
+}
+
+/// The oldest bucket, if it is to be looked at, and whether it may go with rows in it: the others hold enough.
+fn surplus(buckets: &Buckets, max_rows: Option<u64>) -> Option<(BucketRow, bool)> {
+    let [oldest, _, ..] = buckets.all() else { return None };
+    let others = buckets.rows().saturating_sub(u64::from(buckets.rows_of(oldest.bucket)));
+    Some((*oldest, max_rows.is_some_and(|most| others >= most)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use starling_store::testing::at;
+
+    #[test]
+    fn a_bucket_is_too_many_when_the_others_hold_enough() {
+        let settings = Settings { bucket_rows: 3, ..Settings::default() };
+        let mut buckets = Buckets::default();
+        for secs in [10, 11, 12, 13, 14, 15] {
+            assert!(surplus(&buckets, Some(3)).is_none_or(|(_, full)| !full));
+            buckets.place(at(secs), &settings);
+        }
+        let (oldest, full) = surplus(&buckets, Some(3)).unwrap();
+        assert_eq!((oldest.bucket, full), (Bucket(at(10)), true));
+        assert!(!surplus(&buckets, Some(4)).unwrap().1);
+        assert!(!surplus(&buckets, None).unwrap().1, "an empty one may go in any case");
+    }
+}
