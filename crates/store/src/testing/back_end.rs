@@ -14,6 +14,11 @@ pub trait BackEnd {
 pub trait SharedBackEnd: BackEnd {
     /// Lets so much time pass for stores that wait. The case moves the time it has given to [`BackEnd::open`] by itself.
     fn pass(&mut self, time: Duration) -> impl Future<Output = ()>;
+
+    /// Time by which its stores wait, since some moment; `None` where no time passes but by [`Self::pass`].
+    fn elapsed(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A back end, opened once or more, whose commits can be made late.
