@@ -2,8 +2,8 @@
 
 use parking_lot::Mutex;
 use starling_hooks::{
-    ArchiveDefault, ArchiveIds, Cx, Domains, Fate, Flow, Hooks, Limits, Outgoing, Pace, Passwords, Received,
-    Sent, Server, Session, Spec, Stage, Undelivered, Xep,
+    ArchiveDefault, ArchiveIds, Change, Cx, Domains, Fate, Flow, Hooks, Limits, Outgoing, Pace, Passwords,
+    Received, Sent, Server, Session, Spec, Stage, Undelivered, Xep,
 };
 use starling_node::{Metrics, SharedClock, SystemClock, Tracer};
 use starling_router::{Router, RouterConfig, RouterParts};
@@ -51,7 +51,11 @@ impl Outgoing for KeepAll {
 }
 
 impl Sent for KeepAll {
-    fn sent(&self, _: &mut Cx<'_>, stanza: &mut Stanza, fate: &mut Fate) -> Flow {
+    /// Whoever asks for the roster gets pushes, if nothing else.
+    fn sent(&self, cx: &mut Cx<'_>, stanza: &mut Stanza, fate: &mut Fate) -> Flow {
+        if let (Kind::Iq(_), Some(session)) = (stanza.kind, cx.session) {
+            cx.change(Change::Interested(session.token));
+        }
         assert_ne!(body(stanza), POISON, "a mistake in a module");
         fate.archived = has_body(stanza);
         Flow::Next
@@ -126,49 +130,17 @@ impl World {
     pub(crate) async fn with(config: RouterConfig, clock: SharedClock) -> Self {
         let store = FaultyStore::in_memory();
         for name in ["alice", "bob", "carol"] {
-            let row = AccountRow {
-                generation: 1,
-                credentials: Credentials::derive("secret", [1; 16], 1).unwrap(),
-                created: Timestamp(0),
-                disabled: false,
-            };
             let shared: SharedStore = Arc::new(store.clone());
-            shared.create_account(&jid(name), row).await.unwrap();
+            shared.create_account(&jid(name), account()).await.unwrap();
         }
         Self::on(store, config, clock).await
     }
 
     /// On a store that has accounts already.
     async fn on(store: FaultyStore, config: RouterConfig, clock: SharedClock) -> Self {
-        let shared: SharedStore = Arc::new(store.clone());
-        let hooks = Hooks::of(vec![Arc::new(KeepAll)]);
-        let server = Arc::new(Server {
-            domains: Domains::new(vec!["localhost".to_owned()]),
-            software: ("test", "0"),
-            store: Arc::clone(&shared),
-            archive_ids: ArchiveIds::new(&[1; 32]),
-            features: hooks.features(),
-            limits: Limits::default(),
-            registration: false,
-            iterations: 1,
-            archive_default: ArchiveDefault::Always,
-            passwords: Arc::new(NoPasswords),
-        });
         let told = Arc::new(Told::default());
-        let router = Router::start(RouterParts {
-            config,
-            server,
-            hooks,
-            store: shared,
-            edge: told.clone(),
-            clock,
-            metrics: Arc::new(Metrics::new()),
-            tracer: Tracer::off(),
-            retention: Retention::default(),
-            claim: Claim { instance: 1, name: "test".to_owned() },
-        })
-        .await
-        .unwrap();
+        let router =
+            Router::start(parts(Arc::new(store.clone()), config, clock, told.clone())).await.unwrap();
         let link = router.link();
         Self { store, told, router, link, conns: AtomicU64::new(0) }
     }
@@ -206,6 +178,50 @@ impl World {
         client.send(Stanza::presence(PresenceType::Available));
         client.until(|down| matches!(down, Down::Handled { .. })).await;
         client
+    }
+}
+
+/// What a router is made of, around a store and an edge.
+pub(crate) fn parts(
+    store: SharedStore,
+    config: RouterConfig,
+    clock: SharedClock,
+    edge: Arc<dyn EdgeLink>,
+) -> RouterParts {
+    let hooks = Hooks::of(vec![Arc::new(KeepAll)]);
+    let server = Arc::new(Server {
+        domains: Domains::new(vec!["localhost".to_owned()]),
+        software: ("test", "0"),
+        store: Arc::clone(&store),
+        archive_ids: ArchiveIds::new(&[1; 32]),
+        features: hooks.features(),
+        limits: Limits::default(),
+        registration: false,
+        iterations: 1,
+        archive_default: ArchiveDefault::Always,
+        passwords: Arc::new(NoPasswords),
+    });
+    RouterParts {
+        config,
+        server,
+        hooks,
+        store,
+        edge,
+        clock,
+        metrics: Arc::new(Metrics::new()),
+        tracer: Tracer::off(),
+        retention: Retention::default(),
+        claim: Claim { instance: 1, name: "test".to_owned() },
+    }
+}
+
+/// An account that anybody may have.
+pub(crate) fn account() -> AccountRow {
+    AccountRow {
+        generation: 1,
+        credentials: Credentials::derive("secret", [1; 16], 1).unwrap(),
+        created: Timestamp(0),
+        disabled: false,
     }
 }
 

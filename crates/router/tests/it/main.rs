@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests, not only tests
 
+mod apart;
 mod bench;
+mod doubts;
+mod leases;
 mod messages;
 mod races;
 mod sessions;
+mod stage;

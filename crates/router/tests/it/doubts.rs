@@ -1,0 +1,247 @@
+//! Commits whose outcome nobody knows: whoever waits gets an answer, and the home takes over what the store has.
+
+use crate::bench::{chat, jid};
+use crate::stage::{Client, Stage, condition, now};
+use starling_store::{Position, Reign, Store};
+use starling_wire::{Down, Leave, Up};
+use starling_xmpp::{Element, IqType, Kind, PresenceType, Stanza, ns};
+use std::time::Duration;
+
+const REFUSED: &str = "!resource-constraint wait";
+
+/// What becomes of a commit that is not confirmed.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Written,
+    Lost,
+    Late,
+}
+
+impl Fate {
+    /// Of the next commit.
+    fn befalls(self, stage: &Stage) {
+        match self {
+            Self::Written => stage.store.inner.doubt_next(1),
+            Self::Lost => stage.store.inner.fail_next(1),
+            Self::Late => stage.store.inner.late_next(1),
+        }
+    }
+}
+
+/// A message from alice to bob whose row at bob's is not confirmed.
+fn doubtful(stage: &mut Stage, alice: &mut Client, body: &str, fate: Fate) {
+    stage.store.hold("alice");
+    stage.chat(alice, "bob", body);
+    fate.befalls(stage);
+    stage.store.release("alice");
+    stage.run();
+}
+
+#[test]
+fn a_row_that_turns_out_to_be_there_waits_like_any_other() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    let bob = stage.client("bob");
+    stage.chat(&mut alice, "bob", "before");
+    assert_eq!(stage.messages(&bob), ["before"]);
+    stage.handled(&alice);
+    stage.store.hold("bob");
+    doubtful(&mut stage, &mut alice, "written", Fate::Written);
+    // This one is confirmed, and comes to a home that is in doubt on the one before.
+    stage.chat(&mut alice, "bob", "meanwhile");
+    assert_eq!(stage.store.waiting("bob"), 2);
+    stage.store.answer("bob", 0);
+    stage.run();
+    stage.chat(&mut alice, "bob", "after");
+    assert_eq!(stage.store.waiting("bob"), 1, "decided in doubt");
+    assert_eq!(stage.handled(&alice).1, [REFUSED]);
+    assert!(stage.messages(&bob).is_empty());
+    stage.store.release("bob");
+    stage.run();
+    let rows = stage.rows("bob");
+    // The one that its sender was not promised comes first, as it stands in the log.
+    assert_eq!(stage.messages(&bob), rows[1..]);
+    assert_eq!(rows[..2], ["before", "written"]);
+    assert_eq!(rows.last().unwrap(), "after");
+    assert_eq!(stage.handled(&alice).0, 5);
+}
+
+#[test]
+fn a_row_that_was_not_written_never_comes() {
+    for fate in [Fate::Lost, Fate::Late] {
+        let mut stage = Stage::new();
+        let mut alice = stage.client("alice");
+        let bob = stage.client("bob");
+        doubtful(&mut stage, &mut alice, "lost", fate);
+        stage.chat(&mut alice, "bob", "next");
+        stage.store.inner.arrive();
+        stage.chat(&mut alice, "bob", "last");
+        assert_eq!(stage.messages(&bob), ["next", "last"]);
+        assert_eq!(stage.handled(&alice), (4, vec![REFUSED.to_owned()]));
+        assert_eq!(stage.rows("bob"), ["next", "last"]);
+        let floors = stage.store.floors("bob");
+        assert_eq!(floors.len(), 2, "loaded once more");
+        assert!(floors[1] > floors[0]);
+    }
+}
+
+#[test]
+fn while_the_store_is_away_everybody_gets_an_answer_and_it_is_used_again_soon() {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    stage.say(&bob, Up::EnableSm { resume: true, max: None });
+    stage.run();
+    stage.told(&bob);
+    stage.store.inner.fail_next(usize::MAX);
+    stage.store.inner.fail_next_reads(usize::MAX);
+    stage.chat(&mut alice, "bob", "one");
+    assert_eq!(stage.handled(&alice), (2, vec![REFUSED.to_owned()]), "her own row");
+    // From now on her home is in doubt.
+    stage.send(&mut alice, chat("bob@localhost", "two"));
+    stage.send(&mut alice, question("1"));
+    stage.advance(Duration::from_millis(300));
+    let downs = stage.told(&alice);
+    assert_eq!(answers(&downs), [REFUSED; 2], "{downs:?}");
+    assert!(downs.iter().any(|down| matches!(down, Down::Handled { sequence: 4 })));
+    // What needs no store goes on.
+    bob.conn = starling_wire::ConnId(77);
+    stage.say(&bob, Up::Resume { token: starling_wire::Token(2), handled: 0 });
+    stage.run();
+    assert!(matches!(stage.told(&bob).first(), Some(Down::Resumed { .. })));
+    for n in 0..20 {
+        stage.chat(&mut alice, "bob", &n.to_string());
+        stage.advance(Duration::from_secs(1));
+        assert_eq!(stage.messages(&alice), [REFUSED], "{n}");
+    }
+    assert!(stage.store.floors("alice").len() <= 1 + 4 * 22, "tried too often");
+    let quiet = stage.store.floors("alice").len();
+    stage.advance(Duration::from_secs(40));
+    assert!(stage.store.floors("alice").len() <= quiet + 10, "tried often though nobody waits");
+
+    stage.store.inner.fail_next(0);
+    stage.store.inner.fail_next_reads(0);
+    stage.chat(&mut alice, "bob", "back");
+    stage.advance(Duration::from_millis(300));
+    assert_eq!(stage.messages(&bob), ["back"]);
+    assert_eq!(stage.messages(&alice), Vec::<String>::new());
+    assert_eq!(stage.rows("alice"), ["back"]);
+}
+
+#[test]
+fn what_a_device_acknowledges_meanwhile_is_not_forgotten() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    let bob = stage.client("bob");
+    stage.chat(&mut alice, "bob", "one");
+    assert_eq!(stage.messages(&bob), ["one"]);
+    stage.store.inner.fail_next_reads(1);
+    doubtful(&mut stage, &mut alice, "lost", Fate::Lost);
+    stage.say(&bob, Up::Written { count: 100 });
+    stage.advance(Duration::from_secs(9));
+    stage.say(&bob, Up::Gone(Leave::Closed));
+    stage.advance(Duration::from_secs(3));
+    let bob = stage.client("bob");
+    assert!(stage.messages(&bob).is_empty(), "delivered a second time");
+    // And it is on disk.
+    let state = now(stage.store.load(&jid("bob"), Reign { epoch: 1, floor: Position(u64::MAX / 4) }));
+    assert!(state.unwrap().unwrap().cursor.through > Position(0));
+}
+
+#[test]
+fn a_cursor_that_was_not_written_is_written_later() {
+    for overloaded in [true, false] {
+        let mut stage = Stage::new();
+        let mut alice = stage.client("alice");
+        let bob = stage.client("bob");
+        stage.chat(&mut alice, "bob", "one");
+        stage.say(&bob, Up::Written { count: 100 });
+        stage.run();
+        if overloaded {
+            stage.store.inner.overload_next(1);
+        } else {
+            stage.store.inner.fail_next(1);
+        }
+        stage.advance(Duration::from_secs(10));
+        assert_eq!(stage.store.floors("bob").len(), if overloaded { 1 } else { 2 });
+        let state = now(stage.store.load(&jid("bob"), Reign { epoch: 1, floor: Position(u64::MAX / 4) }));
+        assert!(state.unwrap().unwrap().cursor.through > Position(0));
+    }
+}
+
+#[test]
+fn a_contact_in_doubt_is_told_of_when_it_is_known() {
+    for written in [true, false] {
+        let mut stage = Stage::new();
+        let mut alice = stage.client("alice");
+        let bob = stage.client("bob");
+        interested(&mut stage, &mut alice);
+        (if written { Fate::Written } else { Fate::Lost }).befalls(&stage);
+        stage.store.hold("alice");
+        let mut subscribe = Stanza::presence(PresenceType::Subscribe);
+        subscribe.to = Some(jid("bob").into());
+        stage.send(&mut alice, subscribe);
+        stage.run();
+        assert!(pushes(&stage.told(&alice)).is_empty(), "told of what is not confirmed");
+        stage.store.release("alice");
+        stage.run();
+        let pushes = pushes(&stage.told(&alice));
+        assert_eq!(pushes.len(), 1, "{pushes:?}");
+        assert_eq!(
+            pushes[0].contains("subscribe'") || pushes[0].contains("subscribe\""),
+            written,
+            "{pushes:?}"
+        );
+        assert!(stage.told(&bob).is_empty(), "asked though it was not confirmed");
+    }
+}
+
+/// Makes a session one that gets pushes.
+fn interested(stage: &mut Stage, client: &mut Client) {
+    let mut get = Stanza::iq(IqType::Get).child(Element::new(ns::ROSTER, "query"));
+    get.id = Some("roster".into());
+    stage.send(client, get);
+    stage.run();
+    stage.told(client);
+}
+
+fn pushes(downs: &[Down]) -> Vec<String> {
+    let stanzas = downs.iter().filter_map(|down| match down {
+        Down::Stanza { stanza, .. } if stanza.kind == Kind::Iq(IqType::Set) => Some(stanza),
+        _ => None,
+    });
+    stanzas.map(|stanza| stanza.to_element().to_string()).collect()
+}
+
+/// An IQ that the account's own home would answer.
+fn question(id: &str) -> Stanza {
+    let mut question = Stanza::iq(IqType::Get).child(Element::new("urn:example", "query"));
+    question.id = Some(id.into());
+    question
+}
+
+/// Conditions of all errors among these.
+fn answers(downs: &[Down]) -> Vec<String> {
+    let errors = downs.iter().filter_map(|down| match down {
+        Down::Stanza { stanza, .. } if stanza.is_error() => Some(condition(stanza)),
+        _ => None,
+    });
+    errors.collect()
+}
+
+#[test]
+fn a_removal_in_doubt_that_took_place_ends_the_sessions() {
+    for removed in [true, false] {
+        let mut stage = Stage::new();
+        let mut alice = stage.client("alice");
+        let bob = stage.client("bob");
+        (if removed { Fate::Written } else { Fate::Lost }).befalls(&stage);
+        let report = stage.homes.delete_account(&jid("bob"));
+        stage.run();
+        assert!(now(report).is_err());
+        let closed = stage.told(&bob).iter().any(|down| matches!(down, Down::Close(Some(_))));
+        assert_eq!(closed, removed);
+        stage.chat(&mut alice, "bob", "hello");
+        assert_eq!(stage.messages(&bob).len(), usize::from(!removed));
+        assert_eq!(stage.messages(&alice).len(), usize::from(removed), "bounced");
+    }
+}

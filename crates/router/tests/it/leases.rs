@@ -1,0 +1,114 @@
+//! The lease: what is confirmed after it counts for nothing, and whoever has been succeeded ends.
+
+use crate::bench::{World, jid};
+use crate::stage::Stage;
+use starling_store::StoreError;
+use starling_wire::{Down, Up};
+use std::time::Duration;
+
+const REFUSED: &str = "!resource-constraint wait";
+
+fn away() -> Option<StoreError> {
+    Some(StoreError::Unavailable("away".to_owned()))
+}
+
+#[test]
+fn what_is_confirmed_after_the_lease_counts_for_nothing() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    let bob = stage.client("bob");
+    stage.store.hold("alice");
+    stage.chat(&mut alice, "bob", "late");
+    stage.store.refuse_grants(away());
+    // Nine seconds from the last grant that went well.
+    stage.advance(Duration::from_secs(12));
+    stage.store.release("alice");
+    stage.run();
+    assert_eq!(stage.handled(&alice), (2, vec![REFUSED.to_owned()]));
+    assert!(stage.messages(&bob).is_empty());
+    // Nor is anything new taken.
+    stage.chat(&mut alice, "bob", "refused");
+    stage.advance(Duration::from_secs(1));
+    assert_eq!(stage.handled(&alice), (3, vec![REFUSED.to_owned()]));
+    // It is used again as soon as it is back.
+    stage.store.refuse_grants(None);
+    stage.advance(Duration::from_millis(500));
+    stage.chat(&mut alice, "bob", "again");
+    stage.advance(Duration::from_millis(500));
+    assert_eq!(stage.messages(&bob), ["again"]);
+    assert_eq!(stage.handled(&alice), (4, vec![]));
+}
+
+#[test]
+fn a_short_absence_of_grants_is_not_noticed() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    let bob = stage.client("bob");
+    stage.store.refuse_grants(away());
+    stage.advance(Duration::from_secs(6));
+    stage.chat(&mut alice, "bob", "hello");
+    assert_eq!(stage.messages(&bob), ["hello"]);
+    stage.store.refuse_grants(None);
+    stage.advance(Duration::from_secs(60));
+    stage.chat(&mut alice, "bob", "still there");
+    assert_eq!(stage.messages(&bob), ["still there"]);
+}
+
+#[test]
+fn whoever_has_been_succeeded_ends() {
+    let mut stage = Stage::new();
+    let (mut alice, bob) = (stage.client("alice"), stage.client("bob"));
+    stage.store.hold("alice");
+    stage.chat(&mut alice, "bob", "under way");
+    let report = stage.homes.delete_account(&jid("alice"));
+    stage.store.refuse_grants(Some(StoreError::Fenced));
+    stage.advance(Duration::from_secs(3));
+    assert!(stage.homes.is_fenced() && stage.homes.is_empty());
+    assert!(!stage.homes.link().ready());
+    for client in [&alice, &bob] {
+        let downs = stage.told(client);
+        assert!(format!("{downs:?}").contains("SystemShutdown"), "{downs:?}");
+        assert!(!downs.iter().any(|down| matches!(down, Down::Handled { .. })));
+    }
+    stage.store.release("alice");
+    stage.chat(&mut alice, "bob", "later");
+    stage.say(&bob, Up::Bind { token: starling_wire::Token(9), resource: None });
+    stage.run();
+    for client in [&alice, &bob] {
+        let downs = stage.told(client);
+        assert!(matches!(downs[..], [Down::Close(Some(_))]), "{downs:?}");
+    }
+    assert!(crate::stage::now(report).is_err());
+    assert!(stage.rows("bob").is_empty());
+    assert_eq!(stage.homes.deadline(), None);
+}
+
+#[tokio::test]
+async fn a_router_says_that_it_has_been_succeeded() {
+    let world = World::new().await;
+    assert!(world.router.is_whole());
+    let mut bob = world.available("bob", "phone").await;
+    // Another reign begins; this one learns of it with its next grant.
+    let store: starling_store::SharedStore = std::sync::Arc::new(world.store.clone());
+    store.open_reign(starling_store::Claim { instance: 1, name: "other".to_owned() }).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(4), world.router.fenced()).await.expect("it learns of it");
+    assert!(!world.router.is_whole());
+    bob.until(|down| matches!(down, Down::Close(Some(_)))).await;
+    world.router.stop(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_reign_is_released_when_all_is_written() {
+    let store = crate::stage::Gate::new();
+    let shared: starling_store::SharedStore = std::sync::Arc::new(store.clone());
+    let told = std::sync::Arc::new(crate::bench::Told::default());
+    let parts = crate::bench::parts(
+        shared,
+        starling_router::RouterConfig::default(),
+        starling_node::SystemClock::shared(),
+        told,
+    );
+    let router = starling_router::Router::start(parts).await.unwrap();
+    router.stop(Duration::from_secs(1)).await;
+    assert_eq!(store.released(), [1]);
+}
