@@ -42,24 +42,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Makes a test of each case of the suite. The expression gives a fresh [`BackEnd`](testing::BackEnd); it may be awaited for.
-/// Attributes before it (`#[ignore = "..."]`) are put on each test.
+/// Attributes after it (`; #[ignore = "..."]`) are put on each test.
 #[macro_export]
 macro_rules! conformance {
-    (sweeping: $(#[$attribute:meta])* $make:expr) => {
-        $crate::conformance!(@cases [$(#[$attribute])*] $make;
+    (sweeping: $make:expr $(; $(#[$attribute:meta])+)?) => {
+        $crate::conformance!(@cases [$($(#[$attribute])+)?] $make;
             sweep: expired_rows_are_removed, old_rows_are_removed, surplus_rows_are_removed_oldest_first,
                 waiting_rows_stay, no_retention_removes_nothing, late_rows_are_counted, bounds_hold_after_reopening;
         );
     };
-    (shared: $(#[$attribute:meta])* $make:expr) => {
-        $crate::conformance!(@cases [$(#[$attribute])*] $make;
+    (shared: $make:expr $(; $(#[$attribute:meta])+)?) => {
+        $crate::conformance!(@cases [$($(#[$attribute])+)?] $make;
             shared: a_reign_is_held_while_it_is_granted, a_silent_reign_is_taken_over,
                 what_was_confirmed_is_read_by_the_next_reign, an_earlier_reign_leaves_nothing_behind,
                 an_account_is_made_again_under_another_reign;
         );
     };
-    (late: $(#[$attribute:meta])* $make:expr) => {
-        $crate::conformance!(@cases [$(#[$attribute])*] $make;
+    (late: $make:expr $(; $(#[$attribute:meta])+)?) => {
+        $crate::conformance!(@cases [$($(#[$attribute])+)?] $make;
             late: a_load_decides_what_was_written, a_late_row_may_be_the_first, a_late_row_may_open_a_bucket,
                 a_late_row_may_be_one_too_many_for_its_bucket, commits_under_way_at_once_may_all_be_late,
                 what_is_late_stays_below_what_came_after, a_late_write_finds_no_account_made_again,
@@ -80,8 +80,8 @@ macro_rules! conformance {
             $crate::testing::$module::$case(&mut $make).await;
         }
     };
-    ($(#[$attribute:meta])* $make:expr) => {
-        $crate::conformance!(@cases [$(#[$attribute])*] $make;
+    ($make:expr $(; $(#[$attribute:meta])+)?) => {
+        $crate::conformance!(@cases [$($(#[$attribute])+)?] $make;
             accounts: an_account_is_created_once, accounts_are_listed_by_domain_in_order, keys_are_replaced,
                 a_disabled_account_stays_disabled, a_deleted_account_leaves_nothing,
                 a_recreated_account_sees_nothing_of_the_old_one, writes_without_an_account_are_ignored,
