@@ -294,12 +294,17 @@ impl Stage {
         }
     }
 
-    /// Somebody who is available.
+    /// Somebody who is available, on a phone.
     pub(crate) fn client(&mut self, account: &str) -> Client {
+        self.device(account, "phone")
+    }
+
+    /// The same on another device.
+    pub(crate) fn device(&mut self, account: &str, resource: &str) -> Client {
         self.conns += 1;
-        let full = Jid::parse(&format!("{account}@localhost/phone")).unwrap();
+        let full = Jid::parse(&format!("{account}@localhost/{resource}")).unwrap();
         let mut client = Client { account: jid(account), full, conn: ConnId(self.conns), sequence: 0 };
-        let bind = Up::Bind { token: Token(u128::from(self.conns)), resource: Some("phone".into()) };
+        let bind = Up::Bind { token: Token(u128::from(self.conns)), resource: Some(resource.into()) };
         self.say(&client, bind);
         self.run();
         self.send(&mut client, Stanza::presence(PresenceType::Available));
