@@ -14,6 +14,7 @@ use starling_store::{Cursor, Position, Result};
 use starling_xmpp::{BareJid, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Owners of one slice that a sweep looks at.
@@ -22,6 +23,8 @@ const OWNERS: usize = 5_000;
 const ROWS: usize = 256;
 /// Removals are made a second time after this: by then nothing is under way any more.
 const AGAIN: u64 = 86_400;
+/// How often it is looked whether buckets are still being dropped.
+const LOOK: Duration = Duration::from_millis(20);
 /// Owners of whom is remembered that they were removed once.
 const REMEMBERED: usize = 100_000;
 
@@ -29,6 +32,11 @@ impl<C: Cql> Inner<C> {
     /// Removes what is left of accounts that are no more. How many rows of logs that were.
     pub(crate) async fn sweep(&self, now: Timestamp) -> Result<u64> {
         let mut removed = 0;
+        // What was begun for buckets that are too many is part of it.
+        let until = self.calls.deadline(self.calls.settings.read_deadline);
+        while self.trims.load(Ordering::Relaxed) > 0 && self.calls.cql.monotonic() < until {
+            self.calls.cql.sleep(LOOK).await;
+        }
         for slice in 0..codec::PURGE_SLICES {
             let until = self.calls.deadline(self.calls.settings.read_deadline);
             let owners = self.calls.read(until, || self.calls.cql.purges(slice, OWNERS)).await?;
@@ -114,12 +122,12 @@ impl<C: Cql> Inner<C> {
             }
             lane.trimming = true;
         }
-        let (inner, account) = (Arc::clone(self), Arc::clone(account));
+        self.trims.fetch_add(1, Ordering::Relaxed);
+        let trim = Trim { inner: Arc::clone(self), account: Arc::clone(account) };
         let task = async move {
-            if let Err(error) = inner.trim_all(&account, at).await {
+            if let Err(error) = trim.inner.trim_all(&trim.account, at).await {
                 tracing::debug!(%error, "old rows stay until the next bucket is opened");
             }
-            account.lane.lock().trimming = false;
         };
         self.calls.cql.spawn(task.boxed());
     }
@@ -213,6 +221,19 @@ impl<C: Cql> Inner<C> {
         let until: Duration = self.calls.deadline(self.calls.settings.read_deadline);
         let slice = Slice { low, high: codec::HIGHEST, newest: false, limit: ROWS };
         self.calls.read(until, || self.calls.cql.rows(owner, bucket, slice)).await
+    }
+}
+
+/// Buckets of an account are being dropped.
+struct Trim<C: Cql> {
+    inner: Arc<Inner<C>>,
+    account: Arc<Account>,
+}
+
+impl<C: Cql> Drop for Trim<C> {
+    fn drop(&mut self) {
+        self.account.lane.lock().trimming = false;
+        self.inner.trims.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Inner<C> {
     pub(crate) fenced: AtomicBool,
     /// Jobs that wait in lanes.
     pub(crate) queued: AtomicUsize,
+    /// Accounts of which buckets are being dropped.
+    pub(crate) trims: AtomicUsize,
     /// Owners whose rows were removed once.
     pub(crate) purged: Mutex<BTreeSet<Owner>>,
     /// The last timestamp of what no home decides.
@@ -58,6 +60,7 @@ impl<C: Cql> ScyllaStore<C> {
             grants: futures::lock::Mutex::new(None),
             fenced: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
+            trims: AtomicUsize::new(0),
             purged: Mutex::default(),
             clock: Mutex::new(0),
         };

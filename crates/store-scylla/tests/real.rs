@@ -1,0 +1,90 @@
+//! The suite on a real CQL server: `STARLING_TEST_CQL=address:9042 cargo test -p starling-store-scylla --test real --
+//! --ignored`. The cases run one after the other in one keyspace, which is emptied before each.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // a test that cannot go on panics
+
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use starling_node::{SystemClock, Telemetry};
+use starling_store::testing::{BackEnd, SharedBackEnd};
+use starling_store::{Now, Retention, SharedStore};
+use starling_store_scylla::driver::Driver;
+use starling_store_scylla::migrations;
+use starling_store_scylla::options::{Options, Replication};
+use starling_store_scylla::{ScyllaStore, Settings};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+const TABLES: [&str; 9] = [
+    "accounts",
+    "account_names",
+    "account_data",
+    "log_buckets",
+    "log",
+    "log_by_peer",
+    "purges",
+    "cluster",
+    "reigns",
+];
+
+static TURN: Mutex<()> = Mutex::const_new(());
+static KEYSPACE: OnceCell<Options> = OnceCell::const_new();
+
+/// The server, for one case at a time.
+struct Real {
+    options: Options,
+    begun: Instant,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Real {
+    async fn start() -> Self {
+        let turn = TURN.lock().await;
+        let options = KEYSPACE.get_or_init(keyspace).await.clone();
+        let session = session(&options).await;
+        for table in TABLES {
+            session.query_unpaged(format!("TRUNCATE {}.{table}", options.keyspace), &[]).await.unwrap();
+        }
+        Self { options, begun: Instant::now(), _turn: turn }
+    }
+}
+
+async fn session(options: &Options) -> Session {
+    SessionBuilder::new().known_nodes(&options.contact_points).build().await.unwrap()
+}
+
+async fn keyspace() -> Options {
+    let address = std::env::var("STARLING_TEST_CQL").expect("STARLING_TEST_CQL names the server");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let options = Options {
+        contact_points: vec![address],
+        keyspace: format!("suite{}_{}", now % 100_000_000, std::process::id()),
+        replication: Replication(BTreeMap::from([("datacenter1".to_owned(), 1)])),
+        ..Options::default()
+    };
+    migrations::apply(&options, "test", Duration::from_secs(10), &mut |_| ()).await.unwrap();
+    options
+}
+
+impl BackEnd for Real {
+    async fn open(&mut self, now: Now, retention: Retention) -> SharedStore {
+        let driver = Driver::connect(&self.options, &Telemetry::off(), SystemClock::shared()).await.unwrap();
+        let settings = Settings { retention, ..Settings::default() };
+        Arc::new(ScyllaStore::open(Arc::new(driver), settings, now))
+    }
+}
+
+impl SharedBackEnd for Real {
+    async fn pass(&mut self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    fn elapsed(&self) -> Option<Duration> {
+        Some(self.begun.elapsed())
+    }
+}
+
+starling_store::conformance!(Real::start().await; #[ignore = "needs a CQL server: STARLING_TEST_CQL"]);
+starling_store::conformance!(shared: Real::start().await; #[ignore = "needs a CQL server: STARLING_TEST_CQL"]);
