@@ -2,14 +2,16 @@
 //!
 //! A [`Router`] runs a few workers (`worker`); an account's home lives on one of them and nowhere else. A worker
 //! goes in turns: it takes all messages there are, decides on each with what the home has in memory (no I/O, no
-//! waiting), commits what the turn wants written in one batch, and only then acts: deliveries, answers,
-//! forwards and receipts leave in the order in which they were decided. Turns are pipelined: the next one is
-//! decided while the last one commits. So nothing durable is delivered or acknowledged before it is committed,
-//! and order needs no further care.
+//! waiting), commits what is to be written, and only then acts: deliveries, answers, forwards and receipts of a home
+//! leave in the order in which they were decided (`pipeline`). The next turn is decided while the last one commits. So
+//! nothing durable is delivered or acknowledged before it is committed, and order needs no further care. A commit that
+//! is not confirmed leaves its home in doubt until the account has been loaded again (`doubt`).
 //!
-//! The path of a message: `worker::Worker::edge` → `decide::message::sent` (sender's home) → commit →
-//! `act::carry_out` → `decide::message::received` (recipient's home) → commit → `delivery::deliver` → edge;
+//! The path of a message: `worker::from_edge` → `decide::message::sent` (sender's home) → commit →
+//! `act::carry_out` → `decide::message::received` (recipient's home) → commit → `delivery::committed` → edge;
 //! the receipt goes back to the sender's home, which lets the edge count the stanza.
+//!
+//! None of it knows a runtime: [`Homes`] is one worker that is moved by whoever holds it.
 
 #![forbid(unsafe_code)]
 

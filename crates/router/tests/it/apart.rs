@@ -100,6 +100,29 @@ fn a_home_that_is_stuck_takes_so_much_and_no_more() {
 }
 
 #[test]
+fn so_many_commits_are_under_way_in_all() {
+    let names = || (0..4_200).map(|n| format!("u{n}"));
+    let mut stage = Stage::of(names());
+    let mut clients: Vec<_> = names().map(|name| stage.client(&name)).collect();
+    stage.store.hold_all();
+    for (client, name) in clients.iter_mut().zip(names()) {
+        stage.chat(client, &name, "note");
+    }
+    assert_eq!(stage.store.all_waiting(), 4_096);
+    // What is answered makes room for the next.
+    stage.store.answer("u7", 0);
+    stage.run();
+    assert_eq!((stage.store.all_waiting(), stage.store.waiting("u4096")), (4_096, 1));
+    for name in names() {
+        stage.store.release(&name);
+        stage.run();
+    }
+    for client in &clients {
+        assert_eq!(stage.handled(client), (2, vec!["note".to_owned()]));
+    }
+}
+
+#[test]
 fn positions_rise_whatever_the_clock_does() {
     let mut stage = Stage::new();
     let mut alice = stage.client("alice");

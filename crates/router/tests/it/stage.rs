@@ -32,6 +32,7 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct State {
     held: BTreeSet<BareJid>,
+    all_held: bool,
     waiting: BTreeMap<BareJid, VecDeque<Answer>>,
     loads: Vec<(BareJid, oneshot::Sender<()>)>,
     /// What accounts were given so far.
@@ -58,6 +59,16 @@ impl Gate {
         self.state.lock().held.insert(jid(account));
     }
 
+    /// No commit is answered from now on.
+    pub(crate) fn hold_all(&self) {
+        self.state.lock().all_held = true;
+    }
+
+    /// How many commits wait for their answer.
+    pub(crate) fn all_waiting(&self) -> usize {
+        self.state.lock().waiting.values().map(VecDeque::len).sum()
+    }
+
     /// How many commits of this account wait for their answer.
     pub(crate) fn waiting(&self, account: &str) -> usize {
         self.state.lock().waiting.get(&jid(account)).map_or(0, VecDeque::len)
@@ -75,6 +86,7 @@ impl Gate {
     pub(crate) fn release(&self, account: &str) {
         let mut state = self.state.lock();
         state.held.remove(&jid(account));
+        state.all_held = false;
         for answer in state.waiting.remove(&jid(account)).unwrap_or_default() {
             let _ = answer.tell.send(());
         }
@@ -139,7 +151,7 @@ impl Store for Gate {
         };
         let rows = batch.writes.iter().filter(|write| matches!(write, Write::Append(_))).count();
         let answer = self.inner.commit(batch);
-        if !state.held.contains(&owner) {
+        if !state.held.contains(&owner) && !state.all_held {
             return answer;
         }
         let (tell, told) = oneshot::channel();
@@ -257,9 +269,15 @@ pub(crate) struct Client {
 
 impl Stage {
     pub(crate) fn new() -> Self {
+        Self::of(["alice", "bob", "carol"].map(str::to_owned))
+    }
+
+    /// Homes of others.
+    pub(crate) fn of(accounts: impl IntoIterator<Item = String>) -> Self {
         let (store, clock) = (Gate::new(), ManualClock::at_micros(START));
-        for name in ["alice", "bob", "carol"] {
-            now(store.create_account(&jid(name), account())).unwrap();
+        let row = account();
+        for name in accounts {
+            now(store.create_account(&jid(&name), row.clone())).unwrap();
         }
         let told = Arc::new(Told::default());
         let shared: SharedStore = Arc::new(store.clone());
