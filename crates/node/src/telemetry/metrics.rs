@@ -16,8 +16,8 @@ use prometheus_client::{
 };
 
 pub use labels::{
-    AuthResult, DbCollection, DbOperation, DbResult, Delivery, Direction, Kind, Limit, Mechanism, Outcome, Path, ResumeResult, SessionState,
-    StanzaResult, StoreTable, TlsVersion, Transport,
+    AuthResult, DbCollection, DbOperation, DbResult, Delivery, Direction, Kind, Limit, Mechanism, Outcome,
+    Path, ResumeResult, SessionState, StanzaResult, StoreTable, TlsVersion, Transport,
 };
 pub use table::{Label, Sparse, Table1, Table2, Table3};
 

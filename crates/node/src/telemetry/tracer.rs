@@ -186,6 +186,7 @@ impl fmt::Debug for Tracer {
 
 /// A step that is going on; ends when it is dropped. Nothing, for a stanza that is not traced.
 #[must_use = "a span ends when it is dropped"]
+#[derive(Default)]
 pub struct Span(Option<Box<Recording>>);
 
 struct Recording {

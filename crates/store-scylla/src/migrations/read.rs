@@ -1,0 +1,68 @@
+//! What the server says of the keyspace and its versions.
+
+use super::{Applied, FAMILY, Kind, MigrateError};
+use crate::driver::connect::{ConnectError, Connection};
+use crate::options::Replication;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::frame::types::Consistency;
+use scylla::statement::Statement;
+use std::collections::{BTreeMap, HashMap};
+
+/// A keyspace.
+#[derive(Debug, Clone)]
+pub(crate) struct Keyspace {
+    /// Copies by datacenter; under SimpleStrategy, by the name `*`.
+    pub(crate) replication: Replication,
+    /// The last part of the strategy's name.
+    pub(crate) strategy: String,
+}
+
+/// The keyspace, if there is one.
+pub(crate) async fn keyspace(connection: &Connection, name: &str) -> Result<Option<Keyspace>, MigrateError> {
+    let text = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
+    let answer = connection.session.query_unpaged(text, (name,)).await.map_err(|error| failed(&error))?;
+    let rows = answer.into_rows_result().map_err(|error| failed(&error))?;
+    let row = rows.maybe_first_row::<(HashMap<String, String>,)>().map_err(|error| failed(&error))?;
+    Ok(row.map(|(options,)| described(&options)))
+}
+
+fn described(options: &HashMap<String, String>) -> Keyspace {
+    let class = options.get("class").map_or("", String::as_str);
+    let strategy = class.rsplit('.').next().unwrap_or_default().to_owned();
+    let copies = options.iter().filter(|(name, _)| *name != "class").filter_map(|(name, copies)| {
+        // Transient copies are written `3/1`.
+        let copies = copies.split('/').next()?.parse().ok()?;
+        let name = if name == "replication_factor" { "*" } else { name };
+        Some((name.to_owned(), copies))
+    });
+    Keyspace { replication: Replication(copies.collect::<BTreeMap<_, _>>()), strategy }
+}
+
+/// What has been applied, rising.
+pub(crate) async fn applied(connection: &Connection, keyspace: &str) -> Result<Vec<Applied>, MigrateError> {
+    let mut statement = Statement::new(format!(
+        "SELECT version, name, kind, applied_at, checksum, applied_by FROM {keyspace}.schema_versions WHERE family = ?"
+    ));
+    statement.set_consistency(Consistency::Quorum);
+    let answer = match connection.session.query_unpaged(statement, (FAMILY,)).await {
+        Ok(answer) => answer,
+        // The table is not there yet.
+        Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(failed(&error)),
+    };
+    let rows = answer.into_rows_result().map_err(|error| failed(&error))?;
+    let mut found = Vec::new();
+    for row in rows.rows::<(i32, String, String, i64, String, String)>().map_err(|error| failed(&error))? {
+        let (version, name, kind, at_millis, checksum, by) = row.map_err(|error| failed(&error))?;
+        let kind = if kind == Kind::Expand.as_str() { Kind::Expand } else { Kind::Contract };
+        let version = u32::try_from(version).map_err(|error| failed(&error))?;
+        found.push(Applied { version, name, kind, at_millis, checksum, by });
+    }
+    Ok(found)
+}
+
+fn failed(error: &dyn std::fmt::Display) -> MigrateError {
+    ConnectError::Other(format!("the schema cannot be read: {error}")).into()
+}

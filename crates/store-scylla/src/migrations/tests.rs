@@ -1,0 +1,76 @@
+//! What needs no server.
+
+use super::*;
+
+const THREE: [Migration; 3] = [
+    Migration { version: 1, name: "one", kind: Kind::Expand, statements: &["a"] },
+    Migration { version: 2, name: "two", kind: Kind::Expand, statements: &["b"] },
+    Migration { version: 3, name: "three", kind: Kind::Contract, statements: &["c"] },
+];
+
+fn applied(list: &[Migration]) -> Vec<Applied> {
+    let applied = |migration: &Migration| Applied {
+        version: migration.version,
+        name: migration.name.to_owned(),
+        kind: migration.kind,
+        at_millis: 0,
+        checksum: migration.checksum(),
+        by: String::new(),
+    };
+    list.iter().map(applied).collect()
+}
+
+#[test]
+fn a_server_accepts_its_own_schema_and_expansions_of_it() {
+    assert_eq!(Fitness::of(&applied(&THREE[..1]), &THREE[..1]), Fitness::Fits);
+    assert_eq!(Fitness::of(&applied(&THREE[..2]), &THREE[..1]), Fitness::Fits);
+    assert_eq!(Fitness::of(&applied(&THREE), &THREE), Fitness::Fits);
+}
+
+#[test]
+fn a_schema_too_old_or_too_new_is_refused_with_what_to_do() {
+    let old = Fitness::of(&applied(&THREE[..1]), &THREE);
+    assert_eq!(old, Fitness::TooOld(2));
+    assert!(
+        old.text("ks", 3).contains("lacks version 2") && old.text("ks", 3).contains("starling migrate apply")
+    );
+    let new = Fitness::of(&applied(&THREE), &THREE[..1]);
+    assert_eq!(new, Fitness::TooNew(vec![(3, "three".to_owned())]));
+    assert!(new.text("ks", 1).contains("3 (three)") && new.text("ks", 1).contains("up to 1"));
+    assert!(Fitness::NoKeyspace.text("ks", 1).contains("starling migrate apply"));
+    // A gap counts as old, wherever it is.
+    let gap: Vec<_> = applied(&THREE).into_iter().filter(|applied| applied.version != 2).collect();
+    assert_eq!(Fitness::of(&gap, &THREE), Fitness::TooOld(2));
+}
+
+#[test]
+fn the_list_rises_by_one_and_may_be_run_again() {
+    for (index, migration) in LIST.iter().enumerate() {
+        assert_eq!(usize::try_from(migration.version).unwrap(), index + 1);
+        for text in migration.statements {
+            assert!(text.contains("{keyspace}."), "{text}");
+            assert!(text.contains("IF NOT EXISTS") || text.contains("IF EXISTS"), "{text}");
+            assert!(!text.contains("INDEX") && !text.contains("VIEW"), "{text}");
+        }
+    }
+    assert_eq!(newest(), u32::try_from(LIST.len()).unwrap());
+}
+
+/// What was released is never changed: a keyspace would then say that it has something else than it has.
+#[test]
+fn released_migrations_are_as_they_were() {
+    let sums: Vec<String> = LIST.iter().map(Migration::checksum).collect();
+    assert_eq!(sums, ["8d56a2b916eeb109816eae7f2d5a0cf1"]);
+}
+
+#[test]
+fn any_change_changes_the_checksum() {
+    let [one, ..] = THREE;
+    let others = [
+        Migration { name: "other", ..one },
+        Migration { kind: Kind::Contract, ..one },
+        Migration { statements: &["a", ""], ..one },
+        Migration { statements: &["b"], ..one },
+    ];
+    assert!(others.iter().all(|other| other.checksum() != one.checksum()));
+}

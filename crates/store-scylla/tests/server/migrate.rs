@@ -1,0 +1,158 @@
+//! Migrations on a server.
+
+use crate::world::{driver, options};
+use starling_node::{SystemClock, Telemetry};
+use starling_store_scylla::driver::Driver;
+use starling_store_scylla::driver::connect::ConnectError;
+use starling_store_scylla::migrations::{self, Fitness, MigrateError, Progress, list::LIST};
+use starling_store_scylla::options::{Options, Replication};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn raw(options: &Options, text: &str) {
+    let session = scylla::client::session_builder::SessionBuilder::new().known_nodes(&options.contact_points);
+    let text = text.replace("{k}", &options.keyspace);
+    session.build().await.unwrap().query_unpaged(text, ()).await.unwrap();
+}
+
+async fn start(options: &Options) -> String {
+    match Driver::connect(options, &Telemetry::off(), SystemClock::shared()).await {
+        Err(ConnectError::Schema(text)) => text,
+        Err(error) => panic!("{error:?}"),
+        Ok(_) => String::new(),
+    }
+}
+
+pub(crate) async fn a_fresh_server_gets_all_of_it_and_then_nothing(address: String) {
+    let options = options(&address);
+    let before = migrations::status(&options).await.unwrap();
+    assert_eq!((before.fitness, before.pending.len()), (Fitness::NoKeyspace, LIST.len()));
+    assert!(start(&options).await.contains("starling migrate apply"));
+    let plan = migrations::plan(&options).await.unwrap();
+    assert!(plan.statements[0].starts_with("CREATE KEYSPACE"), "{:?}", plan.statements);
+    assert!(plan.statements.iter().any(|text| text.contains(&format!("{}.log_by_peer", options.keyspace))));
+
+    let mut seen = Vec::new();
+    let done =
+        migrations::apply(&options, "host:1", PATIENCE, &mut |progress| seen.push(progress)).await.unwrap();
+    assert_eq!(done.len(), LIST.len());
+    assert_eq!(seen[0], Progress::Created(options.replication.clone()));
+    assert!(matches!(seen.last(), Some(Progress::Applied { .. })));
+
+    let after = migrations::status(&options).await.unwrap();
+    assert_eq!((after.fitness, after.pending.len(), after.changed.len()), (Fitness::Fits, 0, 0));
+    assert_eq!((after.replication, after.held_by), (Some(options.replication.clone()), None));
+    assert_eq!((after.applied.len(), after.applied[0].by.as_str()), (LIST.len(), "host:1"));
+    assert!(after.applied[0].at_millis > 1_700_000_000_000);
+    assert_eq!(migrations::plan(&options).await.unwrap().statements, Vec::<String>::new());
+    let again = migrations::apply(&options, "host:2", PATIENCE, &mut |_| ()).await.unwrap();
+    assert!(again.is_empty());
+    assert_eq!(start(&options).await, "");
+}
+
+pub(crate) async fn two_at_once_are_one_after_the_other(address: String) {
+    let options = options(&address);
+    let mut waited = (Vec::new(), Vec::new());
+    let mut one = |progress| waited.0.push(progress);
+    let mut other = |progress| waited.1.push(progress);
+    let (one, other) = tokio::join!(
+        migrations::apply(&options, "host:1", PATIENCE, &mut one),
+        migrations::apply(&options, "host:2", PATIENCE, &mut other),
+    );
+    let done = one.unwrap().len() + other.unwrap().len();
+    assert_eq!(done, LIST.len(), "each migration was applied once");
+    let holder = |progress: &Progress| matches!(progress, Progress::Waiting { .. });
+    let waiting = waited.0.iter().chain(&waited.1).filter(|progress| holder(progress)).count();
+    assert!(waiting <= 1);
+    driver(&options).await;
+}
+
+pub(crate) async fn what_was_killed_half_way_is_begun_anew(address: String) {
+    let options = options(&address);
+    for statements in [1, 4, 7] {
+        let (said, mut heard) = tokio::sync::mpsc::channel(64);
+        let task = {
+            let options = options.clone();
+            tokio::spawn(async move {
+                let mut progress = |progress| {
+                    if matches!(progress, Progress::Statement { .. }) {
+                        said.try_send(()).unwrap();
+                    }
+                };
+                migrations::apply(&options, "killed", PATIENCE, &mut progress).await.map(|done| done.len())
+            })
+        };
+        for _ in 0..statements {
+            heard.recv().await.unwrap();
+        }
+        task.abort();
+        let _ = task.await;
+        assert!(matches!(migrations::status(&options).await.unwrap().fitness, Fitness::TooOld(1)));
+        assert!(start(&options).await.contains("lacks version 1"));
+        // Its lock would end by itself.
+        raw(&options, "DELETE FROM {k}.schema_lock WHERE name = 'apply' IF EXISTS").await;
+    }
+    driver(&options).await;
+}
+
+pub(crate) async fn somebody_who_does_not_end_is_named(address: String) {
+    let options = options(&address);
+    driver(&options).await;
+    raw(
+        &options,
+        "INSERT INTO {k}.schema_lock (name, holder, ticket) VALUES ('apply', 'elsewhere:7', 0x00) IF NOT EXISTS USING TTL 4",
+    )
+    .await;
+    assert_eq!(migrations::status(&options).await.unwrap().held_by.as_deref(), Some("elsewhere:7"));
+    let mut seen = Vec::new();
+    let patience = Duration::from_secs(1);
+    let error = migrations::apply(&options, "host:1", patience, &mut |progress| seen.push(progress))
+        .await
+        .unwrap_err();
+    assert!(matches!(&error, MigrateError::Held { holder, .. } if holder == "elsewhere:7"), "{error:?}");
+    assert!(error.to_string().starts_with("elsewhere:7 is applying migrations"), "{error}");
+    assert_eq!(seen, [Progress::Waiting { holder: "elsewhere:7".to_owned() }]);
+    // It has gone: its lock ends, and the next one that waits gets it.
+    assert!(migrations::apply(&options, "host:1", PATIENCE, &mut |_| ()).await.unwrap().is_empty());
+    assert_eq!(migrations::status(&options).await.unwrap().held_by, None);
+}
+
+pub(crate) async fn a_server_refuses_what_it_does_not_fit(address: String) {
+    let options = options(&address);
+    driver(&options).await;
+    let later = migrations::newest() + 1;
+    let insert = |version: u32, kind: &str| {
+        format!(
+            "INSERT INTO {{k}}.schema_versions (family, version, name, kind, applied_at, checksum, applied_by) \
+             VALUES ('starling', {version}, 'later', '{kind}', 0, '', '')"
+        )
+    };
+    raw(&options, &insert(later, "expand")).await;
+    assert_eq!(start(&options).await, "", "an expansion does no harm");
+    raw(&options, &insert(later + 1, "contract")).await;
+    let text = start(&options).await;
+    assert!(text.contains(&format!("{} (later)", later + 1)) && text.contains("too new"), "{text}");
+    let error = migrations::apply(&options, "host:1", PATIENCE, &mut |_| ()).await.unwrap_err();
+    assert!(matches!(error, MigrateError::TooNew(_)), "{error:?}");
+    assert_eq!(migrations::status(&options).await.unwrap().held_by, None);
+    raw(&options, "DELETE FROM {k}.schema_versions WHERE family = 'starling'").await;
+    let text = start(&options).await;
+    assert!(text.contains("too old") && text.contains("starling migrate apply"), "{text}");
+    raw(&options, "DROP KEYSPACE {k}").await;
+    assert!(start(&options).await.contains("there is no keyspace"));
+}
+
+pub(crate) async fn other_copies_are_said_and_left(address: String) {
+    let options = options(&address);
+    driver(&options).await;
+    let wanted = Replication(BTreeMap::from([("datacenter1".to_owned(), 3)]));
+    let other = Options { replication: wanted.clone(), ..options.clone() };
+    let plan = migrations::plan(&other).await.unwrap();
+    assert!(plan.remarks[0].contains("{\"datacenter1\": 1}"), "{:?}", plan.remarks);
+    let mut seen = Vec::new();
+    migrations::apply(&other, "host:1", PATIENCE, &mut |progress| seen.push(progress)).await.unwrap();
+    assert_eq!(seen, [Progress::Differs { wanted, there: options.replication.clone() }]);
+    assert_eq!(migrations::status(&options).await.unwrap().replication, Some(options.replication));
+}
