@@ -125,11 +125,16 @@ impl Seen {
             None => Vec::new(),
         };
         let above = newest.map_or(Bucket(Position(0)), |(bucket, _)| Bucket(Position(bucket.0.0 + 1)));
-        gone.carry(Partition::Buckets(owner.clone()), vec![Change::DropBuckets(above, Bucket(floor))]);
+        // An account that this reign has written to before it closes it has nothing below the floor.
+        if above.0 <= floor {
+            let range = Change::DropBuckets(above, Bucket(floor));
+            gone.carry(Partition::Buckets(owner.clone()), vec![range]);
+        }
         let Some((bucket, safe)) = newest else { return kept };
         let first = concerned(&kept, safe);
-        for row in &kept[first..] {
-            let range = Change::DropRows(Position(safe.0.saturating_add(1)), floor);
+        let above = Position(safe.0.saturating_add(1));
+        for row in kept[first..].iter().filter(|_| above <= floor) {
+            let range = Change::DropRows(above, floor);
             gone.carry(Partition::Log(owner.clone(), row.bucket), vec![range]);
         }
         // The listing of a bucket that was opened by what may be under way, or of the newest, may have too few copies;

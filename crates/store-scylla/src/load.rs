@@ -28,11 +28,15 @@ const MORE_BUCKETS: usize = 8;
 impl<C: Cql> Inner<C> {
     /// Loads an account under a reign. Nothing else is done to it meanwhile.
     pub(crate) async fn load(&self, account: &Account, reign: Reign) -> Result<Option<AccountState>> {
-        let (uncertain, attempted, claimed, opened) = {
-            let lane = account.lane.lock();
+        let (uncertain, attempted, claimed, marked, opened) = {
+            let mut lane = account.lane.lock();
+            // What an earlier reign knew is not to be gone by, even if this one does not get to know it.
+            if lane.opened.as_ref().is_some_and(|opened| opened.epoch != reign.epoch) {
+                lane.opened = None;
+            }
             let opened =
                 lane.opened.as_ref().map(|opened| (opened.owner.generation, opened.epoch, opened.closed_at));
-            (lane.is_uncertain(), lane.attempted, lane.claimed, opened)
+            (lane.is_uncertain(), lane.attempted, lane.claimed, lane.marked, opened)
         };
         let until = self.calls.deadline(self.calls.settings.read_deadline);
         let level = if uncertain { Level::Serial } else { Level::Quorum };
@@ -49,14 +53,14 @@ impl<C: Cql> Inner<C> {
         let known = Known { epoch: reign.epoch, closed: closed.is_some(), uncertain };
         // A closing that was broken off may write again what it saw: this one's floor lies above it.
         let floor = reign.floor.max(Position(attempted.0 + 1));
-        let claim = (reign.epoch, row.generation);
-        let claim = (reign.epoch > 0 && claimed != Some((claim.1, claim.0))).then_some(reign.epoch);
+        let this = Some((row.generation, reign.epoch));
+        let claim = (reign.epoch > 0 && claimed != this).then_some(reign.epoch);
         let (claimed, buckets) =
             join(self.claim(&owner, claim, floor, until), self.buckets(&owner, until)).await;
         claimed?;
         let buckets = buckets?;
         if reign.epoch > 0 {
-            account.lane.lock().claimed = Some((row.generation, reign.epoch));
+            account.lane.lock().claimed = this;
         }
         let data = self.calls.read(until, || self.calls.cql.data(&owner));
         let (data, tail) = join(data, self.tail(&owner, &buckets, until)).await;
@@ -68,7 +72,8 @@ impl<C: Cql> Inner<C> {
         } else {
             (seen.buckets.clone(), closed.map_or(Position(0), |(_, _, closed_at)| closed_at))
         };
-        self.remember(account, owner, row, &seen, needs, reign, buckets, closed_at).map(Some)
+        let data_marked = reign.epoch == 0 || (!needs.data && marked == this);
+        self.remember(account, owner, row, &seen, data_marked, reign, buckets, closed_at).map(Some)
     }
 
     #[allow(clippy::too_many_arguments)] // all that a load has found out
@@ -78,7 +83,7 @@ impl<C: Cql> Inner<C> {
         owner: Owner,
         row: starling_store::AccountRow,
         seen: &Seen,
-        needs: Needs,
+        data_marked: bool,
         reign: Reign,
         buckets: Vec<BucketRow>,
         closed_at: Position,
@@ -90,7 +95,7 @@ impl<C: Cql> Inner<C> {
         let opened = Opened {
             epoch: reign.epoch,
             closed_at,
-            data_marked: reign.epoch == 0 || (!needs.data && Mark::Data.of(&seen.data) == Some(reign.epoch)),
+            data_marked,
             buckets: Buckets::new(buckets, counts.max().unwrap_or(0)),
             roster: RosterMarks::of(&state),
             cursor: (Position(0), state.cursor.clone()),
@@ -236,7 +241,9 @@ impl<C: Cql> Inner<C> {
         if Mark::Claim.of(&data).is_some_and(|claim| claim > epoch) {
             return Err(StoreError::Fenced);
         }
-        if let Some(opened) = &mut account.lane.lock().opened {
+        let mut lane = account.lane.lock();
+        lane.marked = Some((owner.generation, epoch));
+        if let Some(opened) = &mut lane.opened {
             opened.data_marked = true;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! The suite on a real CQL server: `STARLING_TEST_CQL=address:9042 cargo test -p starling-store-scylla --test real --
-//! --ignored`. The cases run one after the other in one keyspace, which is emptied before each.
+//! --ignored`. The cases run one after the other in one keyspace, which is emptied before each:
+//! two runs at once on one server are in each other's way.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)] // a test that cannot go on panics
 
@@ -14,7 +15,7 @@ use starling_store_scylla::options::{Options, Replication};
 use starling_store_scylla::{ScyllaStore, Settings};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 const TABLES: [&str; 9] = [
@@ -57,13 +58,15 @@ async fn session(options: &Options) -> Session {
 
 async fn keyspace() -> Options {
     let address = std::env::var("STARLING_TEST_CQL").expect("STARLING_TEST_CQL names the server");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let options = Options {
         contact_points: vec![address],
-        keyspace: format!("suite{}_{}", now % 100_000_000, std::process::id()),
+        keyspace: "starling_suite".to_owned(),
         replication: Replication(BTreeMap::from([("datacenter1".to_owned(), 1)])),
         ..Options::default()
     };
+    // What an earlier run has left may be of another version.
+    let drop = format!("DROP KEYSPACE IF EXISTS {}", options.keyspace);
+    session(&options).await.query_unpaged(drop, &[]).await.unwrap();
     migrations::apply(&options, "test", Duration::from_secs(10), &mut |_| ()).await.unwrap();
     options
 }
