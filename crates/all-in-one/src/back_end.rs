@@ -1,19 +1,33 @@
 //! The one place that knows which store it is.
 
+use crate::cql;
 use anyhow::Result;
+use parking_lot::Mutex;
 use starling_node::config::StoreKind;
 use starling_node::{Config, Probe, SharedClock, Telemetry};
-use starling_store::SharedStore;
+use starling_store::{Retention, SharedStore, Store};
 use starling_store_embedded::{EmbeddedStore, Options};
+use starling_store_scylla::driver::Driver;
+use starling_store_scylla::{ScyllaStore, Settings};
 use starling_xmpp::Timestamp;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Something that is always there.
+const ASKED: &str = "archive-ids";
+/// How often it is asked for while all is well.
+const ASKED_EVERY: Duration = Duration::from_secs(5);
+/// How often otherwise.
+const ASKED_AGAIN: Duration = Duration::from_millis(500);
 
 /// The store of this process.
 #[derive(Clone)]
 pub(crate) enum BackEnd {
     /// A directory.
     Embedded(Arc<EmbeddedStore>),
+    /// A keyspace on CQL servers, the connections to them, and why they did not answer when they were asked last.
+    Scylla(Arc<ScyllaStore<Driver>>, Driver, Arc<Mutex<Option<String>>>),
 }
 
 impl BackEnd {
@@ -21,7 +35,12 @@ impl BackEnd {
     ///
     /// # Errors
     /// What keeps it from being used.
-    pub(crate) async fn open(config: &Config, clock: &SharedClock, _telemetry: &Telemetry) -> Result<Self> {
+    pub(crate) async fn open(
+        config: &Config,
+        retention: Retention,
+        clock: &SharedClock,
+        telemetry: &Telemetry,
+    ) -> Result<Self> {
         let now = {
             let clock = Arc::clone(clock);
             Arc::new(move || Timestamp(clock.now_micros()))
@@ -33,7 +52,23 @@ impl BackEnd {
                     tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, now)).await??;
                 Ok(Self::Embedded(Arc::new(opened)))
             }
-            StoreKind::Scylla => anyhow::bail!("store.kind = \"scylla\" is not there yet"),
+            StoreKind::Scylla => {
+                let options = cql::options(config)?;
+                let driver = Driver::connect(&options, telemetry, Arc::clone(clock))
+                    .await
+                    .map_err(|error| cql::obstacle(config, &error))?;
+                let settings = Settings {
+                    retention,
+                    attempt_timeout: config.store.request_timeout,
+                    in_flight: config.store.requests_in_flight,
+                    waiting: config.store.requests_waiting,
+                    metrics: Arc::clone(&telemetry.metrics),
+                    entropy: starling_node::ids::bytes,
+                    ..Settings::default()
+                };
+                let store = ScyllaStore::open(Arc::new(driver.clone()), settings, now);
+                Ok(Self::Scylla(Arc::new(store), driver, Arc::default()))
+            }
         }
     }
 
@@ -41,6 +76,7 @@ impl BackEnd {
     pub(crate) fn shared(&self) -> SharedStore {
         match self {
             Self::Embedded(store) => store.clone(),
+            Self::Scylla(store, ..) => store.clone(),
         }
     }
 
@@ -54,6 +90,7 @@ impl BackEnd {
     pub(crate) fn probes(&self) -> &'static [Probe] {
         match self {
             Self::Embedded(_) => &[Probe::Ready, Probe::Live],
+            Self::Scylla(..) => &[Probe::Ready],
         }
     }
 
@@ -63,6 +100,18 @@ impl BackEnd {
             Self::Embedded(store) => {
                 store.failed().then_some("a write to the disk has failed; restart when it is well".into())
             }
+            Self::Scylla(_, driver, said) => driver.trouble().or_else(|| said.lock().clone()).map(Cow::from),
+        }
+    }
+
+    /// Asks it now and then for something that a quorum has to answer. Never ends.
+    pub(crate) async fn ask(self) {
+        let Self::Scylla(store, _, said) = self else { return std::future::pending().await };
+        loop {
+            let trouble = store.secret(ASKED).await.err().map(|error| error.to_string());
+            let pause = if trouble.is_none() { ASKED_EVERY } else { ASKED_AGAIN };
+            *said.lock() = trouble;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -73,6 +122,7 @@ impl BackEnd {
             Self::Embedded(store) => {
                 let _ = tokio::task::spawn_blocking(move || drop(store)).await;
             }
+            Self::Scylla(store, driver, _) => drop((store, driver)),
         }
     }
 }

@@ -44,9 +44,8 @@ impl Instance {
         let pid = std::process::id();
         let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{pid}"));
         written.map_err(io(&path))?;
-        let host = host();
-        let number = number(data_dir, &host)?;
-        Ok(Self { number, name: format!("{host} (process {pid})"), _lock: file })
+        let number = number(data_dir, &host())?;
+        Ok(Self { number, name: process_name(), _lock: file })
     }
 
     /// What it says of itself when it asks for a reign.
@@ -120,6 +119,11 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
         Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// This process, for people: host and number.
+pub fn process_name() -> String {
+    format!("{} (process {})", host(), std::process::id())
 }
 
 fn host() -> String {

@@ -5,15 +5,14 @@ use crate::control::Administration;
 use crate::instance::Instance;
 use crate::obstacle::Obstacle;
 use crate::passwords::Derivations;
-use anyhow::{Result, anyhow};
+use crate::settings;
+use anyhow::Result;
 use starling_admin::{AdminSocket, ListenerStatus, Probes};
 use starling_edge::{Edge, EdgeTable, Fingerprint, Parts};
-use starling_hooks::{ArchiveDefault, ArchiveIds, Domains, Hooks, Limits, Passwords, Server};
-use starling_node::config;
+use starling_hooks::{ArchiveIds, Domains, Hooks, Passwords, Server};
 use starling_node::health::Health;
-use starling_node::{Check, Config, Probe, SharedClock, SystemClock, Telemetry};
-use starling_router::config::Conflict;
-use starling_router::{Router, RouterConfig, RouterParts};
+use starling_node::{Config, Probe, SharedClock, SystemClock, Telemetry};
+use starling_router::{Router, RouterParts};
 use starling_store::{LEASE, Retention, SharedStore, StoreError};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,108 +43,121 @@ impl Running {
     /// # Errors
     /// What keeps it from starting. Nothing is left behind then.
     pub async fn start(config: Config, telemetry: Telemetry) -> Result<Self> {
-        let clock: SharedClock = SystemClock::shared();
-        let health = Health::default();
-
-        // Where everything is kept.
         let directory = config.data_dir.clone();
         let instance = tokio::task::spawn_blocking(move || Instance::take(&directory)).await??;
-        let back_end = BackEnd::open(&config, &clock, &telemetry).await?;
+        let health = Health::default();
+        let started = health.check("started", &[Probe::Startup, Probe::Ready]);
+        // Whoever looks after this process wants to know that it lives while it waits for a store.
+        let (mut tasks, admin) = probes(&config, &health, &telemetry)?;
+        let clock: SharedClock = SystemClock::shared();
+        match Self::assemble(&config, &telemetry, instance, &health, &clock).await {
+            Ok(mut running) => {
+                running.listeners.extend(admin);
+                match running.administration(&config, clock) {
+                    Ok(socket) => tasks.push(socket),
+                    Err(error) => {
+                        end(tasks).await;
+                        running.stop().await;
+                        return Err(error);
+                    }
+                }
+                running.tasks.append(&mut tasks);
+                started.pass();
+                Ok(running)
+            }
+            Err(error) => {
+                end(tasks).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn assemble(
+        config: &Config,
+        telemetry: &Telemetry,
+        instance: Instance,
+        health: &Health,
+        clock: &SharedClock,
+    ) -> Result<Self> {
+        // Where everything is kept.
+        let retention = Retention {
+            max_age_secs: config.archive.max_age_days.map(|days| days * 86_400),
+            max_rows: config.archive.max_rows_per_account,
+        };
+        let back_end = BackEnd::open(config, retention, clock, telemetry).await?;
         let store: SharedStore = back_end.shared();
+        let kept = |error| obstacle(config, error);
+        let archive_ids = ArchiveIds::new(&store.secret("archive-ids").await.map_err(kept)?);
+        let unknown_accounts = store.secret("unknown-accounts").await.map_err(kept)?;
 
         // What homes know how to do.
-        let domains = Domains::new(domains(&config)?);
+        let domains = Domains::new(settings::domains(config)?);
         let passwords: Arc<dyn Passwords> = Arc::new(Derivations::new(config.auth.iterations));
         let hooks = Hooks::of(starling_xeps::all());
         let server = Arc::new(Server {
             domains,
             software: ("Starling", env!("CARGO_PKG_VERSION")),
             store: Arc::clone(&store),
-            archive_ids: ArchiveIds::new(&store.secret("archive-ids").await?),
+            archive_ids,
             features: hooks.features(),
-            limits: hook_limits(&config),
+            limits: settings::hook_limits(config),
             registration: config.registration.enabled,
             iterations: config.auth.iterations,
-            archive_default: match config.archive.default {
-                config::ArchiveDefault::Always => ArchiveDefault::Always,
-                config::ArchiveDefault::Never => ArchiveDefault::Never,
-                config::ArchiveDefault::Roster => ArchiveDefault::Roster,
-            },
-            passwords: Arc::clone(&passwords),
+            archive_default: settings::archive_default(config),
+            passwords,
         });
 
         // Homes, and the edge that speaks with them: each is given the other's end of the seam.
         let table = EdgeTable::new();
         let features = vec![starling_xeps::disco::caps(&server)];
         let parts = RouterParts {
-            config: router_config(&config, &back_end),
+            config: settings::router_config(config, &back_end),
             claim: instance.claim(),
             server: Arc::clone(&server),
             hooks,
-            store: Arc::clone(&store),
+            store,
             edge: table.clone(),
-            clock: Arc::clone(&clock),
+            clock: Arc::clone(clock),
             metrics: Arc::clone(&telemetry.metrics),
             tracer: telemetry.tracer.clone(),
-            retention: Retention {
-                max_age_secs: config.archive.max_age_days.map(|days| days * 86_400),
-                max_rows: config.archive.max_rows_per_account,
-            },
+            retention,
         };
-        let router = Arc::new(reign(&config, parts).await?);
+        let router = Arc::new(reign(config, parts).await?);
         let parts = Parts {
             table,
             router: router.link(),
             telemetry: telemetry.clone(),
-            clock: Arc::clone(&clock),
-            secret: store.secret("unknown-accounts").await?,
+            clock: Arc::clone(clock),
+            secret: unknown_accounts,
             features,
         };
-        let edge = Arc::new(Edge::start(&config, parts).await?);
-
-        // Doors for machines and for those who run it.
-        let probes = config.listen.admin.open()?;
-        let mut listeners: Vec<ListenerStatus> = Vec::new();
-        let mut list = |name: &str, addresses: &[SocketAddr]| {
-            listeners.extend(
-                addresses.iter().map(|address| ListenerStatus { name: name.to_owned(), address: *address }),
-            );
+        let edge = match Edge::start(config, parts).await {
+            Ok(edge) => Arc::new(edge),
+            Err(error) => {
+                // The next one need not wait for the end of a lease.
+                router.stop(config.shutdown.grace).await;
+                return Err(error.into());
+            }
         };
-        list("c2s", &edge.addresses().c2s);
-        list("c2s_tls", &edge.addresses().c2s_tls);
-        let admin =
-            probes.iter().map(std::net::TcpListener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
-        list("admin", &admin);
-        let mut tasks = Vec::new();
-        for listener in probes {
-            let probes = Probes { health: health.clone(), metrics: Arc::clone(&telemetry.metrics) };
-            tasks.push(tokio::spawn(async move {
-                if let Err(error) = probes.serve(listener).await {
-                    tracing::error!(%error, "probes and metrics are not served");
-                }
-            }));
-        }
+        let clients = [("c2s", &edge.addresses().c2s), ("c2s_tls", &edge.addresses().c2s_tls)];
+        let listeners =
+            clients.into_iter().flat_map(|(name, addresses)| listening(name, addresses)).collect();
+        let watching = watch(health.clone(), Arc::clone(&edge), Arc::clone(&router), back_end.clone());
+        let tasks = vec![tokio::spawn(watching), tokio::spawn(back_end.clone().ask())];
+        let (place, grace) = (settings::place(config), config.shutdown.grace);
+        Ok(Self { edge, router, server, store: back_end, instance, place, listeners, tasks, grace })
+    }
+
+    /// Opens the door for those who run it.
+    fn administration(&self, config: &Config, clock: SharedClock) -> Result<JoinHandle<()>> {
         let control = Arc::new(Administration {
-            router: Arc::clone(&router),
-            server: Arc::clone(&server),
-            passwords,
-            listeners: listeners.clone(),
+            router: Arc::clone(&self.router),
+            server: Arc::clone(&self.server),
+            passwords: Arc::clone(&self.server.passwords),
+            listeners: self.listeners.clone(),
             clock,
         });
-        tasks.push(tokio::spawn(AdminSocket::open(&config.data_dir)?.serve(control)));
-        tasks.push(tokio::spawn(watch(health, Arc::clone(&edge), Arc::clone(&router), back_end.clone())));
-
-        Ok(Self {
-            edge,
-            router,
-            server,
-            store: back_end,
-            instance,
-            place: place(&config),
-            listeners,
-            tasks,
-            grace: config.shutdown.grace,
-        })
+        Ok(tokio::spawn(AdminSocket::open(&config.data_dir)?.serve(control)))
     }
 
     /// Where it listens, port 0 resolved.
@@ -160,7 +172,7 @@ impl Running {
 
     /// Resolves when another server has taken the store over: this one serves nobody any more and is to be stopped.
     pub async fn fenced(&self) -> Obstacle {
-        std::future::pending::<()>().await;
+        self.router.fenced().await;
         Obstacle::new("another server has taken over the store")
             .at(&self.place)
             .because("this one did not renew its lease in time, or the other was started with the same data")
@@ -172,7 +184,7 @@ impl Running {
     /// # Errors
     /// What is wrong with it; everything stays as it was then.
     pub fn reload(&self, config: &Config) -> Result<()> {
-        let domains = domains(config)?;
+        let domains = settings::domains(config)?;
         self.edge.reload(config)?;
         self.server.domains.set(domains);
         Ok(())
@@ -184,17 +196,45 @@ impl Running {
             tracing::warn!(event = "stop_late", "some streams did not end in time");
         }
         self.router.stop(self.grace).await;
-        for task in &self.tasks {
-            task.abort();
-        }
-        for task in self.tasks {
-            let _ = task.await;
-        }
+        end(self.tasks).await;
         drop((self.edge, self.router, self.server));
         self.store.close().await;
         // Whoever starts now finds everything closed.
         drop(self.instance);
     }
+}
+
+/// Ends tasks and waits until they have.
+async fn end(tasks: Vec<JoinHandle<()>>) {
+    for task in &tasks {
+        task.abort();
+    }
+    for task in tasks {
+        let _ = task.await;
+    }
+}
+
+/// Answers probes and scrapers.
+fn probes(
+    config: &Config,
+    health: &Health,
+    telemetry: &Telemetry,
+) -> Result<(Vec<JoinHandle<()>>, Vec<ListenerStatus>)> {
+    let (mut tasks, mut listeners) = (Vec::new(), Vec::new());
+    for listener in config.listen.admin.open()? {
+        listeners.extend(listening("admin", &[listener.local_addr()?]));
+        let probes = Probes { health: health.clone(), metrics: Arc::clone(&telemetry.metrics) };
+        tasks.push(tokio::spawn(async move {
+            if let Err(error) = probes.serve(listener).await {
+                tracing::error!(%error, "probes and metrics are not served");
+            }
+        }));
+    }
+    Ok((tasks, listeners))
+}
+
+fn listening(name: &str, addresses: &[SocketAddr]) -> Vec<ListenerStatus> {
+    addresses.iter().map(|address| ListenerStatus { name: name.to_owned(), address: *address }).collect()
 }
 
 /// Starts the homes. Where another server held the store a short while ago, its lease is waited for.
@@ -204,7 +244,7 @@ async fn reign(config: &Config, parts: RouterParts) -> Result<Router> {
         tokio::time::sleep(PATIENCE).await;
         tracing::warn!(
             event = "waiting_for_lease",
-            store = place(config),
+            store = settings::place(config),
             seconds = LEASE.as_secs() + 1,
             "another server used the store last and did not give it back; waiting to be sure that it has ended"
         );
@@ -214,83 +254,25 @@ async fn reign(config: &Config, parts: RouterParts) -> Result<Router> {
         started = starting => started,
         never = told => never,
     };
-    started.map_err(|error| match error {
+    Ok(started.map_err(|error| obstacle(config, error))?)
+}
+
+/// Why the store cannot be used.
+fn obstacle(config: &Config, error: StoreError) -> Obstacle {
+    match error {
         StoreError::Held(name) => Obstacle::new("another server uses this store")
-            .at(place(config))
+            .at(settings::place(config))
             .because(format!("{name} holds it and is alive"))
-            .advise("stop that server, or give this one another `store.keyspace`")
-            .into(),
-        other => Obstacle::new("the store cannot be taken")
-            .at(place(config))
+            .advise("stop that server, or give this one another `store.keyspace`"),
+        other => Obstacle::new("the store cannot be used")
+            .at(settings::place(config))
             .because(other)
-            .advise("run `starling check`")
-            .into(),
-    })
-}
-
-/// Where the store is, for people.
-fn place(config: &Config) -> String {
-    let store = &config.store;
-    match store.kind {
-        config::StoreKind::Embedded => config.data_dir.join("store").display().to_string(),
-        config::StoreKind::Scylla => {
-            format!("keyspace {} at {}", store.keyspace, store.contact_points.join(", "))
-        }
-    }
-}
-
-/// The domains, as addresses have them.
-fn domains(config: &Config) -> Result<Vec<String>> {
-    let enforce = |domain: &String| {
-        starling_xmpp::jid::domain(domain)
-            .map_err(|error| anyhow!("domains: {domain:?} is not a domain ({error})"))
-    };
-    config.domains.iter().map(enforce).collect()
-}
-
-fn hook_limits(config: &Config) -> Limits {
-    let limits = &config.limits;
-    Limits {
-        roster_items: limits.roster.max_items,
-        roster_groups: limits.roster.max_groups,
-        roster_name: limits.roster.name_len,
-        blocked_items: limits.blocklist.max_items,
-        directed: limits.session.directed_presence,
-        mam_page: limits.mam.page_max,
-        ..Limits::default()
-    }
-}
-
-fn router_config(config: &Config, back_end: &BackEnd) -> RouterConfig {
-    let limits = &config.limits;
-    RouterConfig {
-        workers: config.router.worker_count(),
-        alone: back_end.is_alone(),
-        conflict: match config.session.conflict {
-            config::Conflict::Replace => Conflict::Replace,
-            config::Conflict::Refuse => Conflict::Refuse,
-        },
-        max_resources: limits.session.max_resources,
-        max_unacked: limits.sm.max_unacked,
-        max_unacked_bytes: limits.sm.max_unacked_bytes,
-        window: limits.sm.pull_window,
-        resume_timeout: limits.sm.resume_timeout,
-        ack_timeout: limits.sm.ack_timeout,
-        detached_per_account: limits.sm.detached_per_account,
-        offline_messages: limits.offline.max_messages,
-        offline_bytes: limits.offline.bytes,
-        strangers: (
-            usize::try_from(limits.rate.distinct_recipients.count).unwrap_or(usize::MAX),
-            limits.rate.distinct_recipients.per,
-        ),
-        queries: limits.mam.queries_inflight,
+            .advise("run `starling check`"),
     }
 }
 
 /// Keeps the probes true.
 async fn watch(health: Health, edge: Arc<Edge>, router: Arc<Router>, store: BackEnd) {
-    let started: Check = health.check("started", &[Probe::Startup]);
-    started.pass();
     let serving = health.check("edge", &[Probe::Ready]);
     let homes = health.check("homes", &[Probe::Ready, Probe::Live]);
     let kept = health.check("store", store.probes());
