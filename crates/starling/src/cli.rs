@@ -45,6 +45,14 @@ pub(crate) enum Command {
     /// Look at settings
     #[command(subcommand, after_help = "Example:\n  starling config show")]
     Config(ConfigCommand),
+    /// Make and change the tables of the store on CQL servers
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  starling migrate plan --set store.kind=scylla\n  \
+                      starling migrate apply --config starling.toml\n\n\
+                      A server starts only on tables that it knows; it never changes them by itself."
+    )]
+    Migrate(MigrateCommand),
     /// Talk to the running server
     #[command(
         subcommand,
@@ -79,6 +87,32 @@ pub(crate) enum ConfigCommand {
         /// A key, or the beginning of keys
         #[arg(value_name = "KEY")]
         key: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MigrateCommand {
+    /// Print the statements that `apply` would run, and run none
+    #[command(after_help = "Example:\n  starling migrate plan --config starling.toml")]
+    Plan {
+        /// Form of the list
+        #[arg(short, long, value_name = "FORM", default_value = "table")]
+        output: Output,
+    },
+    /// Run what is missing; one at a time, a second one waits and says for whom
+    #[command(after_help = "Example:\n  starling migrate apply --config starling.toml")]
+    Apply {
+        /// Form of the list of what was done
+        #[arg(short, long, value_name = "FORM", default_value = "table")]
+        output: Output,
+    },
+    /// Say which migrations were applied, and whether this version of the server can start
+    #[command(after_help = "Example:\n  starling migrate status -o json\n\n\
+                            Ends with 0 when a server can start, 1 when `apply` has something to do or the tables are too new.")]
+    Status {
+        /// Form of the list
+        #[arg(short, long, value_name = "FORM", default_value = "table")]
+        output: Output,
     },
 }
 

@@ -10,6 +10,7 @@ mod cli;
 mod ctl;
 mod explain;
 mod failure;
+mod migrate;
 mod print;
 mod serve;
 mod sources;
@@ -47,6 +48,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Config(ConfigCommand::Explain { key }) => {
             explain::explain(key.as_deref()).map(|()| ExitCode::SUCCESS)
         }
+        Command::Migrate(command) => migrate::run(&sources, &command),
         Command::Ctl(command) => ctl::run(&sources, command),
         Command::Version { json } => {
             version::print(json);
