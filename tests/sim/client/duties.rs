@@ -1,0 +1,66 @@
+//! What else a client asks for, and remembers to have been promised: contacts and the block list.
+
+use super::{Client, Session};
+use crate::line::Line;
+use crate::speech;
+use starling_xmpp::{Element, IqType, Kind, Stanza, ns};
+use std::collections::BTreeMap;
+
+/// Whom some block now and then.
+pub(crate) const PEST: &str = "eve@localhost";
+
+/// What a client has asked for and not been answered yet, by the id of the request.
+pub(super) struct Duties {
+    contact: String,
+    asked: BTreeMap<String, usize>,
+    number: u32,
+}
+
+impl Duties {
+    pub(super) fn new(name: &str) -> Self {
+        // Each device has a contact of its own, so that it knows what the last word on it was.
+        let contact = format!("friend-of-{}", name.replace(['/', '@'], "."));
+        Self { contact: format!("{contact}@localhost"), asked: BTreeMap::new(), number: 0 }
+    }
+}
+
+impl Client {
+    /// Now and then it changes its roster or the block list.
+    pub(super) fn do_duties(&mut self, line: &Line, session: &mut Session) {
+        if self.dice.permille(100) {
+            self.duties.number += 1;
+            let name = format!("name {}", self.duties.number);
+            let contact = self.duties.contact.clone();
+            let item = Element::new(ns::ROSTER, "item").attr("jid", &contact).attr("name", &name);
+            let query = Element::new(ns::ROSTER, "query").child(item);
+            let place = self.stage.promises().contact(&self.account, &contact, name);
+            self.demand(line, session, query, place);
+        }
+        if self.receives() && self.account.as_str() != PEST && self.dice.permille(80) {
+            let on = self.dice.permille(500);
+            let verb = if on { "block" } else { "unblock" };
+            let item = Element::new(ns::BLOCKING, "item").attr("jid", PEST);
+            let now = self.stage.world.now();
+            let place = self.stage.promises().block(&self.account, on, now);
+            self.demand(line, session, Element::new(ns::BLOCKING, verb).child(item), place);
+        }
+    }
+
+    fn demand(&mut self, line: &Line, session: &mut Session, payload: Element, place: usize) {
+        let id = format!("d{}-{place}", self.stage.number());
+        self.stage.tell(&self.name, format!("asks {id}: {payload}"));
+        self.duties.asked.insert(id.clone(), place);
+        self.send(line, session, speech::request(IqType::Set, &id, payload));
+    }
+
+    /// An answer to one of them.
+    pub(super) fn answered(&mut self, stanza: &Stanza) {
+        let Some(place) = stanza.id.as_deref().and_then(|id| self.duties.asked.remove(id)) else { return };
+        let done = stanza.kind == Kind::Iq(IqType::Result);
+        self.stage.tell(&self.name, format!("answer to {:?}: {done}", stanza.id));
+        if done {
+            let now = self.stage.world.now();
+            self.stage.promises().confirm(place, now);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What a client does in a session.
+
+use super::{Client, End, Open, Session, WINDOW};
+use crate::line::{FromClient, Line, ToClient};
+use crate::speech;
+use crate::stage::Phase;
+use starling_tests::history::{Message, What, bare};
+use starling_xmpp::{IqType, Kind, MessageType, Stanza};
+use std::time::Duration;
+
+/// A connection that is silent for so long, while something is expected of it, is given up.
+const SILENCE: Duration = Duration::from_secs(12);
+
+/// When it does what next.
+struct Times {
+    mishap: Duration,
+    write: Duration,
+    ask: Duration,
+    /// An acknowledgement that was asked for and is held back.
+    held: Option<Duration>,
+    heard: Duration,
+    settled: bool,
+}
+
+impl Client {
+    /// Writes and receives until something happens.
+    pub(super) async fn work(&mut self, line: &mut Line, session: &mut Session) -> End {
+        let now = self.stage.world.now();
+        let mut times = Times {
+            mishap: now + self.micros(50_000..6_000_000),
+            write: now + self.micros(0..50_000),
+            ask: now + Duration::from_millis(100),
+            held: None,
+            heard: now,
+            settled: false,
+        };
+        loop {
+            let phase = self.stage.phase();
+            let now = self.stage.world.now();
+            if phase == Phase::Over {
+                line.up.send(FromClient::End);
+                return End::Closed;
+            }
+            if phase == Phase::Storm && now >= times.mishap {
+                return self.mishap(line);
+            }
+            self.act(line, session, &mut times, phase);
+            let mut until = now + Duration::from_millis(100);
+            if phase == Phase::Storm {
+                until = until.min(times.write).min(times.mishap);
+            }
+            until = until.min(times.held.unwrap_or(until));
+            let within = until.saturating_sub(now).max(Duration::from_micros(100));
+            match self.hear(line, within).await {
+                Some(heard) => {
+                    times.heard = self.stage.world.now();
+                    if let Some(end) = self.heard(line, session, &mut times, heard) {
+                        return end;
+                    }
+                }
+                None if session.counted && !self.open.is_empty() && now > times.heard + SILENCE => {
+                    self.note(What::Remark("silence".to_owned()));
+                    return End::Lost;
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Does what it is time for.
+    fn act(&mut self, line: &Line, session: &mut Session, times: &mut Times, phase: Phase) {
+        let now = self.stage.world.now();
+        if phase == Phase::Storm && now >= times.write {
+            self.write_burst(line, session);
+            times.write = now + self.micros(1_000..400_000);
+        }
+        if phase == Phase::Settled && !times.settled {
+            times.settled = true;
+            if session.enabled {
+                line.up.send(FromClient::Acknowledge(session.seen));
+            }
+            self.note(What::Settled);
+        }
+        if session.counted && !self.open.is_empty() && now >= times.ask {
+            line.up.send(FromClient::Ask);
+            times.ask = now + Duration::from_millis(200);
+        }
+        if times.held.is_some_and(|until| now >= until) {
+            times.held = None;
+            line.up.send(FromClient::Acknowledge(session.seen));
+        }
+    }
+
+    fn heard(
+        &mut self,
+        line: &Line,
+        session: &mut Session,
+        times: &mut Times,
+        heard: ToClient,
+    ) -> Option<End> {
+        match heard {
+            ToClient::Stanza(stanza) => {
+                // What came before `<enabled/>` is not counted (XEP-0198 section 4).
+                session.seen += u32::from(session.enabled);
+                self.take(line, session, stanza);
+            }
+            ToClient::Enabled(resumable) => {
+                session.enabled = true;
+                session.resumable = resumable;
+            }
+            ToClient::Counted(count) => {
+                session.heard(count);
+                self.covered(count);
+            }
+            ToClient::Asked => {
+                // Most are answered at once, some late: then a crash finds unacknowledged messages.
+                let wait = if self.dice.permille(600) { 1 } else { 300_000 };
+                let until = times.heard + self.micros(0..wait);
+                times.held = times.held.or(Some(until));
+            }
+            ToClient::End(error) => {
+                self.note(What::Remark(format!("the stream ends: {error:?}")));
+                session.resumable = false;
+                return Some(End::Lost);
+            }
+            ToClient::Lost => {
+                self.note(What::Remark("connection lost".to_owned()));
+                return Some(End::Lost);
+            }
+            other => self.note(What::Fault(format!("unexpected: {other:?}"))),
+        }
+        None
+    }
+
+    /// Its connection ends, or the client.
+    fn mishap(&mut self, line: &Line) -> End {
+        if self.dice.permille(150) {
+            self.note(What::Remark("forgets its session".to_owned()));
+            return End::Forgotten;
+        }
+        if self.open.is_empty() && self.dice.permille(400) {
+            self.note(What::Remark("goes offline".to_owned()));
+            line.up.send(FromClient::End);
+            return End::Closed;
+        }
+        self.note(What::Remark("leaves its connection".to_owned()));
+        End::Lost
+    }
+
+    fn write_burst(&mut self, line: &Line, session: &mut Session) {
+        for _ in 0..self.dice.within(1..8) {
+            if self.open.len() >= WINDOW || !self.stage.take_turn() {
+                break;
+            }
+            let message = self.compose();
+            self.note(What::Sent(message.clone()));
+            self.send(line, session, speech::message(&message));
+            if session.counted {
+                self.open.push_back(Open { number: session.sent, message });
+            } else {
+                self.note(What::GivenUp(message.origin));
+            }
+        }
+        if session.counted && self.dice.permille(300) {
+            line.up.send(FromClient::Ask);
+        }
+        self.do_duties(line, session);
+    }
+
+    /// A message of its own to somebody.
+    fn compose(&mut self) -> Message {
+        self.written += 1;
+        let to = self.addresses[self.dice.place(self.addresses.len())].clone();
+        let origin = format!("{}-{}", self.name.replace("@localhost/", "."), self.written);
+        Message { body: format!("{origin} <&>"), origin, to }
+    }
+
+    /// Logs what the server's `h` covers by now.
+    pub(super) fn covered(&mut self, count: u32) {
+        while let Some(open) = self.open.pop_front_if(|open| open.number <= count) {
+            self.note(What::Acknowledged(open.message.origin));
+        }
+    }
+
+    /// Takes a stanza.
+    fn take(&mut self, line: &Line, session: &mut Session, stanza: Stanza) {
+        match stanza.kind {
+            Kind::Message(MessageType::Error) => {
+                let origin = stanza.id.as_deref().unwrap_or_default().to_owned();
+                let condition = speech::condition(&stanza);
+                self.note(What::Refused { origin, condition });
+            }
+            Kind::Message(_) => {
+                let account = self.account.as_str().to_owned();
+                let message = stanza.to_element();
+                let what = match speech::copied(&message, &account) {
+                    Some(original) => What::Copied(speech::sighting(original, &account)),
+                    None => What::Seen(speech::sighting(&message, &account)),
+                };
+                self.note(what);
+                if session.enabled && self.dice.permille(50) {
+                    line.up.send(FromClient::Acknowledge(session.seen));
+                }
+            }
+            Kind::Presence(_) => {
+                let from = stanza.from.as_ref().map(|from| from.as_str().to_owned()).unwrap_or_default();
+                if bare(&from) != self.account.as_str() {
+                    self.note(What::Fault(format!("presence of a stranger: {from}")));
+                }
+            }
+            Kind::Iq(IqType::Get) => {
+                let answer = stanza.result();
+                self.send(line, session, answer);
+            }
+            Kind::Iq(_) => self.answered(&stanza),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What must hold, one file each. Most look at the history that clients wrote and at the archives at the end.
+
+mod bounded;
+mod durable;
+mod isolation;
+mod liveness;
+mod memory;
+mod one_owner;
+mod one_row;
+mod order;
+mod paging;
+mod sessions;
+
+use crate::audit::Reading;
+use crate::stage::{Stage, Wrong};
+use starling_tests::history::{History, Violation, What, check};
+
+/// What invariants look at.
+pub(crate) struct Evidence<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) violations: &'a [Violation],
+    /// What the server had in memory and in the store at the end.
+    pub(crate) before: &'a Reading,
+    /// What later servers read, after which event, from which replicas.
+    pub(crate) later: &'a [(String, Reading)],
+}
+
+/// An invariant: its name, and what it finds.
+type Invariant = (&'static str, fn(&Evidence<'_>) -> Vec<(Option<String>, String)>);
+
+const ALL: [Invariant; 10] = [
+    ("durable", durable::find),
+    ("one row", one_row::find),
+    ("sessions", sessions::find),
+    ("order", order::find),
+    ("isolation", isolation::find),
+    ("one owner", one_owner::find),
+    ("bounded", bounded::find),
+    ("memory", memory::find),
+    ("paging", paging::find),
+    ("liveness", liveness::find),
+];
+
+/// Looks at everything.
+pub(crate) fn judge(
+    stage: &Stage,
+    history: &History,
+    before: &Reading,
+    later: &[(String, Reading)],
+) -> Vec<Wrong> {
+    let violations = check(history);
+    let evidence = Evidence { stage, violations: &violations, before, later };
+    let mut wrong = Vec::new();
+    for (invariant, find) in ALL {
+        for (message, text) in find(&evidence) {
+            wrong.push(Wrong { invariant, message, text });
+        }
+    }
+    wrong
+}
+
+impl Evidence<'_> {
+    /// What the judge of histories has found of these kinds.
+    fn of(&self, kinds: &[starling_tests::history::Kind]) -> Vec<(Option<String>, String)> {
+        let found = self.violations.iter().filter(|violation| kinds.contains(&violation.kind));
+        found
+            .filter(|violation| !self.is_excused(violation))
+            .map(|violation| (violation.origin.clone(), violation.to_string()))
+            .collect()
+    }
+
+    /// What the judge cannot know: some recipients count nothing, and some senders are blocked.
+    fn is_excused(&self, violation: &Violation) -> bool {
+        use starling_tests::history::Kind;
+        let plain = self
+            .stage
+            .plan
+            .accounts
+            .iter()
+            .any(|cast| cast.plain && violation.place.starts_with(&format!("{}@", cast.name)));
+        let pest = violation.origin.as_deref().is_some_and(|origin| origin.starts_with("eve."));
+        match violation.kind {
+            // What was on the way to a client that does not count is lost with its connection.
+            Kind::NeverSeen => plain || pest,
+            // The error that said so may be lost with a session that is not resumed.
+            Kind::MissingRow => pest,
+            // Refused in a session that was lost with the error, while what came after it was taken: sent again it comes
+            // after that.
+            Kind::SeenOutOfOrder | Kind::StoredOutOfOrder => {
+                !self.stage.is_smooth()
+                    && violation.origin.as_deref().is_some_and(|origin| self.is_again(origin))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a message was sent more than once.
+    fn is_again(&self, origin: &str) -> bool {
+        let logs = self.stage.logs();
+        let mut events = logs.iter().flat_map(|log| &log.events);
+        events.any(|event| matches!(&event.what, What::SentAgain(again) if again == origin))
+    }
+}

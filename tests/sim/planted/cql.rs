@@ -1,0 +1,213 @@
+//! Bugs between the store's decisions and its server.
+
+use super::Planted;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use starling_store::{AccountRow, Position};
+use starling_store_scylla::cql::{
+    Answer, Bucket, BucketRow, Change, Cql, CqlError, DataKind, DataRow, Level, Mutation, Owner, Partition,
+    ReignRow, Slice, StoredRow, Volume,
+};
+use starling_store_scylla::model::Connection;
+use starling_xmpp::BareJid;
+use starling_xmpp::sasl::Credentials;
+use std::time::Duration;
+
+/// A way to the server that does what it is told, but for one thing.
+#[derive(Clone)]
+pub(crate) struct WrongCql {
+    inner: Connection,
+    planted: Option<Planted>,
+}
+
+impl WrongCql {
+    pub(super) fn new(inner: Connection, planted: Option<Planted>) -> Self {
+        Self { inner, planted }
+    }
+
+    fn has(&self, planted: Planted) -> bool {
+        self.planted == Some(planted)
+    }
+
+    /// What becomes of a mutation.
+    fn spoil(&self, mutation: &mut Mutation) {
+        let at = mutation.at;
+        match self.planted {
+            Some(Planted::NoTombstones) => mutation.changes.retain(|change| !is_range(change)),
+            Some(Planted::NoRewrite) => mutation.changes.retain(|change| match change {
+                Change::PutRow(row, _) => !is_old(row.row.position, at),
+                Change::PutPeer(position, ..) => !is_old(*position, at),
+                _ => true,
+            }),
+            Some(Planted::KeepListings) => {
+                mutation.changes.retain(|change| !matches!(change, Change::DropBuckets(..)));
+            }
+            Some(Planted::WallClock) if mutation.changes.iter().any(is_delete) => {
+                // A clock that is right for people may be far from the positions that were given.
+                mutation.at = Position(at.0 + 3_000_000);
+            }
+            Some(Planted::NoEnd) => {
+                for change in &mut mutation.changes {
+                    if let Change::PutRow(_, ttl) | Change::PutPeer(_, _, ttl) = change {
+                        *ttl = None;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a write of this kind is not waited for.
+    fn is_hasty(&self, mutation: &Mutation) -> bool {
+        match self.planted {
+            Some(Planted::ListingEarly) => matches!(mutation.partition, Partition::Buckets(_)),
+            Some(Planted::IndexEarly) => matches!(mutation.partition, Partition::Peer(..)),
+            Some(Planted::MarkEarly) => mutation
+                .changes
+                .iter()
+                .any(|change| matches!(change, Change::PutData(row) if row.kind == DataKind::Mark)),
+            _ => false,
+        }
+    }
+
+    fn conditional(&self, answer: Answer<bool>) -> Answer<bool> {
+        if !self.has(Planted::RefusedInstead) {
+            return answer;
+        }
+        answer
+            .map(|answer| match answer {
+                Err(CqlError::Unknown(_)) => Ok(false),
+                other => other,
+            })
+            .boxed()
+    }
+}
+
+fn is_range(change: &Change) -> bool {
+    matches!(change, Change::DropRows(..) | Change::DropPeers(..) | Change::DropKind(_))
+}
+
+fn is_delete(change: &Change) -> bool {
+    is_range(change) || matches!(change, Change::DropData(..) | Change::DropBuckets(..))
+}
+
+/// Rows are decided at most moments before they are written, and written again at a floor far above.
+fn is_old(position: Position, at: Position) -> bool {
+    position.0 + 1 < at.0
+}
+
+impl Cql for WrongCql {
+    fn write(&self, mut mutation: Mutation) -> Answer<()> {
+        self.spoil(&mut mutation);
+        if mutation.changes.is_empty() {
+            return ready(Ok(())).boxed();
+        }
+        if self.has(Planted::NewPosition) {
+            let (again, inner) = (elsewhere(mutation.clone()), self.inner.clone());
+            return self
+                .inner
+                .write(mutation)
+                .then(move |answer| match (answer, again) {
+                    (Err(CqlError::Unknown(_)), Some(again)) => inner.write(again),
+                    (answer, _) => ready(answer).boxed(),
+                })
+                .boxed();
+        }
+        let hasty = self.is_hasty(&mutation);
+        let done = self.inner.write(mutation);
+        if hasty { ready(Ok(())).boxed() } else { done }
+    }
+
+    fn data(&self, owner: &Owner) -> Answer<Vec<DataRow>> {
+        self.inner.data(owner)
+    }
+
+    fn buckets(&self, owner: &Owner, from: Option<Bucket>, limit: usize) -> Answer<Vec<BucketRow>> {
+        self.inner.buckets(owner, from, limit)
+    }
+
+    fn rows(&self, owner: &Owner, bucket: Bucket, slice: Slice) -> Answer<Vec<StoredRow>> {
+        self.inner.rows(owner, bucket, slice)
+    }
+
+    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<StoredRow>> {
+        self.inner.rows_at(owner, bucket, positions)
+    }
+
+    fn peers(
+        &self,
+        owner: &Owner,
+        peer: &BareJid,
+        volume: Volume,
+        slice: Slice,
+    ) -> Answer<Vec<(Position, Bucket)>> {
+        self.inner.peers(owner, peer, volume, slice)
+    }
+
+    fn names(&self, domain: &str, slice: u16, after: Option<&str>, limit: usize) -> Answer<Vec<String>> {
+        self.inner.names(domain, slice, after, limit)
+    }
+
+    fn purges(&self, slice: u16, limit: usize) -> Answer<Vec<(Owner, u64)>> {
+        self.inner.purges(slice, limit)
+    }
+
+    fn account(&self, jid: &BareJid, level: Level) -> Answer<Option<AccountRow>> {
+        self.inner.account(jid, level)
+    }
+
+    fn create_account(&self, jid: &BareJid, row: AccountRow) -> Answer<bool> {
+        self.conditional(self.inner.create_account(jid, row))
+    }
+
+    fn set_credentials(&self, owner: &Owner, before: Credentials, after: Credentials) -> Answer<bool> {
+        self.conditional(self.inner.set_credentials(owner, before, after))
+    }
+
+    fn delete_account(&self, owner: &Owner) -> Answer<bool> {
+        self.conditional(self.inner.delete_account(owner))
+    }
+
+    fn setting(&self, name: &str, level: Level) -> Answer<Option<Bytes>> {
+        self.inner.setting(name, level)
+    }
+
+    fn create_setting(&self, name: &str, value: Bytes) -> Answer<bool> {
+        self.conditional(self.inner.create_setting(name, value))
+    }
+
+    fn reign(&self) -> Answer<Option<ReignRow>> {
+        self.inner.reign()
+    }
+
+    fn set_reign(&self, before: Option<(u64, u64)>, after: ReignRow) -> Answer<bool> {
+        self.conditional(self.inner.set_reign(before, after))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.inner.monotonic()
+    }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        self.inner.sleep(time)
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.inner.spawn(task);
+    }
+}
+
+/// The same rows a moment later.
+fn elsewhere(mut mutation: Mutation) -> Option<Mutation> {
+    if !mutation.changes.iter().any(|change| matches!(change, Change::PutRow(..))) {
+        return None;
+    }
+    mutation.at.0 += 1;
+    for change in &mut mutation.changes {
+        if let Change::PutRow(row, _) = change {
+            row.row.position.0 += 1;
+        }
+    }
+    Some(mutation)
+}

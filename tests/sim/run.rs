@@ -1,0 +1,338 @@
+//! A run: accounts, clients and a server; blows to all of them; healing; and then everything is looked at.
+
+use crate::audit;
+use crate::back_end;
+use crate::client::PEST;
+use crate::client::{Client, account};
+use crate::clock::SimClock;
+use crate::invariants;
+use crate::plan::{Cast, Device, Plan};
+use crate::server::Server;
+use crate::stage::{Phase, Stage, Wrong};
+use futures::FutureExt;
+use starling_store::AccountRow;
+use starling_store_scylla::model::{Faults, Model, Reach, World};
+use starling_tests::history::History;
+use starling_xmpp::Timestamp;
+use starling_xmpp::sasl::Credentials;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+/// What is left of a run.
+pub(crate) struct Outcome {
+    pub(crate) wrong: Vec<Wrong>,
+    pub(crate) story: Vec<(Duration, String)>,
+    /// Of all that happened: the same for the same seed.
+    pub(crate) hash: u64,
+}
+
+static KEYS: LazyLock<Credentials> = LazyLock::new(|| match Credentials::derive("secret", [1; 16], 1) {
+    Ok(keys) => keys,
+    Err(error) => panic!("{error:?}"),
+});
+
+/// No run lasts longer, in its own time.
+const END: Duration = Duration::from_secs(3_600);
+
+/// Runs a plan.
+pub(crate) fn run(plan: Plan) -> Outcome {
+    let world = World::new(plan.seed);
+    let clock = SimClock::new(&world, 0);
+    let model = Model::seeded(&world, clock.now());
+    let stage = Stage::new(plan, world.clone(), model);
+    let direction = direct(stage.clone());
+    let done = Arc::new(parking_lot::Mutex::new(None));
+    let result = done.clone();
+    stage.crowd.spawn(direction.map(move |history| *result.lock() = Some(history)).boxed());
+    while done.lock().is_none() {
+        if world.now() > END || !world.step() {
+            stage.wrong("liveness", None, "the run does not come to its end");
+            break;
+        }
+    }
+    let history = done.lock().take();
+    stage.serve(None);
+    world.end();
+    let (wrong, story, hash) = stage.take();
+    let wrong = match history {
+        Some(found) => wrong.into_iter().chain(found).collect(),
+        None => wrong,
+    };
+    Outcome { wrong, story, hash }
+}
+
+async fn direct(stage: Arc<Stage>) -> Vec<Wrong> {
+    let pest = Cast { name: "eve", devices: vec![Device::Phone], plain: false };
+    let casts: Vec<Cast> = stage.plan.accounts.iter().cloned().chain([pest]).collect();
+    debug_assert_eq!(account("eve").as_str(), PEST);
+    found(&stage, &casts).await;
+    let mut director = Director { stage: stage.clone(), life: 0, instance: 1, server: None };
+    director.launch();
+    gather(&stage, &casts);
+    director.storm().await;
+    director.heal().await;
+    director.quiet(Duration::from_secs(5), Duration::from_secs(120)).await;
+    stage.enter(Phase::Settled);
+    director.sleep(Duration::from_secs(4)).await;
+
+    // What is in memory and what is stored are the same, now, after a restart, and when everything late has come.
+    let before = audit::read_all(&stage, &casts).await;
+    director.restart().await;
+    director.quiet(Duration::from_secs(2), Duration::from_secs(60)).await;
+    let mut later = Vec::new();
+    for pair in [[0, 1], [1, 2], [0, 2]] {
+        stage.model.pin(Some(pair));
+        later.push((
+            format!("after a restart, from replicas {pair:?}"),
+            audit::read_all(&stage, &casts).await,
+        ));
+    }
+    director.sleep(stage.plan.faults.late_by + Duration::from_secs(5)).await;
+    for pair in [[0, 1], [1, 2], [0, 2]] {
+        stage.model.pin(Some(pair));
+        later.push((format!("at last, from replicas {pair:?}"), audit::read_all(&stage, &casts).await));
+    }
+    stage.model.pin(None);
+    stage.enter(Phase::Over);
+    director.sleep(Duration::from_secs(1)).await;
+    let history = History { logs: stage.logs(), archives: before.archives() };
+    invariants::judge(&stage, &history, &before, &later)
+}
+
+/// Makes the accounts, while nothing goes wrong.
+async fn found(stage: &Arc<Stage>, casts: &[Cast]) {
+    let process = stage.world.process();
+    let store = back_end::open(stage, &process, &SimClock::new(&stage.world, 0));
+    for (number, cast) in casts.iter().enumerate() {
+        let row = AccountRow {
+            generation: number as u64 + 1,
+            credentials: KEYS.clone(),
+            created: Timestamp(0),
+            disabled: false,
+        };
+        if let Err(error) = store.create_account(&account(cast.name), row).await {
+            stage.wrong("run", None, format!("{}: {error}", cast.name));
+        }
+    }
+    process.kill();
+}
+
+/// Sets the clients going.
+fn gather(stage: &Arc<Stage>, casts: &[Cast]) {
+    let mut addresses: Vec<String> = Vec::new();
+    for cast in casts.iter().filter(|cast| cast.name != "eve") {
+        let bare = account(cast.name).as_str().to_owned();
+        addresses.extend([bare.clone(), bare.clone(), bare.clone()]);
+        if !cast.plain {
+            addresses.push(format!("{bare}/{}", Device::Phone.resource()));
+        }
+    }
+    for cast in casts {
+        for device in &cast.devices {
+            let client = Client::new(stage, cast, *device, &addresses);
+            stage.crowd.spawn(client.live().boxed());
+        }
+    }
+    stage.crowd.spawn(crate::peek::peek(stage.clone(), casts.to_vec()).boxed());
+}
+
+struct Director {
+    stage: Arc<Stage>,
+    life: u64,
+    instance: u128,
+    /// The newest process; it may be dead.
+    server: Option<Arc<Server>>,
+}
+
+impl Director {
+    fn launch(&mut self) {
+        self.life += 1;
+        self.server = Some(Server::launch(&self.stage, self.life, self.instance));
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.stage.crowd.sleep(time).await;
+    }
+
+    async fn pause(&self, most: Duration) {
+        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        let pause = Duration::from_micros(self.stage.dice().within(0..micros.max(1)));
+        self.sleep(pause).await;
+    }
+
+    /// One blow after the other.
+    async fn storm(&mut self) {
+        let stage = self.stage.clone();
+        self.up(Duration::from_secs(30)).await;
+        if stage.plan.steady {
+            stage.set_faults(stage.plan.faults);
+        }
+        for _ in 0..stage.plan.blows {
+            self.pause(stage.plan.calm).await;
+            if !stage.plan.steady {
+                stage.set_faults(if stage.dice().permille(500) { stage.plan.faults } else { Faults::NONE });
+            }
+            self.blow().await;
+            self.up(Duration::from_secs(40)).await;
+        }
+        self.pause(stage.plan.calm).await;
+    }
+
+    async fn blow(&mut self) {
+        let stage = self.stage.clone();
+        let mut dice = stage.dice();
+        match dice.place(12) {
+            0..4 => self.restart().await,
+            4 => self.another_instance().await,
+            5 => self.zombie().await,
+            6 => self.nap().await,
+            7 => {
+                let reach = if dice.permille(500) { Reach::Refusing } else { Reach::Silent };
+                stage.set_reach(reach);
+                self.pause(Duration::from_secs(15)).await;
+                stage.set_reach(Reach::Up);
+            }
+            8 | 9 => {
+                let down = dice.place(3);
+                stage.set_replica(down, false);
+                if dice.permille(200) {
+                    let second = (down + 1) % 3;
+                    stage.set_replica(second, false);
+                    self.pause(Duration::from_secs(8)).await;
+                    stage.set_replica(second, true);
+                }
+                self.pause(Duration::from_secs(20)).await;
+                stage.set_replica(down, true);
+            }
+            10 => {
+                if let Some(server) = &self.server {
+                    let micros = i64::try_from(dice.within(0..7_200_000_000)).unwrap_or(0) - 3_600_000_000;
+                    stage.tell("server", format!("clock set by {micros} us"));
+                    server.clock.step(micros);
+                }
+            }
+            _ => {
+                if let Some(server) = self.server.clone() {
+                    server.stop(&stage, Duration::from_secs(5)).await;
+                }
+            }
+        }
+    }
+
+    /// Killed and started again where it was.
+    async fn restart(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill(&self.stage);
+        }
+        self.pause(Duration::from_millis(300)).await;
+        while self.stage.phase() == Phase::Storm && self.stage.dice().permille(150) {
+            // Killed again while it starts.
+            self.launch();
+            self.pause(Duration::from_millis(50)).await;
+            if let Some(server) = self.server.take() {
+                server.kill(&self.stage);
+            }
+        }
+        self.launch();
+        self.up(Duration::from_secs(40)).await;
+    }
+
+    /// Killed and started on another machine.
+    async fn another_instance(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill(&self.stage);
+        }
+        self.instance += 1;
+        self.launch();
+        self.up(Duration::from_secs(40)).await;
+    }
+
+    /// Another machine is told to serve while the first one is stopped, and goes on later.
+    async fn zombie(&mut self) {
+        let Some(old) = self.server.take() else { return };
+        self.stage.tell("server", format!("life {} is stopped", old.life));
+        self.stage.roughen();
+        old.process.stop();
+        let stopped = self.stage.world.now();
+        self.stage.serve(None);
+        self.instance += 1;
+        self.launch();
+        let mut dice = self.stage.dice();
+        let nap = Duration::from_millis(dice.within(0..20_000));
+        self.sleep(nap).await;
+        old.clock.slept(self.stage.world.now() - stopped);
+        self.stage.tell("server", format!("life {} goes on", old.life));
+        old.process.go_on();
+        // Back in time: the other one is told that the store is in use. Otherwise it takes over.
+        while self.server.as_ref().is_some_and(|new| !new.is_over() && !new.serves()) {
+            self.sleep(Duration::from_millis(50)).await;
+        }
+        let took_over = self.server.as_ref().is_some_and(|new| new.serves());
+        if old.serves() && !took_over {
+            self.stage.serve(Some(old.clone()));
+            self.server = Some(old);
+        } else {
+            self.pause(Duration::from_secs(15)).await;
+            old.kill(&self.stage);
+        }
+    }
+
+    /// The process sleeps for a while, and nobody takes over.
+    async fn nap(&self) {
+        let Some(server) = self.server.clone() else { return };
+        self.stage.tell("server", format!("life {} is stopped", server.life));
+        self.stage.roughen();
+        server.process.stop();
+        let stopped = self.stage.world.now();
+        self.pause(Duration::from_secs(14)).await;
+        server.clock.slept(self.stage.world.now() - stopped);
+        self.stage.tell("server", format!("life {} goes on", server.life));
+        server.process.go_on();
+    }
+
+    /// Sees to it that a server serves; gives up after this time.
+    async fn up(&mut self, within: Duration) {
+        let end = self.stage.world.now() + within;
+        while self.stage.world.now() < end {
+            match &self.server {
+                Some(server) if server.serves() => return,
+                Some(server) if !server.is_over() => self.sleep(Duration::from_millis(20)).await,
+                _ => {
+                    self.sleep(Duration::from_millis(200)).await;
+                    self.launch();
+                }
+            }
+        }
+    }
+
+    /// Nothing goes wrong any more.
+    async fn heal(&mut self) {
+        let stage = self.stage.clone();
+        stage.set_faults(Faults::NONE);
+        stage.set_reach(Reach::Up);
+        for replica in 0..3 {
+            stage.set_replica(replica, true);
+        }
+        self.up(Duration::from_secs(60)).await;
+        stage.heal();
+        // They go on writing for a while, now that they can.
+        self.sleep(Duration::from_secs(6)).await;
+        stage.enter(Phase::Calm);
+    }
+
+    /// Waits until clients have seen nothing new for so long.
+    async fn quiet(&self, still: Duration, within: Duration) {
+        let end = self.stage.world.now() + within;
+        let begin = self.stage.world.now();
+        loop {
+            let now = self.stage.world.now();
+            if now >= self.stage.stirred().max(begin) + still {
+                return;
+            }
+            if now >= end {
+                return self.stage.wrong("liveness", None, "clients do not come to rest");
+            }
+            self.sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What all of a run share: the world, the store's server, where clients find the server, and what is known of it all.
+
+use crate::peek::Peek;
+use crate::plan::Plan;
+use crate::promises::Promises;
+use crate::server::Server;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+use starling_store_scylla::model::{Dice, Faults, Model, Process, Reach, World};
+use starling_tests::history::{Log, What};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Clients write, things break.
+    Storm,
+    /// Nothing breaks any more; clients bring what is open to its end.
+    Calm,
+    /// Clients have acknowledged all there is.
+    Settled,
+    /// Everybody leaves.
+    Over,
+}
+
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) model: Model,
+    pub(crate) plan: Plan,
+    /// Clients, and whoever directs the run.
+    pub(crate) crowd: Process,
+    numbers: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    phase: Phase,
+    serving: Option<Arc<Server>>,
+    logs: BTreeMap<String, Log>,
+    left: u32,
+    stirred: Duration,
+    wrong: Vec<Wrong>,
+    promises: Promises,
+    peeks: Vec<Peek>,
+    healed: Option<Duration>,
+    /// Something has gone wrong so that commits may have failed.
+    rough: bool,
+    story: Vec<(Duration, String)>,
+    hash: u64,
+    dice: Dice,
+}
+
+/// Something that should not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// Which invariant says so.
+    pub(crate) invariant: &'static str,
+    /// The `origin-id` of the message concerned.
+    pub(crate) message: Option<String>,
+    pub(crate) text: String,
+}
+
+impl Stage {
+    pub(crate) fn new(plan: Plan, world: World, model: Model) -> Arc<Self> {
+        let inner = Inner {
+            phase: Phase::Storm,
+            serving: None,
+            logs: BTreeMap::new(),
+            left: plan.messages,
+            stirred: Duration::ZERO,
+            wrong: Vec::new(),
+            promises: Promises::default(),
+            peeks: Vec::new(),
+            healed: None,
+            rough: false,
+            story: Vec::new(),
+            hash: 0xcbf2_9ce4_8422_2325,
+            dice: world.dice(),
+        };
+        let crowd = world.process();
+        Arc::new(Self { world, model, plan, crowd, numbers: AtomicU64::new(0), inner: Mutex::new(inner) })
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn dice(&self) -> Dice {
+        self.inner.lock().dice.split()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.inner.lock().phase
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.tell("run", format!("{phase:?}"));
+        self.inner.lock().phase = phase;
+    }
+
+    /// The server that clients find now.
+    pub(crate) fn serving(&self) -> Option<Arc<Server>> {
+        self.inner.lock().serving.clone()
+    }
+
+    pub(crate) fn serve(&self, server: Option<Arc<Server>>) {
+        let before = std::mem::replace(&mut self.inner.lock().serving, server);
+        drop(before);
+    }
+
+    /// Lets a client write one of the messages that are left.
+    pub(crate) fn take_turn(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let some = inner.left > 0;
+        inner.left = inner.left.saturating_sub(1);
+        some
+    }
+
+    /// Writes down what a client did or saw.
+    pub(crate) fn note(&self, client: &str, what: What) {
+        self.tell(client, format!("{what:?}"));
+        let mut inner = self.inner.lock();
+        inner.stirred = self.world.now();
+        let now = self.world.now();
+        let log = inner.logs.entry(client.to_owned()).or_insert_with(|| Log::new(client));
+        log.note(now, what);
+    }
+
+    /// When a client last did or saw anything.
+    pub(crate) fn stirred(&self) -> Duration {
+        self.inner.lock().stirred
+    }
+
+    /// One more line of the story.
+    pub(crate) fn tell(&self, who: &str, text: String) {
+        let now = self.world.now();
+        let mut inner = self.inner.lock();
+        let mut hash = inner.hash;
+        let mut mix = |bytes: &[u8]| {
+            for byte in bytes {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        mix(&now.as_nanos().to_le_bytes());
+        mix(who.as_bytes());
+        mix(text.as_bytes());
+        inner.hash = hash;
+        if self.plan.told {
+            inner.story.push((now, format!("{who}: {text}")));
+        }
+    }
+
+    pub(crate) fn wrong(&self, invariant: &'static str, message: Option<&str>, text: impl Into<String>) {
+        let text = text.into();
+        self.tell("wrong", format!("{invariant}: {text}"));
+        let message = message.map(str::to_owned);
+        self.inner.lock().wrong.push(Wrong { invariant, message, text });
+    }
+
+    /// What clients were promised.
+    pub(crate) fn promises(&self) -> MappedMutexGuard<'_, Promises> {
+        MutexGuard::map(self.inner.lock(), |inner| &mut inner.promises)
+    }
+
+    pub(crate) fn peeked(&self, peek: Peek) {
+        self.inner.lock().peeks.push(peek);
+    }
+
+    pub(crate) fn peeks(&self) -> Vec<Peek> {
+        self.inner.lock().peeks.clone()
+    }
+
+    /// When the store was back for good and a server served.
+    pub(crate) fn healed(&self) -> Option<Duration> {
+        self.inner.lock().healed
+    }
+
+    pub(crate) fn heal(&self) {
+        self.inner.lock().healed = Some(self.world.now());
+    }
+
+    /// Whether nothing has happened so far that may make a commit fail, so that the server has no excuse.
+    pub(crate) fn is_smooth(&self) -> bool {
+        !self.inner.lock().rough
+    }
+
+    /// From now on the server has an excuse.
+    pub(crate) fn roughen(&self) {
+        self.inner.lock().rough = true;
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.tell("store", format!("{faults:?}"));
+        self.inner.lock().rough |= faults.may_fail();
+        self.model.set_faults(faults);
+    }
+
+    pub(crate) fn set_reach(&self, reach: Reach) {
+        self.tell("store", format!("{reach:?}"));
+        self.inner.lock().rough |= reach != Reach::Up;
+        self.model.set_reach(reach);
+    }
+
+    pub(crate) fn set_replica(&self, replica: usize, up: bool) {
+        self.tell("store", format!("replica {replica} is {}", if up { "up" } else { "down" }));
+        self.inner.lock().rough |= !up;
+        self.model.set_replica(replica, up);
+    }
+
+    /// What clients have seen so far.
+    pub(crate) fn logs(&self) -> Vec<Log> {
+        self.inner.lock().logs.values().cloned().collect()
+    }
+
+    /// All that is known at the end.
+    pub(crate) fn take(&self) -> (Vec<Wrong>, Vec<(Duration, String)>, u64) {
+        let mut inner = self.inner.lock();
+        (std::mem::take(&mut inner.wrong), std::mem::take(&mut inner.story), inner.hash)
+    }
+}
