@@ -2,6 +2,7 @@
 
 mod certificates;
 mod machine;
+mod store;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,7 @@ enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     verdict: Verdict,
-    /// What was looked at: `config`, `tls`, `data_dir`, `listen`, `machine`.
+    /// What was looked at: `config`, `tls`, `data_dir`, `listen`, `machine`, `store`.
     part: &'static str,
     /// What was found.
     text: String,
@@ -82,6 +83,7 @@ fn look(config: &Config, sources: &Sources) -> Result<Vec<Finding>, Failure> {
     findings.extend(machine::data_dir(config, running.as_ref()));
     findings.extend(machine::addresses(config, running.as_ref()));
     findings.push(machine::descriptors());
+    findings.extend(store::look(config)?);
     Ok(findings)
 }
 

@@ -40,6 +40,7 @@ pub(crate) enum Command {
     Serve,
     /// Look for what would keep the server from running well
     #[command(after_help = "Example:\n  starling check --config starling.toml\n\n\
+                      With store.kind = \"scylla\" its servers are asked too.\n\
                       Ends with 0 when all is well, 1 when something is doubtful, 2 when the server would not start.")]
     Check(CheckArguments),
     /// Look at settings
