@@ -94,6 +94,11 @@ impl ChatReport {
         self.spent.server.map(|cpu| cpu.as_secs_f64() * 1e6 / self.messages as f64)
     }
 
+    /// The same of its database.
+    pub(crate) fn store_ms_per_thousand(&self) -> Option<f64> {
+        self.spent.store.map(|cpu| cpu.as_secs_f64() * 1e6 / self.messages as f64)
+    }
+
     /// What went wrong, if anything did: then the figures say little.
     pub(crate) fn faults(&self) -> Option<String> {
         let Self { errors, missing, misplaced, unacknowledged, .. } = *self;
@@ -206,7 +211,8 @@ async fn measure(
     round.measured.set((begin + warm_up, begin + warm_up + seconds));
     let clock = async {
         sleep(warm_up).await;
-        let (watch, start, received) = (Stopwatch::start(target.pid)?, Instant::now(), round.received.get());
+        let (watch, start, received) =
+            (Stopwatch::start(target.watched)?, Instant::now(), round.received.get());
         sleep(seconds).await;
         let measured = (round.received.get() - received, start.elapsed(), watch.spent()?);
         round.refill.set(false);

@@ -15,7 +15,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::backlog::{self, BacklogArguments, BacklogReport};
 use crate::chat::{self, ChatArguments, ChatReport, Managed};
+use crate::cql::{CqlArguments, CqlServer};
 use crate::idle::{self, IdleArguments, IdleReport};
 use crate::login::{self, LoginArguments, LoginReport};
 use crate::offline::{self, OfflineArguments, OfflineReport};
@@ -26,17 +28,22 @@ use table::Table;
 /// What to compare, and how long.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct CompareArguments {
-    /// Servers; those of Debian are left out when they are not installed
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
+    /// Servers; Debian's and the CQL server are left out when they are not installed
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::USUAL)]
     servers: Vec<Kind>,
     /// The binary to measure; without it, the one that was built beside this one
     #[arg(long, value_name = "FILE")]
     starling: Option<PathBuf>,
+    /// Another build of Starling, for `--servers starling,baseline`
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    #[command(flatten)]
+    cql: CqlArguments,
     /// A setting of Starling, as `archive.default=never`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// Loads; without it all
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Load::ALL)]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Load::USUAL)]
     loads: Vec<Load>,
     /// Rounds, of which the median counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -67,11 +74,23 @@ enum Load {
     /// Chat at half of what was reached in a closed loop; needs `chat`.
     Open,
     Offline,
+    /// An account that comes back to 10,000 messages.
+    Backlog,
 }
 
 impl Load {
-    const ALL: [Self; 7] =
+    const USUAL: [Self; 7] =
         [Self::Idle, Self::Login, Self::Plain, Self::Chat, Self::Managed, Self::Open, Self::Offline];
+    const ALL: [Self; 8] = [
+        Self::Idle,
+        Self::Login,
+        Self::Plain,
+        Self::Chat,
+        Self::Managed,
+        Self::Open,
+        Self::Offline,
+        Self::Backlog,
+    ];
 }
 
 /// What was measured of one server.
@@ -84,6 +103,7 @@ struct Figures {
     managed: Vec<ChatReport>,
     open: Vec<ChatReport>,
     offline: Vec<OfflineReport>,
+    backlog: Vec<BacklogReport>,
 }
 
 /// Starts all, measures all, ends all.
@@ -91,11 +111,14 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
     pin(std::process::id(), arguments.generator_core)?;
     let accounts =
         if arguments.loads.contains(&Load::Idle) { arguments.sessions.max(FEWEST) } else { FEWEST };
-    let site =
-        Site::new(accounts, arguments.server_core, arguments.starling.clone(), arguments.settings.clone())?;
+    let cql = match arguments.servers.contains(&Kind::Cql) {
+        true => start_cql(arguments).await?,
+        false => None,
+    };
+    let site = Site::new(accounts, arguments, cql)?;
     let mut peers = Vec::new();
     for &kind in &arguments.servers {
-        if !kind.is_installed() {
+        if !kind.is_installed() || (kind == Kind::Cql && site.cql.is_none()) {
             eprintln!("{} is not installed: left out", kind.name());
             continue;
         }
@@ -120,7 +143,7 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
             }
             for (peer, figures) in &mut peers {
                 eprintln!("{}, {load:?}, round {round}:", peer.name());
-                measure(load, peer, figures, arguments)
+                measure(load, peer, figures, &site, arguments)
                     .await
                     .with_context(|| format!("{}: {load:?}", peer.name()))?;
             }
@@ -133,7 +156,22 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
     Ok(())
 }
 
-async fn measure(load: Load, peer: &Peer, figures: &mut Figures, arguments: &CompareArguments) -> Result<()> {
+/// A CQL server on the generator's core: the measured server has its own.
+async fn start_cql(arguments: &CompareArguments) -> Result<Option<CqlServer>> {
+    let cql = CqlServer::find(&arguments.cql).await?;
+    if let Some(pid) = cql.as_ref().filter(|cql| cql.is_own()).and_then(|cql| cql.pid) {
+        pin(pid, arguments.generator_core)?;
+    }
+    Ok(cql)
+}
+
+async fn measure(
+    load: Load,
+    peer: &mut Peer,
+    figures: &mut Figures,
+    site: &Site,
+    arguments: &CompareArguments,
+) -> Result<()> {
     let seconds = arguments.seconds;
     let scram = peer.target(Mechanism::ScramSha1)?;
     match load {
@@ -169,6 +207,17 @@ async fn measure(load: Load, peer: &Peer, figures: &mut Figures, arguments: &Com
             let report = offline::run(scram, &load).await?;
             eprintln!("{report}");
             figures.offline.push(report);
+        }
+        Load::Backlog => {
+            let load = BacklogArguments { messages: 10_000, body: 60, senders: 10 };
+            let tag = backlog::fill(&scram, &load).await?;
+            // So that nothing of it is in memory.
+            peer.restart(site).await?;
+            let target = peer.target(Mechanism::ScramSha1)?;
+            for report in backlog::logins(&target, &tag, &load).await? {
+                eprintln!("{report}");
+                figures.backlog.push(report);
+            }
         }
     }
     Ok(())

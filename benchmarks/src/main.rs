@@ -7,8 +7,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)]
 
+mod backlog;
 mod chat;
 mod compare;
+mod cql;
 mod framer;
 mod histogram;
 mod idle;
@@ -71,6 +73,13 @@ enum Command {
         #[command(flatten)]
         load: offline::OfflineArguments,
     },
+    /// Let one account come back to thousands of messages, and watch the server's memory
+    Backlog {
+        #[command(flatten)]
+        target: TargetArguments,
+        #[command(flatten)]
+        load: backlog::BacklogArguments,
+    },
     /// Print accounts as CSV, for `starling ctl user import -`
     Accounts {
         #[command(flatten)]
@@ -130,6 +139,11 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Offline { target: arguments, load } => {
             print!("{}", offline::run(target(arguments)?, &load).await?);
+        }
+        Command::Backlog { target: arguments, load } => {
+            for report in backlog::run(target(arguments)?, &load).await? {
+                println!("{report}");
+            }
         }
         Command::Accounts { target: arguments, count } => {
             let target = target(arguments)?;

@@ -71,18 +71,18 @@ pub(crate) async fn run(target: Rc<Target>, arguments: &OfflineArguments) -> Res
     )
     .await?;
 
-    let watch = Stopwatch::start(target.pid)?;
+    let watch = Stopwatch::start(target.watched)?;
     let start = Instant::now();
     let (target_, tag_) = (&target, &tag);
     try_join_all(sessions.into_iter().enumerate().map(|(number, session)| async move {
         let to = (senders..senders + receivers).skip(number).step_by(senders);
         let all = (0..messages).flat_map(|_| to.clone()).map(|to| target_.user(to));
-        store(session, all, &target_.domain, tag_, window).await
+        store(session, all, &target_.domain, tag_, window, BODY).await
     }))
     .await?;
     let (storing, stored) = (start.elapsed(), watch.spent()?);
 
-    let watch = Stopwatch::start(target.pid)?;
+    let watch = Stopwatch::start(target.watched)?;
     let start = Instant::now();
     stream::iter(senders..senders + receivers)
         .map(|number| drain(&target, number, &tag, messages))
@@ -94,12 +94,13 @@ pub(crate) async fn run(target: Rc<Target>, arguments: &OfflineArguments) -> Res
 }
 
 /// Sends to each of these, and returns when the server has acknowledged all.
-async fn store(
+pub(crate) async fn store(
     mut session: Session,
     receivers: impl Iterator<Item = String>,
     domain: &str,
     tag: &str,
     window: u32,
+    body: &str,
 ) -> Result<()> {
     let mut receivers = receivers.peekable();
     let mut sent = Session::SENT_AT_FIRST;
@@ -114,7 +115,7 @@ async fn store(
                 ask = true;
                 let message = format!(
                     "<message to='{to}@{domain}' type='chat' xml:lang='en' id='{tag}-{sent:015}'>\
-                     <body>Call me when you are back, I have the tickets for both of us</body></message>"
+                     <body>{body}</body></message>"
                 );
                 out.extend_from_slice(message.as_bytes());
             }
@@ -163,8 +164,9 @@ async fn drain(target: &Target, number: usize, tag: &str, messages: usize) -> Re
 }
 
 /// Whether this is a message of this run; the id is searched for, since a stanza has it more than once.
-fn is_ours(stanza: &[u8], tag: &str) -> bool {
+pub(crate) fn is_ours(stanza: &[u8], tag: &str) -> bool {
     !tag.is_empty() && framer::name(stanza) == b"message" && memmem::find(stanza, tag.as_bytes()).is_some()
 }
 
+const BODY: &str = "Call me when you are back, I have the tickets for both of us";
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
+use crate::backlog::{BacklogReport, Manner};
 use crate::chat::ChatReport;
 use crate::histogram::Histogram;
 use crate::idle::IdleReport;
@@ -78,6 +79,35 @@ impl Display for OfflineReport {
     }
 }
 
+impl Display for BacklogReport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let manner = match self.manner {
+            Manner::Acknowledging => "acknowledging",
+            Manner::Silent => "reading, never acknowledging",
+            Manner::Deaf => "not reading",
+        };
+        writeln!(f, "client              {manner}")?;
+        write!(f, "messages            {} of {}", self.arrived, self.messages)?;
+        if self.arrived > 0 {
+            write!(f, " in {:.2} s, {:.0}/s", self.elapsed.as_secs_f64(), self.per_second())?;
+        }
+        if let Some(cpu) = self.cpu_us() {
+            write!(f, ", {cpu:.1} us CPU each")?;
+        }
+        writeln!(f)?;
+        if let (Some((before, peak)), Some(grown)) = (self.memory, self.grown_mib()) {
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            writeln!(
+                f,
+                "server memory, MiB  {:.1} before, {:.1} at most: {grown:.1} more",
+                mib(before),
+                mib(peak)
+            )?;
+        }
+        Ok(())
+    }
+}
+
 fn latency(f: &mut Formatter<'_>, latency: &Histogram) -> fmt::Result {
     let ms = |share| milliseconds(latency.quantile(share));
     writeln!(
@@ -94,7 +124,8 @@ fn latency(f: &mut Formatter<'_>, latency: &Histogram) -> fmt::Result {
 fn cpu(f: &mut Formatter<'_>, spent: Spent, elapsed: Duration) -> fmt::Result {
     let share = |cpu: Duration| 100.0 * cpu.as_secs_f64() / elapsed.as_secs_f64();
     let server = spent.server.map_or_else(|| "unknown".to_owned(), |cpu| format!("{:.0} %", share(cpu)));
-    writeln!(f, "CPU                 server {server}, generator {:.0} %", share(spent.own))
+    let store = spent.store.map_or_else(String::new, |cpu| format!(", its database {:.0} %", share(cpu)));
+    writeln!(f, "CPU                 server {server}{store}, generator {:.0} %", share(spent.own))
 }
 
 /// A duration in milliseconds, with about three digits.

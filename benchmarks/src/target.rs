@@ -14,6 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::sasl::{KeyCache, Mechanism};
+use crate::usage::Watched;
 
 /// Where to connect and as whom.
 #[derive(clap::Args, Clone, Debug)]
@@ -45,6 +46,9 @@ pub(crate) struct TargetArguments {
     /// Process id of the server: tells its CPU time and memory
     #[arg(long)]
     pub(crate) pid: Option<u32>,
+    /// Process id of the server's database
+    #[arg(long)]
+    pub(crate) store_pid: Option<u32>,
 }
 
 /// The password that accounts have unless told otherwise.
@@ -58,7 +62,7 @@ pub(crate) struct Target {
     pub(crate) starttls: bool,
     pub(crate) mechanism: Mechanism,
     pub(crate) password: String,
-    pub(crate) pid: Option<u32>,
+    pub(crate) watched: Watched,
     pub(crate) tls: Arc<ClientConfig>,
     pub(crate) name: ServerName<'static>,
     pub(crate) keys: KeyCache,
@@ -79,6 +83,7 @@ impl Target {
             password,
             sources,
             pid,
+            store_pid,
         } = arguments.clone();
         Ok(Self {
             name: ServerName::try_from(domain.clone())?,
@@ -90,7 +95,7 @@ impl Target {
             starttls,
             mechanism,
             password,
-            pid,
+            watched: Watched { server: pid, store: store_pid },
             prefix,
             sources,
         })

@@ -33,11 +33,38 @@ pub(crate) fn pss(pid: u32) -> Result<u64> {
     Ok(kib * 1024)
 }
 
-/// CPU time from one moment to another, of the server and of this process.
+/// Resident memory of a process now, and its peak since [`forget_peak`], in bytes.
+pub(crate) fn resident(pid: u32) -> Result<(u64, u64)> {
+    let file = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    let bytes = |field: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        Ok(kib.with_context(|| format!("{file} has no {field}"))?.parse::<u64>()? * 1024)
+    };
+    Ok((bytes("VmRSS")?, bytes("VmHWM")?))
+}
+
+/// Lets a process's peak begin anew.
+pub(crate) fn forget_peak(pid: u32) -> Result<()> {
+    let file = format!("/proc/{pid}/clear_refs");
+    fs::write(&file, "5").with_context(|| format!("cannot write {file}"))
+}
+
+/// The processes whose CPU time is wanted, as far as they are known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Watched {
+    pub(crate) server: Option<u32>,
+    /// The server's database.
+    pub(crate) store: Option<u32>,
+}
+
+/// CPU time from one moment to another, of the server, its database and this process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stopwatch {
-    pid: Option<u32>,
+    watched: Watched,
     server: Option<Duration>,
+    store: Option<Duration>,
     own: Duration,
 }
 
@@ -46,19 +73,26 @@ pub(crate) struct Stopwatch {
 pub(crate) struct Spent {
     /// CPU time of the server, if its process is known.
     pub(crate) server: Option<Duration>,
+    /// CPU time of its database, if that is a process of its own.
+    pub(crate) store: Option<Duration>,
     /// CPU time of the generator.
     pub(crate) own: Duration,
 }
 
 impl Stopwatch {
-    pub(crate) fn start(pid: Option<u32>) -> Result<Self> {
-        Ok(Self { pid, server: pid.map(cpu).transpose()?, own: cpu(std::process::id())? })
+    pub(crate) fn start(watched: Watched) -> Result<Self> {
+        let [server, store] = [watched.server, watched.store].map(|pid| pid.map(cpu).transpose());
+        Ok(Self { watched, server: server?, store: store?, own: cpu(std::process::id())? })
     }
 
     pub(crate) fn spent(&self) -> Result<Spent> {
-        let now = Self::start(self.pid)?;
-        let server = now.server.zip(self.server).map(|(now, then)| now - then);
-        Ok(Spent { server, own: now.own - self.own })
+        let now = Self::start(self.watched)?;
+        let since = |now: Option<Duration>, then| now.zip(then).map(|(now, then): (_, Duration)| now - then);
+        Ok(Spent {
+            server: since(now.server, self.server),
+            store: since(now.store, self.store),
+            own: now.own - self.own,
+        })
     }
 }
 
@@ -69,7 +103,7 @@ mod tests {
     #[test]
     fn work_costs_time_and_memory() {
         let pid = std::process::id();
-        let watch = Stopwatch::start(Some(pid)).unwrap();
+        let watch = Stopwatch::start(Watched { server: Some(pid), store: None }).unwrap();
         let before = pss(pid).unwrap();
         let mut memory = vec![0u8; 1 << 24];
         while watch.spent().unwrap().own < TICK * 2 {
@@ -78,5 +112,12 @@ mod tests {
         assert!(watch.spent().unwrap().server.unwrap() >= TICK * 2);
         assert!(pss(pid).unwrap() > before + (1 << 23));
         assert!(memory[7] > 0);
+        drop(memory);
+        forget_peak(pid).unwrap();
+        let (now, peak) = resident(pid).unwrap();
+        let memory = vec![1u8; 1 << 25];
+        let (_, higher) = resident(pid).unwrap();
+        assert!(peak < now + (1 << 24) && higher > peak + (1 << 24), "{now} {peak} {higher}");
+        assert_eq!(memory[7], 1);
     }
 }

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::{ejabberd, prosody, starling};
+use super::{CompareArguments, ejabberd, prosody, starling};
+use crate::cql::CqlServer;
 use crate::sasl::Mechanism;
 use crate::session::{Session, Wish};
 use crate::target::{PASSWORD, Target, TargetArguments};
@@ -31,16 +32,22 @@ const PATIENCE: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Kind {
     Starling,
+    /// Starling on a CQL server.
+    Cql,
+    /// Another build of Starling: --baseline.
+    Baseline,
     Prosody,
     Ejabberd,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::Starling, Self::Prosody, Self::Ejabberd];
+    pub(super) const USUAL: [Self; 3] = [Self::Starling, Self::Prosody, Self::Ejabberd];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Starling => "Starling",
+            Self::Cql => "Starling on CQL",
+            Self::Baseline => "baseline",
             Self::Prosody => "Prosody",
             Self::Ejabberd => "ejabberd",
         }
@@ -52,13 +59,20 @@ impl Kind {
             Self::Starling => 41,
             Self::Prosody => 42,
             Self::Ejabberd => 43,
+            Self::Cql => 44,
+            Self::Baseline => 45,
         };
         ([127, 0, 0, last], 5223).into()
     }
 
+    /// Where Starling tells its metrics.
+    pub(super) fn admin(self) -> SocketAddr {
+        (self.address().ip(), 5290).into()
+    }
+
     pub(super) fn is_installed(self) -> bool {
         let program = match self {
-            Self::Starling => return true,
+            Self::Starling | Self::Cql | Self::Baseline => return true,
             Self::Prosody => "prosody",
             Self::Ejabberd => "ejabberdctl",
         };
@@ -77,26 +91,33 @@ pub(super) struct Site {
     /// The binary of Starling, and settings on top.
     pub(super) starling: PathBuf,
     pub(super) settings: Vec<String>,
-    core: u32,
+    pub(super) baseline: Option<PathBuf>,
+    /// For the one on CQL.
+    pub(super) cql: Option<CqlServer>,
+    pub(super) core: u32,
 }
 
 impl Site {
-    pub(super) fn new(
-        accounts: usize,
-        core: u32,
-        starling: Option<PathBuf>,
-        settings: Vec<String>,
-    ) -> Result<Self> {
+    pub(super) fn new(accounts: usize, arguments: &CompareArguments, cql: Option<CqlServer>) -> Result<Self> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new(vec![DOMAIN.to_owned()])?;
         // The default ends in a year that not all libraries take.
         params.not_after = rcgen::date_time_ymd(2049, 1, 1);
         let certificate = params.self_signed(&key)?.pem();
-        let starling = match starling {
-            Some(path) => path,
+        let starling = match &arguments.starling {
+            Some(path) => path.clone(),
             None => std::env::current_exe()?.with_file_name("starling"),
         };
-        Ok(Self { accounts, certificate, key: key.serialize_pem(), starling, settings, core })
+        Ok(Self {
+            accounts,
+            certificate,
+            key: key.serialize_pem(),
+            starling,
+            settings: arguments.settings.clone(),
+            baseline: arguments.baseline.clone(),
+            cql,
+            core: arguments.server_core,
+        })
     }
 }
 
@@ -104,6 +125,8 @@ impl Site {
 pub(super) struct Peer {
     kind: Kind,
     child: Child,
+    /// Of its database.
+    store: Option<u32>,
     // After the child, so that it is removed when nobody writes to it any more.
     directory: TempDir,
 }
@@ -118,11 +141,12 @@ impl Peer {
         write("key.pem", &site.key)?;
         write("both.pem", &format!("{}{}", site.key, site.certificate))?;
         let command = match kind {
-            Kind::Starling => starling::prepare(dir, site).await?,
+            Kind::Starling | Kind::Cql | Kind::Baseline => starling::prepare(dir, site, kind).await?,
             Kind::Prosody => prosody::prepare(dir, site)?,
             Kind::Ejabberd => ejabberd::prepare(dir, site)?,
         };
-        let mut peer = Self { kind, child: spawn(dir, command, Some(site.core))?, directory };
+        let store = site.cql.as_ref().filter(|_| kind == Kind::Cql).and_then(|cql| cql.pid);
+        let mut peer = Self { kind, child: spawn(dir, command, Some(site.core))?, store, directory };
         peer.wait_until_ready(site.accounts).await?;
         Ok(peer)
     }
@@ -143,8 +167,18 @@ impl Peer {
             password: PASSWORD.to_owned(),
             sources: 8,
             pid: Some(self.child.id()),
+            store_pid: self.store,
         })?;
         Ok(Rc::new(target))
+    }
+
+    /// Ends the server and starts it again on its data, with what settings the site has now. Only Starling can do it.
+    pub(super) async fn restart(&mut self, site: &Site) -> Result<()> {
+        let dir = self.directory.path();
+        let command = starling::serve(dir, site, self.kind)?;
+        end(&mut self.child).await;
+        self.child = spawn(dir, command, Some(site.core))?;
+        self.wait_until_ready(site.accounts).await
     }
 
     /// Asks the server to end, and waits.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::peer::{DOMAIN, Kind, PREFIX, Site, end, spawn, wait_for_port};
 use crate::target::{PASSWORD, user};
@@ -26,49 +26,76 @@ distinct_recipients = "1000000/s"
 "#;
 
 /// Makes the accounts with a server on all cores, which is then stopped: the measured one starts on its own core.
-pub(super) async fn prepare(dir: &Path, site: &Site) -> Result<Command> {
-    ensure!(
-        site.starling.is_file(),
-        "there is no {}: cargo build --release --bin starling",
-        site.starling.display()
-    );
-    let address = Kind::Starling.address();
-    let text = format!(
+pub(super) async fn prepare(dir: &Path, site: &Site, kind: Kind) -> Result<Command> {
+    let (binary, address) = (binary(site, kind)?, kind.address());
+    let mut text = format!(
         "domains = [\"{DOMAIN}\"]\ndata_dir = {:?}\n\n[listen]\nc2s = \"off\"\nc2s_tls = \"{address}\"\n\
-         admin = \"off\"\n\n[tls]\ncert = {:?}\nkey = {:?}\n{LIMITS}",
+         admin = \"{}\"\n\n[tls]\ncert = {:?}\nkey = {:?}\n{LIMITS}",
         dir.join("data"),
+        kind.admin(),
         dir.join("cert.pem"),
         dir.join("key.pem"),
     );
+    if let Some(cql) = site.cql.as_ref().filter(|_| kind == Kind::Cql) {
+        text += &format!(
+            "\n[store]\nkind = \"scylla\"\ncontact_points = [{:?}]\nkeyspace = {:?}\n",
+            cql.address, cql.keyspace
+        );
+    }
     fs::write(dir.join("starling.toml"), text)?;
+    if kind == Kind::Cql {
+        run(command(dir, binary, site, &["migrate", "apply"])).await?;
+    }
     let mut csv = String::from("jid,password\n");
     for number in 0..site.accounts {
         csv += &format!("{}@{DOMAIN},{PASSWORD}\n", user(PREFIX, number));
     }
     fs::write(dir.join("accounts.csv"), csv)?;
 
-    let mut server = spawn(dir, command(dir, site, &["serve"]), None)?;
+    let mut server = spawn(dir, command(dir, binary, site, &["serve"]), None)?;
     let made = async {
         wait_for_port(address, &mut server, dir).await?;
-        let mut import = command(dir, site, &["ctl", "user", "import"]);
-        import.arg(dir.join("accounts.csv")).stdin(Stdio::null());
-        let done = import.output().context("cannot import accounts")?;
-        ensure!(
-            done.status.success(),
-            "cannot import accounts: {}{}",
-            String::from_utf8_lossy(&done.stdout),
-            String::from_utf8_lossy(&done.stderr)
-        );
-        anyhow::Ok(())
+        let mut import = command(dir, binary, site, &["ctl", "user", "import"]);
+        import.arg(dir.join("accounts.csv"));
+        run(import).await
     }
     .await;
     end(&mut server).await;
     made?;
-    Ok(command(dir, site, &["serve"]))
+    serve(dir, site, kind)
 }
 
-fn command(dir: &Path, site: &Site, words: &[&str]) -> Command {
-    let mut command = Command::new(&site.starling);
+/// Starts the server on what [`prepare`] has made.
+pub(super) fn serve(dir: &Path, site: &Site, kind: Kind) -> Result<Command> {
+    Ok(command(dir, binary(site, kind)?, site, &["serve"]))
+}
+
+fn binary(site: &Site, kind: Kind) -> Result<&Path> {
+    let binary = match kind {
+        Kind::Baseline => site.baseline.as_deref().context("--baseline names the other build")?,
+        Kind::Starling | Kind::Cql => &site.starling,
+        Kind::Prosody | Kind::Ejabberd => bail!("only Starling can be started again on its data"),
+    };
+    ensure!(binary.is_file(), "there is no {}: cargo build --release --bin starling", binary.display());
+    Ok(binary)
+}
+
+async fn run(mut command: Command) -> Result<()> {
+    command.stdin(Stdio::null());
+    let name = format!("{command:?}");
+    let done = tokio::task::spawn_blocking(move || command.output()).await?;
+    let done = done.with_context(|| format!("cannot run {name}"))?;
+    ensure!(
+        done.status.success(),
+        "{name}: {}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+    Ok(())
+}
+
+fn command(dir: &Path, binary: &Path, site: &Site, words: &[&str]) -> Command {
+    let mut command = Command::new(binary);
     command.arg("--config").arg(dir.join("starling.toml"));
     for setting in &site.settings {
         command.arg("--set").arg(setting);

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::Figures;
 use super::peer::Peer;
+use crate::backlog::{BacklogReport, Manner};
 use crate::chat::ChatReport;
 use crate::login::LoginReport;
 use crate::offline::OfflineReport;
@@ -29,6 +30,9 @@ const ROWS: &[Row] = &[
     ("CPU ms per 1,000 messages", false, |f| {
         median(&f.chats, |r| r.cpu_ms_per_thousand().unwrap_or(f64::NAN))
     }),
+    ("the same of its CQL server", false, |f| {
+        median(&f.chats, |r| r.store_ms_per_thousand().unwrap_or(f64::NAN))
+    }),
     ("the same with stream management, messages/s", true, |f| median(&f.managed, ChatReport::per_second)),
     ("messages per server CPU second", true, |f| {
         median(&f.managed, |r| r.per_cpu_second().unwrap_or(f64::NAN))
@@ -45,7 +49,17 @@ const ROWS: &[Row] = &[
     ("KiB Pss per idle session", false, |f| f.idle.as_ref()?.kib_each()),
     ("offline, stored/s", true, |f| median(&f.offline, OfflineReport::stored_per_second)),
     ("offline, delivered/s", true, |f| median(&f.offline, OfflineReport::delivered_per_second)),
+    ("10,000 waiting, delivered/s", true, |f| median(&taken(f), |r| r.per_second())),
+    ("10,000 waiting, CPU us each", false, |f| median(&taken(f), |r| r.cpu_us().unwrap_or(f64::NAN))),
+    ("10,000 waiting, MiB more at most", false, |f| {
+        f.backlog.iter().filter_map(BacklogReport::grown_mib).reduce(f64::max)
+    }),
 ];
+
+/// Logins that took everything.
+fn taken(figures: &Figures) -> Vec<&BacklogReport> {
+    figures.backlog.iter().filter(|report| report.manner == Manner::Acknowledging).collect()
+}
 
 fn quantile(report: &ChatReport, share: f64) -> f64 {
     report.latency.quantile(share).as_secs_f64() * 1e3
