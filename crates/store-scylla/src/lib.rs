@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod cql;
 pub mod driver;
 pub mod migrations;

@@ -27,7 +27,8 @@ use scylla::statement::Statement;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-pub(crate) use read::{Keyspace, applied, keyspace};
+use read::applied;
+pub(crate) use read::{Keyspace, keyspace};
 
 /// One step of the schema.
 #[derive(Debug, Clone, Copy)]
@@ -315,6 +316,11 @@ async fn migrate(
         progress(Progress::Applied { version, name: migration.name });
     }
     Ok(status.pending)
+}
+
+/// What a server of this version does on the schema.
+pub(crate) async fn fitness(connection: &Connection, keyspace: &str) -> Result<Fitness, MigrateError> {
+    Ok(state(connection, keyspace, LIST).await?.fitness)
 }
 
 /// Makes sure that a server of this version works on the schema.

@@ -1,6 +1,6 @@
 //! The list of cases.
 
-use crate::{drive, faults, migrate};
+use crate::{drive, faults, look, migrate};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -33,6 +33,8 @@ pub(crate) fn all() -> Vec<(&'static str, Case)> {
         drive::settings_and_reigns_are_conditional,
         drive::what_cannot_be_read_names_the_column_only,
         drive::a_traced_write_has_a_client_span,
+        look::everything_is_looked_at,
+        look::what_is_missing_is_said,
         faults::no_answer_is_unknown,
         faults::no_server_is_refused_and_it_is_used_again_at_once,
         faults::a_paused_server_is_used_again_at_once,

@@ -9,7 +9,6 @@ use starling_store_scylla::cql::{
     Bucket, BucketRow, Change, Cql, CqlError, DataKind, Level, Owner, Partition, ReignRow, Slice, StoredRow,
     Volume,
 };
-use starling_store_scylla::options::Options;
 use std::time::Duration;
 
 const BUCKET: Bucket = Bucket(Position(1_000));
@@ -295,14 +294,6 @@ pub(crate) async fn what_cannot_be_read_names_the_column_only(address: String) {
     session.query_unpaged(text, ()).await.unwrap();
     let error = driver.data(&owner()).await.unwrap_err();
     assert_eq!(error, CqlError::Invalid("account_data.kind cannot be read".to_owned()));
-}
-
-async fn raw(options: &Options) -> scylla::client::session::Session {
-    scylla::client::session_builder::SessionBuilder::new()
-        .known_nodes(&options.contact_points)
-        .build()
-        .await
-        .unwrap()
 }
 
 pub(crate) async fn a_traced_write_has_a_client_span(address: String) {

@@ -5,6 +5,7 @@
 mod cases;
 mod drive;
 mod faults;
+mod look;
 mod migrate;
 mod proxy;
 mod world;

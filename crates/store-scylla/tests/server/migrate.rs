@@ -1,6 +1,6 @@
 //! Migrations on a server.
 
-use crate::world::{driver, options};
+use crate::world::{driver, options, raw};
 use starling_node::{SystemClock, Telemetry};
 use starling_store_scylla::driver::Driver;
 use starling_store_scylla::driver::connect::ConnectError;
@@ -11,10 +11,9 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn raw(options: &Options, text: &str) {
-    let session = scylla::client::session_builder::SessionBuilder::new().known_nodes(&options.contact_points);
+async fn run(options: &Options, text: &str) {
     let text = text.replace("{k}", &options.keyspace);
-    session.build().await.unwrap().query_unpaged(text, ()).await.unwrap();
+    raw(options).await.query_unpaged(text, ()).await.unwrap();
 }
 
 async fn start(options: &Options) -> String {
@@ -92,7 +91,7 @@ pub(crate) async fn what_was_killed_half_way_is_begun_anew(address: String) {
         assert!(matches!(migrations::status(&options).await.unwrap().fitness, Fitness::TooOld(1)));
         assert!(start(&options).await.contains("lacks version 1"));
         // Its lock would end by itself.
-        raw(&options, "DELETE FROM {k}.schema_lock WHERE name = 'apply' IF EXISTS").await;
+        run(&options, "DELETE FROM {k}.schema_lock WHERE name = 'apply' IF EXISTS").await;
     }
     driver(&options).await;
 }
@@ -100,7 +99,7 @@ pub(crate) async fn what_was_killed_half_way_is_begun_anew(address: String) {
 pub(crate) async fn somebody_who_does_not_end_is_named(address: String) {
     let options = options(&address);
     driver(&options).await;
-    raw(
+    run(
         &options,
         "INSERT INTO {k}.schema_lock (name, holder, ticket) VALUES ('apply', 'elsewhere:7', 0x00) IF NOT EXISTS USING TTL 4",
     )
@@ -129,18 +128,18 @@ pub(crate) async fn a_server_refuses_what_it_does_not_fit(address: String) {
              VALUES ('starling', {version}, 'later', '{kind}', 0, '', '')"
         )
     };
-    raw(&options, &insert(later, "expand")).await;
+    run(&options, &insert(later, "expand")).await;
     assert_eq!(start(&options).await, "", "an expansion does no harm");
-    raw(&options, &insert(later + 1, "contract")).await;
+    run(&options, &insert(later + 1, "contract")).await;
     let text = start(&options).await;
     assert!(text.contains(&format!("{} (later)", later + 1)) && text.contains("too new"), "{text}");
     let error = migrations::apply(&options, "host:1", PATIENCE, &mut |_| ()).await.unwrap_err();
     assert!(matches!(error, MigrateError::TooNew(_)), "{error:?}");
     assert_eq!(migrations::status(&options).await.unwrap().held_by, None);
-    raw(&options, "DELETE FROM {k}.schema_versions WHERE family = 'starling'").await;
+    run(&options, "DELETE FROM {k}.schema_versions WHERE family = 'starling'").await;
     let text = start(&options).await;
     assert!(text.contains("too old") && text.contains("starling migrate apply"), "{text}");
-    raw(&options, "DROP KEYSPACE {k}").await;
+    run(&options, "DROP KEYSPACE {k}").await;
     assert!(start(&options).await.contains("there is no keyspace"));
 }
 

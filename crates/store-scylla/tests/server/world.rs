@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use starling_node::telemetry::EndedSpans;
 use starling_node::{SystemClock, Telemetry};
@@ -22,10 +23,15 @@ static MADE: Mutex<Vec<Options>> = Mutex::new(Vec::new());
 pub(crate) async fn tidy() {
     let made = std::mem::take(&mut *MADE.lock());
     for options in made {
-        let session = SessionBuilder::new().known_nodes(&options.contact_points).build().await.unwrap();
+        let session = raw(&options).await;
         let text = format!("DROP KEYSPACE IF EXISTS {}", options.keyspace);
         session.query_unpaged(text, ()).await.unwrap();
     }
+}
+
+/// A session for what the seam has no words for.
+pub(crate) async fn raw(options: &Options) -> Session {
+    SessionBuilder::new().known_nodes(&options.contact_points).build().await.unwrap()
 }
 
 /// Options for a keyspace that nobody else has.
