@@ -2,6 +2,7 @@
 
 CARGO ?= cargo
 KILLS ?= 2000
+MESSAGES ?= 100000
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt verify fix bench soak reference doc deny clients cassandra
@@ -37,9 +38,10 @@ bench: ## the load generator against a release build
 	$(CARGO) build --release --bin starling
 	$(CARGO) run --release -p starling-benchmarks
 
-soak: ## the crash test for hours: KILLS=2000
+soak: ## the crash test and the faults of a CQL server for hours: KILLS=2000 MESSAGES=100000
 	$(CARGO) build --bin starling
 	CRASH_KILLS=$(KILLS) $(CARGO) test -p starling-tests --test crash
+	FAULTS_MESSAGES=$(MESSAGES) $(CARGO) test -p starling-tests --test faults
 
 reference: ## the scripts against Prosody and ejabberd from Debian
 	@tests/reference

@@ -132,6 +132,21 @@ impl Cassandra {
         self.wait(node).await
     }
 
+    /// Heals the proxies, lets paused nodes go on and starts dead ones.
+    pub async fn mend(&mut self) -> Result<()> {
+        self.proxies.iter().for_each(Proxy::heal);
+        for node in 0..self.nodes.len() {
+            match self.nodes[node].child {
+                Some(_) => self.resume(node)?,
+                None => self.spawn(node)?,
+            }
+        }
+        for node in 0..self.nodes.len() {
+            self.wait(node).await?;
+        }
+        Ok(())
+    }
+
     /// What a node has printed, over all its starts.
     pub fn log(&self, node: usize) -> String {
         String::from_utf8_lossy(&fs::read(self.log_file(node)).unwrap_or_default()).into_owned()

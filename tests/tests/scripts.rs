@@ -31,19 +31,19 @@ async fn main() -> Result<ExitCode> {
             scripts.push(Script::load(&path)?);
         }
     }
-    scripts.retain(|script| wanted(&script.name));
     scripts.sort_by(|a, b| a.name.cmp(&b.name));
 
     let mut report = Report::default();
     let references = references()?;
     for kind in &references {
         let server = Server::start_kind(*kind, &[]).await.context("starting the server")?;
-        run(kind.name(), &Arc::new(server), scripts.clone(), &mut report).await?;
+        run(kind.name(), &Arc::new(server), chosen(kind.name(), &scripts), &mut report).await?;
     }
     if !references.is_empty() {
         return Ok(report.finish());
     }
     for (name, store) in Store::all() {
+        let scripts = chosen(name, &scripts);
         let store = match store {
             Ok(store) => store,
             Err(why) => {
@@ -64,6 +64,11 @@ async fn main() -> Result<ExitCode> {
         }
     }
     Ok(report.finish())
+}
+
+/// Those that the command line asks for.
+fn chosen(prefix: &str, scripts: &[Script]) -> Vec<Script> {
+    scripts.iter().filter(|script| wanted(&format!("{prefix}::{}", script.name))).cloned().collect()
 }
 
 fn skip(prefix: &str, scripts: &[Script], why: &str, report: &mut Report) {

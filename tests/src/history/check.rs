@@ -80,9 +80,11 @@ impl<'a> Judge<'a> {
                             "acknowledged, not sent here",
                         ),
                     },
-                    What::Refused { origin, .. } => {
-                        if let Some(fate) = self.sent.get_mut(origin.as_str()) {
-                            fate.refused = true;
+                    What::Refused { origin, condition } => {
+                        let Some(fate) = self.sent.get_mut(origin.as_str()) else { continue };
+                        fate.refused = true;
+                        if fate.acknowledged {
+                            self.report(Kind::RefusedLate, &log.client, Some(origin), condition);
                         }
                     }
                     What::GivenUp(origin) => {

@@ -84,12 +84,18 @@ fn an_error_is_not_an_acknowledgement() {
     let message = Message { origin: "m1".to_owned(), to: "b@x".to_owned(), body: "text".to_owned() };
     log.note(Duration::ZERO, What::Opened);
     log.note(Duration::ZERO, What::Sent(message));
-    log.note(Duration::ZERO, What::Acknowledged("m1".to_owned()));
     let refused = What::Refused { origin: "m1".to_owned(), condition: "wait resource-constraint".to_owned() };
-    let mut history = History { logs: vec![log], archives: Vec::new() };
-    assert_eq!(check(&history).len(), 3, "two rows and a sighting are missing");
-    history.logs[0].note(Duration::ZERO, refused);
-    assert_eq!(check(&history), []);
+    let acknowledged = What::Acknowledged("m1".to_owned());
+    let end = |events: &[&What]| {
+        let mut log = log.clone();
+        events.iter().for_each(|what| log.note(Duration::ZERO, (*what).clone()));
+        let found = check(&History { logs: vec![log], archives: Vec::new() });
+        found.into_iter().map(|violation| violation.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(end(&[&acknowledged]), [Kind::MissingRow, Kind::MissingRow, Kind::NeverSeen]);
+    assert_eq!(end(&[&refused]), []);
+    assert_eq!(end(&[&refused, &acknowledged]), []);
+    assert_eq!(end(&[&acknowledged, &refused]), [Kind::RefusedLate]);
 }
 
 fn story(history: &History, violations: &[Violation]) -> String {

@@ -11,6 +11,8 @@ pub enum Kind {
     NeverSeen,
     /// A message was neither acknowledged nor refused to the end, and its sender did not give it up.
     NoAnswer,
+    /// A message was refused after it was acknowledged: in between its sender believed that it is safe.
+    RefusedLate,
     /// A message has more than one row in an archive.
     SecondRow,
     /// A message came to its recipient although an archive it belongs to does not have it.

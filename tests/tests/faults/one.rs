@@ -1,0 +1,201 @@
+//! One node, and nothing else to turn to.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use starling_tests::cassandra::Cassandra;
+use starling_tests::cql::{Faults, Refusal};
+use starling_tests::crowd::Manners;
+use starling_tests::history::Kind;
+use tokio::time::sleep;
+
+use crate::answers::Answers;
+use crate::scene::{Scene, ensure_used_again};
+
+const RATE: u32 = 120;
+/// When it is measured how soon a server is used again: no client should be waiting for its turn.
+const EAGER: u32 = 500;
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// C20: gone at once, back after a while.
+pub(crate) async fn c20_the_server_is_killed(nodes: &mut Cassandra, seed: u64) -> Result<()> {
+    let mut scene = Scene::begin(nodes, seed, Manners::Smooth).await?;
+    let mut back = Duration::ZERO;
+    let mut outage = (Duration::ZERO, Duration::ZERO);
+    let done = async {
+        scene.load(RATE, secs(3)).await?;
+        outage.0 = scene.remark("the node is killed");
+        nodes.kill(0)?;
+        nodes.proxy(0).cut();
+        scene.load(RATE, secs(12)).await?;
+        outage.1 = scene.remark("the node is started");
+        nodes.restart(0).await?;
+        back = scene.remark("the node answers");
+        scene.load(EAGER, secs(5)).await?;
+        scene.ensure_flat(outage.0 + secs(3), outage.1)
+    };
+    let done = done.await;
+    let verdict = scene.end(done).await?;
+    verdict.ensure_good(nodes, |answers| {
+        ensure_nothing_taken(answers, outage)?;
+        ensure_used_again(answers, back)
+    })
+}
+
+/// C20: it takes connections and says nothing.
+pub(crate) async fn c20_the_server_is_paused(nodes: &mut Cassandra, seed: u64) -> Result<()> {
+    let mut scene = Scene::begin(nodes, seed, Manners::Smooth).await?;
+    let mut back = Duration::ZERO;
+    let mut outage = (Duration::ZERO, Duration::ZERO);
+    let done = async {
+        scene.load(RATE, secs(3)).await?;
+        outage.0 = scene.remark("the node is paused");
+        nodes.pause(0)?;
+        scene.load(RATE, secs(15)).await?;
+        nodes.resume(0)?;
+        outage.1 = scene.remark("the node goes on");
+        back = outage.1;
+        scene.load(EAGER, secs(5)).await?;
+        scene.ensure_flat(outage.0 + secs(7), outage.1)
+    };
+    let done = done.await;
+    let verdict = scene.end(done).await?;
+    verdict.ensure_good(nodes, |answers| {
+        ensure_nothing_taken(answers, outage)?;
+        ensure_used_again(answers, back)
+    })
+}
+
+/// C22: the sender of a write cannot know whether it was done.
+pub(crate) async fn c22_replies_are_lost(nodes: &mut Cassandra, seed: u64) -> Result<()> {
+    let none = Faults::default();
+    let plans = [
+        ("replies are lost", Faults { swallowed: 0.03, ..none.clone() }),
+        ("requests are lost", Faults { lost: 0.03, ..none.clone() }),
+        ("what was done is said to have timed out", Faults { disowned: 0.1, ..none.clone() }),
+        ("what was not done is", Faults { refused: 0.1, refusal: Refusal::Timeout, ..none.clone() }),
+        ("connections are cut", Faults { cut: 0.01, ..none.clone() }),
+        ("all of these", Faults { swallowed: 0.02, lost: 0.02, disowned: 0.05, cut: 0.003, ..none }),
+    ];
+    bad_times(nodes, seed, plans, secs(4)).await
+}
+
+/// C22: what was given up is done later, up to well after the deadline.
+pub(crate) async fn c22_writes_come_late(nodes: &mut Cassandra, seed: u64) -> Result<()> {
+    let late = Faults { late: 0.03, delay: secs(8), reads: false, ..Faults::default() };
+    let sometimes = Faults { late: 0.2, delay: secs(3), reads: false, ..Faults::default() };
+    bad_times(nodes, seed, [("writes come 8 s late", late), ("writes come 3 s late", sometimes)], secs(10))
+        .await
+}
+
+/// One bad time after the other, the same promises.
+async fn bad_times<const N: usize>(
+    nodes: &mut Cassandra,
+    seed: u64,
+    plans: [(&str, Faults); N],
+    each: Duration,
+) -> Result<()> {
+    let mut scene = Scene::begin(nodes, seed, Manners::Smooth).await?;
+    let mut back = Duration::ZERO;
+    let proxy = nodes.proxy(0);
+    let harmed = proxy.counts().harmed();
+    let done = async {
+        scene.load(RATE, secs(2)).await?;
+        for (name, faults) in plans {
+            let before = proxy.counts().harmed();
+            scene.remark(name);
+            proxy.set(faults);
+            scene.load(RATE, each).await?;
+            ensure!(proxy.counts().harmed() > before, "{name}: nothing happened");
+        }
+        proxy.heal();
+        // What was sent before may still wait for its deadline.
+        sleep(secs(5)).await;
+        back = scene.remark("all is well again");
+        scene.load(EAGER, secs(3)).await
+    };
+    let done = done.await;
+    proxy.heal();
+    let harmed = proxy.counts().harmed() - harmed;
+    let verdict = scene.end(done).await?;
+    verdict.ensure_good(nodes, |answers| {
+        ensure!(harmed >= 20, "only {harmed} requests were harmed");
+        ensure_used_again(answers, back)
+    })
+}
+
+/// C23: errors and slow replies, and clients that go on as if there were none.
+pub(crate) async fn c23_the_server_is_overloaded(nodes: &mut Cassandra, seed: u64) -> Result<()> {
+    const MANY: u32 = 2_000;
+    let mut scene = Scene::begin(nodes, seed, Manners::Smooth).await?;
+    let proxy = nodes.proxy(0);
+    let mut times = [Duration::ZERO; 3];
+    let mut retried = Vec::new();
+    let done = async {
+        scene.load(RATE, secs(2)).await?;
+        let slow = Faults { slow: 1.0, delay: secs(2), ..Faults::default() };
+        let refusing = Faults { refused: 0.5, slow: 0.5, delay: secs(1), ..Faults::default() };
+        for (number, (name, faults)) in
+            [("slow", slow), ("slow and refusing", refusing)].into_iter().enumerate()
+        {
+            times[number] = scene.remark(format!("the node is {name}"));
+            proxy.set(faults);
+            let before = proxy.counts().writes();
+            scene.load(MANY, secs(12)).await?;
+            let after = proxy.counts().writes();
+            retried.push((name, after.0 - before.0, after.1 - before.1));
+            scene.ensure_flat(times[number] + secs(4), scene.run.now())?;
+        }
+        proxy.heal();
+        sleep(secs(5)).await;
+        times[2] = scene.remark("all is well again");
+        scene.load(EAGER, secs(3)).await
+    };
+    let done = done.await;
+    proxy.heal();
+    let verdict = scene.end(done).await?;
+    verdict.ensure_good(nodes, |answers| {
+        for (name, writes, repeated) in retried {
+            println!("  {name}: {writes} writes, {repeated} of them retries");
+            ensure!(writes > 100, "{name}: only {writes} writes were tried");
+            let first = writes - repeated;
+            ensure!(repeated <= first / 10 + 64, "{name}: {repeated} retries for {first} writes");
+        }
+        ensure_used_again(answers, times[2])
+    })
+}
+
+/// A planted fault: a store that says "written" and has not. The judge must see it, or its silence means nothing.
+pub(crate) async fn a_lying_store_is_found(nodes: &mut Cassandra, seed: u64) -> Result<()> {
+    let mut scene = Scene::begin(nodes, seed, Manners::Smooth).await?;
+    let done = async {
+        scene.load(RATE, secs(2)).await?;
+        scene.remark("the store lies");
+        nodes.proxy(0).set(Faults { lied: 0.05, reads: false, ..Faults::default() });
+        scene.load(RATE, secs(4)).await?;
+        nodes.proxy(0).heal();
+        anyhow::Ok(())
+    };
+    let done = done.await;
+    nodes.proxy(0).heal();
+    let mut verdict = scene.end(done).await?;
+    if let Some(error) = verdict.broken() {
+        return Err(error);
+    }
+    let found = verdict.violations.iter().filter(|v| v.kind == Kind::MissingRow).count();
+    ensure!(found > 0, "rows were never written, and nobody noticed");
+    println!("  {found} rows are missing, as they should");
+    Ok(())
+}
+
+/// While there was no store, nobody was told that anything was stored.
+fn ensure_nothing_taken(answers: &Answers, (from, until): (Duration, Duration)) -> Result<()> {
+    let taken = answers.taken(from + Duration::from_millis(100), until);
+    ensure!(taken == 0, "{taken} messages were acknowledged while there was no store");
+    let refused = answers.refused().filter(|a| from <= a.sent && a.sent <= until).count();
+    ensure!(refused > 0, "no message was refused while there was no store");
+    Ok(())
+}
