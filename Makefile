@@ -5,7 +5,7 @@ KILLS ?= 2000
 MESSAGES ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt verify fix bench soak reference doc deny clients cassandra
+.PHONY: help run test check fmt verify fix bench costs soak reference doc deny clients cassandra
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
@@ -37,6 +37,13 @@ fix: ## format, and apply what clippy can repair by itself
 bench: ## the load generator against a release build
 	$(CARGO) build --release --bin starling
 	$(CARGO) run --release -p starling-benchmarks
+
+costs: ## what the stores cost: appends, pages, requests of a message, a login to 10,000 messages
+	$(CARGO) build --release --bin starling
+	$(CARGO) run --release -p starling-benchmarks -- store append
+	$(CARGO) run --release -p starling-benchmarks -- store pages
+	$(CARGO) run --release -p starling-benchmarks -- statements
+	$(CARGO) run --release -p starling-benchmarks -- compare --servers starling,cql --loads chat,open,backlog
 
 soak: ## the crash test and the faults of a CQL server for hours: KILLS=2000 MESSAGES=100000
 	$(CARGO) build --bin starling

@@ -8,6 +8,7 @@ mod ejabberd;
 mod peer;
 mod prosody;
 mod starling;
+pub(crate) mod statements;
 mod table;
 
 use std::path::PathBuf;

@@ -1,8 +1,10 @@
-//! Load on an XMPP server, and what it costs: logins, idle sessions, chats, messages to absent accounts.
+//! Load on an XMPP server, and what it costs: logins, idle sessions, chats, messages to absent accounts. And what its
+//! stores cost by themselves.
 //!
 //! The generator shares no code with the server: it knows just enough XMPP to be much cheaper than any server, runs on
-//! one thread (pin it to a core of its own), and reads the server's CPU time and memory from `/proc`. Without a command
-//! it starts Starling and the servers of Debian that are installed, and compares them in one run.
+//! one thread (pin it to a core of its own), and reads the server's CPU time and memory from `/proc`. Only `store` runs
+//! parts of the server, in this process. Without a command it starts Starling and the servers of Debian that are
+//! installed, and compares them in one run.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)]
@@ -19,6 +21,7 @@ mod offline;
 mod report;
 mod sasl;
 mod session;
+mod store;
 mod target;
 mod usage;
 
@@ -32,6 +35,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use target::{Target, TargetArguments};
+
+/// The one that the server has, since `store` runs its parts.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Load on an XMPP server, and what it costs
 ///
@@ -80,6 +87,11 @@ enum Command {
         #[command(flatten)]
         load: backlog::BacklogArguments,
     },
+    /// Measure the stores by themselves
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    /// Count what a message asks of the CQL server, by table
+    Statements(compare::CompareArguments),
     /// Print accounts as CSV, for `starling ctl user import -`
     Accounts {
         #[command(flatten)]
@@ -145,6 +157,8 @@ async fn run(command: Command) -> Result<()> {
                 println!("{report}");
             }
         }
+        Command::Store(command) => store::run(command).await?,
+        Command::Statements(arguments) => compare::statements::run(&arguments).await?,
         Command::Accounts { target: arguments, count } => {
             let target = target(arguments)?;
             println!("jid,password");
