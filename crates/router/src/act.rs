@@ -5,7 +5,7 @@ use crate::delivery::{self, Out};
 use crate::home::Home;
 use crate::link::As;
 use crate::msg::{Ask, Forward, Msg, Ticket};
-use crate::route::{is_subscription, receipt, route};
+use crate::route::{self, is_subscription, route};
 use crate::session;
 use crate::tail;
 use crate::turn::Turn;
@@ -158,6 +158,8 @@ pub(crate) struct Arriving {
     pub(crate) position: Option<Position>,
     /// The row waits for an acknowledgement.
     pub(crate) offline: bool,
+    /// It is taken no further, and its sender is told so.
+    pub(crate) refused: Option<Box<StanzaError>>,
     pub(crate) spans: Spans,
 }
 
@@ -288,34 +290,31 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     out.shared.send(&account, Msg::Forward(Box::new(forward)));
 }
 
-/// A message has arrived and is committed: deliveries, then the receipt.
+/// A message has arrived and is committed: deliveries, then the receipt. Or it is refused: then that comes with the answer.
 fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
-    let Arriving { stanza, ticket, to, position, offline, spans } = arriving;
+    let Arriving { stanza, ticket, to, position, offline, mut refused, spans } = arriving;
     let trace = spans.written(ok);
-    if ok {
-        delivery::committed(out, home, &to, &stanza, position, offline, trace);
-    } else {
+    if !ok {
         if let Some(position) = position.filter(|_| offline && home.doubt.is_some()) {
             // Should it be there, it waits as any other.
             home.deliveries.kept(position);
         }
-        let error = decide::message::not_confirmed();
-        match &ticket {
-            Some(ticket) if ticket.sender == home.account.jid => {
-                if let Some(answer) = decide::error_to(home, ticket.token, &stanza, &error) {
-                    delivery::plain(out, home, ticket.token, answer);
-                }
-            }
-            _ => {
-                if let Some(answer) = stanza.error(&error) {
-                    route(out.shared, &home.account.jid, answer, 1);
-                }
-            }
-        }
+        refused = Some(Box::new(decide::message::not_confirmed()));
+    } else if refused.is_none() {
+        delivery::committed(out, home, &to, &stanza, position, offline, trace);
     }
-    match &ticket {
-        Some(ticket) if ticket.sender == home.account.jid => settle_ticket(home, ticket),
-        ticket => receipt(out.shared, ticket.as_ref()),
+    match ticket {
+        Some(ticket) if ticket.sender == home.account.jid => {
+            let answer = refused.and_then(|error| decide::error_to(home, ticket.token, &stanza, &error));
+            if let Some(answer) = answer {
+                delivery::plain(out, home, ticket.token, answer);
+            }
+            settle_ticket(home, &ticket);
+        }
+        ticket => {
+            let answer = refused.and_then(|error| stanza.error(&error));
+            route::refused(out.shared, &home.account.jid, ticket.as_ref(), answer, 1);
+        }
     }
 }
 

@@ -223,25 +223,34 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token) {
     }
     let account = home.account.jid.clone();
     link.feed.busy = true;
-    if let Some((from, through)) = link.feed.waiting {
-        let filter = LogFilter {
-            offline: true,
-            above: Some(from),
-            below: Some(Position(through.0 + 1)),
-            ..LogFilter::default()
-        };
-        let page = out.shared.store.log_page(&account, filter, Page::First(PAGE));
-        out.reads.push(Box::pin(async move {
-            let rows = page.await.map(|page| Fed::Page(page.rows, page.complete));
-            Msg::Rows { account, token, rows }
-        }));
-    } else {
-        let positions: Vec<_> = link.feed.missed.iter().take(PAGE).map(|(position, _)| *position).collect();
-        let rows = out.shared.store.log_rows(&account, positions.clone());
-        out.reads.push(Box::pin(async move {
-            let rows = rows.await.map(|rows| Fed::Known(positions, rows));
-            Msg::Rows { account, token, rows }
-        }));
+    // In the order of the log: what was missed before the stretch that is to be read, then the stretch up to the next
+    // one that was missed.
+    let next = link.feed.missed.front().map(|(position, _)| *position);
+    match link.feed.waiting {
+        Some((from, through)) if next.is_none_or(|next| next > from) => {
+            let reach = next.map_or(through, |next| next.min(through));
+            let filter = LogFilter {
+                offline: true,
+                above: Some(from),
+                below: Some(Position(reach.0 + 1)),
+                ..LogFilter::default()
+            };
+            let page = out.shared.store.log_page(&account, filter, Page::First(PAGE));
+            out.reads.push(Box::pin(async move {
+                let rows = page.await.map(|page| Fed::Page(page.rows, page.complete.then_some(reach)));
+                Msg::Rows { account, token, rows }
+            }));
+        }
+        waiting => {
+            let due = |position: Position| waiting.is_none_or(|(from, _)| position <= from);
+            let missed = link.feed.missed.iter().map(|(position, _)| *position);
+            let positions: Vec<_> = missed.take_while(|position| due(*position)).take(PAGE).collect();
+            let rows = out.shared.store.log_rows(&account, positions.clone());
+            out.reads.push(Box::pin(async move {
+                let rows = rows.await.map(|rows| Fed::Known(positions, rows));
+                Msg::Rows { account, token, rows }
+            }));
+        }
     }
 }
 
@@ -250,7 +259,7 @@ pub(crate) fn fed(out: &mut Out<'_>, home: &mut Home, token: Token, rows: Result
     let Some(at) = home.find(token) else { return };
     home.links[at].feed.busy = false;
     match rows {
-        Ok(Fed::Page(rows, complete)) => waiting_page(out, home, at, rows, complete),
+        Ok(Fed::Page(rows, reach)) => waiting_page(out, home, at, rows, reach),
         Ok(Fed::Known(asked, rows)) => missed_rows(out, home, at, &asked, rows),
         Err(error) => {
             tracing::warn!(event = "feed_failed", %error, "waiting messages could not be read");
@@ -265,7 +274,7 @@ pub(crate) fn fed(out: &mut Out<'_>, home: &mut Home, token: Token, rows: Result
     feed(out, home, token);
 }
 
-fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>, complete: bool) {
+fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>, reach: Option<Position>) {
     let Some((mut from, through)) = home.links[at].feed.waiting else { return };
     let token = home.links[at].token;
     for row in rows {
@@ -284,14 +293,17 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
         from = position;
         home.links[at].feed.waiting = Some((from, through));
     }
-    if complete {
-        home.deliveries.read_through(from, through);
-        home.waiting = Some(Waiting::default());
-        // A session may have ended meanwhile, and what it had lies below what was just read.
-        let again = home.links[at].feed.again.take();
-        let above = home.deliveries.waiting_above();
-        home.links[at].feed.waiting = above.zip(again).filter(|(above, through)| above < through);
+    let Some(reach) = reach else { return };
+    home.deliveries.read_through(from, reach);
+    if reach < through {
+        home.links[at].feed.waiting = Some((reach, through));
+        return;
     }
+    home.waiting = Some(Waiting::default());
+    // A session may have ended meanwhile, and what it had lies below what was just read.
+    let again = home.links[at].feed.again.take();
+    let above = home.deliveries.waiting_above();
+    home.links[at].feed.waiting = above.zip(again).filter(|(above, through)| above < through);
 }
 
 fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, asked: &[Position], rows: Vec<LogRow>) {

@@ -11,8 +11,9 @@ use futures::future::BoxFuture;
 use starling_hooks::{Account, ArchivePreferences, BlockList, Later};
 use starling_store::{AccountState, DocKind, Position, StoreError};
 use starling_wire::Token;
-use starling_xmpp::{BareJid, Timestamp};
+use starling_xmpp::BareJid;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Something that is looked up or worked out elsewhere; what comes of it is a message.
 pub(crate) type Read = BoxFuture<'static, Msg>;
@@ -38,11 +39,11 @@ pub(crate) struct Home {
     pub(crate) last: Position,
     /// The highest position given, to rows and to whatever else was written.
     pub(crate) top: Position,
-    /// When the last session ended unresumed: until then messages may come a second time.
-    pub(crate) unresumed: Option<Timestamp>,
+    /// When the last session ended unresumed (monotonic): until then messages may come a second time.
+    pub(crate) unresumed: Option<Duration>,
     pub(crate) recent: Option<Recent>,
     /// For whose resent messages the tail is being read, and the end of their session.
-    pub(crate) reading: Option<(BareJid, Timestamp)>,
+    pub(crate) reading: Option<(BareJid, Duration)>,
     /// The tail could not be read and is read once more.
     pub(crate) rereading: bool,
     /// Its removal is on its way to the store.
@@ -70,7 +71,7 @@ pub(crate) struct Home {
     pub(crate) cursor_timer: bool,
     /// Acts not yet carried out: the home must stay.
     pub(crate) acts: usize,
-    pub(crate) used: std::time::Duration,
+    pub(crate) used: Duration,
 }
 
 impl Home {
@@ -111,7 +112,7 @@ impl Home {
             listed: false,
             cursor_timer: false,
             acts: 0,
-            used: std::time::Duration::ZERO,
+            used: Duration::ZERO,
         })
     }
 
@@ -156,7 +157,7 @@ impl Home {
     }
 
     /// Until when messages of this account may come a second time: the end of its last session that ended unresumed.
-    pub(crate) fn lost_until(&self, shared: &Shared) -> Timestamp {
+    pub(crate) fn lost_until(&self, shared: &Shared) -> Duration {
         self.unresumed.map_or(shared.began, |at| at.max(shared.began))
     }
 }

@@ -105,6 +105,12 @@ impl Homes {
         Box::pin(async move { drop(wait.await) })
     }
 
+    /// Ends the reign in order; after a [`flush`](Self::flush), when nobody speaks any more. Nothing is confirmed from then on.
+    pub fn release(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.shared.positions.close();
+        self.shared.store.release(self.shared.positions.epoch())
+    }
+
     /// Removes an account, ending its sessions; false where there is none.
     pub fn delete_account(&self, account: &BareJid) -> BoxFuture<'static, Result<bool, StoreError>> {
         self.ask(|answer| Admin::Delete(account.clone(), answer))

@@ -8,7 +8,8 @@ use starling_store::{AccountState, LogRow, Origin, Position, StoreError};
 use starling_wire::up::SessionInfo;
 use starling_wire::{ToHome, Token, Trace, Up};
 use starling_xmpp::sasl::Credentials;
-use starling_xmpp::{BareJid, IqType, Kind, MessageType, Stanza, Timestamp};
+use starling_xmpp::{BareJid, IqType, Kind, MessageType, Stanza};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A message to one home.
@@ -17,8 +18,9 @@ pub(crate) enum Msg {
     Edge(ToHome),
     /// A stanza for the account, from anybody's home (its own too).
     Forward(Box<Forward>),
-    /// The recipient's home has committed what one of the account's sessions sent.
-    Receipt { account: BareJid, token: Token, sequence: u64 },
+    /// The recipient's home has done with what one of the account's sessions sent: committed it, or refused it with this
+    /// answer. The answer comes with the receipt, so that nothing is acknowledged first and refused later.
+    Receipt { account: BareJid, token: Token, sequence: u64, refused: Option<Box<Stanza>> },
     /// The store's answer to a load.
     Loaded { account: BareJid, state: Result<Option<Box<AccountState>>, StoreError> },
     /// Rows read for a session that could not be fed live.
@@ -111,8 +113,8 @@ pub(crate) struct Ticket {
     pub(crate) sender: BareJid,
     pub(crate) token: Token,
     pub(crate) sequence: u64,
-    /// The message may have been sent before, in a session that ended unresumed by this moment.
-    pub(crate) again: Option<Timestamp>,
+    /// The message may have been sent before, in a session that ended unresumed by this moment of monotonic time.
+    pub(crate) again: Option<Duration>,
 }
 
 /// An IQ request whose answer is being worked out.
@@ -125,8 +127,8 @@ pub(crate) struct Ask {
 
 /// Rows for a session, and how far they reach.
 pub(crate) enum Fed {
-    /// A page of what was waiting; true when there is no more.
-    Page(Vec<LogRow>, bool),
+    /// A page of what was waiting; when there is no more, up to where that is so.
+    Page(Vec<LogRow>, Option<Position>),
     /// The positions asked for, and the rows that are there.
     Known(Vec<Position>, Vec<LogRow>),
 }

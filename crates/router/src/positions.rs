@@ -67,12 +67,12 @@ impl Positions {
     }
 
     /// The position after `last` at `now`; `None` when it would pass the ceiling or the lease is over, which means that the
-    /// store has not granted more for a long time.
+    /// store has not granted more for a long time. A clock that was set far ahead is followed with the next grant.
     pub(crate) fn next(&self, last: Position, now: Timestamp, monotonic: Duration) -> Option<Position> {
-        let floor = self.floor.load(Ordering::Acquire);
-        let next = now.0.max(last.0 + 1).max(floor + 1);
-        let granted = next < self.ceiling.load(Ordering::Acquire) && self.hold(monotonic);
-        granted.then_some(Position(next))
+        let (floor, ceiling) = (self.floor.load(Ordering::Acquire), self.ceiling.load(Ordering::Acquire));
+        let clock = now.0.min(Timestamp(ceiling).minus(ABOVE).0);
+        let next = clock.max(last.0 + 1).max(floor + 1);
+        (next < ceiling && self.hold(monotonic)).then_some(Position(next))
     }
 
     /// A home that has given positions up to `last` is forgotten: whatever the clock does, the next one of its account
@@ -130,7 +130,11 @@ mod tests {
         let positions = reign(&store, now).await;
         let first = positions.next(Position(0), now, START).unwrap();
         assert!(positions.next(first, now, START).unwrap() > first);
-        assert_eq!(positions.next(first, Timestamp(u64::MAX / 2), START), None);
+        let ceiling = positions.wanted(now);
+        let ahead = positions.next(first, Timestamp(u64::MAX / 2), START).unwrap();
+        assert!(first < ahead && ahead < ceiling, "a clock that was set ahead");
+        assert!(positions.next(ahead, Timestamp(u64::MAX / 2), START).unwrap() > ahead);
+        assert_eq!(positions.next(Position(ceiling.0 - 1), now, START), None);
         let later = reign(&store, now).await;
         assert!(later.epoch() > positions.epoch());
         let floor = later.reign().floor;

@@ -4,16 +4,21 @@
 //! same `origin-id` (XEP-0359). For some time after a session ended unresumed, messages with an `origin-id` are
 //! compared with the rows that were written before that end: the tail of the log is read once, when it is first
 //! needed, and only rows from before that moment count, so that memory does not grow with what is sent now.
+//!
+//! Moments are of monotonic time: a clock that is set makes no message new. Of rows only the place in the log is known;
+//! how far the tail reaches is counted from its end, and in rows.
 
 use bytes::Bytes;
 use compact_str::CompactString;
-use starling_store::{Direction, LogFilter, LogRow, Origin, Page, SharedStore, StoreError};
-use starling_xmpp::{BareJid, Stanza, Timestamp, ns};
+use starling_store::{Direction, LogFilter, LogRow, Origin, Page, Position, SharedStore, StoreError};
+use starling_xmpp::{BareJid, Stanza, ns};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// How many rows of the tail are looked at, at most.
 const MAX_ROWS: usize = 5_000;
+/// How many in any case, however old they seem: clocks are set.
+const MIN_ROWS: usize = 256;
 /// How long after the resume window a client may still come back with what it had sent.
 pub(crate) const GRACE: Duration = Duration::from_secs(600);
 
@@ -45,7 +50,7 @@ pub(crate) fn origin_id(stanza: &Stanza) -> Option<CompactString> {
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     rows: Vec<LogRow>,
-    through: Timestamp,
+    through: Duration,
 }
 
 /// Senders remembered by [`Recent`]; beyond that the tail is read once more.
@@ -54,16 +59,16 @@ const MAX_SENDERS: usize = 1_024;
 /// Rows that a resent message may already have.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
-    through: Timestamp,
+    through: Duration,
     /// Up to which end of a session of theirs the messages of other accounts are in it.
-    senders: HashMap<BareJid, Timestamp>,
+    senders: HashMap<BareJid, Duration>,
     origins: HashSet<Origin>,
     fingerprints: HashMap<Fingerprint, Origin>,
 }
 
 impl Recent {
     /// Nothing was written in that time.
-    pub(crate) fn empty(through: Timestamp) -> Self {
+    pub(crate) fn empty(through: Duration) -> Self {
         Self { through, ..Self::default() }
     }
 
@@ -89,7 +94,7 @@ impl Recent {
     }
 
     /// Takes over what an earlier one knew of senders, and that this one's messages up to the end of its session are in it.
-    pub(crate) fn knows(&mut self, before: Option<Self>, sender: BareJid, end: Timestamp) {
+    pub(crate) fn knows(&mut self, before: Option<Self>, sender: BareJid, end: Duration) {
         self.senders = before.map(|before| before.senders).unwrap_or_default();
         if self.senders.len() >= MAX_SENDERS {
             self.senders.clear();
@@ -100,17 +105,17 @@ impl Recent {
     /// Whether what a sender's session, which ended then, had on its way is in it. Its last messages may have been decided
     /// long after its end; but all of them before the first one of the sender's next session, which is when this is asked
     /// for the first time. After a restart (`began`) nothing was on its way.
-    pub(crate) fn covers_sender(&self, sender: &BareJid, end: Timestamp, began: Timestamp) -> bool {
+    pub(crate) fn covers_sender(&self, sender: &BareJid, end: Duration, began: Duration) -> bool {
         self.covers(end) && (end <= began || self.senders.get(sender).is_some_and(|known| *known >= end))
     }
 
     /// Whether nobody sends any more what could be in it.
-    pub(crate) fn is_over(&self, now: Timestamp, window: Duration) -> bool {
-        now >= self.through.plus(window)
+    pub(crate) fn is_over(&self, now: Duration, window: Duration) -> bool {
+        now >= self.through + window
     }
 
     /// Whether rows up to this moment are covered.
-    pub(crate) fn covers(&self, moment: Timestamp) -> bool {
+    pub(crate) fn covers(&self, moment: Duration) -> bool {
         self.through >= moment
     }
 
@@ -128,38 +133,49 @@ impl Recent {
 /// When the last session of accounts whose homes are no longer in memory ended unresumed.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
-    accounts: HashMap<BareJid, Timestamp>,
+    accounts: HashMap<BareJid, Duration>,
     /// At how many to look for those that are over.
     full: usize,
 }
 
 impl Ended {
     /// Remembers an end for as long as it matters.
-    pub(crate) fn keep(&mut self, account: BareJid, end: Timestamp, now: Timestamp, window: Duration) {
-        if now >= end.plus(window) {
+    pub(crate) fn keep(&mut self, account: BareJid, end: Duration, now: Duration, window: Duration) {
+        if now >= end + window {
             return;
         }
         if self.accounts.len() >= self.full {
-            self.accounts.retain(|_, end| now < end.plus(window));
+            self.accounts.retain(|_, end| now < *end + window);
             self.full = (self.accounts.len() * 2).max(1_024);
         }
         self.accounts.insert(account, end);
     }
 
     /// The end of an account whose home is there again.
-    pub(crate) fn take(&mut self, account: &BareJid) -> Option<Timestamp> {
+    pub(crate) fn take(&mut self, account: &BareJid) -> Option<Duration> {
         self.accounts.remove(account)
     }
 }
 
-/// Reads what [`Recent`] is made of.
-pub(crate) fn read_tail(
-    store: &SharedStore,
-    owner: &BareJid,
-    from: Timestamp,
-    through: Timestamp,
-) -> impl Future<Output = Result<Tail, StoreError>> + Send + 'static {
-    let filter = LogFilter { start: Some(from), ..LogFilter::default() };
-    let page = store.log_page(owner, filter, Page::Last(MAX_ROWS));
-    async move { page.await.map(|page| Tail { rows: page.rows, through }) }
+/// Reads what [`Recent`] is made of: the newest rows, and more where these do not reach back as far as `window` from the
+/// newest.
+pub(crate) async fn read_tail(
+    store: SharedStore,
+    owner: BareJid,
+    window: Duration,
+    through: Duration,
+) -> Result<Tail, StoreError> {
+    let page = store.log_page(&owner, LogFilter::default(), Page::Last(MIN_ROWS)).await?;
+    let mut rows = page.rows;
+    if let (false, Some(oldest), Some(newest)) = (page.complete, rows.first(), rows.last()) {
+        let from = Position(newest.position.timestamp().minus(window).0);
+        if from < oldest.position {
+            let filter =
+                LogFilter { above: Some(from), below: Some(oldest.position), ..LogFilter::default() };
+            let mut older = store.log_page(&owner, filter, Page::Last(MAX_ROWS - MIN_ROWS)).await?.rows;
+            older.append(&mut rows);
+            rows = older;
+        }
+    }
+    Ok(Tail { rows, through })
 }

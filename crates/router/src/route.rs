@@ -7,19 +7,37 @@ use starling_xmpp::{BareJid, Stanza};
 /// Homes a stanza may pass: a reply to a reply is no loop, more is.
 const MAX_HOPS: u8 = 8;
 
-/// Tells the sender's home that a message is safe.
-pub(crate) fn receipt(shared: &Shared, ticket: Option<&Ticket>) {
-    if let Some(ticket) = ticket {
-        let account = ticket.sender.clone();
-        shared.send(&ticket.sender, Msg::Receipt { account, token: ticket.token, sequence: ticket.sequence });
+/// Tells the sender's home that a message is safe, or refused with this answer.
+pub(crate) fn receipt(shared: &Shared, ticket: &Ticket, refused: Option<Stanza>) {
+    let Ticket { sender, token, sequence, .. } = ticket;
+    let (account, refused) = (sender.clone(), refused.map(Box::new));
+    shared.send(sender, Msg::Receipt { account, token: *token, sequence: *sequence, refused });
+}
+
+/// Answers a stanza that arrived for `own`, with a receipt or on its own.
+pub(crate) fn refused(
+    shared: &Shared,
+    own: &BareJid,
+    ticket: Option<&Ticket>,
+    answer: Option<Stanza>,
+    hops: u8,
+) {
+    let answer = answer.map(|answer| with_from(own, answer));
+    match (ticket, answer) {
+        (Some(ticket), answer) => receipt(shared, ticket, answer),
+        (None, Some(answer)) => route(shared, own, answer, hops),
+        (None, None) => {}
     }
 }
 
+fn with_from(own: &BareJid, mut stanza: Stanza) -> Stanza {
+    stanza.from.get_or_insert_with(|| own.clone().into());
+    stanza
+}
+
 /// Sends a stanza to the home of its `to`; what is not for an account here ends as RFC 6120 §10 says.
-pub(crate) fn route(shared: &Shared, from: &BareJid, mut stanza: Stanza, hops: u8) {
-    if stanza.from.is_none() {
-        stanza.from = Some(from.clone().into());
-    }
+pub(crate) fn route(shared: &Shared, from: &BareJid, stanza: Stanza, hops: u8) {
+    let stanza = with_from(from, stanza);
     let Some(to) = &stanza.to else { return };
     if hops > MAX_HOPS {
         tracing::warn!(event = "loop_dropped", "a stanza passed too many homes");

@@ -49,7 +49,7 @@ pub(crate) fn bind(
     }
     if home.links.iter().any(|link| link.conn.is_none() && link.may_resend) {
         // Whoever could resume that session may be the one who comes now, and will say again what it is not sure of.
-        home.unresumed = Some(turn.now);
+        home.unresumed = Some(turn.monotonic);
     }
     home.account.sessions.push(Session::new(token, jid.clone()));
     home.links.push(Link::new(token, conn, turn.now));
@@ -249,7 +249,7 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
         turn.act(home, What::Tell(conn, Down::Close(Some(Box::new(error)))));
     }
     if link.may_resend {
-        home.unresumed = Some(turn.now);
+        home.unresumed = Some(turn.monotonic);
     }
     home.deliveries.dropped(token);
     for entry in link.queue {

@@ -14,6 +14,7 @@ use starling_wire::channel::Inbox;
 use starling_xmpp::{BareJid, Timestamp};
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Runs a task elsewhere.
 pub(crate) type Spawn = fn(BoxFuture<'static, ()>);
@@ -30,8 +31,8 @@ pub(crate) struct Shared {
     pub(crate) fence: Fence,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tracer: Tracer,
-    /// When this reign began: every session of an earlier one ended unresumed then.
-    pub(crate) began: Timestamp,
+    /// When this reign began (monotonic): every session of an earlier one ended unresumed then.
+    pub(crate) began: Duration,
     /// Chooses workers and hides addresses; decides nothing.
     pub(crate) hasher: std::hash::RandomState,
     /// Where questions are worked out that may take long; `None` for in between.
@@ -50,11 +51,11 @@ impl Shared {
     ) -> Result<Arc<Self>, StoreError> {
         let RouterParts { config, server, hooks, store, edge, clock, metrics, tracer, claim, .. } = parts;
         let positions = Positions::open(&store, claim, config.alone).await?;
-        let began = Timestamp(clock.now_micros());
+        let began = clock.monotonic();
         if !positions.are_alone() {
-            let (asked, ceiling) = (clock.monotonic(), positions.wanted(began));
+            let ceiling = positions.wanted(Timestamp(clock.now_micros()));
             store.grant(positions.epoch(), ceiling).await?;
-            positions.granted(ceiling, asked);
+            positions.granted(ceiling, began);
         }
         Ok(Arc::new(Self {
             config,

@@ -6,7 +6,7 @@ use crate::msg::{Msg, Ticket};
 use crate::recognise::{self, Recent};
 use crate::shared::Shared;
 use crate::turn::Turn;
-use starling_store::{LogFilter, Page};
+use starling_store::{LogFilter, Page, Position, SharedStore};
 use starling_wire::{ToHome, Up};
 
 /// Whether the tail of the log must be read before this message can be decided.
@@ -27,8 +27,8 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
     if home.recent.as_ref().is_some_and(|recent| recent.covers_sender(sender, end, turn.shared.began)) {
         return false;
     }
-    let window = turn.shared.config.resume_timeout + recognise::GRACE;
-    if home.last.timestamp().plus(window) < end {
+    if home.last == Position(0) {
+        // There never was a row.
         home.recent = Some(Recent::empty(end));
         return false;
     }
@@ -38,11 +38,13 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
 
 /// Reads it.
 pub(crate) fn read(shared: &Shared, home: &Home) -> Read {
-    let account = home.account.jid.clone();
-    let through = shared.now();
+    let (store, account) = (SharedStore::clone(&shared.store), home.account.jid.clone());
     let window = shared.config.resume_timeout + recognise::GRACE;
-    let tail = recognise::read_tail(&shared.store, &account, through.minus(window), through);
-    Box::pin(async move { Msg::Tail { account, tail: tail.await } })
+    let through = shared.clock.monotonic();
+    Box::pin(async move {
+        let tail = recognise::read_tail(store, account.clone(), window, through).await;
+        Msg::Tail { account, tail }
+    })
 }
 
 /// Counts what waits for an account's devices, up to its limit.

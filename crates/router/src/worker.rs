@@ -18,7 +18,7 @@ use crate::home::{Home, Read};
 use crate::msg::{Admin, Msg, needs_store};
 use crate::pipeline::{Done, Pipeline};
 use crate::recognise::{Ended, GRACE, Recent};
-use crate::route::{receipt, route};
+use crate::route;
 use crate::session;
 use crate::shared::Shared;
 use crate::tail;
@@ -214,7 +214,10 @@ impl Worker {
         match msg {
             Msg::Edge(message) => from_edge(turn, &mut out, home, message, &mut self.timers),
             Msg::Forward(forward) => decide::received(turn, home, *forward),
-            Msg::Receipt { token, sequence, .. } => {
+            Msg::Receipt { token, sequence, refused, .. } => {
+                if let Some(answer) = refused {
+                    delivery::plain(&mut out, home, token, *answer);
+                }
                 if let Some(at) = home.find(token) {
                     home.links[at].settle(sequence);
                     home.touched = true;
@@ -270,7 +273,7 @@ impl Worker {
             Err(error) => {
                 // It would be the same the next time.
                 tracing::error!(event = "tail_failed", %error, "resent messages cannot be recognised");
-                Recent::empty(turn.now)
+                Recent::empty(turn.monotonic)
             }
         };
         home.rereading = false;

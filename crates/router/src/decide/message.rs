@@ -1,7 +1,7 @@
 //! Messages: the sender's side and the recipient's side (RFC 6121 §5, §8.5).
 
 use crate::act::{Arriving, Leaving, Spans, What};
-use crate::decide::{bounce, received_hooks, refuse, sent_hooks, ticket};
+use crate::decide::{received_hooks, refuse, sent_hooks, ticket};
 use crate::home::{Home, Waiting};
 use crate::im::recipients::{Recipients, recipients};
 use crate::link::As;
@@ -132,13 +132,8 @@ pub(crate) fn received(
     };
     if known {
         // It has its row, and goes out by it; only the receipt was lost.
-        return settle(
-            turn,
-            home,
-            stanza,
-            ticket,
-            Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived),
-        );
+        let spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived);
+        return settle(turn, home, stanza, ticket, None, spans);
     }
     arrive(turn, home, stanza, ticket, None, trace);
 }
@@ -157,7 +152,7 @@ fn arrive(
     let mut spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived);
     let known = own.as_ref().is_some_and(|(_, known)| *known);
     if known {
-        return settle(turn, home, stanza, ticket, spans);
+        return settle(turn, home, stanza, ticket, None, spans);
     }
     let table = recipients(&home.account, &to, kind);
     let mut fate = Fate::default();
@@ -172,10 +167,9 @@ fn arrive(
     }
     match flow {
         Flow::Next => {}
-        Flow::Drop => return settle(turn, home, stanza, ticket, spans),
+        Flow::Drop => return settle(turn, home, stanza, ticket, None, spans),
         Flow::Refuse(error) => {
-            bounce_to_sender(turn, home, &stanza, ticket.as_ref(), &error);
-            return settle(turn, home, stanza, ticket, spans);
+            return settle(turn, home, stanza, ticket, Some(error), spans);
         }
     }
     let (direction, with) = match (&own, &stanza.from) {
@@ -197,8 +191,7 @@ fn arrive(
         };
         position = append(turn, home, &stanza, ticket.as_ref().unwrap_or(&fresh), direction, with, &fate);
         if position.is_none() {
-            bounce_to_sender(turn, home, &stanza, ticket.as_ref(), &not_confirmed());
-            return settle(turn, home, stanza, ticket, spans);
+            return settle(turn, home, stanza, ticket, Some(Box::new(not_confirmed())), spans);
         }
         spans.writes(&turn.shared.tracer);
     }
@@ -214,7 +207,8 @@ fn arrive(
     if let Some((sent, _)) = &own {
         copy(&sent.copies, As::CopySent);
     }
-    let arriving = Arriving { stanza, ticket, to: concerned, position, offline: fate.offline, spans };
+    let arriving =
+        Arriving { stanza, ticket, to: concerned, position, offline: fate.offline, refused: None, spans };
     turn.act(home, What::Arrive(Box::new(arriving)));
 }
 
@@ -322,28 +316,21 @@ fn resent(
 pub(crate) fn may_repeat(turn: &Turn, home: &Home, stanza: &Stanza) -> bool {
     let window = turn.shared.config.resume_timeout + crate::recognise::GRACE;
     let lost = home.lost_until(&turn.shared);
-    turn.now < lost.plus(window) && stanza.payload.has(ns::SID, "origin-id")
+    turn.monotonic < lost + window && stanza.payload.has(ns::SID, "origin-id")
 }
 
-/// Nothing more happens to it here than its receipt.
-fn settle(turn: &mut Turn, home: &mut Home, stanza: Stanza, ticket: Option<Ticket>, spans: Spans) {
-    let arriving = Arriving { stanza, ticket, to: Vec::new(), position: None, offline: false, spans };
-    turn.act(home, What::Arrive(Box::new(arriving)));
-}
-
-fn bounce_to_sender(
+/// Nothing more happens to it here than its receipt, with the error if it is refused.
+fn settle(
     turn: &mut Turn,
     home: &mut Home,
-    stanza: &Stanza,
-    ticket: Option<&Ticket>,
-    error: &StanzaError,
+    stanza: Stanza,
+    ticket: Option<Ticket>,
+    refused: Option<Box<StanzaError>>,
+    spans: Spans,
 ) {
-    match ticket {
-        Some(ticket) if ticket.sender == home.account.jid => {
-            super::reply(turn, home, ticket.token, stanza, error)
-        }
-        _ => bounce(turn, home, stanza, error),
-    }
+    let (to, position) = (Vec::new(), None);
+    let arriving = Arriving { stanza, ticket, to, position, offline: false, refused, spans };
+    turn.act(home, What::Arrive(Box::new(arriving)));
 }
 
 /// What cannot be kept is not acknowledged (promise 1).

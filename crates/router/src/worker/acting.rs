@@ -90,8 +90,15 @@ impl Worker {
             Some(Slot::Ready(home)) if home.life == act.life => home,
             _ => {
                 // Its home was forsaken. What is committed waits in the log; its sender is not kept waiting.
-                if let What::Arrive(arriving) = act.what {
-                    receipt(&self.shared, arriving.ticket.as_ref());
+                if let What::Arrive(arriving) = act.what
+                    && let Some(ticket) = &arriving.ticket
+                {
+                    let refused = if arriving.position.is_some() && result.is_err() {
+                        arriving.stanza.error(&decide::message::not_confirmed())
+                    } else {
+                        arriving.refused.and_then(|error| arriving.stanza.error(&error))
+                    };
+                    route::refused(&self.shared, &act.home, Some(ticket), refused, 1);
                 }
                 return;
             }

@@ -73,14 +73,14 @@ impl Worker {
                 }
                 Why::Evict => {
                     let window = turn.shared.config.resume_timeout + GRACE;
-                    if home.recent.as_ref().is_some_and(|recent| recent.is_over(turn.now, window)) {
+                    if home.recent.as_ref().is_some_and(|recent| recent.is_over(turn.monotonic, window)) {
                         home.recent = None;
                     }
                     // A cursor not yet on disk would be read back as it was before.
                     let idle = home.is_idle() && !home.deliveries.is_dirty();
                     if idle && home.used + EVICT_AFTER <= turn.monotonic {
                         if let Some(end) = home.unresumed {
-                            self.ended.keep(account.clone(), end, turn.now, window);
+                            self.ended.keep(account.clone(), end, turn.monotonic, window);
                         }
                         turn.shared.positions.forget(home.top);
                         self.homes.remove(&account);

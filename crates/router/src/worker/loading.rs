@@ -65,10 +65,8 @@ impl Worker {
                 _ => drop(account),
             },
             Msg::Forward(forward) => {
-                if let Some(answer) = decide::nobody(&forward.stanza) {
-                    route(&self.shared, &forward.account, answer, forward.hops + 1);
-                }
-                receipt(&self.shared, forward.ticket.as_ref());
+                let (answer, hops) = (decide::nobody(&forward.stanza), forward.hops + 1);
+                route::refused(&self.shared, &forward.account, forward.ticket.as_ref(), answer, hops);
             }
             Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
                 drop(answer.send(Ok(false)))

@@ -108,10 +108,8 @@ impl Worker {
                 self.downs.push(ToEdge { conn, down: Down::NotResumed { handled: None } });
             }
             Msg::Forward(forward) => {
-                if let Some(answer) = forward.stanza.error(&error()) {
-                    route(&self.shared, &forward.account, answer, forward.hops + 1);
-                }
-                receipt(&self.shared, forward.ticket.as_ref());
+                let (answer, hops) = (forward.stanza.error(&error()), forward.hops + 1);
+                route::refused(&self.shared, &forward.account, forward.ticket.as_ref(), answer, hops);
             }
             Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
                 drop(answer.send(Err(StoreError::Unavailable("the account could not be loaded".to_owned()))));

@@ -99,6 +99,75 @@ fn a_row_that_was_not_written_never_comes() {
 }
 
 #[test]
+fn nothing_is_acknowledged_first_and_refused_later() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    let _bob = stage.client("bob");
+    stage.chat(&mut alice, "bob", "fine");
+    stage.told(&alice);
+    // Her own home is slow with something else when the answer comes.
+    doubtful(&mut stage, &mut alice, "lost", Fate::Lost);
+    stage.store.hold("alice");
+    stage.chat(&mut alice, "alice", "slow");
+    let downs = stage.told(&alice);
+    let error =
+        downs.iter().position(|down| matches!(down, Down::Stanza { stanza, .. } if stanza.is_error()));
+    let handled = downs.iter().position(|down| matches!(down, Down::Handled { sequence: 3 }));
+    assert!(error.is_some() && error < handled, "{downs:?}");
+    // The same when her home is in doubt itself.
+    stage.store.release("alice");
+    stage.run();
+    stage.store.hold("bob");
+    doubtful(&mut stage, &mut alice, "lost too", Fate::Lost);
+    Fate::Lost.befalls(&stage);
+    stage.store.inner.fail_next_reads(100);
+    stage.chat(&mut alice, "alice", "makes her doubt");
+    assert_eq!(stage.messages(&alice), ["slow", REFUSED]);
+    stage.store.release("bob");
+    stage.run();
+    let downs = stage.told(&alice);
+    let error =
+        downs.iter().position(|down| matches!(down, Down::Stanza { stanza, .. } if stanza.is_error()));
+    let handled = downs.iter().position(|down| matches!(down, Down::Handled { sequence: 6 }));
+    assert!(error.is_some() && error < handled, "{downs:?}");
+}
+
+#[test]
+fn what_was_missed_and_what_turns_up_come_in_the_order_of_the_log() {
+    let mut stage = Stage::new();
+    let (mut alice, bob) = (stage.client("alice"), stage.client("bob"));
+    stage.say(&bob, Up::EnableSm { resume: true, max: None });
+    // More than the window, then one in doubt, one that is confirmed meanwhile, and another in doubt.
+    for n in 0..260 {
+        stage.chat(&mut alice, "bob", &n.to_string());
+    }
+    stage.store.hold("alice");
+    for body in ["first in doubt", "confirmed", "second in doubt"] {
+        stage.chat(&mut alice, "bob", body);
+    }
+    stage.store.inner.hold();
+    for doubt in [1, 0, 1] {
+        stage.store.inner.doubt_next(doubt);
+        stage.store.answer("alice", 0);
+        stage.run();
+    }
+    assert_eq!(stage.store.inner.held(), 3);
+    stage.store.release("alice");
+    stage.store.inner.release();
+    let (mut seen, mut handled) = (Vec::new(), 0);
+    for _ in 0..10 {
+        stage.run();
+        let more = stage.messages(&bob);
+        handled += more.len() as u32;
+        seen.extend(more);
+        stage.say(&bob, Up::Acknowledged { handled });
+    }
+    let rows = stage.rows("bob");
+    assert_eq!(rows.len(), 263);
+    assert_eq!(seen, rows);
+}
+
+#[test]
 fn while_the_store_is_away_everybody_gets_an_answer_and_it_is_used_again_soon() {
     let mut stage = Stage::new();
     let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));

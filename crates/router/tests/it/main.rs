@@ -4,6 +4,7 @@
 
 mod apart;
 mod bench;
+mod clocks;
 mod doubts;
 mod leases;
 mod messages;

@@ -286,6 +286,14 @@ impl Stage {
         Self { store, clock, homes, told, conns: 0 }
     }
 
+    /// A crash, and another life on the same store.
+    pub(crate) fn crash(&mut self) {
+        let shared: SharedStore = Arc::new(self.store.clone());
+        let clock = Arc::new(self.clock.clone());
+        self.homes =
+            now(Homes::begin(parts(shared, RouterConfig::default(), clock, self.told.clone()))).unwrap();
+    }
+
     /// Goes on until there is nothing to do.
     pub(crate) fn run(&mut self) {
         let mut cx = Context::from_waker(futures::task::noop_waker_ref());
