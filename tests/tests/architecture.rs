@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 6] = [
     &["xmpp", "node"],
     &["store", "wire"],
-    &["hooks", "store-embedded"],
+    &["hooks", "store-embedded", "store-scylla"],
     &["xeps", "router", "admin", "edge"],
     &["all-in-one"],
     &["starling"],
 ];
 
 /// What is named in one place only, so that it can be changed there.
-const BACK_ENDS: &[&str] = &["store-embedded"];
+const BACK_ENDS: &[&str] = &["store-embedded", "store-scylla"];
 
 /// Libraries that belong to the outer parts; the core stays free of them.
 const OUTER: &[&str] = &["tonic", "scylla", "redis", "openraft"];
