@@ -24,6 +24,7 @@ fn story(crash: bool, jump: impl Fn(&Stage)) {
     }
     // Between two of those that are sent again.
     jump(&stage);
+    stage.advance(Duration::from_secs(3));
     send(&mut stage, &mut alice, 3);
     assert_eq!(stage.handled(&alice), (5, vec![]));
     if crash {
