@@ -1,0 +1,332 @@
+//! What calls cost: statements, and how many of them wait for each other. On a server where every attempt takes a second.
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use starling_store::testing::{account, append, claim, jid, row};
+use starling_store::{
+    AccountRow, Batch, Cursor, LogFilter, LogRow, Now, Page, Position, Reign, RosterItem, Store, Write,
+};
+use starling_store_scylla::cql::{
+    Answer, Bucket, BucketRow, Cql, DataRow, Level, Mutation, Owner, Partition, ReignRow, Slice, StoredRow,
+    Volume,
+};
+use starling_store_scylla::model::{Connection, Model, Process, World};
+use starling_store_scylla::{ScyllaStore, Settings};
+use starling_xmpp::sasl::Credentials;
+use starling_xmpp::{BareJid, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+
+const EPOCH: u64 = 1_700_000_000_000_000;
+
+/// A server that takes its time and counts.
+struct Slow {
+    inner: Arc<Connection>,
+    process: Process,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Slow {
+    fn call<T: Send + 'static>(
+        &self,
+        name: impl Into<String>,
+        call: impl FnOnce(&Connection) -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        self.calls.lock().push(name.into());
+        let (inner, sleep) = (Arc::clone(&self.inner), self.process.sleep(Duration::from_millis(999)));
+        async move {
+            sleep.await;
+            call(&inner).await
+        }
+        .boxed()
+    }
+}
+
+impl Cql for Slow {
+    fn write(&self, mutation: Mutation) -> Answer<()> {
+        let name = match mutation.partition {
+            Partition::Data(_) => "write data",
+            Partition::Buckets(_) => "write buckets",
+            Partition::Log(..) => "write log",
+            Partition::Peer(..) => "write peer",
+            Partition::Names(..) => "write names",
+            Partition::Purges(_) => "write purges",
+        };
+        self.call(name, |inner| inner.write(mutation))
+    }
+
+    fn data(&self, owner: &Owner) -> Answer<Vec<DataRow>> {
+        let owner = owner.clone();
+        self.call("data", move |inner| inner.data(&owner))
+    }
+
+    fn buckets(&self, owner: &Owner, from: Option<Bucket>, limit: usize) -> Answer<Vec<BucketRow>> {
+        let owner = owner.clone();
+        self.call("buckets", move |inner| inner.buckets(&owner, from, limit))
+    }
+
+    fn rows(&self, owner: &Owner, bucket: Bucket, slice: Slice) -> Answer<Vec<StoredRow>> {
+        let owner = owner.clone();
+        self.call("rows", move |inner| inner.rows(&owner, bucket, slice))
+    }
+
+    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<StoredRow>> {
+        let owner = owner.clone();
+        self.call("rows at", move |inner| inner.rows_at(&owner, bucket, positions))
+    }
+
+    fn peers(
+        &self,
+        owner: &Owner,
+        peer: &BareJid,
+        volume: Volume,
+        slice: Slice,
+    ) -> Answer<Vec<(Position, Bucket)>> {
+        let (owner, peer) = (owner.clone(), peer.clone());
+        self.call("peers", move |inner| inner.peers(&owner, &peer, volume, slice))
+    }
+
+    fn names(&self, domain: &str, slice: u16, after: Option<&str>, limit: usize) -> Answer<Vec<String>> {
+        let (domain, after) = (domain.to_owned(), after.map(str::to_owned));
+        self.call("names", move |inner| inner.names(&domain, slice, after.as_deref(), limit))
+    }
+
+    fn purges(&self, slice: u16, limit: usize) -> Answer<Vec<(Owner, u64)>> {
+        self.call("purges", move |inner| inner.purges(slice, limit))
+    }
+
+    fn account(&self, jid: &BareJid, level: Level) -> Answer<Option<AccountRow>> {
+        let jid = jid.clone();
+        self.call("account", move |inner| inner.account(&jid, level))
+    }
+
+    fn create_account(&self, jid: &BareJid, row: AccountRow) -> Answer<bool> {
+        let jid = jid.clone();
+        self.call("create account", move |inner| inner.create_account(&jid, row))
+    }
+
+    fn set_credentials(&self, owner: &Owner, before: Credentials, after: Credentials) -> Answer<bool> {
+        let owner = owner.clone();
+        self.call("set credentials", move |inner| inner.set_credentials(&owner, before, after))
+    }
+
+    fn delete_account(&self, owner: &Owner) -> Answer<bool> {
+        let owner = owner.clone();
+        self.call("delete account", move |inner| inner.delete_account(&owner))
+    }
+
+    fn setting(&self, name: &str, level: Level) -> Answer<Option<Bytes>> {
+        let name = name.to_owned();
+        self.call("setting", move |inner| inner.setting(&name, level))
+    }
+
+    fn create_setting(&self, name: &str, value: Bytes) -> Answer<bool> {
+        let name = name.to_owned();
+        self.call("create setting", move |inner| inner.create_setting(&name, value))
+    }
+
+    fn reign(&self) -> Answer<Option<ReignRow>> {
+        self.call("reign", Cql::reign)
+    }
+
+    fn set_reign(&self, before: Option<(u64, u64)>, after: ReignRow) -> Answer<bool> {
+        self.call("set reign", move |inner| inner.set_reign(before, after))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.inner.monotonic()
+    }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        self.inner.sleep(time)
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.inner.spawn(task);
+    }
+}
+
+struct Bench {
+    world: World,
+    model: Model,
+    store: Arc<ScyllaStore<Slow>>,
+    calls: Arc<Mutex<Vec<String>>>,
+    next: Position,
+    reign: Reign,
+}
+
+/// The statements of a call in order of their names, and how many of them were one behind the other.
+#[derive(Debug, PartialEq)]
+struct Cost(Vec<String>, u64);
+
+fn cost<const N: usize>(names: [&str; N], rounds: u64) -> Cost {
+    Cost(names.map(str::to_owned).into(), rounds)
+}
+
+fn alice() -> BareJid {
+    jid("alice@example.org")
+}
+
+fn peer(n: u64) -> BareJid {
+    jid(&format!("peer{n}@example.org"))
+}
+
+impl Bench {
+    fn new() -> Self {
+        let world = World::new(1);
+        let model = Model::seeded(&world, Self::clock(&world));
+        let (store, calls) = Self::open(&world, &model);
+        let reign = Reign { epoch: 0, floor: Position(0) };
+        let mut bench = Self { world, model, store, calls, next: Position(EPOCH), reign };
+        bench.reign();
+        let create = bench.store.create_account(&alice(), account(7, "p"));
+        assert_eq!(bench.costs(create).1.1, 3, "look, claim and name, make");
+        bench
+    }
+
+    fn clock(world: &World) -> Now {
+        let world = world.clone();
+        Arc::new(move || Timestamp(EPOCH + u64::try_from(world.now().as_micros()).unwrap()))
+    }
+
+    fn open(world: &World, model: &Model) -> (Arc<ScyllaStore<Slow>>, Arc<Mutex<Vec<String>>>) {
+        let process = world.process();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let inner = Arc::new(model.connect(&process));
+        let slow = Slow { inner, process, calls: Arc::clone(&calls) };
+        let settings = Settings { read_deadline: Duration::from_secs(60), ..Settings::default() };
+        (Arc::new(ScyllaStore::open(Arc::new(slow), settings, Self::clock(world))), calls)
+    }
+
+    /// Begins another process with another reign.
+    fn again(&mut self) {
+        (self.store, self.calls) = Self::open(&self.world, &self.model);
+        self.reign();
+    }
+
+    fn reign(&mut self) {
+        let reign = self.store.open_reign(claim(1));
+        self.reign = self.costs(reign).0.unwrap();
+        let ceiling = Position(self.next.0 + 10_000_000_000);
+        let grant = self.store.grant(self.reign.epoch, ceiling);
+        assert_eq!(self.costs(grant).1, cost(["set reign"], 1));
+        self.next = self.next.max(self.reign.floor);
+    }
+
+    fn position(&mut self) -> Position {
+        self.next.0 += 1;
+        self.next
+    }
+
+    fn costs<T: Send + 'static>(&self, call: BoxFuture<'static, T>) -> (T, Cost) {
+        let begun = self.world.now();
+        let result = self.world.run(call).expect("it ends");
+        let rounds = (self.world.now() - begun).as_millis() as u64 / 999;
+        let mut calls = std::mem::take(&mut *self.calls.lock());
+        calls.sort_unstable();
+        (result, Cost(calls, rounds))
+    }
+
+    fn commit(&mut self, writes: Vec<Write>) -> Cost {
+        let at = self.position();
+        let (result, cost) = self.costs(self.store.commit(Batch::of(at, writes)));
+        result.unwrap();
+        cost
+    }
+
+    fn message(&mut self, with: &BareJid) -> Write {
+        append(LogRow { offline: false, ..row(&alice(), self.position(), with) })
+    }
+
+    fn load(&mut self) -> Cost {
+        let reign = Reign { floor: self.position(), ..self.reign };
+        let (state, cost) = self.costs(self.store.load(&alice(), reign));
+        state.unwrap().unwrap();
+        cost
+    }
+
+    fn page(&self, filter: LogFilter, page: Page) -> (Vec<LogRow>, Cost) {
+        let (page, cost) = self.costs(self.store.log_page(&alice(), filter, page));
+        (page.unwrap().rows, cost)
+    }
+
+    /// So many messages with ten peers.
+    fn fill(&mut self, messages: u64) -> Vec<Position> {
+        let mut positions = Vec::new();
+        for n in 0..messages / 250 {
+            let writes: Vec<_> = (0..250).map(|m| self.message(&peer((n * 250 + m) % 10))).collect();
+            positions.extend(writes.iter().map(|write| match write {
+                Write::Append(row) => row.position,
+                _ => Position(0),
+            }));
+            self.commit(writes);
+        }
+        positions
+    }
+}
+
+#[test]
+fn a_message_is_two_writes_and_waits_for_nothing() {
+    let mut bench = Bench::new();
+    let first = bench.message(&peer(1));
+    assert_eq!(bench.commit(vec![first]), cost(["write buckets", "write log", "write peer"], 1));
+    let next = bench.message(&peer(1));
+    assert_eq!(bench.commit(vec![next]), cost(["write log", "write peer"], 1));
+    let cursor = Write::Cursor(alice(), Cursor { through: bench.next, above: vec![] });
+    assert_eq!(bench.commit(vec![cursor]), cost(["write data"], 1));
+    bench.again();
+    let loaded = bench.load();
+    assert!(loaded.1 <= 6 && loaded.0.len() <= 12, "{loaded:?}");
+    let after = bench.message(&peer(1));
+    assert_eq!(bench.commit(vec![after]), cost(["write log", "write peer"], 1), "the first one of a reign");
+    let again = bench.load();
+    assert_eq!(again, cost(["account", "buckets", "data", "rows"], 3), "loaded again within the reign");
+}
+
+#[test]
+fn a_roster_change_is_one_write_after_the_first_of_a_reign() {
+    let mut bench = Bench::new();
+    let change =
+        |n| vec![Write::RosterItem(alice(), Box::new(RosterItem { version: n, ..RosterItem::new(peer(n)) }))];
+    assert_eq!(bench.commit(change(1)), cost(["data", "write data", "write data"], 3));
+    assert_eq!(bench.commit(change(2)), cost(["write data"], 1));
+}
+
+#[test]
+fn a_page_is_one_read_or_two_at_any_size() {
+    let mut bench = Bench::new();
+    for messages in [1_000, 20_000] {
+        let positions = bench.fill(messages);
+        for at in [0, 1, 400, 1, positions.len() - 60, positions.len() - 1] {
+            let middle = positions[at];
+            let below = LogFilter { below: Some(middle), archived: true, ..LogFilter::default() };
+            let above = LogFilter { above: Some(middle), archived: true, ..LogFilter::default() };
+            for (filter, page) in [(below, Page::Last(50)), (above, Page::First(50))] {
+                let (_, cost) = bench.page(filter.clone(), page);
+                assert!(cost.1 <= 2 && cost.0.len() <= 3, "{messages}: {filter:?} {cost:?}");
+                let (_, cost) = bench.page(LogFilter { with: Some(peer(3)), ..filter }, page);
+                assert!(cost.1 <= 2 && cost.0.len() <= 4, "{messages} by peer: {cost:?}");
+            }
+        }
+        let (rows, cost) = bench.page(LogFilter::default(), Page::Last(50));
+        assert_eq!((rows.len(), cost.1), (50, 1));
+        let (rows, cost) =
+            bench.page(LogFilter { with: Some(peer(99)), ..LogFilter::default() }, Page::Last(50));
+        assert_eq!((rows.len(), cost.1), (0, 1), "nobody");
+    }
+    // The newest bucket holds a few rows only: what is missing is read beside it.
+    bench.fill(4_000);
+    let some: Vec<_> = (0..4).map(|_| bench.message(&peer(1))).collect();
+    let newest = bench.commit(some);
+    assert_eq!(newest.1, 1);
+    let (rows, spent) = bench.page(LogFilter::default(), Page::Last(50));
+    assert_eq!((rows.len(), spent), (50, cost(["rows", "rows"], 1)));
+    bench.again();
+    let (rows, spent) = bench.page(LogFilter::default(), Page::First(50));
+    assert_eq!((rows.len(), spent.1), (50, 3), "of an account that was not loaded: who, where, what");
+    bench.load();
+    let (rows, spent) = bench.page(LogFilter::default(), Page::First(50));
+    assert_eq!((rows.len(), spent), (50, cost(["rows"], 1)));
+}
