@@ -1,0 +1,269 @@
+//! What callers are told when the server is away, slow or full, and what is left of an account that is no more.
+
+use starling_node::Metrics;
+use starling_store::testing::{account, append, claim, jid, row};
+use starling_store::{
+    Batch, Cursor, DocKind, LogFilter, LogRow, Now, Page, Position, Reign, Result, Retention, Store,
+    StoreError, Write,
+};
+use starling_store_scylla::cql::{Bucket, Cql, Owner, Slice, Volume};
+use starling_store_scylla::model::{Connection, Faults, Model, Process, Reach, World};
+use starling_store_scylla::{ScyllaStore, Settings};
+use starling_xmpp::{BareJid, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+
+const EPOCH: u64 = 1_700_000_000_000_000;
+
+struct Bench {
+    world: World,
+    model: Model,
+    process: Process,
+    store: Arc<ScyllaStore<Connection>>,
+    metrics: Arc<Metrics>,
+    reign: Reign,
+    next: Position,
+}
+
+fn alice() -> BareJid {
+    jid("alice@example.org")
+}
+
+fn bob() -> BareJid {
+    jid("bob@example.org")
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Self {
+        let world = World::new(1);
+        let clock = world.clone();
+        let now: Now = Arc::new(move || Timestamp(EPOCH + u64::try_from(clock.now().as_micros()).unwrap()));
+        let model = Model::seeded(&world, Arc::clone(&now));
+        let process = world.process();
+        let metrics = Arc::clone(&settings.metrics);
+        let store = Arc::new(ScyllaStore::open(Arc::new(model.connect(&process)), settings, now));
+        let begun = Arc::clone(&store);
+        let reign = world.run(async move {
+            let reign = begun.open_reign(claim(1)).await.unwrap();
+            begun.grant(reign.epoch, Position(EPOCH * 2)).await.unwrap();
+            begun.create_account(&alice(), account(7, "p")).await.unwrap();
+            reign
+        });
+        Self { reign: reign.unwrap(), world, model, process, store, metrics, next: Position(EPOCH) }
+    }
+
+    fn position(&mut self) -> Position {
+        self.next.0 += 1;
+        self.next
+    }
+
+    fn message(&mut self) -> Write {
+        append(LogRow { offline: false, ..row(&alice(), self.position(), &bob()) })
+    }
+
+    /// The outcome of a message and how long it took.
+    fn send(&mut self) -> (Result<()>, Duration) {
+        let message = self.message();
+        self.commit(vec![message])
+    }
+
+    fn commit(&mut self, writes: Vec<Write>) -> (Result<()>, Duration) {
+        let (begun, at) = (self.world.now(), self.position());
+        let result = self.world.run(self.store.commit(Batch::of(at, writes))).expect("an answer");
+        (result, self.world.now() - begun)
+    }
+
+    fn load(&mut self) -> Result<()> {
+        let reign = Reign { floor: self.position(), ..self.reign };
+        self.world.run(self.store.load(&alice(), reign)).expect("an answer").map(drop)
+    }
+
+    fn rows(&self) -> usize {
+        let page = self.store.log_page(&alice(), LogFilter::default(), Page::First(100_000));
+        self.world.run(page).expect("an answer").unwrap().rows.len()
+    }
+}
+
+#[test]
+fn what_was_certainly_not_written_shuts_nothing() {
+    let mut bench = Bench::new(Settings::default());
+    assert!(bench.send().0.is_ok());
+    bench.model.set_reach(Reach::Refusing);
+    let (refused, time) = bench.send();
+    assert!(matches!(refused, Err(StoreError::Overloaded)), "{refused:?}");
+    assert!(time <= Duration::from_secs(5), "{time:?}");
+    bench.model.set_reach(Reach::Up);
+    bench.model.set_faults(Faults { overloads: 1_000, ..Faults::NONE });
+    assert!(matches!(bench.send().0, Err(StoreError::Overloaded)));
+    bench.model.set_faults(Faults::NONE);
+    assert!(bench.send().0.is_ok(), "without a load");
+    assert_eq!(bench.rows(), 2);
+}
+
+#[test]
+fn who_is_refused_again_and_again_is_refused_soon() {
+    let mut bench = Bench::new(Settings::default());
+    bench.model.set_reach(Reach::Refusing);
+    let times: Vec<_> = (0..100).map(|_| bench.send().1).collect();
+    assert!(times[0] > Duration::from_secs(1), "at first it is tried for a while: {:?}", times[0]);
+    assert!(times[99] < Duration::from_millis(200), "then twice: {:?}", times[99]);
+    let retries = bench.metrics.store_retries.get();
+    assert!(retries <= 300 + 100, "once for each of 300 writes, and what was saved: {retries}");
+    bench.model.set_reach(Reach::Up);
+    let (back, time) = bench.send();
+    assert!(back.is_ok() && time < Duration::from_secs(1), "at once when it is back: {time:?}");
+}
+
+#[test]
+fn what_is_in_doubt_shuts_the_account_until_it_is_loaded() {
+    let mut bench = Bench::new(Settings::default());
+    assert!(bench.send().0.is_ok());
+    bench.model.set_reach(Reach::Silent);
+    let (silent, time) = bench.send();
+    assert!(matches!(silent, Err(StoreError::Unavailable(_))));
+    assert!(time <= Duration::from_millis(5_001), "{time:?}");
+    bench.model.set_reach(Reach::Up);
+    let (shut, time) = bench.send();
+    assert!(matches!(shut, Err(StoreError::Unavailable(_))) && time == Duration::ZERO, "{shut:?} {time:?}");
+    bench.load().unwrap();
+    assert!(bench.send().0.is_ok());
+    assert_eq!(bench.rows(), 2);
+}
+
+#[test]
+fn a_load_that_fails_leaves_the_account_shut() {
+    let mut bench = Bench::new(Settings::default());
+    bench.model.set_reach(Reach::Silent);
+    assert!(bench.send().0.is_err());
+    assert!(matches!(bench.load(), Err(StoreError::Unavailable(_))));
+    bench.model.set_reach(Reach::Up);
+    assert!(matches!(bench.send().0, Err(StoreError::Unavailable(_))));
+    bench.load().unwrap();
+    assert!(bench.send().0.is_ok());
+}
+
+#[test]
+fn one_replica_of_three_may_be_away() {
+    let mut bench = Bench::new(Settings::default());
+    bench.model.set_replica(1, false);
+    for _ in 0..20 {
+        assert!(bench.send().0.is_ok());
+    }
+    bench.load().unwrap();
+    assert_eq!(bench.rows(), 20);
+}
+
+#[test]
+fn so_many_wait_and_no_more() {
+    let settings = Settings { in_flight: 6, waiting: 5, ..Settings::default() };
+    let mut bench = Bench::new(settings);
+    assert!(bench.send().0.is_ok());
+    bench.model.set_reach(Reach::Silent);
+    let begun = bench.world.now();
+    let messages: Vec<_> = (0..20).map(|_| (bench.position(), bench.message())).collect();
+    let commits: Vec<_> = messages
+        .into_iter()
+        .map(|(_, write)| bench.store.commit(Batch::of(bench.next, vec![write])))
+        .collect();
+    assert!(bench.metrics.store_in_flight.get() <= 6 && bench.metrics.store_queue.get() <= 5);
+    let outcomes = bench.world.run(futures::future::join_all(commits)).expect("answers");
+    let count = |wanted: fn(&StoreError) -> bool| {
+        outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(wanted)).count()
+    };
+    assert_eq!(count(|error| matches!(error, StoreError::Unavailable(_))), 3, "{outcomes:?}");
+    assert_eq!(count(|error| matches!(error, StoreError::Overloaded)), 17, "nothing of them was sent");
+    assert!(bench.world.now() - begun <= Duration::from_millis(5_001));
+    assert_eq!((bench.metrics.store_in_flight.get(), bench.metrics.store_queue.get()), (0, 0));
+    bench.model.set_reach(Reach::Up);
+    bench.load().unwrap();
+    assert!(bench.send().0.is_ok());
+}
+
+#[test]
+fn faults_come_to_an_end() {
+    let faults =
+        Faults { lost_requests: 100, lost_answers: 100, overloads: 100, doubles: 100, ..Faults::NONE };
+    let mut bench = Bench::new(Settings::default());
+    bench.model.set_faults(faults);
+    let (mut confirmed, mut shut) = (0, false);
+    for _ in 0..300 {
+        if shut {
+            shut = bench.load().is_err();
+            continue;
+        }
+        match bench.send().0 {
+            Ok(()) => confirmed += 1,
+            Err(StoreError::Overloaded) => {}
+            Err(_) => shut = true,
+        }
+    }
+    bench.model.set_faults(Faults::NONE);
+    bench.load().unwrap();
+    let rows = bench.rows();
+    assert!(confirmed > 100 && rows >= confirmed && rows <= 300, "{confirmed} confirmed, {rows} there");
+    assert!(bench.send().0.is_ok());
+}
+
+#[test]
+fn an_account_that_is_removed_leaves_nothing() {
+    let mut bench = Bench::new(Settings { bucket_rows: 10, volume_buckets: 2, ..Settings::default() });
+    for _ in 0..35 {
+        assert!(bench.send().0.is_ok());
+    }
+    let doc = Write::Doc(alice(), DocKind::BlockList, "list".into());
+    assert!(bench.commit(vec![doc]).0.is_ok());
+    let owner = Owner { jid: alice(), generation: 7 };
+    let cql = bench.model.connect(&bench.process);
+    let buckets = bench.world.run(cql.buckets(&owner, None, 100)).unwrap().unwrap();
+    assert_eq!(buckets.len(), 4);
+    assert!(bench.commit(vec![Write::DeleteAccount(alice())]).0.is_ok());
+    let now = || Timestamp(EPOCH);
+    let retention = Retention::default();
+    assert_eq!(bench.world.run(bench.store.sweep(now(), retention)).unwrap().unwrap(), 35);
+    assert_eq!(bench.world.run(bench.store.sweep(now(), retention)).unwrap().unwrap(), 0);
+    let slice = Slice { low: Position(0), high: Position(EPOCH * 2), newest: true, limit: 100 };
+    let left = |bench: &Bench| {
+        let mut left = bench.world.run(cql.data(&owner)).unwrap().unwrap().len();
+        left += bench.world.run(cql.buckets(&owner, None, 100)).unwrap().unwrap().len();
+        for bucket in &buckets {
+            left += bench.world.run(cql.rows(&owner, bucket.bucket, slice)).unwrap().unwrap().len();
+            left += bench.world.run(cql.peers(&owner, &bob(), bucket.volume, slice)).unwrap().unwrap().len();
+        }
+        left
+    };
+    assert_eq!(left(&bench), 0);
+    let waiting = |bench: &Bench| {
+        (0..256).map(|slice| bench.world.run(cql.purges(slice, 10)).unwrap().unwrap().len()).sum::<usize>()
+    };
+    assert_eq!(waiting(&bench), 1, "looked at once more, when nothing is under way");
+    let tomorrow = Timestamp(EPOCH + 86_500 * 1_000_000);
+    bench.world.run(bench.store.sweep(tomorrow, retention)).unwrap().unwrap();
+    assert_eq!((waiting(&bench), left(&bench)), (0, 0));
+    let names = bench.store.accounts("example.org", None, 10);
+    assert!(bench.world.run(names).unwrap().unwrap().is_empty());
+}
+
+#[test]
+fn buckets_beyond_the_retention_go_and_with_them_their_index() {
+    let retention = Retention { max_age_secs: None, max_rows: Some(20) };
+    let settings = Settings { bucket_rows: 10, retention, ..Settings::default() };
+    let mut bench = Bench::new(settings);
+    let begun = bench.next;
+    for _ in 0..35 {
+        assert!(bench.send().0.is_ok());
+    }
+    bench.world.run(bench.store.sweep(Timestamp(EPOCH), retention)).unwrap().unwrap();
+    assert_eq!(bench.rows(), 25, "two buckets and what is in the newest");
+    let owner = Owner { jid: alice(), generation: 7 };
+    let cql = bench.model.connect(&bench.process);
+    let listed = bench.world.run(cql.buckets(&owner, None, 100)).unwrap().unwrap();
+    assert_eq!(listed.len(), 3);
+    let first = Position(begun.0 + 1);
+    let slice = Slice { low: Position(0), high: Position(EPOCH * 2), newest: false, limit: 100 };
+    let entries = bench.world.run(cql.peers(&owner, &bob(), Volume(first), slice)).unwrap().unwrap();
+    assert!(!entries.is_empty() && entries.iter().all(|(_, bucket)| *bucket != Bucket(first)));
+    bench.load().unwrap();
+    assert_eq!(bench.rows(), 25);
+    let cursor = Write::Cursor(alice(), Cursor { through: bench.next, above: vec![] });
+    assert!(bench.commit(vec![cursor]).0.is_ok());
+}
