@@ -14,8 +14,10 @@ mod failure;
 mod observe;
 mod recovery;
 mod seam;
+mod second;
 mod statements;
 mod tls;
+mod wary;
 
 use crate::cql::{Answer, CqlError};
 use crate::migrations;
@@ -27,7 +29,7 @@ use cell::Cell;
 use connect::{ConnectError, Connection};
 use failure::{Failure, Kind, unreadable};
 use futures::FutureExt;
-use observe::{Observer, Speculations, Watch};
+use observe::{Observer, Watch};
 use parking_lot::Mutex;
 use scylla::errors::ExecutionError;
 use scylla::observability::history::HistoryListener;
@@ -35,6 +37,7 @@ use scylla::response::query_result::{QueryResult, QueryRowsResult};
 use scylla::response::{Coordinator, PagingState};
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
+use second::Second;
 use starling_node::{SharedClock, Telemetry, Trace};
 use statements::{Statement, Statements};
 use std::{borrow::Cow, future::Future, ops::ControlFlow, sync::Arc};
@@ -51,7 +54,7 @@ struct Inner {
     options: Options,
     live: ArcSwap<Live>,
     observer: Observer,
-    listener: Arc<dyn HistoryListener>,
+    second: Arc<Second>,
     /// Told when no node can be reached.
     lost: Arc<Notify>,
     runtime: Handle,
@@ -68,10 +71,9 @@ impl Live {
     async fn open(
         options: &Options,
         connection: Connection,
-        listener: &Arc<dyn HistoryListener>,
+        second: &Arc<Second>,
     ) -> Result<Self, ConnectError> {
-        let (session, reads) = (&connection.session, &connection.reads);
-        let statements = Statements::prepare(session, &options.keyspace, reads, listener).await;
+        let statements = Statements::prepare(&connection.session, &options.keyspace, second).await;
         let statements = statements.map_err(|failure| ConnectError::Other(failure.error.to_string()))?;
         Ok(Self { connection, statements })
     }
@@ -90,8 +92,9 @@ impl Driver {
     ) -> Result<Self, ConnectError> {
         let connection = Connection::open(options).await?;
         migrations::demand(&connection, &options.keyspace).await?;
-        let listener: Arc<dyn HistoryListener> = Arc::new(Speculations(Arc::clone(&telemetry.metrics)));
-        let live = Live::open(options, connection, &listener).await?;
+        let second = Second::after(options.speculative_delay, Arc::clone(&telemetry.metrics));
+        let second = Arc::new(second);
+        let live = Live::open(options, connection, &second).await?;
         let observer = Observer {
             tracer: telemetry.tracer.clone(),
             metrics: Arc::clone(&telemetry.metrics),
@@ -102,7 +105,7 @@ impl Driver {
             options: options.clone(),
             live: ArcSwap::from_pointee(live),
             observer,
-            listener,
+            second,
             lost: Arc::default(),
             runtime: Handle::current(),
         });

@@ -177,6 +177,14 @@ pub enum MigrateError {
     /// No session.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// Nodes do not answer, or too few of them: it may be otherwise in a moment.
+    #[error("{what}: {reason}")]
+    Unanswered {
+        /// What was asked.
+        what: &'static str,
+        /// What it failed with.
+        reason: String,
+    },
     /// Somebody else has been applying all the time that was to be waited.
     #[error("{holder} is applying migrations; waited {} s for it. Its lock ends {} s after it has gone", waited.as_secs(), lock::LIFE.as_secs())]
     Held {
@@ -325,10 +333,19 @@ pub(crate) async fn fitness(connection: &Connection, keyspace: &str) -> Result<F
 
 /// Makes sure that a server of this version works on the schema.
 pub(crate) async fn demand(connection: &Connection, keyspace: &str) -> Result<(), ConnectError> {
-    let status = state(connection, keyspace, LIST).await.map_err(|error| match error {
-        MigrateError::Connect(error) => error,
-        error => ConnectError::Other(error.to_string()),
-    })?;
+    let mut pauses = PAUSES.iter();
+    let status = loop {
+        match state(connection, keyspace, LIST).await {
+            Ok(status) => break status,
+            Err(MigrateError::Connect(error)) => return Err(error),
+            // One node of three that has just died must not keep a server from starting.
+            Err(error @ MigrateError::Unanswered { .. }) => match pauses.next() {
+                Some(pause) => tokio::time::sleep(Duration::from_millis(*pause)).await,
+                None => return Err(ConnectError::Other(error.to_string())),
+            },
+            Err(error) => return Err(ConnectError::Other(error.to_string())),
+        }
+    };
     for version in status.changed {
         tracing::warn!(version, "the schema has a version whose text is not the one known here");
     }
@@ -438,13 +455,15 @@ const BOOKS: [&str; 2] = [
     checksum text,
     applied_by text,
     PRIMARY KEY ((family), version)
-) WITH comment = 'migrations that were applied'",
+) WITH comment = 'migrations that were applied'
+    AND speculative_retry = '100ms'",
     "CREATE TABLE IF NOT EXISTS {keyspace}.schema_lock (
     name text,
     holder text,
     ticket blob,
     PRIMARY KEY ((name))
-) WITH comment = 'who applies migrations; conditional statements only'",
+) WITH comment = 'who applies migrations; conditional statements only'
+    AND speculative_retry = '100ms'",
 ];
 
 /// The one family there is.
@@ -508,6 +527,18 @@ impl<'a> Writer<'a> {
 }
 
 const TRIES: u64 = 4;
+
+/// Between attempts to read the schema, in milliseconds: with the time that they take, until a dead node is known as such.
+const PAUSES: [u64; 6] = [100, 500, 1_000, 2_000, 2_000, 2_000];
+
+/// A question that failed.
+fn unanswered(what: &'static str, error: &ExecutionError) -> MigrateError {
+    if is_passing(error) {
+        MigrateError::Unanswered { what, reason: error.to_string() }
+    } else {
+        ConnectError::Other(format!("{what}: {error}")).into()
+    }
+}
 
 /// Whether the same statement may succeed a little later.
 fn is_passing(error: &ExecutionError) -> bool {

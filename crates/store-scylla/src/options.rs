@@ -55,7 +55,7 @@ impl Default for Options {
             waiting: 8_192,
             speculative_delay: Some(Duration::from_millis(100)),
             connections: 1,
-            keep_alive: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(3),
         }
     }
 }

@@ -4,6 +4,10 @@
 //! rows or 30 days, a volume of the index at 50 buckets, names and purges are spread over slices. There is no secondary
 //! index, no materialized view, no filtering and no batch over partitions.
 //!
+//! A coordinator asks as many replicas as make a quorum. When one of them has just died, the others are asked only after
+//! `speculative_retry`: by default that is learned from reads that were fast, and half the server's own timeout until there
+//! are enough of them, which is longer than an attempt has. So it is a fixed time.
+//!
 //! Deletes of a home are ranges: a reign that begins removes what an older one may still have under way, in one
 //! tombstone per range and account. They must outlive what they hide: a write that a replica has missed reaches it by
 //! hint or repair, so `gc_grace_seconds` stays at ten days, and repair within them is asked for in the documentation.

@@ -184,7 +184,16 @@ fn commit_logs(dialect: Dialect, all: &[Facts]) -> Vec<Finding> {
             }
             _ => Finding::doubtful(
                 format!("how the commit log is synced cannot be read ({which})"),
-                "see `commitlog_sync` in the server's configuration: `group` or `batch` is safe, `periodic` is not",
+                match dialect {
+                    Dialect::Cassandra => {
+                        "GRANT SELECT ON system_views.settings to the role, or see `commitlog_sync` in \
+                         cassandra.yaml: `group` or `batch` is safe, `periodic` is not"
+                    }
+                    Dialect::Scylla => {
+                        "GRANT SELECT ON system.config to the role, or see `commitlog_sync` in \
+                         scylla.yaml: `batch` is safe, `periodic` is not"
+                    }
+                },
             ),
         }
     };

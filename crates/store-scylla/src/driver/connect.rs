@@ -1,9 +1,12 @@
 //! A session: nodes found, connections open, the local datacenter known.
 
-use super::tls::{self, TlsError};
+use super::{
+    tls::{self, TlsError},
+    wary::Wary,
+};
 use crate::options::{Options, OptionsError};
 use crate::schema::Dialect;
-use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
+use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::client::{PoolSize, SelfIdentity};
@@ -15,7 +18,6 @@ use scylla::frame::types::{Consistency, SerialConsistency};
 use scylla::policies::host_filter::DcHostFilter;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::FallthroughRetryPolicy;
-use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -59,8 +61,6 @@ pub struct Connection {
     pub(crate) datacenter: String,
     /// Nodes by datacenter.
     pub(crate) datacenters: BTreeMap<String, usize>,
-    /// The profile of reads.
-    pub(crate) reads: ExecutionProfileHandle,
 }
 
 impl Connection {
@@ -71,7 +71,7 @@ impl Connection {
     pub async fn open(options: &Options) -> Result<Self, ConnectError> {
         options.check()?;
         let named = options.local_datacenter.clone();
-        let (mut session, mut reads) = session(options, named.as_deref()).await?;
+        let mut session = session(options, named.as_deref()).await?;
         let datacenters = datacenters(&session);
         let datacenter = match named {
             Some(name) if datacenters.contains_key(&name) => name,
@@ -86,13 +86,13 @@ impl Connection {
                 Some(only) => only,
                 None => {
                     let near = near(options, &session).await?;
-                    (session, reads) = self::session(options, Some(&near)).await?;
+                    session = self::session(options, Some(&near)).await?;
                     near
                 }
             },
         };
         let dialect = dialect(&session).await?;
-        Ok(Self { session, dialect, datacenter, datacenters, reads })
+        Ok(Self { session, dialect, datacenter, datacenters })
     }
 
     /// What answers.
@@ -106,10 +106,7 @@ impl Connection {
     }
 }
 
-async fn session(
-    options: &Options,
-    datacenter: Option<&str>,
-) -> Result<(Session, ExecutionProfileHandle), ConnectError> {
+async fn session(options: &Options, datacenter: Option<&str>) -> Result<Session, ConnectError> {
     let mut policy = DefaultPolicy::builder().token_aware(true);
     let mut builder = SessionBuilder::new();
     if let Some(name) = datacenter {
@@ -122,14 +119,8 @@ async fn session(
         .serial_consistency(Some(SerialConsistency::LocalSerial))
         .request_timeout(Some(options.attempt_timeout))
         .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
-        .load_balancing_policy(policy.build())
+        .load_balancing_policy(Arc::new(Wary::over(policy.build())))
         .build();
-    let mut reads = profile.to_builder();
-    if let Some(delay) = options.speculative_delay {
-        let policy = SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval: delay };
-        reads = reads.speculative_execution_policy(Some(Arc::new(policy)));
-    }
-    let reads = reads.build().into_handle();
     let identity = SelfIdentity::new()
         .with_application_name("starling")
         .with_application_version(env!("CARGO_PKG_VERSION"));
@@ -159,7 +150,7 @@ async fn session(
     // Each step has its own limit; this one is for all of them, over all contact points.
     let limit = options.connect_timeout.saturating_mul(4).saturating_add(METADATA);
     match tokio::time::timeout(limit, builder.build()).await {
-        Ok(Ok(session)) => Ok((session, reads)),
+        Ok(Ok(session)) => Ok(session),
         Ok(Err(error)) => Err(refused(options, &error)),
         Err(_) => Err(unreachable(options, format!("no session within {} s", limit.as_secs()))),
     }

@@ -170,30 +170,3 @@ impl HistoryListener for Seen {
 
     fn log_attempt_error(&self, _: AttemptId, _: &RequestAttemptError, _: &RetryDecision) {}
 }
-
-/// Counts the reads that are sent to a second node.
-#[derive(Debug)]
-pub(super) struct Speculations(pub(super) Arc<Metrics>);
-
-impl HistoryListener for Speculations {
-    fn log_request_start(&self) -> RequestId {
-        RequestId(0)
-    }
-
-    fn log_request_success(&self, _: RequestId) {}
-
-    fn log_request_error(&self, _: RequestId, _: &RequestError) {}
-
-    fn log_new_speculative_fiber(&self, _: RequestId) -> SpeculativeId {
-        self.0.store_speculative.inc();
-        SpeculativeId(0)
-    }
-
-    fn log_attempt_start(&self, _: RequestId, _: Option<SpeculativeId>, _: SocketAddr) -> AttemptId {
-        AttemptId(0)
-    }
-
-    fn log_attempt_success(&self, _: AttemptId) {}
-
-    fn log_attempt_error(&self, _: AttemptId, _: &RequestAttemptError, _: &RetryDecision) {}
-}

@@ -35,7 +35,7 @@ pub(super) async fn run(driver: Weak<Inner>, lost: Arc<Notify>) {
                 break;
             }
             if let Ok(connection) = Connection::open(&options).await
-                && let Ok(live) = Live::open(&options, connection, &inner.listener).await
+                && let Ok(live) = Live::open(&options, connection, &inner.second).await
             {
                 inner.live.store(Arc::new(live));
                 inner.observer.metrics.store_reconnects.inc();

@@ -1,12 +1,12 @@
 //! Every statement there is, and how it is sent.
 
 use super::failure::{Failure, Kind, of_prepare};
+use super::second::Second;
 use crate::schema::Table;
 use futures::TryStreamExt;
 use futures::stream::FuturesOrdered;
 use scylla::client::{execution_profile::ExecutionProfileHandle, session::Session};
 use scylla::frame::types::Consistency;
-use scylla::observability::history::HistoryListener;
 use scylla::statement::{Statement as Text, prepared::PreparedStatement};
 use starling_node::telemetry::metrics::DbOperation;
 use std::sync::Arc;
@@ -94,12 +94,14 @@ impl Statements {
     pub(super) async fn prepare(
         session: &Session,
         keyspace: &str,
-        reads: &ExecutionProfileHandle,
-        listener: &Arc<dyn HistoryListener>,
+        second: &Arc<Second>,
     ) -> Result<Self, Failure> {
+        let reads = session.get_default_execution_profile_handle().pointee_to_builder();
+        let reads =
+            reads.speculative_execution_policy(Some(Arc::<Second>::clone(second))).build().into_handle();
         let mut all = FuturesOrdered::new();
         for statement in Statement::ALL {
-            all.push_back(one(*statement, session, keyspace, reads, listener));
+            all.push_back(one(*statement, session, keyspace, &reads, second));
         }
         Ok(Self(all.try_collect().await?))
     }
@@ -121,7 +123,7 @@ async fn one(
     session: &Session,
     keyspace: &str,
     reads: &ExecutionProfileHandle,
-    listener: &Arc<dyn HistoryListener>,
+    second: &Arc<Second>,
 ) -> Result<PreparedStatement, Failure> {
     let text = Text::new(statement.text().replace("{k}", keyspace)).with_page_size(PAGE);
     let mut prepared = session.prepare(text).await.map_err(|error| of_prepare(&error))?;
@@ -130,7 +132,7 @@ async fn one(
     prepared.set_use_cached_result_metadata(true);
     if statement.kind() == Kind::Read {
         prepared.set_execution_profile_handle(Some(reads.clone()));
-        prepared.set_history_listener(Arc::clone(listener));
+        prepared.set_history_listener(Arc::<Second>::clone(second));
     }
     Ok(prepared)
 }

@@ -17,6 +17,7 @@ pub const LIST: &[Migration] = &[Migration {
     PRIMARY KEY ((jid))
 ) WITH comment = 'accounts; conditional statements only'
     AND compaction = {'class': 'LeveledCompactionStrategy'}
+    AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.account_names (
     domain text,
@@ -25,6 +26,7 @@ pub const LIST: &[Migration] = &[Migration {
     PRIMARY KEY ((domain, slice), local)
 ) WITH comment = 'local parts of a domain in 256 slices, for listing; accounts decides'
     AND compaction = {'class': 'LeveledCompactionStrategy'}
+    AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.account_data (
     jid text,
@@ -36,6 +38,7 @@ pub const LIST: &[Migration] = &[Migration {
     PRIMARY KEY ((jid, generation), kind, name)
 ) WITH comment = 'roster, documents, cursor and marks of an account: read as one, written as one'
     AND compaction = {'class': 'LeveledCompactionStrategy'}
+    AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.log_buckets (
     jid text,
@@ -47,6 +50,7 @@ pub const LIST: &[Migration] = &[Migration {
 ) WITH CLUSTERING ORDER BY (bucket DESC)
     AND comment = 'buckets of a log, named by the position from which they begin'
     AND compaction = {'class': 'LeveledCompactionStrategy'}
+    AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.log (
     jid text,
@@ -68,6 +72,7 @@ pub const LIST: &[Migration] = &[Migration {
 ) WITH CLUSTERING ORDER BY (position DESC)
     AND comment = 'messages by owner and bucket; at most 5,000 rows or 30 days to a partition'
     AND compaction = {'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'DAYS', 'compaction_window_size': 30}
+    AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.log_by_peer (
     jid text,
@@ -80,6 +85,7 @@ pub const LIST: &[Migration] = &[Migration {
 ) WITH CLUSTERING ORDER BY (position DESC)
     AND comment = 'where the messages with a peer are; a volume is 50 buckets'
     AND compaction = {'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'DAYS', 'compaction_window_size': 30}
+    AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.purges (
     slice int,
@@ -89,12 +95,14 @@ pub const LIST: &[Migration] = &[Migration {
     PRIMARY KEY ((slice), jid, generation)
 ) WITH comment = 'deleted accounts whose rows are to be removed, in slices'
     AND compaction = {'class': 'LeveledCompactionStrategy'}
+    AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.cluster (
     name text,
     body blob,
     PRIMARY KEY ((name))
 ) WITH comment = 'values of the cluster; conditional statements only'
+    AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.reigns (
     name text,
@@ -105,6 +113,7 @@ pub const LIST: &[Migration] = &[Migration {
     grants bigint,
     PRIMARY KEY ((name))
 ) WITH comment = 'who gives out positions; conditional statements only'
+    AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
     ],
 }];

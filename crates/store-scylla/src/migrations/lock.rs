@@ -1,6 +1,6 @@
 //! One at a time: a row by condition that ends by itself.
 
-use super::{MigrateError, Progress};
+use super::{MigrateError, Progress, unanswered};
 use crate::driver::connect::ConnectError;
 use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
@@ -109,7 +109,7 @@ impl<'a> Lock<'a> {
             Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))) => {
                 return Ok(None);
             }
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(unanswered(WHAT, &error)),
         };
         rows.maybe_first_row::<(String, Vec<u8>)>().map_err(|error| failed(&error))
     }
@@ -130,6 +130,8 @@ impl<'a> Lock<'a> {
     }
 }
 
+const WHAT: &str = "the lock on the schema cannot be read";
+
 fn failed(error: &dyn std::fmt::Display) -> MigrateError {
-    ConnectError::Other(format!("the lock on the schema: {error}")).into()
+    ConnectError::Other(format!("{WHAT}: {error}")).into()
 }

@@ -1,6 +1,6 @@
 //! What the server says of the keyspace and its versions.
 
-use super::{Applied, FAMILY, Kind, MigrateError};
+use super::{Applied, FAMILY, Kind, MigrateError, unanswered};
 use crate::driver::connect::{ConnectError, Connection};
 use crate::options::Replication;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
@@ -20,7 +20,8 @@ pub(crate) struct Keyspace {
 /// The keyspace, if there is one.
 pub(crate) async fn keyspace(connection: &Connection, name: &str) -> Result<Option<Keyspace>, MigrateError> {
     let text = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
-    let answer = connection.session.query_unpaged(text, (name,)).await.map_err(|error| failed(&error))?;
+    let answer =
+        connection.session.query_unpaged(text, (name,)).await.map_err(|error| unanswered(WHAT, &error))?;
     let rows = answer.into_rows_result().map_err(|error| failed(&error))?;
     let row = rows.maybe_first_row::<(HashMap<String, String>,)>().map_err(|error| failed(&error))?;
     Ok(row.map(|(options,)| described(&options)))
@@ -50,7 +51,7 @@ pub(crate) async fn applied(connection: &Connection, keyspace: &str) -> Result<V
         Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))) => {
             return Ok(Vec::new());
         }
-        Err(error) => return Err(failed(&error)),
+        Err(error) => return Err(unanswered(WHAT, &error)),
     };
     let rows = answer.into_rows_result().map_err(|error| failed(&error))?;
     let mut found = Vec::new();
@@ -63,6 +64,8 @@ pub(crate) async fn applied(connection: &Connection, keyspace: &str) -> Result<V
     Ok(found)
 }
 
+const WHAT: &str = "the schema cannot be read";
+
 fn failed(error: &dyn std::fmt::Display) -> MigrateError {
-    ConnectError::Other(format!("the schema cannot be read: {error}")).into()
+    ConnectError::Other(format!("{WHAT}: {error}")).into()
 }
