@@ -182,6 +182,9 @@ fn failure(config: &Config, sources: &Sources, error: MigrateError) -> Failure {
     let (program, options) = (sources::program(), sources::options(sources));
     let advice = match &error {
         MigrateError::Connect(error) => return starling_all_in_one::cql_obstacle(config, error).into(),
+        MigrateError::Unanswered { .. } => {
+            "see that a quorum of the nodes is up, then try again; `starling check` looks closer".to_owned()
+        }
         MigrateError::Held { .. } => "let it end, then try again".to_owned(),
         MigrateError::Lost => format!("look at `{program} migrate{options} status`, then try again"),
         MigrateError::TooNew(_) => "use the newer version of this program".to_owned(),
