@@ -32,8 +32,6 @@ pub(crate) struct Doubt {
     phase: Phase,
     /// Contacts whose state was in it: clients are told what it turns out to be.
     pub(crate) contacts: BTreeSet<BareJid>,
-    /// The tail of the log is to be read when it is over.
-    pub(crate) tail: bool,
     /// The last attempt began then.
     tried: Duration,
     pause: Duration,
@@ -43,7 +41,7 @@ impl Doubt {
     /// A commit was not confirmed.
     pub(crate) fn new() -> Self {
         let contacts = BTreeSet::new();
-        Self { phase: Phase::Draining, contacts, tail: false, tried: Duration::ZERO, pause: FIRST }
+        Self { phase: Phase::Draining, contacts, tried: Duration::ZERO, pause: FIRST }
     }
 
     /// Another commit was not confirmed.

@@ -46,6 +46,8 @@ pub(crate) struct Home {
     pub(crate) reading: Option<(BareJid, Duration)>,
     /// The tail could not be read and is read once more.
     pub(crate) rereading: bool,
+    /// How often the tail was to be read; only the last answer counts.
+    pub(crate) tails: u64,
     /// Its removal is on its way to the store.
     pub(crate) leaving: bool,
     /// A commit was not confirmed.
@@ -98,6 +100,7 @@ impl Home {
             recent: None,
             reading: None,
             rereading: false,
+            tails: 0,
             leaving: false,
             doubt: None,
             failed: false,
@@ -133,6 +136,12 @@ impl Home {
     pub(crate) fn has_news(&mut self) -> bool {
         let news = self.touched || (self.deliveries.is_dirty() && !self.cursor_timer);
         news && !std::mem::replace(&mut self.listed, true)
+    }
+
+    /// A commit of it was not confirmed. What is being read may hold what will never be.
+    pub(crate) fn doubts(&mut self) {
+        self.tails += 1;
+        self.doubt.get_or_insert_with(|| Box::new(Doubt::new())).drain();
     }
 
     /// Whether what comes has to wait, whatever there is room for.

@@ -25,8 +25,8 @@ pub(crate) enum Msg {
     Loaded { account: BareJid, state: Result<Option<Box<AccountState>>, StoreError> },
     /// Rows read for a session that could not be fed live.
     Rows { account: BareJid, token: Token, rows: Result<Fed, StoreError> },
-    /// The tail of the log, for recognising resent messages.
-    Tail { account: BareJid, tail: Result<Tail, StoreError> },
+    /// The tail of the log, for recognising resent messages; the how many-th that the home asked for.
+    Tail { account: BareJid, number: u64, tail: Result<Tail, StoreError> },
     /// How many messages wait for the account's devices.
     Waiting { account: BareJid, waiting: Result<Waiting, StoreError> },
     /// An answer that was worked out elsewhere.

@@ -20,6 +20,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+/// How long to wait for a reign to be released: the lease ends it soon in any case.
+const RELEASE_WITHIN: Duration = Duration::from_secs(5);
 /// How often rows that have expired are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -103,7 +105,7 @@ impl Router {
             return;
         }
         let released = self.shared.store.release(self.shared.positions.epoch());
-        if !matches!(tokio::time::timeout(within, released).await, Ok(Ok(()))) {
+        if !matches!(tokio::time::timeout(within.min(RELEASE_WITHIN), released).await, Ok(Ok(()))) {
             tracing::warn!(
                 event = "release_failed",
                 "whoever reigns next waits until the lease of this reign is over"

@@ -37,13 +37,15 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
 }
 
 /// Reads it.
-pub(crate) fn read(shared: &Shared, home: &Home) -> Read {
+pub(crate) fn read(shared: &Shared, home: &mut Home) -> Read {
+    home.tails += 1;
+    let number = home.tails;
     let (store, account) = (SharedStore::clone(&shared.store), home.account.jid.clone());
     let window = shared.config.resume_timeout + recognise::GRACE;
     let through = shared.clock.monotonic();
     Box::pin(async move {
         let tail = recognise::read_tail(store, account.clone(), window, through).await;
-        Msg::Tail { account, tail }
+        Msg::Tail { account, number, tail }
     })
 }
 

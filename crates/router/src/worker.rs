@@ -13,7 +13,6 @@ mod waiting;
 use crate::act::{self, Act, What};
 use crate::decide;
 use crate::delivery::{self, Out};
-use crate::doubt::Doubt;
 use crate::home::{Home, Read};
 use crate::msg::{Admin, Msg, needs_store};
 use crate::pipeline::{Done, Pipeline};
@@ -234,6 +233,7 @@ impl Worker {
                 home.waiting = None;
             }
             Msg::Answered { ask, later, .. } => decide::iq::answered(turn, home, ask, later),
+            Msg::Tail { number, .. } if number != home.tails => {}
             Msg::Tail { tail, .. } => return self.tail_read(turn, account, tail),
             Msg::Broken { token, .. } => session::end(turn, home, token, Some(delivery::too_much())),
             Msg::Admin(Admin::Passwd(jid, credentials, answer)) => {
@@ -254,11 +254,6 @@ impl Worker {
         tail: Result<crate::recognise::Tail, StoreError>,
     ) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        if let Some(doubt) = &mut home.doubt {
-            // What is in doubt may have been in it, and never be again.
-            doubt.tail = true;
-            return;
-        }
         let mut recent = match tail {
             Ok(tail) => Recent::of(&home.account.jid, tail),
             Err(error @ (StoreError::Unavailable(_) | StoreError::Overloaded)) => {

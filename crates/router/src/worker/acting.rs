@@ -70,7 +70,7 @@ impl Worker {
                 continue;
             }
             if act.what.is_doubtful(clean) {
-                home.doubt.get_or_insert_with(|| Box::new(Doubt::new())).drain();
+                home.doubts();
             }
             if !std::mem::replace(&mut home.failed, true) {
                 failed.push(act.home.clone());
@@ -107,8 +107,8 @@ impl Worker {
         home.rows = home.rows.saturating_sub(usize::from(act.what.is_row()));
         match act.what {
             What::ReadTail => {
-                // With a doubt the log may yet change: then it is read when that is settled.
-                if home.doubt.is_none() {
+                // With a doubt the log may yet change: it is read when that is settled.
+                if home.doubt.is_none() && home.reading.is_some() {
                     self.asked.push(tail::read(&self.shared, home));
                 }
             }

@@ -24,9 +24,9 @@ impl Worker {
                     continue;
                 }
                 Why::Tail => {
-                    match &mut home.doubt {
-                        Some(doubt) => doubt.tail = true,
-                        None => self.asked.push(tail::read(&self.shared, home)),
+                    // With a doubt it is read when that is settled.
+                    if home.rereading && home.doubt.is_none() {
+                        self.asked.push(tail::read(&self.shared, home));
                     }
                     continue;
                 }

@@ -34,9 +34,7 @@ impl Worker {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         let Some(doubt) = &mut home.doubt else { return };
         self.timers.set(doubt.rest(turn.monotonic), account.clone(), Why::Reload);
-        if std::mem::take(&mut doubt.tail) {
-            (home.reading, home.rereading) = (None, false);
-        }
+        (home.reading, home.rereading) = (None, false);
         self.refuse_held(turn, account);
     }
 
@@ -73,7 +71,7 @@ impl Worker {
                 _ => roster_push::push_removed(cx, contact, version),
             });
         }
-        if doubt.tail && home.reading.is_some() {
+        if home.reading.is_some() {
             self.asked.push(tail::read(&self.shared, home));
         }
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };

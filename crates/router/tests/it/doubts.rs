@@ -99,6 +99,30 @@ fn a_row_that_was_not_written_never_comes() {
 }
 
 #[test]
+fn a_message_that_may_have_been_sent_before_does_not_wait_for_ever() {
+    for away in [0, 1] {
+        let mut stage = Stage::new();
+        let (mut alice, bob) = (stage.client("alice"), stage.client("bob"));
+        stage.chat(&mut alice, "bob", "first");
+        stage.store.hold("alice");
+        stage.store.inner.fail_next(1);
+        stage.chat(&mut alice, "bob", "in doubt");
+        // The tail is to be read for this one, behind what turns out to be in doubt.
+        let id = Element::new(ns::SID, "origin-id").attr("id", "o1");
+        stage.send(&mut alice, chat("bob@localhost", "behind").child(id));
+        stage.run();
+        stage.store.inner.fail_next_reads(away);
+        stage.store.release("alice");
+        stage.run();
+        stage.chat(&mut alice, "bob", "after");
+        stage.advance(Duration::from_secs(1));
+        let behind = if away == 0 { vec!["behind"] } else { vec![] };
+        assert_eq!(stage.messages(&bob), [vec!["first"], behind, vec!["after"]].concat());
+        assert_eq!(stage.handled(&alice), (5, vec![REFUSED.to_owned(); 1 + away]));
+    }
+}
+
+#[test]
 fn nothing_is_acknowledged_first_and_refused_later() {
     let mut stage = Stage::new();
     let mut alice = stage.client("alice");
