@@ -163,6 +163,13 @@ const METADATA: Duration = Duration::from_secs(3);
 pub(crate) const AGREEMENT: Duration = Duration::from_secs(60);
 
 fn unreachable(options: &Options, reason: String) -> ConnectError {
+    if reason.contains("CertificateRequired") {
+        let text = "it wants a certificate: set store.tls.cert and store.tls.key";
+        return ConnectError::Login(text.to_owned());
+    }
+    if reason.contains("certificate") || reason.contains("fatal alert") {
+        return ConnectError::Other(format!("TLS fails: {reason}"));
+    }
     ConnectError::Unreachable { at: options.contact_points.join(", "), reason }
 }
 
@@ -213,7 +220,10 @@ fn innermost(error: &dyn std::error::Error) -> String {
     while let Some(source) = deepest.source() {
         deepest = source;
     }
-    deepest.to_string()
+    // Some keep what is below them in their text only.
+    let text = deepest.to_string();
+    let text = text.rsplit("reason: ").next().unwrap_or_default();
+    text.rsplit("Failed to read the frame header: ").next().unwrap_or_default().to_owned()
 }
 
 fn datacenters(session: &Session) -> BTreeMap<String, usize> {
