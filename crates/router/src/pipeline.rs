@@ -10,7 +10,7 @@ use crate::shared::Shared;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use starling_node::telemetry::metrics::{Outcome, StoreTable};
+use starling_node::telemetry::metrics::{Consistency, Outcome, StoreTable};
 use starling_store::{Batch, Position, StoreError, Write};
 use starling_xmpp::BareJid;
 use std::collections::{HashMap, VecDeque};
@@ -173,7 +173,8 @@ impl Pipeline {
             };
             let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
             let took = now.saturating_sub(began);
-            shared.metrics.store_write.at(StoreTable::Log, outcome).observe(took.as_secs_f64());
+            let level = if self.together { Consistency::Disk } else { Consistency::LocalQuorum };
+            shared.metrics.store_write.at(StoreTable::Log, level, outcome).observe(took.as_secs_f64());
             let Some(steps) = self.lanes.get_mut(&lane) else { continue };
             let index = usize::try_from(number.wrapping_sub(steps.first)).unwrap_or(usize::MAX);
             let Some(step) = steps.steps.get_mut(index) else { continue };

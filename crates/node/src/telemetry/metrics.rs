@@ -16,8 +16,8 @@ use prometheus_client::{
 };
 
 pub use labels::{
-    AuthResult, DbCollection, DbOperation, DbResult, Delivery, Direction, Kind, Limit, Mechanism, Outcome,
-    Path, ResumeResult, SessionState, StanzaResult, StoreTable, TlsVersion, Transport,
+    AuthResult, Consistency, DbCollection, DbOperation, DbResult, Delivery, Direction, Kind, Limit,
+    Mechanism, Outcome, Path, ResumeResult, SessionState, StanzaResult, StoreTable, TlsVersion, Transport,
 };
 pub use table::{Label, Sparse, Table1, Table2, Table3};
 
@@ -44,7 +44,7 @@ pub struct Metrics {
     /// `xmpp_sm_resumptions_total`: attempts to resume (XEP-0198).
     pub resumptions: Table1<ResumeResult, Counter>,
     /// `starling_store_write_duration_seconds`: from handing a write over to its commit.
-    pub store_write: Table2<StoreTable, Outcome, Histogram>,
+    pub store_write: Sparse<(StoreTable, Consistency, Outcome), Histogram>,
     /// `starling_store_commit_size`: writes in one group commit.
     pub store_commit_size: Histogram,
     /// `starling_store_queue_depth`: writes that wait for a commit.
@@ -93,7 +93,7 @@ impl Metrics {
             auth: Table2::new(["mechanism", "result"], Counter::default),
             tls_handshake: Table2::new(["version", "result"], durations),
             resumptions: Table1::new(["result"], Counter::default),
-            store_write: Table2::new(["table", "result"], durations),
+            store_write: Sparse::new(["table", "consistency", "result"], durations),
             store_commit_size: Histogram::new(COUNTS),
             store_queue: Gauge::default(),
             db_operation: Sparse::new(["db_operation_name", "db_collection_name", "result"], durations),
@@ -138,7 +138,7 @@ impl Metrics {
             "starling_store_write_duration",
             "From handing a write over to its commit",
             Unit::Seconds,
-            metrics.store_write.family(),
+            metrics.store_write.clone(),
         );
         to.register("starling_store_commit_size", "Writes in one commit", metrics.store_commit_size.clone());
         to.register(

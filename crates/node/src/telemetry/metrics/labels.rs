@@ -146,6 +146,13 @@ labels! {
         /// All else.
         Other = "other",
     }
+    /// When a write counts as done.
+    Consistency {
+        /// When it is synced to the local disk.
+        Disk = "disk",
+        /// When a quorum of the local datacenter has it.
+        LocalQuorum = "local_quorum",
+    }
     /// What a statement does in the database (`db.operation.name`).
     DbOperation {
         /// Reads.
