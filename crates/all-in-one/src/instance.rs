@@ -4,12 +4,14 @@ use crate::obstacle::Obstacle;
 use starling_store::Claim;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Held for as long as the process lives. The kernel lets go of it when that ends, however it ends.
 ///
-/// The number says to a shared store that whoever reigned under it before is dead: nobody else can hold the directory. A
-/// directory that was copied to another host, or moved there, gets a new number: then the store's lease decides.
+/// The number says to a shared store that whoever reigned under it before is dead. Only the kernel that keeps the lock knows that,
+/// and only of this very file: under another kernel (another machine, a restart, a pod that was moved with its volume
+/// and its host name) or for a copy of the directory there is a new number, and the store's lease decides.
 #[derive(Debug)]
 pub(crate) struct Instance {
     number: u128,
@@ -44,7 +46,7 @@ impl Instance {
         let pid = std::process::id();
         let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{pid}"));
         written.map_err(io(&path))?;
-        let number = number(data_dir, &host())?;
+        let number = number(data_dir, identity(&file).as_deref())?;
         Ok(Self { number, name: process_name(), _lock: file })
     }
 
@@ -76,20 +78,23 @@ fn holder(file: &mut File) -> String {
     if pid.is_empty() { "unknown".to_owned() } else { pid.to_owned() }
 }
 
-/// The number of the directory on this host; made, and on disk, before it is used for the first time.
-fn number(data_dir: &Path, host: &str) -> Result<u128, Obstacle> {
+/// What the lock is worth something for: this file, under this kernel. `None` where that cannot be told.
+fn identity(lock: &File) -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let file = lock.metadata().ok()?;
+    let boot = boot.trim();
+    (!boot.is_empty()).then(|| format!("{boot}-{:x}-{:x}", file.dev(), file.ino()))
+}
+
+/// The number of the directory; made, and on disk, before it is used for the first time.
+fn number(data_dir: &Path, identity: Option<&str>) -> Result<u128, Obstacle> {
     let path = data_dir.join("instance");
     match std::fs::read_to_string(&path) {
         Ok(text) => {
             let (number, of) = text.trim().split_once(' ').unwrap_or_else(|| (text.trim(), ""));
             match u128::from_str_radix(number, 16) {
-                Ok(number) if number != 0 && of == host => return Ok(number),
-                Ok(number) if number != 0 => {
-                    tracing::warn!(
-                        event = "instance_renewed",
-                        "data_dir was made on another host; this is a new instance"
-                    );
-                }
+                Ok(number) if number != 0 && identity == Some(of) => return Ok(number),
+                Ok(number) if number != 0 => {}
                 _ => return Err(damaged(&path)),
             }
         }
@@ -97,7 +102,8 @@ fn number(data_dir: &Path, host: &str) -> Result<u128, Obstacle> {
         Err(error) => return Err(not_usable(&path, &error)),
     }
     let number = starling_node::ids::token().max(1);
-    write(&path, &format!("{number:032x} {host}\n")).map_err(|error| not_usable(&path, &error))?;
+    let text = format!("{number:032x} {}\n", identity.unwrap_or("unknown"));
+    write(&path, &text).map_err(|error| not_usable(&path, &error))?;
     Ok(number)
 }
 
@@ -150,13 +156,31 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_on_another_host_is_another_instance() {
+    fn under_another_kernel_it_is_another_instance() {
         let directory = tempfile::tempdir().unwrap();
-        let here = number(directory.path(), "one").unwrap();
-        assert_eq!(number(directory.path(), "one").unwrap(), here);
-        let there = number(directory.path(), "two").unwrap();
+        let here = number(directory.path(), Some("one")).unwrap();
+        assert_eq!(number(directory.path(), Some("one")).unwrap(), here);
+        let there = number(directory.path(), Some("two")).unwrap();
         assert_ne!(there, here);
-        assert_eq!(number(directory.path(), "two").unwrap(), there);
+        assert_eq!(number(directory.path(), Some("two")).unwrap(), there);
+        // Where nobody can tell, nothing is claimed.
+        let unknown = number(directory.path(), None).unwrap();
+        assert_ne!(number(directory.path(), None).unwrap(), unknown);
+    }
+
+    #[test]
+    fn a_copy_is_another_instance() {
+        let parent = tempfile::tempdir().unwrap();
+        let (first, second) = (parent.path().join("first"), parent.path().join("second"));
+        let claim = Instance::take(&first).unwrap().claim();
+        std::fs::create_dir(&second).unwrap();
+        for file in ["lock", "instance"] {
+            std::fs::copy(first.join(file), second.join(file)).unwrap();
+        }
+        assert_ne!(Instance::take(&second).unwrap().claim().instance, claim.instance);
+        assert_eq!(Instance::take(&first).unwrap().claim(), claim);
+        std::fs::rename(&first, parent.path().join("third")).unwrap();
+        assert_eq!(Instance::take(&parent.path().join("third")).unwrap().claim(), claim);
     }
 
     #[test]

@@ -20,8 +20,8 @@ section! {
         /// Copies of each row by datacentre, for making the keyspace. Empty: 3 in the local datacentre, fewer where it
         /// has fewer servers.
         replication: Replication = Replication::default();
-        /// The datacentre whose servers are asked and whose quorum decides. Empty: the only one that there is, or that
-        /// `store.replication` names.
+        /// The datacentre whose servers are asked and whose quorum decides: the same for all servers that use the keyspace.
+        /// Needed where there are several.
         local_datacenter: Option<String> = None;
         /// The role to log in as. Empty: no login.
         username: Option<String> = None;
