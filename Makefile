@@ -42,6 +42,7 @@ costs: ## what the stores cost: appends, pages, requests of a message, a login t
 	$(CARGO) build --release --bin starling
 	$(CARGO) run --release -p starling-benchmarks -- store append
 	$(CARGO) run --release -p starling-benchmarks -- store pages
+	$(CARGO) run --release -p starling-benchmarks -- archive
 	$(CARGO) run --release -p starling-benchmarks -- statements
 	$(CARGO) run --release -p starling-benchmarks -- compare --servers starling,cql --loads chat,open,backlog
 

@@ -4,6 +4,7 @@
 //! All servers run all the time and the rounds go round them, so that a noisy machine disturbs all of them alike. A
 //! server that has nothing to do costs next to nothing.
 
+pub(crate) mod archive;
 mod ejabberd;
 mod peer;
 mod prosody;
@@ -32,18 +33,9 @@ pub(crate) struct CompareArguments {
     /// Servers; Debian's and the CQL server are left out when they are not installed
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::USUAL)]
     servers: Vec<Kind>,
-    /// The binary to measure; without it, the one that was built beside this one
-    #[arg(long, value_name = "FILE")]
-    starling: Option<PathBuf>,
-    /// Another build of Starling, for `--servers starling,baseline`
-    #[arg(long, value_name = "FILE")]
-    baseline: Option<PathBuf>,
     #[command(flatten)]
-    cql: CqlArguments,
-    /// A setting of Starling, as `archive.default=never`
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// Loads; without it all
+    site: SiteArguments,
+    /// Loads
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Load::USUAL)]
     loads: Vec<Load>,
     /// Rounds, of which the median counts
@@ -55,6 +47,22 @@ pub(crate) struct CompareArguments {
     /// Idle sessions
     #[arg(long, default_value_t = 5_000)]
     sessions: usize,
+}
+
+/// What is started, and on which cores.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct SiteArguments {
+    /// The binary to measure; without it, the one that was built beside this one
+    #[arg(long, value_name = "FILE")]
+    starling: Option<PathBuf>,
+    /// Another build of Starling, for `--servers starling,baseline`
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    #[command(flatten)]
+    cql: CqlArguments,
+    /// A setting of Starling, as `archive.default=never`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
     /// Core of the servers
     #[arg(long, default_value_t = 0)]
     server_core: u32,
@@ -109,14 +117,14 @@ struct Figures {
 
 /// Starts all, measures all, ends all.
 pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
-    pin(std::process::id(), arguments.generator_core)?;
+    pin(std::process::id(), arguments.site.generator_core)?;
     let accounts =
         if arguments.loads.contains(&Load::Idle) { arguments.sessions.max(FEWEST) } else { FEWEST };
     let cql = match arguments.servers.contains(&Kind::Cql) {
-        true => start_cql(arguments).await?,
+        true => start_cql(&arguments.site).await?,
         false => None,
     };
-    let site = Site::new(accounts, arguments, cql)?;
+    let site = Site::new(accounts, &arguments.site, cql)?;
     let mut peers = Vec::new();
     for &kind in &arguments.servers {
         if !kind.is_installed() || (kind == Kind::Cql && site.cql.is_none()) {
@@ -158,7 +166,7 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
 }
 
 /// A CQL server on the generator's core: the measured server has its own.
-async fn start_cql(arguments: &CompareArguments) -> Result<Option<CqlServer>> {
+async fn start_cql(arguments: &SiteArguments) -> Result<Option<CqlServer>> {
     let cql = CqlServer::find(&arguments.cql).await?;
     if let Some(pid) = cql.as_ref().filter(|cql| cql.is_own()).and_then(|cql| cql.pid) {
         pin(pid, arguments.generator_core)?;

@@ -91,7 +91,9 @@ enum Command {
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Count what a message asks of the CQL server, by table
-    Statements(compare::CompareArguments),
+    Statements(compare::SiteArguments),
+    /// Read pages of Starling's archives, of growing size, as a client does
+    Archive(compare::archive::ArchiveArguments),
     /// Print accounts as CSV, for `starling ctl user import -`
     Accounts {
         #[command(flatten)]
@@ -158,7 +160,8 @@ async fn run(command: Command) -> Result<()> {
             }
         }
         Command::Store(command) => store::run(command).await?,
-        Command::Statements(arguments) => compare::statements::run(&arguments).await?,
+        Command::Statements(arguments) => Box::pin(compare::statements::run(&arguments)).await?,
+        Command::Archive(arguments) => Box::pin(compare::archive::run(&arguments)).await?,
         Command::Accounts { target: arguments, count } => {
             let target = target(arguments)?;
             println!("jid,password");

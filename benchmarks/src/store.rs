@@ -1,16 +1,17 @@
 //! The stores by themselves, through the trait that the router uses: what appending and paging costs without a server.
 
 mod append;
-mod pages;
+pub(crate) mod pages;
 mod progress;
 mod rows;
-mod subject;
+pub(crate) mod subject;
 
 use anyhow::Result;
 use clap::Subcommand;
+use tempfile::TempDir;
 
-use crate::cql::CqlArguments;
-use subject::{Kind, Subject};
+use crate::cql::{CqlArguments, CqlServer};
+use subject::{Place, Subject};
 
 /// What of a store is measured.
 #[derive(Subcommand, Clone, Debug)]
@@ -31,6 +32,17 @@ pub(crate) enum StoreCommand {
     },
 }
 
+/// A store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    Embedded,
+    Cql,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Embedded, Self::Cql];
+}
+
 /// Which stores.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Stores {
@@ -45,18 +57,30 @@ pub(crate) async fn run(command: StoreCommand) -> Result<()> {
     let (StoreCommand::Append { stores, .. } | StoreCommand::Pages { stores, .. }) = &command;
     let mut reports = Vec::new();
     for &kind in &stores.stores {
-        let begin = match &command {
-            StoreCommand::Append { .. } => subject::now(),
-            StoreCommand::Pages { load, .. } => load.earliest(),
-        };
-        let Some(subject) = Subject::open(kind, &stores.cql, begin).await? else { continue };
-        reports.push(match &command {
-            StoreCommand::Append { load, .. } => append::run(&subject, load).await?,
-            StoreCommand::Pages { load, .. } => pages::run(&subject, load).await?,
+        reports.extend(match kind {
+            Kind::Embedded => {
+                let folder = TempDir::with_prefix("starling-bench-")?;
+                Some(measure(Place::Folder(folder.path()), &command).await?)
+            }
+            Kind::Cql => match CqlServer::find(&stores.cql).await? {
+                Some(server) => Some(measure(Place::Cql(&server), &command).await?),
+                None => None,
+            },
         });
     }
     for report in reports {
         print!("{report}");
     }
     Ok(())
+}
+
+async fn measure(place: Place<'_>, command: &StoreCommand) -> Result<String> {
+    match command {
+        StoreCommand::Append { load, .. } => {
+            append::run(&Subject::open(place, subject::now()).await?, load).await
+        }
+        StoreCommand::Pages { load, .. } => {
+            pages::run(&Subject::open(place, load.earliest()).await?, load).await
+        }
+    }
 }

@@ -15,14 +15,15 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::{CompareArguments, ejabberd, prosody, starling};
+use super::{SiteArguments, ejabberd, prosody, starling};
 use crate::cql::CqlServer;
 use crate::sasl::Mechanism;
 use crate::session::{Session, Wish};
+use crate::store::pages::PagesArguments;
 use crate::target::{PASSWORD, Target, TargetArguments};
 
 /// The domain that every server serves.
-pub(super) const DOMAIN: &str = "bench.example";
+pub(super) use crate::store::subject::DOMAIN;
 /// Accounts are named by this and a number.
 pub(super) const PREFIX: &str = "bench";
 /// How long a server may take to start, accounts included.
@@ -95,10 +96,12 @@ pub(super) struct Site {
     /// For the one on CQL.
     pub(super) cql: Option<CqlServer>,
     pub(super) core: u32,
+    /// What Starling's archives hold before its first start.
+    pub(super) archives: Option<PagesArguments>,
 }
 
 impl Site {
-    pub(super) fn new(accounts: usize, arguments: &CompareArguments, cql: Option<CqlServer>) -> Result<Self> {
+    pub(super) fn new(accounts: usize, arguments: &SiteArguments, cql: Option<CqlServer>) -> Result<Self> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new(vec![DOMAIN.to_owned()])?;
         // The default ends in a year that not all libraries take.
@@ -117,6 +120,7 @@ impl Site {
             baseline: arguments.baseline.clone(),
             cql,
             core: arguments.server_core,
+            archives: None,
         })
     }
 }

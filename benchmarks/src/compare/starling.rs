@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::archive;
 use super::peer::{DOMAIN, Kind, PREFIX, Site, end, spawn, wait_for_port};
+use crate::store::subject::Place;
 use crate::target::{PASSWORD, user};
 
 /// All load comes from few addresses, and from clients that write faster than people.
@@ -45,6 +47,15 @@ pub(super) async fn prepare(dir: &Path, site: &Site, kind: Kind) -> Result<Comma
     fs::write(dir.join("starling.toml"), text)?;
     if kind == Kind::Cql {
         run(command(dir, binary, site, &["migrate", "apply"])).await?;
+    }
+    if let Some(archives) = &site.archives {
+        let folder = dir.join("data/store");
+        let place = match &site.cql {
+            Some(cql) if kind == Kind::Cql => Place::Cql(cql),
+            _ => Place::Folder(&folder),
+        };
+        fs::create_dir_all(dir.join("data"))?;
+        archive::fill(place, archives).await?;
     }
     let mut csv = String::from("jid,password\n");
     for number in 0..site.accounts {

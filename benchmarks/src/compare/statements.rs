@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::peer::{Kind, Peer, Site};
-use super::{CompareArguments, start_cql};
+use super::{SiteArguments, start_cql};
 use crate::offline::{is_ours, store};
 use crate::sasl::Mechanism;
 use crate::session::{Session, Wish};
@@ -25,7 +25,7 @@ use crate::target::Target;
 type Counts = BTreeMap<(String, String), u64>;
 
 /// Starts Starling on a CQL server, lets clients talk, prints a table.
-pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
+pub(crate) async fn run(arguments: &SiteArguments) -> Result<()> {
     let Some(cql) = start_cql(arguments).await? else { bail!("there is no CQL server") };
     let mut site = Site::new(ACCOUNTS, arguments, Some(cql))?;
     let mut scenes = Scenes { table: String::new(), admin: Kind::Cql.admin() };

@@ -45,7 +45,7 @@ pub(super) async fn run(subject: &Subject, arguments: &AppendArguments) -> Resul
     let mut table = format!(
         "appends, {}\n| accounts | under way | rows/s | us CPU per row | of the CQL server | rows per sync | p50 ms | p99 ms |\n\
          |{}\n",
-        subject.kind.name(),
+        subject.name,
         " --- |".repeat(8)
     );
     for (name, count) in [("one", 1), ("many", arguments.accounts)] {
@@ -63,7 +63,7 @@ pub(super) async fn run(subject: &Subject, arguments: &AppendArguments) -> Resul
                 milliseconds(latency.quantile(0.5)),
                 milliseconds(latency.quantile(0.99)),
             );
-            eprint!("{}: {line}", subject.kind.name());
+            eprint!("{}: {line}", subject.name);
             table.write_str(&line)?;
         }
     }
@@ -92,7 +92,7 @@ async fn measure(
     let clock = async {
         tokio::time::sleep(Duration::from_secs(arguments.warm_up)).await;
         latency.replace(Histogram::new());
-        let (watch, syncs, begin) = (Stopwatch::start(subject.watched())?, subject.syncs(), Instant::now());
+        let (watch, syncs, begin) = (Stopwatch::start(subject.watched)?, subject.syncs(), Instant::now());
         tokio::time::sleep(Duration::from_secs(arguments.seconds)).await;
         let (elapsed, spent) = (begin.elapsed(), watch.spent()?);
         let latency = latency.replace(Histogram::new());

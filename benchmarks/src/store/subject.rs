@@ -1,6 +1,7 @@
 //! A store under test, fresh, with the accounts that a measurement needs.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -13,63 +14,53 @@ use starling_store::{
 use starling_store_embedded::{EmbeddedStore, Options};
 use starling_store_scylla::{ScyllaStore, driver::Driver, migrations, options as cql};
 use starling_xmpp::{BareJid, Timestamp};
-use tempfile::TempDir;
 
-use crate::cql::{CqlArguments, CqlServer};
+use crate::cql::CqlServer;
+use crate::target::PASSWORD;
 use crate::usage::Watched;
 
-/// A store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Kind {
-    Embedded,
-    Cql,
-}
+/// The domain of its accounts.
+pub(crate) const DOMAIN: &str = "bench.example";
 
-impl Kind {
-    pub(super) const ALL: [Self; 2] = [Self::Embedded, Self::Cql];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Embedded => "embedded",
-            Self::Cql => "CQL",
-        }
-    }
+/// Where a store is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// In this folder: the embedded one.
+    Folder(&'a Path),
+    Cql(&'a CqlServer),
 }
 
 /// An open store.
-pub(super) struct Subject {
-    pub(super) kind: Kind,
+pub(crate) struct Subject {
+    pub(super) name: &'static str,
     pub(super) store: SharedStore,
-    pub(super) reign: Reign,
+    /// The processes behind it.
+    pub(super) watched: Watched,
+    reign: Reign,
     embedded: Option<Arc<EmbeddedStore>>,
-    server: Option<CqlServer>,
     position: Cell<u64>,
-    _directory: Option<TempDir>,
 }
 
 impl Subject {
-    /// Opens a fresh one whose positions begin at a moment, or says why it is left out.
-    pub(super) async fn open(kind: Kind, cql: &CqlArguments, begin: Timestamp) -> Result<Option<Self>> {
-        let (store, embedded, server, directory): (SharedStore, _, _, _) = match kind {
-            Kind::Embedded => {
-                let directory = TempDir::with_prefix("starling-bench-")?;
-                let store = Arc::new(EmbeddedStore::open(&Options::at(directory.path()), Arc::new(now))?);
-                (store.clone(), Some(store), None, Some(directory))
+    /// Opens a fresh one whose positions begin at a moment.
+    pub(crate) async fn open(place: Place<'_>, begin: Timestamp) -> Result<Self> {
+        let (name, store, embedded, pid): (_, SharedStore, _, _) = match place {
+            Place::Folder(folder) => {
+                let store = Arc::new(EmbeddedStore::open(&Options::at(folder), Arc::new(now))?);
+                ("embedded", store.clone(), Some(store), None)
             }
-            Kind::Cql => {
-                let Some(server) = CqlServer::find(cql).await? else { return Ok(None) };
-                (open_cql(&server).await?, None, Some(server), None)
-            }
+            Place::Cql(server) => ("CQL", open_cql(server).await?, None, server.pid),
         };
         let claim = Claim { instance: 1, name: "benchmark".to_owned() };
         let reign = store.open_reign(claim).await?;
         let position = Cell::new(begin.0.max(reign.floor.0));
-        Ok(Some(Self { kind, store, reign, embedded, server, position, _directory: directory }))
+        let watched = Watched { server: None, store: pid };
+        Ok(Self { name, store, watched, reign, embedded, position })
     }
 
-    /// The processes behind it.
-    pub(super) fn watched(&self) -> Watched {
-        Watched { server: None, store: self.server.as_ref().and_then(|server| server.pid) }
+    /// Leaves the store to whoever opens it next.
+    pub(crate) async fn close(self) -> Result<()> {
+        Ok(self.store.release(self.reign.epoch).await?)
     }
 
     /// Times it has waited for the disk, where that is known.
@@ -90,9 +81,9 @@ impl Subject {
 
     /// Makes accounts of these names and loads them, as their homes would.
     pub(super) async fn accounts(&self, name: &str, count: usize) -> Result<Vec<BareJid>> {
-        let credentials = StoredCredentials::derive("secret", [1; 16], 4_096)?;
+        let credentials = StoredCredentials::derive(PASSWORD, [1; 16], 4_096)?;
         let made = stream::iter(0..count).map(async |number| {
-            let jid = BareJid::parse(&format!("{name}{number}@bench.example"))?;
+            let jid = BareJid::parse(&format!("{name}{number}@{DOMAIN}"))?;
             let row = AccountRow {
                 generation: self.position().0,
                 credentials: credentials.clone(),
