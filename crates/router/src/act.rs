@@ -280,6 +280,9 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
         settle_ticket(home, &ticket);
         return;
     }
+    if let Some(position) = position {
+        home.deliveries.passed(position);
+    }
     if !copies.is_empty() {
         let to: Vec<_> = copies.into_iter().map(|token| (token, As::CopySent)).collect();
         delivery::committed(out, home, &to, &stanza, position, false, trace);
@@ -301,6 +304,9 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
         }
         refused = Some(Box::new(decide::message::not_confirmed()));
     } else if refused.is_none() {
+        if let Some(position) = position.filter(|_| !offline) {
+            home.deliveries.passed(position);
+        }
         delivery::committed(out, home, &to, &stanza, position, offline, trace);
     }
     match ticket {

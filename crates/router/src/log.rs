@@ -13,6 +13,9 @@ const MAX_ABOVE: usize = 1_000;
 /// How many messages that wait for nobody are remembered one by one.
 const MAX_LOOSE: usize = 64;
 
+/// How many rows that wait for nobody may lie above the cursor as it is written.
+const MAX_PASSED: usize = 1_000;
+
 /// The state of an account's deliveries.
 #[derive(Debug)]
 pub(crate) struct Deliveries {
@@ -25,6 +28,8 @@ pub(crate) struct Deliveries {
     /// The newest row that counts.
     newest: Position,
     dirty: bool,
+    /// Rows that the cursor has passed, since it was last written, because they wait for nobody.
+    passed: usize,
 }
 
 impl Deliveries {
@@ -38,6 +43,19 @@ impl Deliveries {
             backlog,
             newest: last,
             dirty: false,
+            passed: 0,
+        }
+    }
+
+    /// A row that waits for nobody is in the log. The cursor follows, or all such rows would be searched for those that wait;
+    /// it is not written for that alone, unless they are many.
+    pub(crate) fn passed(&mut self, position: Position) {
+        self.newest = self.newest.max(position);
+        let before = self.through;
+        self.follow();
+        if self.through > before {
+            self.passed += 1;
+            self.dirty |= self.passed >= MAX_PASSED;
         }
     }
 
@@ -126,9 +144,15 @@ impl Deliveries {
     }
 
     /// The cursor to be written, if it has moved since the last call.
-    pub(crate) fn take_dirty(&mut self) -> Option<Cursor> {
-        std::mem::take(&mut self.dirty)
-            .then(|| Cursor { through: self.through, above: self.above.iter().copied().collect() })
+    pub(crate) fn take_moved(&mut self) -> Option<Cursor> {
+        let moved = self.has_moved();
+        (self.dirty, self.passed) = (false, 0);
+        moved.then(|| Cursor { through: self.through, above: self.above.iter().copied().collect() })
+    }
+
+    /// Whether it has.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.dirty || self.passed > 0
     }
 
     /// The cursor that was taken to be written may not be.
@@ -136,12 +160,18 @@ impl Deliveries {
         self.dirty = true;
     }
 
-    /// Whether the cursor has moved.
+    /// Whether it is to be written soon.
     pub(crate) fn is_dirty(&self) -> bool {
         self.dirty
     }
 
     fn advance(&mut self) {
+        self.follow();
+        self.dirty = true;
+    }
+
+    /// Moves the cursor as far as nothing waits.
+    fn follow(&mut self) {
         let before_open = self.open.first_key_value().map(|(position, _)| Position(position.0 - 1));
         let before_backlog = self.backlog.map(|(from, _)| from);
         let bound = match (before_open, before_backlog) {
@@ -158,7 +188,6 @@ impl Deliveries {
         while self.above.len() > MAX_ABOVE {
             self.above.pop_first();
         }
-        self.dirty = true;
     }
 }
 
@@ -177,12 +206,12 @@ mod tests {
             log.offered(Position(p), token(1));
         }
         log.acknowledged(Position(20));
-        assert_eq!(log.take_dirty(), Some(Cursor { through: Position(9), above: vec![Position(20)] }));
+        assert_eq!(log.take_moved(), Some(Cursor { through: Position(9), above: vec![Position(20)] }));
         log.acknowledged(Position(10));
-        assert_eq!(log.take_dirty(), Some(Cursor { through: Position(29), above: vec![] }));
+        assert_eq!(log.take_moved(), Some(Cursor { through: Position(29), above: vec![] }));
         log.acknowledged(Position(30));
-        assert_eq!(log.take_dirty(), Some(Cursor { through: Position(30), above: vec![] }));
-        assert_eq!(log.take_dirty(), None);
+        assert_eq!(log.take_moved(), Some(Cursor { through: Position(30), above: vec![] }));
+        assert_eq!(log.take_moved(), None);
     }
 
     #[test]
@@ -193,10 +222,35 @@ mod tests {
         assert!(!log.wants(Position(8)) && !log.wants(Position(5)) && log.wants(Position(9)));
         log.offered(Position(9), token(1));
         log.acknowledged(Position(9));
-        assert_eq!(log.take_dirty().unwrap().through, Position(5), "rows of the backlog may lie between");
+        assert_eq!(log.take_moved().unwrap().through, Position(5), "rows of the backlog may lie between");
         log.read_through(Position(5), Position(40));
-        assert_eq!(log.take_dirty().unwrap().through, Position(40));
+        assert_eq!(log.take_moved().unwrap().through, Position(40));
         assert_eq!(log.waiting_above(), None);
+    }
+
+    #[test]
+    fn rows_that_wait_for_nobody_lie_below_the_cursor() {
+        let mut log = Deliveries::load(Cursor::default(), Position(0));
+        log.passed(Position(10));
+        assert!(!log.is_dirty() && log.has_moved());
+        assert_eq!(log.take_moved(), Some(Cursor { through: Position(10), above: vec![] }));
+        assert_eq!(log.take_moved(), None);
+        log.kept(Position(20));
+        for p in 21..3_000 {
+            log.passed(Position(p));
+        }
+        assert_eq!(log.take_moved().unwrap().through, Position(19), "one waits");
+        log.read_through(Position(19), Position(20));
+        assert_eq!(log.take_moved().unwrap().through, Position(2_999));
+        for p in 3_000..3_000 + MAX_PASSED as u64 {
+            assert!(!log.is_dirty());
+            log.passed(Position(p));
+        }
+        assert!(log.is_dirty());
+        // What may wait has to be looked at first.
+        let mut log = Deliveries::load(Cursor::default(), Position(5));
+        log.passed(Position(6));
+        assert_eq!(log.take_moved(), None);
     }
 
     #[test]

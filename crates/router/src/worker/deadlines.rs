@@ -77,7 +77,7 @@ impl Worker {
                         home.recent = None;
                     }
                     // A cursor not yet on disk would be read back as it was before.
-                    let idle = home.is_idle() && !home.deliveries.is_dirty();
+                    let idle = home.is_idle() && !home.deliveries.has_moved();
                     if idle && home.used + EVICT_AFTER <= turn.monotonic {
                         if let Some(end) = home.unresumed {
                             self.ended.keep(account.clone(), end, turn.monotonic, window);
@@ -99,7 +99,7 @@ impl Worker {
         if let Some(Slot::Ready(home)) = self.homes.get_mut(account)
             && !home.leaving
             && home.doubt.is_none()
-            && let Some(cursor) = home.deliveries.take_dirty()
+            && let Some(cursor) = home.deliveries.take_moved()
         {
             turn.write(home, Write::Cursor(account.clone(), cursor), act::Wrote::Cursor);
         }
