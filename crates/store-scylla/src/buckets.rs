@@ -58,6 +58,14 @@ impl Buckets {
         Place { bucket, volume, nth: 1, opens: true }
     }
 
+    /// The place of a further row that is written in one with one that was just placed in the newest bucket: in that one,
+    /// though it may be full, for a mutation of one partition is there as a whole or not at all.
+    pub(crate) fn beside(&mut self) -> Option<Place> {
+        let newest = self.list.last()?;
+        self.rows += 1;
+        Some(Place { bucket: newest.bucket, volume: newest.volume, nth: self.rows, opens: false })
+    }
+
     /// The volume of the next bucket, unless that begins one: because the newest is full, or because its beginning has
     /// been dropped (so that an index loses its dead entries by and by).
     fn volume(&self, settings: &Settings) -> Option<Volume> {
@@ -125,6 +133,11 @@ impl Buckets {
                 at.map_or(0, |at| self.list[at].rows)
             }
         }
+    }
+
+    /// Whether it is the newest.
+    pub(crate) fn is_newest(&self, bucket: Bucket) -> bool {
+        self.list.last().is_some_and(|row| row.bucket == bucket)
     }
 
     /// Forgets the oldest bucket, if it is this one.

@@ -1,6 +1,6 @@
 //! What columns hold: when rows end, which slice a key is in, and rosters, documents and cursors as rows.
 
-use crate::cql::{DataKind, DataRow, StoredRow};
+use crate::cql::{DataKind, DataRow};
 use crate::settings::Settings;
 use bytes::Bytes;
 use starling_store::codec::damaged;
@@ -53,9 +53,9 @@ pub(crate) fn ttl(row: &LogRow, settings: &Settings, now: Timestamp) -> Option<u
 }
 
 /// About how many bytes a row takes in a request.
-pub(crate) fn weight(row: &StoredRow) -> usize {
-    let ids = row.row.origin_id.as_ref().map_or(0, |id| id.len());
-    row.row.stanza.len() + ids + row.row.with.as_str().len() + 128
+pub(crate) fn weight(row: &LogRow) -> usize {
+    let ids = row.origin_id.as_ref().map_or(0, |id| id.len());
+    row.stanza.len() + ids + row.with.as_str().len() + 128
 }
 
 /// The slice of a domain's names that a local part is in.

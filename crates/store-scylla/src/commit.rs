@@ -2,11 +2,11 @@
 
 use crate::cql::Cql;
 use crate::joint::Joint;
-use crate::lane::{Commit, Job, Step};
+use crate::lane::{Commit, Flight, Job, Step, Writes};
 use crate::load::not_begun;
-use crate::log::Plan;
 use crate::owners::Account;
 use crate::retry::Outcome;
+use crate::settings::Settings;
 use crate::store::Inner;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// A part of a batch: writes of one account that can be made side by side, or one that cannot.
 enum Part {
-    Writes(Vec<Write>),
+    Writes(Writes),
     Whole(Write),
 }
 
@@ -38,7 +38,7 @@ impl<C: Cql> Inner<C> {
         }
         let Batch { at, writes, traces } = batch;
         let trace = traces.first().copied();
-        let parts = parts(writes);
+        let parts = parts(writes, &self.calls.settings);
         let accounts: Vec<_> = parts.keys().map(|jid| self.owners.account(jid)).collect();
         let count = parts.values().map(Vec::len).sum();
         let (joint, answered) = Joint::new(count, accounts.clone());
@@ -135,12 +135,10 @@ impl<C: Cql> Inner<C> {
                     self.dequeued();
                     joint.end(outcome);
                 }
-                Step::Fly(flight, plan, until, joint) => {
-                    self.dequeued();
-                    let (inner, account) = (Arc::clone(self), Arc::clone(account));
-                    self.calls
-                        .cql
-                        .spawn(async move { inner.fly(account, flight, plan, until, joint).await }.boxed());
+                Step::Fly(flight) => {
+                    flight.joints.iter().for_each(|_| self.dequeued());
+                    let turn = Turn { inner: Arc::clone(self), account: Arc::clone(account), ended: false };
+                    self.calls.cql.spawn(turn.fly(*flight).boxed());
                 }
                 Step::Alone(alone) => {
                     self.dequeued();
@@ -169,42 +167,6 @@ impl<C: Cql> Inner<C> {
             }
             .boxed(),
         );
-    }
-
-    async fn fly(
-        self: Arc<Self>,
-        account: Arc<Account>,
-        flight: u64,
-        plan: Plan,
-        until: Duration,
-        joint: Arc<Joint>,
-    ) {
-        let turn = Turn { inner: self, account, ended: false };
-        let (inner, account) = (&turn.inner, &turn.account);
-        let outcome = inner.calls.write_all(plan.mutations, until).await;
-        let mut trims = false;
-        {
-            let mut lane = account.lane.lock();
-            lane.landed(flight);
-            match (&outcome, &mut lane.opened) {
-                (Outcome::Written, Some(opened)) => {
-                    opened.buckets.confirm(&plan.lists);
-                    if let Some(cursor) = plan.cursor
-                        && opened.cursor.0 < plan.at
-                    {
-                        opened.cursor = (plan.at, cursor);
-                    }
-                    trims = plan.opens;
-                }
-                (Outcome::Doubt(_), _) => lane.doubt(),
-                _ => {}
-            }
-        }
-        joint.end(outcome);
-        if trims {
-            inner.trim(account, plan.at);
-        }
-        turn.end();
     }
 
     /// Opens an account for the commits that wait.
@@ -261,6 +223,35 @@ struct Turn<C: Cql> {
 }
 
 impl<C: Cql> Turn<C> {
+    async fn fly(self, flight: Flight) {
+        let Flight { plan, until, joints } = flight;
+        let (inner, account) = (&self.inner, &self.account);
+        let outcome = inner.calls.write_all(plan.mutations, until).await;
+        let mut trims = false;
+        {
+            let mut lane = account.lane.lock();
+            lane.landed();
+            match (&outcome, &mut lane.opened) {
+                (Outcome::Written, Some(opened)) => {
+                    opened.buckets.confirm(&plan.lists);
+                    if let Some(cursor) = plan.cursor {
+                        opened.cursor = cursor;
+                    }
+                    trims = plan.opens;
+                }
+                (Outcome::Doubt(_), _) => lane.doubt(),
+                _ => {}
+            }
+        }
+        for joint in joints {
+            joint.end(outcome.clone());
+        }
+        if trims {
+            inner.trim(account, plan.at);
+        }
+        self.end();
+    }
+
     fn end(mut self) {
         self.ended = true;
         self.inner.owners.weigh(&self.account);
@@ -276,18 +267,26 @@ impl<C: Cql> Drop for Turn<C> {
     }
 }
 
-/// The writes of a batch by account, in order.
-fn parts(writes: Vec<Write>) -> BTreeMap<BareJid, Vec<Part>> {
+/// The writes of a batch by account, in order, in parts that can be written at once.
+fn parts(writes: Vec<Write>, settings: &Settings) -> BTreeMap<BareJid, Vec<Part>> {
     let mut accounts: BTreeMap<BareJid, Vec<Part>> = BTreeMap::new();
     for write in writes {
         if !accounts.contains_key(write.owner()) {
             accounts.insert(write.owner().clone(), Vec::new());
         }
         let Some(parts) = accounts.get_mut(write.owner()) else { continue };
-        match (write, parts.last_mut()) {
-            (write @ (Write::Credentials(..) | Write::DeleteAccount(_)), _) => parts.push(Part::Whole(write)),
-            (write, Some(Part::Writes(writes))) => writes.push(write),
-            (write, _) => parts.push(Part::Writes(vec![write])),
+        if matches!(write, Write::Credentials(..) | Write::DeleteAccount(_)) {
+            parts.push(Part::Whole(write));
+            continue;
+        }
+        let left = match parts.last_mut() {
+            Some(Part::Writes(writes)) => writes.take(write, settings),
+            _ => Some(write),
+        };
+        if let Some(write) = left {
+            let mut writes = Writes::default();
+            writes.take(write, settings);
+            parts.push(Part::Writes(writes));
         }
     }
     accounts

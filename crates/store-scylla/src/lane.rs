@@ -1,17 +1,20 @@
 //! What is done to one account, in order.
 //!
-//! Commits start in the order of the calls and run side by side; nothing is waited for but what they need to know. What
-//! changes the account as a whole (load, create, delete, new keys) waits until they have ended and runs alone.
+//! A commit starts at once when nothing is under way to the account. What comes meanwhile waits, and is then written
+//! together: a *flight*. So an account's rows are written in order, and of what is under way when a process dies either all
+//! or nothing is found. What changes the account as a whole (load, create, delete, new keys) runs alone.
 
+use crate::codec;
+use crate::data::DataChanges;
 use crate::joint::Joint;
-use crate::log::{Opened, Plan};
+use crate::log::{MOST_BYTES, MOST_CHANGES, Opened, Plan};
 use crate::retry::Outcome;
 use crate::settings::Settings;
 use futures::future::BoxFuture;
 use starling_node::Trace;
 use starling_store::{Position, StoreError, Write};
 use starling_xmpp::Timestamp;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,21 +36,15 @@ pub(crate) struct Lane {
     uncertain: bool,
     busy: bool,
     jobs: VecDeque<Job>,
-    flights: BTreeMap<u64, Flight>,
-    started: u64,
-    /// Rows of all flights.
-    rows: usize,
+    flying: bool,
 }
 
-/// A commit that has not ended.
-struct Flight {
-    rows: usize,
-    low: Option<Position>,
-}
+/// Commits are given up that have less time left than this when their turn comes.
+const LEAST_TIME: Duration = Duration::from_millis(500);
 
 /// Something to be done.
 pub(crate) enum Job {
-    /// Beside other commits.
+    /// Together with others.
     Commit(Commit),
     /// With nothing beside it.
     Alone(Alone),
@@ -59,11 +56,28 @@ pub(crate) type Alone = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 /// Writes of one account.
 pub(crate) struct Commit {
     pub(crate) at: Position,
-    pub(crate) writes: Vec<Write>,
+    pub(crate) writes: Writes,
     pub(crate) trace: Option<Trace>,
     /// When it is given up.
     pub(crate) until: Duration,
     pub(crate) joint: Arc<Joint>,
+}
+
+/// Writes that fit in one flight.
+#[derive(Default)]
+pub(crate) struct Writes {
+    pub(crate) list: Vec<Write>,
+    rows: usize,
+    bytes: usize,
+}
+
+/// Commits on their way.
+pub(crate) struct Flight {
+    pub(crate) plan: Plan,
+    /// When it is given up.
+    pub(crate) until: Duration,
+    /// The commits.
+    pub(crate) joints: Vec<Arc<Joint>>,
 }
 
 /// What is to be done next.
@@ -72,14 +86,46 @@ pub(crate) enum Step {
     Rest,
     /// This is to be told.
     Tell(Arc<Joint>, Outcome),
-    /// This is to be written, under this number.
-    Fly(u64, Plan, Duration, Arc<Joint>),
+    /// This is to be written.
+    Fly(Box<Flight>),
     /// This runs alone.
     Alone(Alone),
     /// The account is to be opened for what waits.
     Open,
     /// The mark of data is to be written for what waits.
     Mark,
+}
+
+impl Writes {
+    /// Takes one more, if it fits in with those that are there.
+    pub(crate) fn take(&mut self, write: Write, settings: &Settings) -> Option<Write> {
+        let (rows, bytes) = match &write {
+            Write::Append(row) => (1, codec::weight(row)),
+            _ => (0, 0),
+        };
+        if !self.list.is_empty() && !self.fit(rows, bytes, settings) {
+            return Some(write);
+        }
+        self.rows += rows;
+        self.bytes += bytes;
+        self.list.push(write);
+        None
+    }
+
+    /// Takes those of another commit, if they fit in.
+    fn join(&mut self, other: Self, settings: &Settings) -> Option<Self> {
+        if !self.fit(other.rows, other.bytes, settings) {
+            return Some(other);
+        }
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+        self.list.extend(other.list);
+        None
+    }
+
+    fn fit(&self, rows: usize, bytes: usize, settings: &Settings) -> bool {
+        self.rows + rows <= settings.window.clamp(1, MOST_CHANGES) && self.bytes + bytes <= MOST_BYTES
+    }
 }
 
 impl Lane {
@@ -106,7 +152,7 @@ impl Lane {
 
     /// Nothing would be lost but what can be read again.
     pub(crate) fn may_be_forgotten(&self) -> bool {
-        !self.uncertain && !self.busy && !self.trimming && self.jobs.is_empty() && self.flights.is_empty()
+        !self.uncertain && !self.busy && !self.trimming && self.jobs.is_empty() && !self.flying
     }
 
     pub(crate) fn weight(&self) -> usize {
@@ -118,17 +164,14 @@ impl Lane {
         self.busy = false;
     }
 
-    /// A flight has ended.
-    pub(crate) fn landed(&mut self, flight: u64) {
-        if let Some(flight) = self.flights.remove(&flight) {
-            self.rows = self.rows.saturating_sub(flight.rows);
-        }
+    /// The flight has ended.
+    pub(crate) fn landed(&mut self) {
+        self.flying = false;
     }
 
     /// Takes out all that waits, and forgets what is under way.
     pub(crate) fn abandon(&mut self) -> VecDeque<Job> {
-        self.flights.clear();
-        self.rows = 0;
+        self.flying = false;
         std::mem::take(&mut self.jobs)
     }
 
@@ -151,7 +194,7 @@ impl Lane {
         }
     }
 
-    /// Decides what is next. What runs alone has begun when it is given out.
+    /// Decides what is next. What is given out has begun.
     pub(crate) fn step(&mut self, clock: Duration, now: Timestamp, settings: &Settings) -> Step {
         if self.busy {
             return Step::Rest;
@@ -161,7 +204,14 @@ impl Lane {
             return Step::Rest;
         };
         match job {
-            Job::Alone(_) if !self.flights.is_empty() => self.wait(job),
+            Job::Commit(commit) if self.uncertain => {
+                let why = "what was written before is in doubt".to_owned();
+                Step::Tell(commit.joint, Outcome::Nothing(StoreError::Unavailable(why)))
+            }
+            job if self.flying => {
+                self.jobs.push_front(job);
+                Step::Rest
+            }
             Job::Alone(alone) => {
                 self.busy = true;
                 self.absent = false;
@@ -171,48 +221,71 @@ impl Lane {
         }
     }
 
-    fn wait(&mut self, job: Job) -> Step {
-        self.jobs.push_front(job);
-        Step::Rest
-    }
-
     fn commit(&mut self, commit: Commit, clock: Duration, now: Timestamp, settings: &Settings) -> Step {
-        if self.uncertain {
-            let why = "what was written before is in doubt".to_owned();
-            return Step::Tell(commit.joint, Outcome::Nothing(StoreError::Unavailable(why)));
-        }
         if self.absent {
             return Step::Tell(commit.joint, Outcome::Written);
         }
-        if commit.until <= clock {
+        if commit.until <= clock + LEAST_TIME.min(settings.commit_deadline / 4) {
             return Step::Tell(commit.joint, Outcome::Nothing(StoreError::Overloaded));
         }
-        let Some(opened) = &mut self.opened else {
+        let Some(opened) = &self.opened else {
             self.busy = true;
             self.jobs.push_front(Job::Commit(commit));
             return Step::Open;
         };
-        if commit.at <= opened.closed_at && opened.closed_at > Position(0) {
+        if !opened.takes(&commit) {
             // It would lose to what closed the account: the caller's next position is higher.
             return Step::Tell(commit.joint, Outcome::Nothing(StoreError::Overloaded));
         }
-        if !opened.data_marked && commit.writes.iter().any(crate::data::DataChanges::needs_mark) {
+        if opened.asks_for_mark(&commit) {
             self.busy = true;
             self.jobs.push_front(Job::Commit(commit));
             return Step::Mark;
         }
-        let rows = commit.writes.iter().filter(|write| matches!(write, Write::Append(_))).count();
-        let full = self.rows + rows > settings.window || self.flights.len() >= settings.window;
-        if full && !self.flights.is_empty() {
-            return self.wait(Job::Commit(commit));
+        Step::Fly(Box::new(self.flight(commit, now, settings)))
+    }
+
+    /// The commit, and those behind it that go with it.
+    fn flight(&mut self, first: Commit, now: Timestamp, settings: &Settings) -> Flight {
+        let Commit { mut at, mut writes, mut trace, mut until, joint } = first;
+        let mut joints = vec![joint];
+        while let Some(job) = self.jobs.pop_front() {
+            let mut next = match (job, &self.opened) {
+                (Job::Commit(next), Some(opened)) if opened.takes(&next) && !opened.asks_for_mark(&next) => {
+                    next
+                }
+                (job, _) => {
+                    self.jobs.push_front(job);
+                    break;
+                }
+            };
+            if let Some(left) = writes.join(std::mem::take(&mut next.writes), settings) {
+                next.writes = left;
+                self.jobs.push_front(Job::Commit(next));
+                break;
+            }
+            at = at.max(next.at);
+            until = until.min(next.until);
+            trace = trace.or(next.trace);
+            joints.push(next.joint);
         }
-        let flying = self.flights.values().filter_map(|flight| flight.low).min();
-        let Commit { at, writes, trace, until, joint } = commit;
-        let plan = opened.plan(at, writes, flying, trace, now, settings);
-        self.started += 1;
-        self.rows += plan.rows;
-        self.flights.insert(self.started, Flight { rows: plan.rows, low: plan.low });
-        Step::Fly(self.started, plan, until, joint)
+        self.flying = true;
+        let plan = match &mut self.opened {
+            Some(opened) => opened.plan(at, writes.list, trace, now, settings),
+            None => Plan::default(),
+        };
+        Flight { plan, until, joints }
+    }
+}
+
+impl Opened {
+    /// Whether the commit is above all that closed the account.
+    fn takes(&self, commit: &Commit) -> bool {
+        commit.at > self.closed_at || self.closed_at == Position(0)
+    }
+
+    fn asks_for_mark(&self, commit: &Commit) -> bool {
+        !self.data_marked && commit.writes.list.iter().any(DataChanges::needs_mark)
     }
 }
 
@@ -230,60 +303,89 @@ mod tests {
         Lane { opened: Some(Opened::new(owner, 1, Position(0))), ..Lane::default() }
     }
 
+    fn settings() -> Settings {
+        Settings { window: 3, ..Settings::default() }
+    }
+
+    fn writes(list: Vec<Write>) -> Writes {
+        let mut writes = Writes::default();
+        for write in list {
+            assert!(writes.take(write, &settings()).is_none(), "too many for one flight");
+        }
+        writes
+    }
+
     fn commit(lane: &mut Lane, secs: u64, rows: u64) -> oneshot::Receiver<Result<()>> {
         let (joint, answered) = Joint::new(1, Vec::new());
-        let writes =
-            (0..rows).map(|n| append(row(&jid("a@x.org"), Position(at(secs).0 + n), &jid("b@x.org"))));
+        let list = (0..rows).map(|n| append(row(&jid("a@x.org"), Position(at(secs).0 + n), &jid("b@x.org"))));
         let until = Duration::from_secs(5);
-        let commit = Commit { at: at(secs + 1), writes: writes.collect(), trace: None, until, joint };
-        lane.push(Job::Commit(commit));
+        let writes = writes(list.collect());
+        lane.push(Job::Commit(Commit { at: at(secs + 1), writes, trace: None, until, joint }));
         answered
     }
 
     fn step(lane: &mut Lane) -> Step {
-        lane.step(Duration::ZERO, Timestamp(0), &Settings { window: 3, ..Settings::default() })
+        lane.step(Duration::ZERO, Timestamp(0), &settings())
     }
 
-    fn fly(step: Step) -> (u64, Plan) {
+    fn fly(step: Step) -> Flight {
         match step {
-            Step::Fly(number, plan, ..) => (number, plan),
+            Step::Fly(flight) => *flight,
             _ => panic!("does not fly"),
         }
     }
 
-    fn safe(plan: &Plan) -> Position {
-        match &plan.mutations[0].changes[0] {
+    fn safe(flight: &Flight) -> Vec<Position> {
+        let rows = flight.plan.mutations[0].changes.iter().map(|change| match change {
             Change::PutRow(row, _) => row.safe,
             _ => panic!("no row"),
-        }
+        });
+        rows.collect()
     }
 
     #[test]
-    fn commits_run_side_by_side_up_to_the_window() {
+    fn what_comes_while_something_is_under_way_is_written_together() {
         let mut lane = lane();
-        let _answers: Vec<_> = [10, 20, 30].map(|secs| commit(&mut lane, secs, 2)).into();
-        let (first, plan) = fly(step(&mut lane));
-        assert_eq!(safe(&plan), Position(at(10).0 - 1));
-        assert!(matches!(step(&mut lane), Step::Rest), "four rows are too many");
-        lane.landed(first);
-        let (second, plan) = fly(step(&mut lane));
-        assert_eq!(safe(&plan), Position(at(20).0 - 1), "the first has ended");
-        lane.landed(second);
-        let many = commit(&mut lane, 40, 9);
-        let (third, _) = fly(step(&mut lane));
+        let _answers: Vec<_> = [(10, 2), (20, 1), (30, 1), (40, 1), (50, 1)]
+            .map(|(secs, rows)| commit(&mut lane, secs, rows))
+            .into();
+        let first = fly(step(&mut lane));
+        assert_eq!(first.joints.len(), 2, "three rows");
+        assert_eq!(safe(&first), [Position(at(10).0 - 1); 3], "all or nothing");
+        assert!(first.plan.mutations.iter().all(|mutation| mutation.at == at(21)), "of the last of them");
+        assert!(matches!(step(&mut lane), Step::Rest), "one flight at a time");
+        lane.landed();
+        let second = fly(step(&mut lane));
+        assert_eq!((second.joints.len(), safe(&second)[0]), (3, Position(at(30).0 - 1)));
+        lane.landed();
         assert!(matches!(step(&mut lane), Step::Rest));
-        lane.landed(third);
-        fly(step(&mut lane));
-        drop(many);
-        assert!(!lane.may_be_forgotten());
+        assert!(lane.may_be_forgotten());
     }
 
     #[test]
-    fn a_row_decided_beside_another_says_that_the_other_has_not_ended() {
+    fn a_flight_holds_so_many_bytes() {
         let mut lane = lane();
-        let _answers = [commit(&mut lane, 10, 1), commit(&mut lane, 20, 1)];
-        fly(step(&mut lane));
-        assert_eq!(safe(&fly(step(&mut lane)).1), Position(at(10).0 - 1));
+        let mut answers = Vec::new();
+        for secs in [10, 20, 30] {
+            let (joint, answered) = Joint::new(1, Vec::new());
+            let mut large = row(&jid("a@x.org"), at(secs), &jid("b@x.org"));
+            large.stanza = vec![0; 120_000].into();
+            let until = Duration::from_secs(5);
+            let commit =
+                Commit { at: at(secs), writes: writes(vec![append(large)]), trace: None, until, joint };
+            lane.push(Job::Commit(commit));
+            answers.push(answered);
+        }
+        assert_eq!(fly(step(&mut lane)).joints.len(), 2);
+    }
+
+    #[test]
+    fn what_has_little_time_left_does_not_start() {
+        let mut lane = lane();
+        let _answer = commit(&mut lane, 10, 1);
+        let late = Duration::from_millis(4_800);
+        let step = lane.step(late, Timestamp(0), &settings());
+        assert!(matches!(step, Step::Tell(_, Outcome::Nothing(StoreError::Overloaded))));
     }
 
     #[test]
@@ -292,9 +394,9 @@ mod tests {
         let _answers = commit(&mut lane, 10, 1);
         lane.push(Job::Alone(Box::new(|| async {}.boxed())));
         let _after = commit(&mut lane, 20, 1);
-        let (flight, _) = fly(step(&mut lane));
+        fly(step(&mut lane));
         assert!(matches!(step(&mut lane), Step::Rest), "a commit is under way");
-        lane.landed(flight);
+        lane.landed();
         assert!(matches!(step(&mut lane), Step::Alone(_)));
         assert!(matches!(step(&mut lane), Step::Rest), "it runs");
         lane.ended();
@@ -304,10 +406,12 @@ mod tests {
     #[test]
     fn in_doubt_nothing_starts() {
         let mut lane = lane();
-        let _answers = [commit(&mut lane, 10, 1), commit(&mut lane, 20, 1)];
+        let _first = commit(&mut lane, 10, 1);
         fly(step(&mut lane));
+        let _second = commit(&mut lane, 20, 1);
         lane.doubt();
         assert!(matches!(step(&mut lane), Step::Tell(_, Outcome::Nothing(StoreError::Unavailable(_)))));
+        lane.landed();
         let opened = Opened::new(Owner { jid: jid("a@x.org"), generation: 7 }, 1, at(25));
         lane.settle(Some(opened));
         let _low = commit(&mut lane, 20, 1);
@@ -335,10 +439,13 @@ mod tests {
     #[test]
     fn roster_changes_wait_for_their_mark() {
         let mut lane = lane();
+        let _message = commit(&mut lane, 0, 1);
         let (joint, _answered) = Joint::new(1, Vec::new());
-        let writes = vec![Write::RosterRemove(jid("a@x.org"), jid("b@x.org"), 1)];
+        let writes = writes(vec![Write::RosterRemove(jid("a@x.org"), jid("b@x.org"), 1)]);
         let until = Duration::from_secs(5);
         lane.push(Job::Commit(Commit { at: at(1), writes, trace: None, until, joint }));
+        assert_eq!(fly(step(&mut lane)).joints.len(), 1, "the message does not");
+        lane.landed();
         assert!(matches!(step(&mut lane), Step::Mark));
         lane.ended();
         lane.opened.as_mut().unwrap().data_marked = true;

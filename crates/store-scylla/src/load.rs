@@ -98,7 +98,7 @@ impl<C: Cql> Inner<C> {
             data_marked,
             buckets: Buckets::new(buckets, counts.max().unwrap_or(0)),
             roster: RosterMarks::of(&state),
-            cursor: (Position(0), state.cursor.clone()),
+            cursor: state.cursor.clone(),
             owner,
         };
         account.lane.lock().settle(Some(opened));

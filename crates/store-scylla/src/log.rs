@@ -1,7 +1,8 @@
 //! Commits: from the writes of one account to the mutations that carry them.
 //!
 //! The common case, one message for one account, is two mutations side by side: the row, and where it is for who reads by
-//! peer. Nothing is read for it.
+//! peer. Nothing is read for it. Rows that are written in one go into one bucket, in one mutation: what a process that dies
+//! leaves behind is always the beginning of what it decided, never a row without those before it.
 
 use crate::buckets::{Buckets, Place};
 use crate::codec;
@@ -14,8 +15,8 @@ use starling_xmpp::Timestamp;
 use std::collections::BTreeMap;
 
 /// What one mutation holds at most.
-const MOST_CHANGES: usize = 100;
-const MOST_BYTES: usize = 256 * 1024;
+pub(crate) const MOST_CHANGES: usize = 100;
+pub(crate) const MOST_BYTES: usize = 256 * 1024;
 
 /// What this process knows of an account that it has loaded, as it will be when all that is under way is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +30,8 @@ pub(crate) struct Opened {
     pub(crate) data_marked: bool,
     pub(crate) buckets: Buckets,
     pub(crate) roster: RosterMarks,
-    /// As it was confirmed last, and at which timestamp.
-    pub(crate) cursor: (Position, Cursor),
+    /// As it was confirmed last.
+    pub(crate) cursor: Cursor,
 }
 
 /// What a commit does to one account.
@@ -39,9 +40,6 @@ pub(crate) struct Plan {
     /// Their timestamp.
     pub(crate) at: Position,
     pub(crate) mutations: Vec<Mutation>,
-    /// How many rows, and the lowest position of one.
-    pub(crate) rows: usize,
-    pub(crate) low: Option<Position>,
     /// Buckets that are listed when it is done.
     pub(crate) lists: Vec<Bucket>,
     /// It has opened a bucket.
@@ -60,21 +58,20 @@ impl Opened {
             data_marked: false,
             buckets: Buckets::default(),
             roster: RosterMarks::default(),
-            cursor: (Position(0), Cursor::default()),
+            cursor: Cursor::default(),
         }
     }
 
     /// How much memory it takes, in units of an ordinary account's.
     pub(crate) fn weight(&self) -> usize {
-        1 + (self.buckets.all().len() + self.roster.weight() + self.cursor.1.above.len()) / 16
+        1 + (self.buckets.all().len() + self.roster.weight() + self.cursor.above.len()) / 16
     }
 
-    /// Decides where writes go. `flying` is the lowest row of a commit of this account that has not ended.
+    /// Decides where writes go. Nothing else is under way to the account.
     pub(crate) fn plan(
         &mut self,
         at: Position,
         writes: Vec<Write>,
-        flying: Option<Position>,
         trace: Option<Trace>,
         now: Timestamp,
         settings: &Settings,
@@ -93,12 +90,9 @@ impl Opened {
             }
         }
         let mut carrier = Carrier { at, trace, mutations: Vec::new() };
-        plan.rows = rows.len();
-        plan.low = rows.keys().next().copied();
-        // All that has ended is below the lowest of what has not, this commit's own rows included.
-        let safe =
-            plan.low.map(|low| Position(flying.map_or(low, |flying| flying.min(low)).0.saturating_sub(1)));
-        self.place(rows, safe.unwrap_or_default(), now, settings, &mut carrier, &mut plan);
+        // All that was written before has ended.
+        let safe = Position(rows.keys().next().map_or(0, |low| low.0.saturating_sub(1)));
+        self.place(rows, safe, now, settings, &mut carrier, &mut plan);
         carrier.carry(Partition::Data(self.owner.clone()), data.into_changes());
         plan.mutations = carrier.mutations;
         plan
@@ -117,8 +111,11 @@ impl Opened {
             return;
         }
         let mut places = Vec::with_capacity(rows.len());
+        let mut newest = false;
         for row in rows.into_values() {
-            let place = self.buckets.place(row.position, settings);
+            let beside = if newest { self.buckets.beside() } else { None };
+            let place = beside.unwrap_or_else(|| self.buckets.place(row.position, settings));
+            newest = self.buckets.is_newest(place.bucket);
             plan.opens |= place.opens;
             places.push((place, row));
         }
@@ -207,7 +204,7 @@ impl Carrier {
 
 fn weight(change: &Change) -> usize {
     match change {
-        Change::PutRow(row, _) => codec::weight(row),
+        Change::PutRow(row, _) => codec::weight(&row.row),
         Change::PutData(row) => row.name.len() + row.body.len() + 64,
         _ => 128,
     }
@@ -228,8 +225,8 @@ mod tests {
         append(row(&jid("a@x.org"), at(secs), &jid(peer)))
     }
 
-    fn plan(opened: &mut Opened, secs: u64, writes: Vec<Write>, flying: Option<Position>) -> Plan {
-        opened.plan(at(secs), writes, flying, None, Timestamp(0), &Settings::default())
+    fn plan(opened: &mut Opened, secs: u64, writes: Vec<Write>) -> Plan {
+        opened.plan(at(secs), writes, None, Timestamp(0), &Settings::default())
     }
 
     fn stored(plan: &Plan) -> Vec<StoredRow> {
@@ -244,7 +241,7 @@ mod tests {
     #[test]
     fn a_message_is_two_mutations_and_the_first_lists_its_bucket() {
         let mut opened = opened();
-        let first = plan(&mut opened, 10, vec![message(10, "b@x.org")], None);
+        let first = plan(&mut opened, 10, vec![message(10, "b@x.org")]);
         let owner = opened.owner.clone();
         let bucket = Bucket(at(10));
         let bob: BareJid = jid("b@x.org");
@@ -253,10 +250,10 @@ mod tests {
         let peer = Partition::Peer(owner.clone(), bob, Volume(at(10)));
         assert_eq!(partitions, [log.clone(), peer.clone(), Partition::Buckets(owner)]);
         assert!(first.opens && first.lists == [bucket]);
-        let second = plan(&mut opened, 11, vec![message(11, "b@x.org")], None);
+        let second = plan(&mut opened, 11, vec![message(11, "b@x.org")]);
         assert_eq!(second.mutations.len(), 3, "listed again: it is not confirmed");
         opened.buckets.confirm(&first.lists);
-        let third = plan(&mut opened, 12, vec![message(12, "b@x.org")], None);
+        let third = plan(&mut opened, 12, vec![message(12, "b@x.org")]);
         let partitions: Vec<_> = third.mutations.iter().map(|mutation| mutation.partition.clone()).collect();
         assert_eq!(partitions, [log, peer]);
         assert!(third.mutations.iter().all(|mutation| mutation.at == at(12)));
@@ -266,18 +263,17 @@ mod tests {
     #[test]
     fn a_row_says_up_to_where_everything_has_ended() {
         let mut opened = opened();
-        let alone = plan(&mut opened, 10, vec![message(9, "b@x.org"), message(10, "b@x.org")], None);
+        let alone = plan(&mut opened, 10, vec![message(9, "b@x.org"), message(10, "b@x.org")]);
         let safe: Vec<_> = stored(&alone).iter().map(|row| row.safe).collect();
         assert_eq!(safe, [Position(8_999_999); 2], "its own rows have not");
-        let beside = plan(&mut opened, 11, vec![message(11, "b@x.org")], Some(at(9)));
-        assert_eq!(stored(&beside)[0].safe, Position(8_999_999));
-        assert_eq!((beside.low, beside.rows), (Some(at(11)), 1));
+        let after = plan(&mut opened, 12, vec![message(12, "b@x.org")]);
+        assert_eq!(stored(&after)[0].safe, Position(11_999_999));
     }
 
     #[test]
     fn the_later_row_at_a_position_holds() {
         let mut opened = opened();
-        let plan = plan(&mut opened, 10, vec![message(10, "b@x.org"), message(10, "c@x.org")], None);
+        let plan = plan(&mut opened, 10, vec![message(10, "b@x.org"), message(10, "c@x.org")]);
         assert_eq!(stored(&plan).len(), 1);
         assert_eq!(stored(&plan)[0].row.with, jid("c@x.org"));
         let peers =
@@ -289,23 +285,44 @@ mod tests {
     fn rows_of_a_partition_go_together_up_to_a_bound() {
         let mut opened = opened();
         let many = (0..250).map(|n| message(10 + n, "b@x.org")).collect();
-        let many = plan(&mut opened, 900, many, None);
+        let many = plan(&mut opened, 900, many);
         let log = many.mutations.iter().filter(|mutation| matches!(mutation.partition, Partition::Log(..)));
         assert_eq!(log.map(|mutation| mutation.changes.len()).collect::<Vec<_>>(), [100, 100, 50]);
         let mut big = row(&jid("a@x.org"), at(1_000), &jid("b@x.org"));
         big.stanza = vec![0; 200_000].into();
         let other = LogRow { position: at(1_001), ..big.clone() };
-        let large = plan(&mut opened, 1_001, vec![append(big), append(other)], None);
+        let large = plan(&mut opened, 1_001, vec![append(big), append(other)]);
         let log = large.mutations.iter().filter(|mutation| matches!(mutation.partition, Partition::Log(..)));
         assert_eq!(log.count(), 2);
+    }
+
+    #[test]
+    fn rows_written_in_one_go_into_one_bucket() {
+        let mut opened = opened();
+        let settings = Settings { bucket_rows: 3, ..Settings::default() };
+        let mut plan = |secs, rows: std::ops::Range<u64>| {
+            let writes = rows.map(|secs| message(secs, "b@x.org")).collect();
+            let plan = opened.plan(at(secs), writes, None, Timestamp(0), &settings);
+            let rows = plan.mutations.into_iter().filter(|of| matches!(of.partition, Partition::Log(..)));
+            rows.map(|of| (of.partition, of.changes.len())).collect::<Vec<_>>()
+        };
+        let log = |secs| Partition::Log(Owner { jid: jid("a@x.org"), generation: 7 }, Bucket(at(secs)));
+        assert_eq!(plan(20, 10..12), [(log(10), 2)]);
+        assert_eq!(plan(30, 20..25), [(log(10), 5)], "more than it should have, but together");
+        assert_eq!(plan(40, 30..32), [(log(30), 2)]);
+        assert_eq!(
+            plan(50, 28..31),
+            [(log(10), 2), (log(30), 1)],
+            "those that are late go where they belong"
+        );
     }
 
     #[test]
     fn a_cursor_is_one_mutation() {
         let mut opened = opened();
         let cursor = Cursor { through: at(4), above: vec![] };
-        let plan = plan(&mut opened, 10, vec![Write::Cursor(jid("a@x.org"), cursor.clone())], None);
+        let plan = plan(&mut opened, 10, vec![Write::Cursor(jid("a@x.org"), cursor.clone())]);
         assert_eq!(plan.mutations.len(), 1);
-        assert_eq!((plan.cursor, plan.low), (Some(cursor), None));
+        assert_eq!(plan.cursor, Some(cursor));
     }
 }

@@ -114,7 +114,7 @@ impl<C: Cql> Inner<C> {
         if let Some(account) = self.owners.known(jid)
             && let Some(opened) = &account.lane.lock().opened
         {
-            let cursor = opened.cursor.1.clone();
+            let cursor = opened.cursor.clone();
             return Ok(Some(View { owner: opened.owner.clone(), buckets: opened.buckets.clone(), cursor }));
         }
         let row = self.calls.read(until, || self.calls.cql.account(jid, Level::Quorum)).await?;

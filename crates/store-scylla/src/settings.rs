@@ -25,7 +25,8 @@ pub struct Settings {
     pub waiting: usize,
     /// Accounts of which something is remembered (an account with a long archive counts for several).
     pub owners: usize,
-    /// Rows of one account that are not confirmed; what comes beyond waits in order.
+    /// Rows of one account that are written at once (at most 100 and 256 KiB); what comes meanwhile waits and is written
+    /// together.
     pub window: usize,
     /// Rows of a bucket.
     pub bucket_rows: u32,
@@ -50,7 +51,7 @@ impl Default for Settings {
             in_flight: 1_024,
             waiting: 8_192,
             owners: 100_000,
-            window: 256,
+            window: 100,
             bucket_rows: 5_000,
             bucket_age: Duration::from_secs(30 * 86_400),
             volume_buckets: 50,

@@ -1,5 +1,7 @@
 //! What calls cost: statements, and how many of them wait for each other. On a server where every attempt takes a second.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on panics
+
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;

@@ -1,5 +1,7 @@
 //! What callers are told when the server is away, slow or full, and what is left of an account that is no more.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on panics
+
 use starling_node::Metrics;
 use starling_store::testing::{account, append, claim, jid, row};
 use starling_store::{
@@ -157,26 +159,47 @@ fn one_replica_of_three_may_be_away() {
 fn so_many_wait_and_no_more() {
     let settings = Settings { in_flight: 6, waiting: 5, ..Settings::default() };
     let mut bench = Bench::new(settings);
-    assert!(bench.send().0.is_ok());
+    let owners: Vec<_> = (0..20).map(|n| jid(&format!("user{n}@example.org"))).collect();
+    let message = |bench: &mut Bench, owner: &BareJid| {
+        let row = row(owner, bench.position(), &bob());
+        Batch::of(bench.position(), vec![append(LogRow { offline: false, ..row })])
+    };
+    for owner in &owners {
+        bench.world.run(bench.store.create_account(owner, account(1, "p"))).unwrap().unwrap();
+        let first = message(&mut bench, owner);
+        bench.world.run(bench.store.commit(first)).unwrap().unwrap();
+    }
     bench.model.set_reach(Reach::Silent);
     let begun = bench.world.now();
-    let messages: Vec<_> = (0..20).map(|_| (bench.position(), bench.message())).collect();
-    let commits: Vec<_> = messages
-        .into_iter()
-        .map(|(_, write)| bench.store.commit(Batch::of(bench.next, vec![write])))
-        .collect();
-    assert!(bench.metrics.store_in_flight.get() <= 6 && bench.metrics.store_queue.get() <= 5);
+    let batches: Vec<_> = owners.iter().map(|owner| message(&mut bench, owner)).collect();
+    let commits: Vec<_> = batches.into_iter().map(|batch| bench.store.commit(batch)).collect();
     let outcomes = bench.world.run(futures::future::join_all(commits)).expect("answers");
     let count = |wanted: fn(&StoreError) -> bool| {
         outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(wanted)).count()
     };
     assert_eq!(count(|error| matches!(error, StoreError::Unavailable(_))), 3, "{outcomes:?}");
     assert_eq!(count(|error| matches!(error, StoreError::Overloaded)), 17, "nothing of them was sent");
+    assert!(bench.metrics.store_dropped.get() >= 12, "beyond the three and the five at once");
     assert!(bench.world.now() - begun <= Duration::from_millis(5_001));
     assert_eq!((bench.metrics.store_in_flight.get(), bench.metrics.store_queue.get()), (0, 0));
     bench.model.set_reach(Reach::Up);
-    bench.load().unwrap();
     assert!(bench.send().0.is_ok());
+}
+
+#[test]
+fn what_waits_behind_doubt_is_refused_at_once() {
+    let mut bench = Bench::new(Settings::default());
+    assert!(bench.send().0.is_ok());
+    bench.model.set_reach(Reach::Silent);
+    let messages: Vec<_> = (0..300).map(|_| bench.message()).collect();
+    let commits: Vec<_> = messages.into_iter().map(|message| (bench.position(), vec![message])).collect();
+    let commits: Vec<_> =
+        commits.into_iter().map(|(at, writes)| bench.store.commit(Batch::of(at, writes))).collect();
+    let outcomes = bench.world.run(futures::future::join_all(commits)).expect("answers");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))));
+    bench.model.set_reach(Reach::Up);
+    bench.load().unwrap();
+    assert_eq!(bench.rows(), 1, "the first of them was sent and lost, the others were never sent");
 }
 
 #[test]

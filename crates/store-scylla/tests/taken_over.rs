@@ -1,6 +1,8 @@
 //! A reign that is asleep, or dead, or cut off in the middle of anything, while another one takes over: what the new one
 //! finds when it loads an account is what stays, whatever arrives later and whatever the old one still does.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on panics
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 /// Where the clock of a world begins, in microseconds.
 const EPOCH: u64 = 1_700_000_000_000_000;
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 150;
 
 /// A process with a store.
 #[derive(Clone)]
@@ -170,8 +172,11 @@ impl View {
     }
 }
 
-/// Works on, whatever happens, until it finds that it was followed. Rows that were confirmed go into the list.
-async fn old_reign(node: Node, mut dice: Dice, confirmed: Arc<Mutex<Vec<LogRow>>>) {
+/// The rows of each commit, in the order of the calls, and how it ended, once it has.
+type Story = Arc<Mutex<Vec<(Vec<LogRow>, Option<bool>)>>>;
+
+/// Works on, whatever happens, until it finds that it was followed.
+async fn old_reign(node: Node, mut dice: Dice, story: Story) {
     let mut version = 0;
     let pause = [20, 100, 400, 2_000][dice.place(4)];
     'loads: while node.look().await.is_ok() {
@@ -179,13 +184,15 @@ async fn old_reign(node: Node, mut dice: Dice, confirmed: Arc<Mutex<Vec<LogRow>>
         for _ in 0..200 {
             node.process.sleep(Duration::from_millis(dice.within(0..pause))).await;
             let writes = writes(&mut dice, &node, &mut version);
-            let rows: Vec<_> = appended(&writes).cloned().collect();
-            let confirmed = Arc::clone(&confirmed);
+            let number = {
+                let mut story = story.lock();
+                story.push((appended(&writes).cloned().collect(), None));
+                story.len() - 1
+            };
+            let story = Arc::clone(&story);
             let commit = node.store.commit(Batch::of(node.position(), writes));
             let commit = commit.map(move |outcome| {
-                if outcome.is_ok() {
-                    confirmed.lock().extend(rows);
-                }
+                story.lock()[number].1 = Some(outcome.is_ok());
                 outcome
             });
             under_way.push(commit.boxed());
@@ -258,8 +265,8 @@ fn story(seed: u64) {
         first
     };
     model.set_faults(Faults::of(&mut dice));
-    let confirmed = Arc::new(Mutex::new(Vec::new()));
-    first.process.spawn(old_reign(first.clone(), world.dice(), Arc::clone(&confirmed)).boxed());
+    let told = Story::default();
+    first.process.spawn(old_reign(first.clone(), world.dice(), Arc::clone(&told)).boxed());
     world.run_until(world.now() + Duration::from_millis(dice.within(0..6_000)));
     let wakes = match dice.place(4) {
         0 => {
@@ -280,14 +287,22 @@ fn story(seed: u64) {
     }
     let second = Node::new(&world, &model);
     let begun = second.clone();
-    let before = Arc::clone(&confirmed);
+    let before = Arc::clone(&told);
     let taken = async move {
         // What was confirmed while the lease held: later confirmations do not count.
         let counted = before.lock().clone();
         begun.reign(2).await;
         let view = begun.load().await;
-        for row in counted {
-            assert_eq!(view.rows.get(&row.position), Some(&row), "confirmed, and not found");
+        for row in counted.iter().filter(|(_, outcome)| *outcome == Some(true)).flat_map(|(rows, _)| rows) {
+            assert_eq!(view.rows.get(&row.position), Some(row), "confirmed, and not found");
+        }
+        let story = before.lock().clone();
+        let found = |row: &LogRow| view.rows.contains_key(&row.position);
+        let missing =
+            story.iter().position(|(rows, outcome)| *outcome != Some(false) && !rows.iter().all(found));
+        if let Some(missing) = missing {
+            let behind = story[missing..].iter().flat_map(|(rows, _)| rows);
+            assert!(!behind.into_iter().any(found), "found, but not what was decided before it");
         }
         view
     };
