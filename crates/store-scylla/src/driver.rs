@@ -100,6 +100,7 @@ impl Driver {
             metrics: Arc::clone(&telemetry.metrics),
             clock,
             keyspace: options.keyspace.as_str().into(),
+            second: Arc::clone(&second),
         };
         let inner = Arc::new(Inner {
             options: options.clone(),

@@ -1,6 +1,10 @@
 //! What can be seen of an attempt: a span where its stanza is traced, and metrics of all.
 
-use super::{failure::Failure, statements::Statement};
+use super::{
+    failure::{Failure, Kind},
+    second::Second,
+    statements::Statement,
+};
 use crate::cql::CqlError;
 use crate::schema::{Dialect, Table};
 use parking_lot::Mutex;
@@ -10,7 +14,7 @@ use scylla::policies::retry::RetryDecision;
 use scylla::response::Coordinator;
 use starling_node::telemetry::metrics::{DbCollection, DbOperation, DbResult, Label, Observe};
 use starling_node::telemetry::{Metrics, Span, Tracer};
-use starling_node::{SharedClock, Trace};
+use starling_node::{SharedClock, StanzaKind, Trace};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// Where attempts are seen.
@@ -20,6 +24,7 @@ pub(super) struct Observer {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: SharedClock,
     pub(super) keyspace: Arc<str>,
+    pub(super) second: Arc<Second>,
 }
 
 /// An attempt under way.
@@ -44,6 +49,9 @@ impl Observer {
         let operation = if count > 1 { DbOperation::Batch } else { statement.operation() };
         let collection = collection(statement.table());
         let mut span = Span::default();
+        // What is read belongs to no message: it is a trace of its own.
+        let own = || (statement.kind() == Kind::Read).then(|| self.tracer.start(StanzaKind::Iq)).flatten();
+        let trace = trace.or_else(own);
         if trace.is_some() && self.tracer.is_on() {
             let summary = match count {
                 0 | 1 => format!("{} {}.{}", operation.as_str(), self.keyspace, collection.as_str()),
@@ -67,7 +75,8 @@ impl Observer {
                 span.event("retry", "attempt", attempt.into());
             }
         }
-        let seen = span.is_on().then(Arc::default);
+        let seen =
+            span.is_on().then(|| Arc::new(Seen { second: Arc::clone(&self.second), told: Mutex::default() }));
         Watch { observer: self.clone(), span, seen, operation, collection, began: self.clock.monotonic() }
     }
 }
@@ -108,14 +117,13 @@ impl Watch {
             Some(CqlError::Invalid(_)) => DbResult::Invalid,
         };
         if let Some(seen) = &self.seen {
-            let (address, speculations) = *seen.0.lock();
+            let (address, speculations) = *seen.told.lock();
             if let Some(address) = address {
                 self.span.set("server.address", address.ip().to_string());
                 self.span.set("server.port", i64::from(address.port()));
                 self.span.set("network.peer.address", address.ip().to_string());
                 self.span.set("network.peer.port", i64::from(address.port()));
             }
-            self.observer.metrics.store_speculative.inc_by(speculations.into());
             for number in 1..=speculations {
                 self.span.event("speculative execution", "number", number.into());
             }
@@ -143,26 +151,30 @@ fn collection(table: Table) -> DbCollection {
     }
 }
 
-/// What the driver tells of one attempt: the last node it went to, and how many second nodes were asked.
-#[derive(Debug, Default)]
-struct Seen(Mutex<(Option<SocketAddr>, u32)>);
+/// What the driver tells of one attempt: the last node it went to, and how many second nodes were asked. It is asked in
+/// place of [`Second`], which must know as well.
+#[derive(Debug)]
+struct Seen {
+    second: Arc<Second>,
+    told: Mutex<(Option<SocketAddr>, u32)>,
+}
 
 impl HistoryListener for Seen {
     fn log_request_start(&self) -> RequestId {
-        RequestId(0)
+        self.second.log_request_start()
     }
 
     fn log_request_success(&self, _: RequestId) {}
 
     fn log_request_error(&self, _: RequestId, _: &RequestError) {}
 
-    fn log_new_speculative_fiber(&self, _: RequestId) -> SpeculativeId {
-        self.0.lock().1 += 1;
-        SpeculativeId(0)
+    fn log_new_speculative_fiber(&self, request: RequestId) -> SpeculativeId {
+        self.told.lock().1 += 1;
+        self.second.log_new_speculative_fiber(request)
     }
 
     fn log_attempt_start(&self, _: RequestId, _: Option<SpeculativeId>, node: SocketAddr) -> AttemptId {
-        self.0.lock().0 = Some(node);
+        self.told.lock().0 = Some(node);
         AttemptId(0)
     }
 

@@ -310,8 +310,12 @@ pub(crate) async fn a_traced_write_has_a_client_span(address: String) {
     two.trace = trace;
     driver.write(two).await.unwrap();
     driver.write(mutation(log(), 10, vec![put(1_003)])).await.unwrap();
+    driver.data(&owner()).await.unwrap();
 
-    let spans = spans.all();
+    let mut spans = spans.all();
+    let read = spans.pop().unwrap();
+    assert_eq!(read.name, format!("SELECT {}.account_data", options.keyspace));
+    assert_ne!(read.span_context.trace_id().to_bytes(), trace.unwrap().trace_id, "a trace of its own");
     let keyspace = &options.keyspace;
     let names: Vec<_> = spans.iter().map(|span| span.name.to_string()).collect();
     let insert = format!("INSERT {keyspace}.log");

@@ -66,6 +66,7 @@ pub(crate) async fn connect(options: &Options) -> Driver {
 pub(crate) async fn traced(options: &Options) -> (Driver, Telemetry, EndedSpans) {
     let mut settings = starling_node::config::TelemetrySettings::default();
     settings.sample.message = 1.0;
+    settings.sample.iq = 1.0;
     let (telemetry, spans) = Telemetry::in_memory(&settings, SystemClock::shared());
     migrations::apply(options, "test", Duration::from_secs(10), &mut |_| ()).await.unwrap();
     let driver = Driver::connect(options, &telemetry, SystemClock::shared()).await.unwrap();
