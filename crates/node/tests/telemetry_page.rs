@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use starling_node::{
     Metrics,
-    telemetry::metrics::{DbCollection, DbOperation, DbResult},
+    telemetry::metrics::{Consistency, DbCollection, DbOperation, DbResult, Outcome, StoreTable},
 };
 
 /// Name, type and labels of each family, from the text that is scraped.
 fn families() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let metrics = Metrics::new();
-    // Its series exist only once they have been used.
+    // The series of these exist only once they have been used.
     metrics.db_operation.at(DbOperation::Select, DbCollection::Log, DbResult::Ok);
+    metrics.store_write.at(StoreTable::Log, Consistency::Disk, Outcome::Ok);
     let text = metrics.encode();
     let mut families = BTreeMap::new();
     let mut current = String::new();
