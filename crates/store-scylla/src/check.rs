@@ -63,12 +63,16 @@ pub async fn run(options: &Options, clock: &dyn Clock) -> Vec<Finding> {
     findings.extend(access(options));
     findings.extend(nodes::look(&connection, clock).await);
     findings.extend(keyspace::look(options, &connection).await);
-    match migrations::fitness(&connection, &options.keyspace).await {
+    match migrations::standing(&connection, &options.keyspace).await {
         Err(error) => findings.push(Finding::bad(
             format!("the schema cannot be read: {error}"),
             "let the role read system_schema and the keyspace",
         )),
-        Ok(fitness) => {
+        Ok((fitness, place)) => {
+            if let Some(there) = place.filter(|there| *there != connection.datacenter) {
+                let text = migrations::elsewhere(&there, &connection.datacenter).to_string();
+                findings.push(Finding::bad(text, "set store.local_datacenter to it"));
+            }
             let text = fitness.text(&options.keyspace, migrations::newest());
             findings.push(match fitness {
                 Fitness::Fits => Finding::good(text),

@@ -10,6 +10,7 @@
 
 pub mod list;
 mod lock;
+mod place;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -108,6 +109,8 @@ pub struct Status {
     pub changed: Vec<u32>,
     /// Who is applying now.
     pub held_by: Option<String>,
+    /// The datacenter that the store belongs to; `None` before the first `apply`.
+    pub datacenter: Option<String>,
     /// What a server of this version does on it.
     pub fitness: Fitness,
 }
@@ -323,12 +326,20 @@ async fn migrate(
         writer.record(&options.keyspace, migration, by).await?;
         progress(Progress::Applied { version, name: migration.name });
     }
+    let there = place::settle(connection, &options.keyspace).await?;
+    if there != connection.datacenter {
+        return Err(elsewhere(&there, &connection.datacenter).into());
+    }
     Ok(status.pending)
 }
 
-/// What a server of this version does on the schema.
-pub(crate) async fn fitness(connection: &Connection, keyspace: &str) -> Result<Fitness, MigrateError> {
-    Ok(state(connection, keyspace, LIST).await?.fitness)
+/// What a server of this version does on the schema, and where the store belongs.
+pub(crate) async fn standing(
+    connection: &Connection,
+    keyspace: &str,
+) -> Result<(Fitness, Option<String>), MigrateError> {
+    let status = state(connection, keyspace, LIST).await?;
+    Ok((status.fitness, status.datacenter))
 }
 
 /// Makes sure that a server of this version works on the schema.
@@ -349,10 +360,53 @@ pub(crate) async fn demand(connection: &Connection, keyspace: &str) -> Result<()
     for version in status.changed {
         tracing::warn!(version, "the schema has a version whose text is not the one known here");
     }
-    match status.fitness {
-        Fitness::Fits => Ok(()),
-        other => Err(ConnectError::Schema(other.text(keyspace, newest()))),
+    match (status.fitness, status.datacenter) {
+        (Fitness::Fits, Some(there)) if there == connection.datacenter => Ok(()),
+        (Fitness::Fits, Some(there)) => Err(elsewhere(&there, &connection.datacenter)),
+        (Fitness::Fits, None) => Err(ConnectError::Schema(format!(
+            "the schema of {keyspace} does not say which datacenter the store belongs to: run `starling migrate apply`"
+        ))),
+        (other, _) => Err(ConnectError::Schema(other.text(keyspace, newest()))),
     }
+}
+
+/// The store belongs to another datacenter than ours.
+pub(crate) fn elsewhere(there: &str, here: &str) -> ConnectError {
+    ConnectError::Datacenter(format!(
+        "the store belongs to datacenter {there}, and this server would use {here}: set store.local_datacenter = \
+         \"{there}\"; all servers of a store use the same one. `starling migrate move` makes it belong to {here}"
+    ))
+}
+
+/// Makes the store belong to the datacenter that the options name; returns where it belonged. No server may run, and a
+/// repair of this datacenter must have ended since the last one did: what has not arrived here is lost.
+///
+/// # Errors
+/// As [`apply`], and where the store has no schema yet.
+pub async fn move_here(
+    options: &Options,
+    by: &str,
+    patience: Duration,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<String, MigrateError> {
+    let connection = Connection::open(options).await?;
+    let keyspace = &options.keyspace;
+    let lock = Lock::new(&connection.session, keyspace, by);
+    lock.acquire(patience, progress).await?;
+    let result = relocate(&connection, keyspace).await;
+    lock.release().await;
+    result
+}
+
+async fn relocate(connection: &Connection, keyspace: &str) -> Result<String, MigrateError> {
+    let Some(there) = place::read(connection, keyspace).await? else {
+        let text = format!("there is no store in {keyspace}: run `starling migrate apply`");
+        return Err(ConnectError::Schema(text).into());
+    };
+    if there != connection.datacenter && !place::replace(connection, keyspace, &there).await? {
+        return Err(MigrateError::Lost);
+    }
+    Ok(there)
 }
 
 /// The newest version that is known here.
@@ -403,6 +457,7 @@ async fn state(connection: &Connection, name: &str, list: &[Migration]) -> Resul
             pending: list.to_vec(),
             changed: Vec::new(),
             held_by: None,
+            datacenter: None,
             fitness: Fitness::NoKeyspace,
         });
     };
@@ -416,7 +471,8 @@ async fn state(connection: &Connection, name: &str, list: &[Migration]) -> Resul
     let changed = applied.iter().filter(differs).map(|applied| applied.version).collect();
     let fitness = Fitness::of(&applied, list);
     let held_by = Lock::new(&connection.session, name, "").holder().await?;
-    Ok(Status { replication: Some(replication), applied, pending, changed, held_by, fitness })
+    let datacenter = place::read(connection, name).await?;
+    Ok(Status { replication: Some(replication), applied, pending, changed, held_by, datacenter, fitness })
 }
 
 /// As the options say; otherwise three in the local datacenter, or as many as there are nodes.

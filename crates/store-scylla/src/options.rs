@@ -15,7 +15,8 @@ pub struct Options {
     pub keyspace: String,
     /// How often rows are kept, by datacenter. Used when the keyspace is created, compared when it exists.
     pub replication: Replication,
-    /// The datacenter that LOCAL_QUORUM means. `None`: the only one there is.
+    /// The datacenter that LOCAL_QUORUM means, the same for all servers of a store. `None`: the only one there is; of
+    /// several none is guessed.
     pub local_datacenter: Option<String>,
     /// Name to log in with; `None` where the server asks for none.
     pub username: Option<String>,
@@ -176,14 +177,6 @@ impl Options {
         let Self { attempt_timeout, in_flight, waiting, .. } = *self;
         Settings { attempt_timeout, in_flight, waiting, metrics, ..Settings::default() }
     }
-
-    /// Whose LOCAL_QUORUM it is, as far as the options say: the named one, or the only one with copies.
-    pub fn datacenter(&self) -> Option<&str> {
-        self.local_datacenter.as_deref().or_else(|| match self.replication.0.len() {
-            1 => self.replication.0.keys().next().map(String::as_str),
-            _ => None,
-        })
-    }
 }
 
 /// Lower case only: names are then the same with and without quotes.
@@ -230,17 +223,5 @@ mod tests {
         let options = Options { password: Password::new("s3cret\r\n".to_owned()), ..Options::default() };
         assert_eq!(options.password.reveal(), "s3cret");
         assert!(!format!("{options:?}").contains("s3cret"));
-    }
-
-    #[test]
-    fn the_local_datacenter_is_the_only_one() {
-        let mut options = Options::default();
-        assert_eq!(options.datacenter(), None);
-        options.replication.0.insert("dc1".to_owned(), 3);
-        assert_eq!(options.datacenter(), Some("dc1"));
-        options.replication.0.insert("dc2".to_owned(), 3);
-        assert_eq!(options.datacenter(), None);
-        options.local_datacenter = Some("dc2".to_owned());
-        assert_eq!(options.datacenter(), Some("dc2"));
     }
 }

@@ -18,7 +18,7 @@ use scylla::frame::types::{Consistency, SerialConsistency};
 use scylla::policies::host_filter::DcHostFilter;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::FallthroughRetryPolicy;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 /// Why no session could be made.
@@ -71,7 +71,7 @@ impl Connection {
     pub async fn open(options: &Options) -> Result<Self, ConnectError> {
         options.check()?;
         let named = options.local_datacenter.clone();
-        let mut session = session(options, named.as_deref()).await?;
+        let session = session(options, named.as_deref()).await?;
         let datacenters = datacenters(&session);
         let datacenter = match named {
             Some(name) if datacenters.contains_key(&name) => name,
@@ -82,14 +82,7 @@ impl Connection {
                     "there is no datacenter {name}: store.local_datacenter must be one of {there}"
                 )));
             }
-            None => match only(&datacenters) {
-                Some(only) => only,
-                None => {
-                    let near = near(options, &session).await?;
-                    session = self::session(options, Some(&near)).await?;
-                    near
-                }
-            },
+            None => only(&datacenters)?,
         };
         let dialect = dialect(&session).await?;
         Ok(Self { session, dialect, datacenter, datacenters })
@@ -236,29 +229,20 @@ fn datacenters(session: &Session) -> BTreeMap<String, usize> {
     found
 }
 
-fn only(datacenters: &BTreeMap<String, usize>) -> Option<String> {
+/// The only one there is. Of several, none is taken by guess: what a quorum is worth ends at its datacenter.
+fn only(datacenters: &BTreeMap<String, usize>) -> Result<String, ConnectError> {
     let mut names = datacenters.keys();
-    names.next().filter(|_| names.next().is_none()).cloned()
-}
-
-/// The datacenter of the first contact point that is a node.
-async fn near(options: &Options, session: &Session) -> Result<String, ConnectError> {
-    let state = session.get_cluster_state();
-    for point in &options.contact_points {
-        let addresses = match tokio::net::lookup_host(with_port(point)).await {
-            Ok(addresses) => addresses.map(|address| address.ip()).collect::<BTreeSet<_>>(),
-            Err(_) => continue,
-        };
-        let node = state.get_nodes_info().iter().find(|node| addresses.contains(&node.address.ip()));
-        if let Some(name) = node.and_then(|node| node.datacenter.clone()) {
-            return Ok(name);
+    match (names.next(), names.next()) {
+        (Some(name), None) => Ok(name.clone()),
+        (None, _) => Err(ConnectError::Datacenter("no node says which datacenter it is in".to_owned())),
+        _ => {
+            let there: Vec<&str> = datacenters.keys().map(String::as_str).collect();
+            let there = there.join(", ");
+            Err(ConnectError::Datacenter(format!(
+                "there are several datacenters: set store.local_datacenter to one of {there}, the same for all servers"
+            )))
         }
     }
-    let there: Vec<String> = datacenters(session).into_keys().collect();
-    let there = there.join(", ");
-    Err(ConnectError::Datacenter(format!(
-        "there are several datacenters: set store.local_datacenter to one of {there}"
-    )))
 }
 
 fn with_port(point: &str) -> String {
@@ -288,6 +272,15 @@ async fn dialect(session: &Session) -> Result<Dialect, ConnectError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_datacenters_none_is_guessed() {
+        let of = |names: &[&str]| only(&names.iter().map(|name| ((*name).to_owned(), 3)).collect());
+        assert_eq!(of(&["dc1"]).unwrap(), "dc1");
+        let error = of(&["dc1", "dc2"]).unwrap_err().to_string();
+        assert!(error.contains("store.local_datacenter to one of dc1, dc2"), "{error}");
+        assert!(matches!(of(&[]), Err(ConnectError::Datacenter(_))));
+    }
 
     #[test]
     fn a_port_is_added_where_there_is_none() {

@@ -3,8 +3,9 @@
 use super::{MigrateError, Progress, unanswered};
 use crate::driver::connect::ConnectError;
 use scylla::client::session::Session;
-use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::errors::{DbError, ExecutionError, FirstRowError, RequestAttemptError};
 use scylla::frame::types::{Consistency, SerialConsistency};
+use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Statement;
 use scylla::value::{CqlValue, Row};
@@ -124,10 +125,15 @@ impl<'a> Lock<'a> {
             // It may have been decided: what was is in the row.
             Err(_) => return Ok(self.read().await?.is_some_and(|(_, ticket)| ticket == self.ticket)),
         };
-        let column = rows.column_specs().get_by_name("[applied]").map(|(index, _)| index);
-        let row = rows.first_row::<Row>().map_err(|error| failed(&error))?;
-        Ok(matches!(column.and_then(|index| row.columns.get(index)), Some(Some(CqlValue::Boolean(true)))))
+        decided(&rows).map_err(|error| failed(&error))
     }
+}
+
+/// Whether a conditional statement was done.
+pub(super) fn decided(rows: &QueryRowsResult) -> Result<bool, FirstRowError> {
+    let column = rows.column_specs().get_by_name("[applied]").map(|(index, _)| index);
+    let row = rows.first_row::<Row>()?;
+    Ok(matches!(column.and_then(|index| row.columns.get(index)), Some(Some(CqlValue::Boolean(true)))))
 }
 
 const WHAT: &str = "the lock on the schema cannot be read";

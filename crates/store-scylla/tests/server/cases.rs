@@ -22,6 +22,7 @@ pub(crate) fn all() -> Vec<(&'static str, Case)> {
         migrate::somebody_who_does_not_end_is_named,
         migrate::a_server_refuses_what_it_does_not_fit,
         migrate::other_copies_are_said_and_left,
+        migrate::a_store_belongs_to_one_datacenter,
         drive::data_is_written_and_read_as_one,
         drive::a_higher_timestamp_holds_whatever_comes_last,
         drive::rows_come_from_both_ends_and_over_pages,

@@ -155,3 +155,25 @@ pub(crate) async fn other_copies_are_said_and_left(address: String) {
     assert_eq!(seen, [Progress::Differs { wanted, there: options.replication.clone() }]);
     assert_eq!(migrations::status(&options).await.unwrap().replication, Some(options.replication));
 }
+
+pub(crate) async fn a_store_belongs_to_one_datacenter(address: String) {
+    let options = options(&address);
+    driver(&options).await;
+    let status = migrations::status(&options).await.unwrap();
+    assert_eq!(status.datacenter.as_deref(), Some("datacenter1"));
+    run(&options, "DELETE FROM {k}.cluster WHERE name = 'datacenter' IF EXISTS").await;
+    assert!(start(&options).await.contains("starling migrate apply"));
+    assert!(migrations::apply(&options, "host:1", PATIENCE, &mut |_| ()).await.unwrap().is_empty());
+    assert_eq!(start(&options).await, "");
+    // Somebody has begun in another one.
+    run(&options, "UPDATE {k}.cluster SET body = textAsBlob('dc9') WHERE name = 'datacenter' IF EXISTS")
+        .await;
+    let error = Driver::connect(&options, &Telemetry::off(), SystemClock::shared()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, ConnectError::Datacenter(_)), "{text}");
+    assert!(text.contains("belongs to datacenter dc9") && text.contains("starling migrate move"), "{text}");
+    assert!(migrations::apply(&options, "host:1", PATIENCE, &mut |_| ()).await.is_err());
+    assert_eq!(migrations::status(&options).await.unwrap().held_by, None);
+    assert_eq!(migrations::move_here(&options, "host:1", PATIENCE, &mut |_| ()).await.unwrap(), "dc9");
+    assert_eq!(start(&options).await, "");
+}
