@@ -5,6 +5,7 @@ use crate::delivery::{self, Out};
 use crate::home::Home;
 use crate::link::As;
 use crate::msg::{Ask, Forward, Msg, Ticket};
+use crate::recognise::Fingerprint;
 use crate::route::{self, is_subscription, route};
 use crate::session;
 use crate::tail;
@@ -273,6 +274,7 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     let Leaving { stanza, ticket, copies, position, spans } = leaving;
     let trace = spans.written(ok);
     if !ok {
+        refused_own(out, home, &stanza, &ticket);
         if let Some(answer) = decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed())
         {
             delivery::plain(out, home, ticket.token, answer);
@@ -311,16 +313,30 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
     }
     match ticket {
         Some(ticket) if ticket.sender == home.account.jid => {
+            if !ok {
+                refused_own(out, home, &stanza, &ticket);
+            }
             let answer = refused.and_then(|error| decide::error_to(home, ticket.token, &stanza, &error));
             if let Some(answer) = answer {
                 delivery::plain(out, home, ticket.token, answer);
             }
             settle_ticket(home, &ticket);
         }
-        ticket => {
-            let answer = refused.and_then(|error| stanza.error(&error));
-            route::refused(out.shared, &home.account.jid, ticket.as_ref(), answer, 1);
-        }
+        ticket => match (refused, &ticket) {
+            (Some(error), ticket) => {
+                route::refuse(out.shared, &home.account.jid, ticket.as_ref(), &stanza, &error, 1);
+            }
+            (None, Some(ticket)) => route::receipt(out.shared, ticket, None),
+            (None, None) => {}
+        },
+    }
+}
+
+/// A message of one of the account's sessions is refused, and its row may be there.
+fn refused_own(out: &Out<'_>, home: &mut Home, stanza: &Stanza, ticket: &Ticket) {
+    let Some(to) = &stanza.to else { return };
+    if let Some(message) = Fingerprint::of(&home.account.jid, &to.to_bare(), stanza) {
+        home.refuses(&message, ticket.origin, false, out.shared);
     }
 }
 

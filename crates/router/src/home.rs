@@ -4,14 +4,15 @@ use crate::doubt::Doubt;
 use crate::link::Link;
 use crate::log::Deliveries;
 use crate::msg::{Ask, Msg};
-use crate::recognise::Recent;
+use crate::recognise::{Fingerprint, Recent};
+use crate::refused::{Earlier, Refused};
 use crate::shared::Shared;
 use crate::strangers::Strangers;
 use futures::future::BoxFuture;
 use starling_hooks::{Account, ArchivePreferences, BlockList, Later};
-use starling_store::{AccountState, DocKind, Position, StoreError};
+use starling_store::{AccountState, DocKind, Origin, Position, StoreError};
 use starling_wire::Token;
-use starling_xmpp::BareJid;
+use starling_xmpp::{BareJid, Stanza};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(crate) struct Home {
     /// When the last session ended unresumed (monotonic): until then messages may come a second time.
     pub(crate) unresumed: Option<Duration>,
     pub(crate) recent: Option<Recent>,
+    /// Its messages that were refused and may be kept.
+    pub(crate) refused: Refused,
     /// For whose resent messages the tail is being read, and the end of their session.
     pub(crate) reading: Option<(BareJid, Duration)>,
     /// The tail could not be read and is read once more.
@@ -98,6 +101,7 @@ impl Home {
             top: state.last,
             unresumed: None,
             recent: None,
+            refused: Refused::default(),
             reading: None,
             rereading: false,
             tails: 0,
@@ -158,6 +162,19 @@ impl Home {
     pub(crate) fn is_idle(&self) -> bool {
         let busy = self.asking > 0 || self.acts > 0 || self.is_held();
         self.links.is_empty() && self.paused.is_empty() && !busy
+    }
+
+    /// A message of one of its sessions was refused and may be kept under this origin; `kept`: its own row certainly is.
+    pub(crate) fn refuses(&mut self, message: &Fingerprint, origin: Origin, kept: bool, shared: &Shared) {
+        let earlier = Earlier { origin, at: shared.clock.monotonic(), kept };
+        self.refused.add(message, earlier, &shared.hasher);
+    }
+
+    /// What is known of a message that a session sends, if it was refused before.
+    pub(crate) fn earlier(&self, stanza: &Stanza, now: Duration, shared: &Shared) -> Option<Earlier> {
+        let own = &self.account.jid;
+        let with = || stanza.to.as_ref().map_or_else(|| own.clone(), starling_xmpp::Jid::to_bare);
+        self.refused.find(|| Fingerprint::of(own, &with(), stanza), now, &shared.hasher)
     }
 
     /// Where this session is in the lists.

@@ -32,6 +32,7 @@ mod msg;
 mod pipeline;
 mod positions;
 mod recognise;
+mod refused;
 mod route;
 mod router;
 mod session;

@@ -1,7 +1,7 @@
 //! What a worker's inbox holds.
 
 use crate::home::Waiting;
-use crate::recognise::Tail;
+use crate::recognise::{Fingerprint, Tail};
 use crate::route::is_subscription;
 use starling_hooks::Later;
 use starling_store::{AccountState, LogRow, Origin, Position, StoreError};
@@ -20,7 +20,7 @@ pub(crate) enum Msg {
     Forward(Box<Forward>),
     /// The recipient's home has done with what one of the account's sessions sent: committed it, or refused it with this
     /// answer. The answer comes with the receipt, so that nothing is acknowledged first and refused later.
-    Receipt { account: BareJid, token: Token, sequence: u64, refused: Option<Box<Stanza>> },
+    Receipt { account: BareJid, token: Token, sequence: u64, refused: Option<Box<Refusal>> },
     /// The store's answer to a load.
     Loaded { account: BareJid, state: Result<Option<Box<AccountState>>, StoreError> },
     /// Rows read for a session that could not be fed live.
@@ -115,6 +115,15 @@ pub(crate) struct Ticket {
     pub(crate) sequence: u64,
     /// The message may have been sent before, in a session that ended unresumed by this moment of monotonic time.
     pub(crate) again: Option<Duration>,
+}
+
+/// Why a message was taken no further.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// What its sender is told, where that is possible.
+    pub(crate) answer: Option<Stanza>,
+    /// It may be kept, under this origin: its client may send it again.
+    pub(crate) unsure: Option<(Fingerprint, Origin)>,
 }
 
 /// An IQ request whose answer is being worked out.

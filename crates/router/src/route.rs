@@ -1,32 +1,42 @@
 //! From home to home: stanzas by their `to`, receipts back to the sender's.
 
-use crate::msg::{Forward, Msg, Ticket};
+use crate::msg::{Forward, Msg, Refusal, Ticket};
+use crate::recognise::Fingerprint;
 use crate::shared::Shared;
-use starling_xmpp::{BareJid, Stanza};
+use starling_xmpp::{BareJid, Stanza, StanzaCondition, StanzaError};
 
 /// Homes a stanza may pass: a reply to a reply is no loop, more is.
 const MAX_HOPS: u8 = 8;
 
-/// Tells the sender's home that a message is safe, or refused with this answer.
-pub(crate) fn receipt(shared: &Shared, ticket: &Ticket, refused: Option<Stanza>) {
+/// Tells the sender's home that a message is safe, or why it is not.
+pub(crate) fn receipt(shared: &Shared, ticket: &Ticket, refused: Option<Refusal>) {
     let Ticket { sender, token, sequence, .. } = ticket;
     let (account, refused) = (sender.clone(), refused.map(Box::new));
     shared.send(sender, Msg::Receipt { account, token: *token, sequence: *sequence, refused });
 }
 
-/// Answers a stanza that arrived for `own`, with a receipt or on its own.
-pub(crate) fn refused(
+/// Refuses a stanza that arrived for `own`: with a receipt, or with an answer of its own.
+pub(crate) fn refuse(
     shared: &Shared,
     own: &BareJid,
     ticket: Option<&Ticket>,
-    answer: Option<Stanza>,
+    stanza: &Stanza,
+    error: &StanzaError,
     hops: u8,
 ) {
-    let answer = answer.map(|answer| with_from(own, answer));
-    match (ticket, answer) {
-        (Some(ticket), answer) => receipt(shared, ticket, answer),
-        (None, Some(answer)) => route(shared, own, answer, hops),
-        (None, None) => {}
+    let answer = stanza.error(error).map(|answer| with_from(own, answer));
+    match ticket {
+        Some(ticket) => {
+            let unsure = error.condition == StanzaCondition::ResourceConstraint;
+            let message = unsure.then(|| Fingerprint::of(&ticket.sender, own, stanza)).flatten();
+            let unsure = message.map(|message| (message, ticket.origin));
+            receipt(shared, ticket, Some(Refusal { answer, unsure }));
+        }
+        None => {
+            if let Some(answer) = answer {
+                route(shared, own, answer, hops);
+            }
+        }
     }
 }
 
@@ -54,7 +64,7 @@ pub(crate) fn route(shared: &Shared, from: &BareJid, stanza: Stanza, hops: u8) {
     {
         return;
     }
-    let error = starling_xmpp::StanzaError::new(starling_xmpp::StanzaCondition::RemoteServerNotFound);
+    let error = StanzaError::new(StanzaCondition::RemoteServerNotFound);
     if let Some(answer) = stanza.error(&error) {
         route(shared, from, answer, hops + 1);
     }

@@ -13,10 +13,17 @@ use starling_wire::{ToHome, Up};
 pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
     let (sender, end) = match msg {
         Msg::Edge(ToHome { account, up: Up::Stanza { stanza, fault: None, .. }, .. }) => {
-            if !stanza.is_message() || !decide::message::may_repeat(turn, home, stanza) {
+            if !stanza.is_message() {
                 return false;
             }
-            (account, home.lost_until(&turn.shared))
+            match home.earlier(stanza, turn.monotonic, &turn.shared) {
+                Some(earlier) if earlier.kept => return false,
+                Some(earlier) => (account, earlier.at),
+                None if decide::message::may_repeat(turn, home, stanza) => {
+                    (account, home.lost_until(&turn.shared))
+                }
+                None => return false,
+            }
         }
         Msg::Forward(forward) => match &forward.ticket {
             Some(Ticket { again: Some(end), sender, .. }) => (sender, *end),

@@ -14,7 +14,7 @@ use crate::act::{self, Act, What};
 use crate::decide;
 use crate::delivery::{self, Out};
 use crate::home::{Home, Read};
-use crate::msg::{Admin, Msg, needs_store};
+use crate::msg::{Admin, Forward, Msg, Refusal, needs_store};
 use crate::pipeline::{Done, Pipeline};
 use crate::recognise::{Ended, GRACE, Recent};
 use crate::route;
@@ -214,8 +214,14 @@ impl Worker {
             Msg::Edge(message) => from_edge(turn, &mut out, home, message, &mut self.timers),
             Msg::Forward(forward) => decide::received(turn, home, *forward),
             Msg::Receipt { token, sequence, refused, .. } => {
-                if let Some(answer) = refused {
-                    delivery::plain(&mut out, home, token, *answer);
+                if let Some(refusal) = refused {
+                    let Refusal { answer, unsure } = *refusal;
+                    if let Some((message, origin)) = unsure {
+                        home.refuses(&message, origin, true, &self.shared);
+                    }
+                    if let Some(answer) = answer {
+                        delivery::plain(&mut out, home, token, answer);
+                    }
                 }
                 if let Some(at) = home.find(token) {
                     home.links[at].settle(sequence);

@@ -68,16 +68,8 @@ pub(crate) fn sent(
         }
     }
     let mut ticket = ticket(home, token, sequence);
-    let mut known = false;
     home.links[at].may_resend |= stanza.payload.has(ns::SID, "origin-id");
-    if let Some(fingerprint) = resent(turn, home, &own, &with, &stanza) {
-        ticket.again = Some(home.lost_until(&turn.shared));
-        if let Some(origin) = home.recent.as_ref().and_then(|recent| recent.find(&fingerprint, ticket.origin))
-        {
-            ticket.origin = origin;
-            known = true;
-        }
-    }
+    let known = is_known(turn, home, &own, &with, &stanza, &mut ticket);
     if with == own {
         arrive(turn, home, stanza, Some(ticket), Some((fate, known)), spans.home.context());
         return;
@@ -95,6 +87,31 @@ pub(crate) fn sent(
     };
     let copies = if known { Vec::new() } else { fate.copies };
     turn.act(home, What::Leave(Box::new(Leaving { stanza, ticket, copies, position, spans })));
+}
+
+/// Whether a message of the account is one that it sent before and whose row is there. It keeps the origin that it had.
+fn is_known(
+    turn: &Turn,
+    home: &mut Home,
+    own: &BareJid,
+    with: &BareJid,
+    stanza: &Stanza,
+    ticket: &mut Ticket,
+) -> bool {
+    let earlier = home.earlier(stanza, turn.monotonic, &turn.shared);
+    let recent = home.recent.as_ref();
+    if let Some(earlier) = earlier {
+        home.refused.forget(earlier.origin);
+        (ticket.again, ticket.origin) = (Some(earlier.at), earlier.origin);
+        return earlier.kept || recent.is_some_and(|recent| recent.has(earlier.origin));
+    }
+    let Some(fingerprint) = resent(turn, home, own, with, stanza) else { return false };
+    ticket.again = Some(home.lost_until(&turn.shared));
+    match recent.and_then(|recent| recent.find(&fingerprint, ticket.origin)) {
+        Some(origin) => ticket.origin = origin,
+        None => return false,
+    }
+    true
 }
 
 /// Several bodies are translations of one (RFC 6121 §5.2.3): two in one language are a mistake, and hundreds an attack.

@@ -93,12 +93,15 @@ impl Worker {
                 if let What::Arrive(arriving) = act.what
                     && let Some(ticket) = &arriving.ticket
                 {
-                    let refused = if arriving.position.is_some() && result.is_err() {
-                        arriving.stanza.error(&decide::message::not_confirmed())
-                    } else {
-                        arriving.refused.and_then(|error| arriving.stanza.error(&error))
-                    };
-                    route::refused(&self.shared, &act.home, Some(ticket), refused, 1);
+                    let failed = arriving.position.is_some() && result.is_err();
+                    let unsure = failed.then(|| Box::new(decide::message::not_confirmed()));
+                    match unsure.or(arriving.refused) {
+                        Some(error) => {
+                            let (stanza, home) = (&arriving.stanza, &act.home);
+                            route::refuse(&self.shared, home, Some(ticket), stanza, &error, 1);
+                        }
+                        None => route::receipt(&self.shared, ticket, None),
+                    }
                 }
                 return;
             }

@@ -65,8 +65,16 @@ impl Worker {
                 _ => drop(account),
             },
             Msg::Forward(forward) => {
-                let (answer, hops) = (decide::nobody(&forward.stanza), forward.hops + 1);
-                route::refused(&self.shared, &forward.account, forward.ticket.as_ref(), answer, hops);
+                let answer = decide::nobody(&forward.stanza);
+                match (&forward.ticket, answer) {
+                    (Some(ticket), answer) => {
+                        route::receipt(&self.shared, ticket, Some(Refusal { answer, unsure: None }));
+                    }
+                    (None, Some(answer)) => {
+                        route::route(&self.shared, &forward.account, answer, forward.hops + 1);
+                    }
+                    (None, None) => {}
+                }
             }
             Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
                 drop(answer.send(Ok(false)))

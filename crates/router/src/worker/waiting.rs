@@ -108,8 +108,8 @@ impl Worker {
                 self.downs.push(ToEdge { conn, down: Down::NotResumed { handled: None } });
             }
             Msg::Forward(forward) => {
-                let (answer, hops) = (forward.stanza.error(&error()), forward.hops + 1);
-                route::refused(&self.shared, &forward.account, forward.ticket.as_ref(), answer, hops);
+                let Forward { account, stanza, ticket, hops, .. } = *forward;
+                route::refuse(&self.shared, &account, ticket.as_ref(), &stanza, &error(), hops + 1);
             }
             Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
                 drop(answer.send(Err(StoreError::Unavailable("the account could not be loaded".to_owned()))));

@@ -10,7 +10,7 @@ use std::time::Duration;
 const REFUSED: &str = "!resource-constraint wait";
 
 /// What becomes of a commit that is not confirmed.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Written,
     Lost,
@@ -119,6 +119,50 @@ fn a_message_that_may_have_been_sent_before_does_not_wait_for_ever() {
         let behind = if away == 0 { vec!["behind"] } else { vec![] };
         assert_eq!(stage.messages(&bob), [vec!["first"], behind, vec!["after"]].concat());
         assert_eq!(stage.handled(&alice), (5, vec![REFUSED.to_owned(); 1 + away]));
+    }
+}
+
+#[test]
+fn what_was_refused_and_is_sent_again_stays_one_message() {
+    for fate in [Fate::Written, Fate::Lost] {
+        for at_recipient in [true, false] {
+            for to in ["bob", "alice"] {
+                let mut stage = Stage::new();
+                let (mut alice, bob) = (stage.client("alice"), stage.client("bob"));
+                // Nobody's session was lost, and the last life was long ago.
+                stage.advance(Duration::from_secs(2_000));
+                let again = |text: &str| {
+                    let id = Element::new(ns::SID, "origin-id").attr("id", text);
+                    chat(&format!("{to}@localhost"), text).child(id)
+                };
+                stage.store.hold("alice");
+                if !at_recipient || to == "alice" {
+                    fate.befalls(&stage);
+                }
+                stage.send(&mut alice, again("m"));
+                stage.run();
+                if at_recipient && to == "bob" {
+                    fate.befalls(&stage);
+                }
+                stage.store.release("alice");
+                stage.run();
+                let mut seen = stage.messages(&alice);
+                assert!(seen.contains(&REFUSED.to_owned()), "{seen:?}");
+                stage.send(&mut alice, again("other"));
+                stage.send(&mut alice, again("m"));
+                stage.advance(Duration::from_secs(2));
+                let (handled, more) = stage.handled(&alice);
+                assert_eq!(handled, 4);
+                seen.extend(more);
+                seen.extend(stage.messages(&bob));
+                seen.retain(|text| text != REFUSED);
+                seen.sort();
+                assert_eq!(seen, ["m", "other"], "{fate:?} {at_recipient} {to}");
+                for account in ["alice", to] {
+                    assert_eq!(stage.rows(account).len(), 2, "{account} {fate:?} {at_recipient} {to}");
+                }
+            }
+        }
     }
 }
 
