@@ -77,7 +77,7 @@ pub fn obstacle(config: &Config, error: &ConnectError) -> Obstacle {
             "give a role that may log in as `store.username`, its password in `store.password_file`",
         ),
         ConnectError::Datacenter(_) => {
-            ("the datacentre is not clear", "set `store.local_datacenter` to the one that is near")
+            ("the datacentre is not clear", "set `store.local_datacenter`; `starling check` looks closer")
         }
         ConnectError::Schema(_) => {
             return Obstacle::new("the tables of the store are not those of this version")

@@ -115,6 +115,14 @@ pub(crate) enum MigrateCommand {
         #[arg(short, long, value_name = "FORM", default_value = "table")]
         output: Output,
     },
+    /// Let the store belong to the datacentre in store.local_datacenter, after a repair there and while no server runs
+    #[command(after_help = "Example:\n  starling migrate move --set store.local_datacenter=east --yes\n\n\
+                            What has not arrived in that datacentre is lost.")]
+    Move {
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

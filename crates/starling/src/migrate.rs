@@ -35,26 +35,25 @@ pub(crate) fn run(sources: &Sources, command: &MigrateCommand) -> Result<ExitCod
         MigrateCommand::Plan { output } => runtime.block_on(plan(&options, *output)),
         MigrateCommand::Apply { output } => runtime.block_on(apply(&options, *output)),
         MigrateCommand::Status { output } => runtime.block_on(status(&options, *output)),
+        MigrateCommand::Move { yes: false } => return Err(not_agreed(&config)),
+        MigrateCommand::Move { yes: true } => runtime.block_on(move_here(&options)),
     };
     done.map_err(|error| failure(&config, sources, error))
 }
 
 fn nothing_to_migrate(config: &Config, command: &MigrateCommand) {
-    let (MigrateCommand::Plan { output }
-    | MigrateCommand::Apply { output }
-    | MigrateCommand::Status { output }) = command;
     let remark = format!(
         "nothing to migrate: store.kind is \"embedded\" (from: {}), whose files the server keeps in order by itself",
         config.origin("store.kind")
     );
-    match (output, command) {
-        (Output::Table, _) => print::line(&remark),
-        (Output::Json, MigrateCommand::Plan { .. }) => {
+    match command {
+        MigrateCommand::Plan { output: Output::Json } => {
             json(&PlanBody { statements: &[], remarks: &[remark] });
         }
-        (Output::Json, MigrateCommand::Apply { .. }) => json::<[AppliedBody; 0]>(&[]),
-        (Output::Json, MigrateCommand::Status { .. }) => json(&StatusBody {
+        MigrateCommand::Apply { output: Output::Json } => json::<[AppliedBody; 0]>(&[]),
+        MigrateCommand::Status { output: Output::Json } => json(&StatusBody {
             keyspace: None,
+            datacenter: None,
             replication: None,
             needs: 0,
             fits: true,
@@ -63,7 +62,33 @@ fn nothing_to_migrate(config: &Config, command: &MigrateCommand) {
             pending: Vec::new(),
             held_by: None,
         }),
+        _ => print::line(&remark),
     }
+}
+
+/// A move is not taken back by moving again: what the new place lacks is closed over there.
+fn not_agreed(config: &Config) -> Failure {
+    let here = config.store.local_datacenter.as_deref().unwrap_or("the only datacentre there is");
+    Failure::new(format!("the store would belong to {here} from now on"))
+        .because("what has not arrived there is lost, and no server may run meanwhile")
+        .advise("stop the server, `nodetool repair` the keyspace there, then say --yes")
+        .usage()
+}
+
+async fn move_here(options: &Options) -> Result<ExitCode, MigrateError> {
+    let by = starling_all_in_one::process_name();
+    let mut tell = |progress: Progress| {
+        if let Progress::Waiting { holder } = progress {
+            wait_for(&holder);
+        }
+    };
+    let there = migrations::move_here(options, &by, PATIENCE, &mut tell).await?;
+    print::line(&format!("the store of {} belonged to {there} and belongs here now", options.keyspace));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wait_for(holder: &str) {
+    eprintln!("waiting: {holder} is applying migrations; at most {} s", PATIENCE.as_secs());
 }
 
 async fn plan(options: &Options, output: Output) -> Result<ExitCode, MigrateError> {
@@ -92,9 +117,7 @@ async fn plan(options: &Options, output: Output) -> Result<ExitCode, MigrateErro
 async fn apply(options: &Options, output: Output) -> Result<ExitCode, MigrateError> {
     let bar = print::Progress::new();
     let mut tell = |progress: Progress| match progress {
-        Progress::Waiting { holder } => {
-            eprintln!("waiting: {holder} is applying migrations; at most {} s", PATIENCE.as_secs());
-        }
+        Progress::Waiting { holder } => wait_for(&holder),
         Progress::Created(copies) => {
             eprintln!("made the keyspace {} with {}", options.keyspace, copies_text(&copies))
         }
@@ -144,6 +167,9 @@ async fn status(options: &Options, output: Output) -> Result<ExitCode, MigrateEr
 fn table(options: &Options, status: &Status) -> String {
     let copies = status.replication.as_ref().map_or_else(|| "none".to_owned(), copies_text);
     let mut text = format!("keyspace  {}, {copies}\n", options.keyspace);
+    if let Some(datacentre) = &status.datacenter {
+        text.push_str(&format!("belongs   to datacentre {datacentre}\n"));
+    }
     text.push_str(&format!("server    {}\n", status.fitness.text(&options.keyspace, migrations::newest())));
     if let Some(holder) = &status.held_by {
         text.push_str(&format!("applying  {holder}\n"));
@@ -210,6 +236,8 @@ struct PlanBody<'a> {
 #[derive(Serialize)]
 struct StatusBody {
     keyspace: Option<String>,
+    /// To which the store belongs.
+    datacenter: Option<String>,
     /// Copies by datacentre; none without a keyspace.
     replication: Option<std::collections::BTreeMap<String, u32>>,
     /// The newest version that this program knows.
@@ -226,6 +254,7 @@ impl StatusBody {
     fn of(options: &Options, status: &Status) -> Self {
         Self {
             keyspace: Some(options.keyspace.clone()),
+            datacenter: status.datacenter.clone(),
             replication: status.replication.as_ref().map(|copies| copies.0.clone()),
             needs: migrations::newest(),
             fits: status.fitness == Fitness::Fits,

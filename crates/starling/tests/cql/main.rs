@@ -36,6 +36,7 @@ async fn main() -> Result<ExitCode> {
         several_may_migrate_at_once,
         whoever_holds_the_lock_is_named_and_waited_for,
         tables_that_are_too_new_are_refused,
+        a_store_belongs_to_one_datacentre,
         a_second_server_is_refused_and_a_stop_lets_go,
         a_killed_server_is_itself_again_at_once_and_others_wait,
         a_server_that_slept_through_its_lease_ends,
@@ -123,6 +124,22 @@ async fn tables_that_are_too_new_are_refused(place: Place) -> Result<()> {
         place.run(command).ends(1)?.says(&["too new", "99 (of a later day)"])?;
     }
     Ok(())
+}
+
+async fn a_store_belongs_to_one_datacentre(place: Place) -> Result<()> {
+    place.run(&["migrate", "apply"]).ends(0)?;
+    let status = place.run(&["migrate", "status", "-o", "json"]).ends(0)?.json()?;
+    ensure!(status["datacenter"] == "datacenter1", "{status:#}");
+    place.belongs_to("elsewhere").await?;
+    let refused = place.run(&["serve"]).ends(1)?;
+    refused.says(&["belongs to datacenter elsewhere", "store.local_datacenter", "starling migrate move"])?;
+    place.run(&["check"]).ends(2)?.says(&["belongs to datacenter elsewhere"])?;
+    place.run(&["migrate", "move"]).ends(2)?.says(&["nodetool repair", "--yes"])?;
+    place.run(&["serve"]).ends(1)?.says(&["belongs to datacenter elsewhere"])?;
+    place.run(&["migrate", "move", "--yes"]).ends(0)?.says(&["belonged to elsewhere"])?;
+    place.serve("one").started().await?.stop().await?;
+    let missing = place.run(&["migrate", "status", "--set", "store.local_datacenter=nowhere"]).ends(1)?;
+    missing.says(&["nowhere", "datacenter1"])
 }
 
 async fn a_second_server_is_refused_and_a_stop_lets_go(place: Place) -> Result<()> {

@@ -76,6 +76,13 @@ impl Place {
     pub(crate) async fn cql(&self, statement: &str) -> Result<()> {
         Connection::open(self.server).await?.run(statement).await.map(drop)
     }
+
+    /// Writes down that the store belongs to another datacentre.
+    pub(crate) async fn belongs_to(&self, datacentre: &str) -> Result<()> {
+        let body: String = datacentre.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let (keyspace, condition) = (&self.keyspace, "WHERE name = 'datacenter' IF EXISTS");
+        self.cql(&format!("UPDATE {keyspace}.cluster SET body = 0x{body} {condition}")).await
+    }
 }
 
 impl Drop for Place {
