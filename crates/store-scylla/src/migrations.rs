@@ -14,19 +14,15 @@ mod place;
 mod read;
 #[cfg(test)]
 mod tests;
+mod write;
 
-use crate::driver::connect::{AGREEMENT, ConnectError, Connection};
+use crate::driver::connect::{ConnectError, Connection};
 use crate::options::{Options, Replication};
 use list::LIST;
 use lock::Lock;
-use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
-use scylla::frame::types::Consistency;
-use scylla::policies::load_balancing::{
-    LoadBalancingPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy,
-};
-use scylla::statement::Statement;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
+use write::{Writer, create, create_keyspace, unanswered};
 
 use read::applied;
 pub(crate) use read::{Keyspace, keyspace};
@@ -231,7 +227,9 @@ pub async fn plan(options: &Options) -> Result<Plan, MigrateError> {
     let mut plan = Plan { statements: Vec::new(), pending: status.pending.clone(), remarks: Vec::new() };
     let wanted = copies(options, &connection);
     match &status.replication {
-        None => plan.statements.push(create_keyspace(options, &connection, &wanted)),
+        None => {
+            plan.statements.push(create_keyspace(options, &wanted, connection.dialect.keyspace_options()))
+        }
         Some(there) if !options.replication.0.is_empty() && *there != wanted => plan.remarks.push(format!(
             "the keyspace has the copies {there} and the configuration says {wanted}: it is left as it is; \
              change it with ALTER KEYSPACE, then repair"
@@ -281,7 +279,7 @@ async fn apply_list(
     let wanted = copies(options, &connection);
     match keyspace(&connection, &options.keyspace).await? {
         None => {
-            writer.send("create the keyspace", create_keyspace(options, &connection, &wanted)).await?;
+            create(&writer, options, &connection, &wanted).await?;
             progress(Progress::Created(wanted));
         }
         Some(there) if !options.replication.0.is_empty() && there.replication != wanted => {
@@ -485,15 +483,6 @@ fn copies(options: &Options, connection: &Connection) -> Replication {
     Replication(BTreeMap::from([(connection.datacenter.clone(), copies)]))
 }
 
-fn create_keyspace(options: &Options, connection: &Connection, copies: &Replication) -> String {
-    let copies: String = copies.0.iter().map(|(name, copies)| format!(", '{name}': {copies}")).collect();
-    let (keyspace, more) = (&options.keyspace, connection.dialect.keyspace_options());
-    format!(
-        "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {{'class': 'NetworkTopologyStrategy'{copies}}} \
-         AND durable_writes = true{more}"
-    )
-}
-
 impl fmt::Display for Replication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(&self.0).finish()
@@ -525,90 +514,5 @@ const BOOKS: [&str; 2] = [
 /// The one family there is.
 const FAMILY: &str = "starling";
 
-/// Sends statements to one node, the same one for everybody who applies.
-struct Writer<'a> {
-    connection: &'a Connection,
-    policy: Option<Arc<dyn LoadBalancingPolicy>>,
-}
-
-impl<'a> Writer<'a> {
-    fn new(connection: &'a Connection) -> Self {
-        let state = connection.session.get_cluster_state();
-        let connected = state.get_nodes_info().iter().filter(|node| node.is_connected());
-        let first = connected.min_by_key(|node| node.host_id);
-        let policy = first.map(|node| {
-            let target = NodeIdentifier::Node(Arc::clone(node));
-            SingleTargetLoadBalancingPolicy::new(target, None) as Arc<dyn LoadBalancingPolicy>
-        });
-        Self { connection, policy }
-    }
-
-    /// Until it is done, a few times: each may be run again.
-    async fn send(&self, what: &str, text: String) -> Result<(), MigrateError> {
-        let mut statement = Statement::new(text);
-        statement.set_request_timeout(Some(AGREEMENT));
-        statement.set_load_balancing_policy(self.policy.clone());
-        let mut reason = String::new();
-        for attempt in 0..TRIES {
-            if attempt > 0 {
-                tokio::time::sleep(Duration::from_secs(attempt)).await;
-            }
-            match self.connection.session.query_unpaged(statement.clone(), ()).await {
-                Ok(_) => return Ok(()),
-                Err(error) => {
-                    reason = error.to_string();
-                    if !is_passing(&error) {
-                        break;
-                    }
-                }
-            }
-        }
-        Err(MigrateError::Statement { what: what.to_owned(), reason })
-    }
-
-    /// Notes that a migration is complete.
-    async fn record(&self, keyspace: &str, migration: &Migration, by: &str) -> Result<(), MigrateError> {
-        let mut statement = Statement::new(format!(
-            "INSERT INTO {keyspace}.schema_versions (family, version, name, kind, applied_at, checksum, applied_by) \
-             VALUES (?, ?, ?, ?, toUnixTimestamp(now()), ?, ?)"
-        ));
-        statement.set_consistency(Consistency::Quorum);
-        let version = i32::try_from(migration.version).unwrap_or(i32::MAX);
-        let values =
-            (FAMILY, version, migration.name, migration.kind.as_str(), migration.checksum(), by.to_owned());
-        let what = format!("note version {}", migration.version);
-        let sent = self.connection.session.query_unpaged(statement, values).await;
-        sent.map(drop).map_err(|error| MigrateError::Statement { what, reason: error.to_string() })
-    }
-}
-
-const TRIES: u64 = 4;
-
 /// Between attempts to read the schema, in milliseconds: with the time that they take, until a dead node is known as such.
 const PAUSES: [u64; 6] = [100, 500, 1_000, 2_000, 2_000, 2_000];
-
-/// A question that failed.
-fn unanswered(what: &'static str, error: &ExecutionError) -> MigrateError {
-    if is_passing(error) {
-        MigrateError::Unanswered { what, reason: error.to_string() }
-    } else {
-        ConnectError::Other(format!("{what}: {error}")).into()
-    }
-}
-
-/// Whether the same statement may succeed a little later.
-fn is_passing(error: &ExecutionError) -> bool {
-    match error {
-        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => !matches!(
-            error,
-            DbError::SyntaxError
-                | DbError::Invalid
-                | DbError::Unauthorized
-                | DbError::ConfigError
-                | DbError::AlreadyExists { .. }
-                | DbError::ProtocolError
-        ),
-        ExecutionError::BadQuery(_) => false,
-        _ => true,
-    }
-}
