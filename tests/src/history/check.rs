@@ -41,6 +41,7 @@ struct Fate<'a> {
     /// The place among all that its sender sent.
     place: usize,
     acknowledged: bool,
+    by_resumption: bool,
     refused: bool,
     given_up: bool,
 }
@@ -68,11 +69,21 @@ impl<'a> Judge<'a> {
     /// Learns what was sent and acknowledged.
     fn read_logs(&mut self, history: &'a History) {
         for log in &history.logs {
+            // What `<resumed h=''/>` covers is counted before the errors that wait in the session's queue can come.
+            let mut resuming = false;
             for (place, event) in log.events.iter().enumerate() {
+                resuming = match event.what {
+                    What::Resumed => true,
+                    What::Acknowledged(_) => resuming,
+                    _ => false,
+                };
                 match &event.what {
                     What::Sent(message) => self.read_sent(log, message, place),
                     What::Acknowledged(origin) => match self.sent.get_mut(origin.as_str()) {
-                        Some(fate) if fate.from == log.client => fate.acknowledged = true,
+                        Some(fate) if fate.from == log.client => {
+                            fate.acknowledged = true;
+                            fate.by_resumption = resuming;
+                        }
                         _ => self.report(
                             Kind::BadRun,
                             &log.client,
@@ -83,7 +94,7 @@ impl<'a> Judge<'a> {
                     What::Refused { origin, condition } => {
                         let Some(fate) = self.sent.get_mut(origin.as_str()) else { continue };
                         fate.refused = true;
-                        if fate.acknowledged {
+                        if fate.acknowledged && !fate.by_resumption {
                             self.report(Kind::RefusedLate, &log.client, Some(origin), condition);
                         }
                     }
@@ -103,8 +114,15 @@ impl<'a> Judge<'a> {
     }
 
     fn read_sent(&mut self, log: &'a Log, message: &'a Message, place: usize) {
-        let fate =
-            Fate { from: &log.client, message, place, acknowledged: false, refused: false, given_up: false };
+        let fate = Fate {
+            from: &log.client,
+            message,
+            place,
+            acknowledged: false,
+            by_resumption: false,
+            refused: false,
+            given_up: false,
+        };
         if self.sent.insert(&message.origin, fate).is_some() {
             self.report(Kind::BadRun, &log.client, Some(&message.origin), "two messages with one origin-id");
         }

@@ -96,6 +96,8 @@ fn an_error_is_not_an_acknowledgement() {
     assert_eq!(end(&[&refused]), []);
     assert_eq!(end(&[&refused, &acknowledged]), []);
     assert_eq!(end(&[&acknowledged, &refused]), [Kind::RefusedLate]);
+    assert_eq!(end(&[&What::Resumed, &acknowledged, &refused]), []);
+    assert_eq!(end(&[&What::Resumed, &What::Settled, &acknowledged, &refused]), [Kind::RefusedLate]);
 }
 
 fn story(history: &History, violations: &[Violation]) -> String {

@@ -72,14 +72,16 @@ impl Answers {
         self.0.iter().filter(within).count()
     }
 
-    /// How long after this moment the first message that was sent after it was acknowledged, for the client that had to
-    /// wait longest.
-    pub(crate) fn served_after(&self, moment: Duration) -> Option<(Duration, &str)> {
+    /// For each client, how long after this moment it had the first acknowledgement for a message sent after it; the
+    /// soonest first.
+    pub(crate) fn served_after(&self, moment: Duration) -> Vec<(Duration, &str)> {
         let mut first: HashMap<&str, Duration> = HashMap::new();
         for answer in self.0.iter().filter(|a| a.refused.is_none() && a.sent >= moment) {
             first.entry(&answer.client).or_insert(answer.answered - moment);
         }
-        first.into_iter().map(|(client, after)| (after, client)).max()
+        let mut clients: Vec<_> = first.into_iter().map(|(client, after)| (after, client)).collect();
+        clients.sort();
+        clients
     }
 }
 
