@@ -237,7 +237,10 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token) {
             };
             let page = out.shared.store.log_page(&account, filter, Page::First(PAGE));
             out.reads.push(Box::pin(async move {
-                let rows = page.await.map(|page| Fed::Page(page.rows, page.complete.then_some(reach)));
+                let rows = page.await.map(|page| {
+                    let reached = page.reached.or_else(|| page.complete.then_some(reach));
+                    Fed::Page(page.rows, reached)
+                });
                 Msg::Rows { account, token, rows }
             }));
         }

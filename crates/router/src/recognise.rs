@@ -10,7 +10,9 @@
 
 use bytes::Bytes;
 use compact_str::CompactString;
-use starling_store::{Direction, LogFilter, LogRow, Origin, Page, Position, SharedStore, StoreError};
+use starling_store::{
+    Direction, LogFilter, LogPage, LogRow, Origin, Page, Position, SharedStore, StoreError,
+};
 use starling_xmpp::{BareJid, Stanza, ns};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -157,6 +159,26 @@ impl Ended {
     }
 }
 
+/// The newest rows within bounds, at most `limit`, however long that takes.
+async fn newest_rows(
+    store: &SharedStore,
+    owner: &BareJid,
+    mut filter: LogFilter,
+    limit: usize,
+) -> Result<LogPage, StoreError> {
+    let mut found = LogPage::default();
+    loop {
+        let left = Page::Last(limit - found.rows.len());
+        let mut page = store.log_page(owner, filter.clone(), left).await?;
+        page.rows.append(&mut found.rows);
+        found = page;
+        match found.reached {
+            Some(reached) => filter.below = Some(reached),
+            None => return Ok(found),
+        }
+    }
+}
+
 /// Reads what [`Recent`] is made of: the newest rows, and more where these do not reach back as far as `window` from the
 /// newest.
 pub(crate) async fn read_tail(
@@ -165,14 +187,14 @@ pub(crate) async fn read_tail(
     window: Duration,
     through: Duration,
 ) -> Result<Tail, StoreError> {
-    let page = store.log_page(&owner, LogFilter::default(), Page::Last(MIN_ROWS)).await?;
+    let page = newest_rows(&store, &owner, LogFilter::default(), MIN_ROWS).await?;
     let mut rows = page.rows;
     if let (false, Some(oldest), Some(newest)) = (page.complete, rows.first(), rows.last()) {
         let from = Position(newest.position.timestamp().minus(window).0);
         if from < oldest.position {
             let filter =
                 LogFilter { above: Some(from), below: Some(oldest.position), ..LogFilter::default() };
-            let mut older = store.log_page(&owner, filter, Page::Last(MAX_ROWS - MIN_ROWS)).await?.rows;
+            let mut older = newest_rows(&store, &owner, filter, MAX_ROWS - MIN_ROWS).await?.rows;
             older.append(&mut rows);
             rows = older;
         }

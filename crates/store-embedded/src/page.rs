@@ -16,7 +16,7 @@ pub(crate) fn log_page(
     page: Page,
     now: Timestamp,
 ) -> Result<LogPage> {
-    let nothing = LogPage { rows: Vec::new(), complete: true };
+    let nothing = LogPage { complete: true, ..LogPage::default() };
     let snapshot = tables.db.snapshot();
     let Some(account) = read::number(tables, &snapshot, owner)? else { return Ok(nothing) };
     let Some((mut low, high)) = filter.bounds() else { return Ok(nothing) };
@@ -33,7 +33,7 @@ pub(crate) fn log_page(
         Page::First(limit) => (limit, End::Oldest),
         Page::Last(limit) => (limit, End::Newest),
     };
-    let mut found = LogPage { rows: Vec::new(), complete: true };
+    let mut found = LogPage { complete: true, ..LogPage::default() };
     let mut merged = Merged::new(
         tables,
         &snapshot,

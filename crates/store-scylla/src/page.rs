@@ -8,7 +8,7 @@ use crate::codec;
 use crate::cql::{Bucket, BucketRow, Cql, Level, Owner, Slice, StoredRow, Volume};
 use crate::store::Inner;
 use futures::future::try_join_all;
-use starling_store::{Cursor, LogFilter, LogPage, LogRow, Page, Position, Result, StoreError};
+use starling_store::{Cursor, LogFilter, LogPage, LogRow, Page, Position, Result};
 use starling_xmpp::{BareJid, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -39,6 +39,8 @@ struct Search {
     now: Timestamp,
     /// In the order of the search.
     found: Vec<LogRow>,
+    /// It was given up after everything up to this position had been looked at.
+    reached: Option<Position>,
 }
 
 /// A partition to be searched, and the bounds within.
@@ -54,7 +56,7 @@ struct Stretch<T> {
 impl<C: Cql> Inner<C> {
     /// One page.
     pub(crate) async fn log_page(&self, jid: BareJid, filter: LogFilter, page: Page) -> Result<LogPage> {
-        let nothing = LogPage { rows: Vec::new(), complete: true };
+        let nothing = LogPage { complete: true, ..LogPage::default() };
         let until = self.calls.deadline(self.calls.settings.read_deadline);
         let Some((mut low, high)) = filter.bounds() else { return Ok(nothing) };
         let Some(View { owner, buckets, cursor }) = self.view(&jid, filter.offline, until).await? else {
@@ -74,18 +76,20 @@ impl<C: Cql> Inner<C> {
         };
         let wanted = limit.saturating_add(1);
         let peer = filter.with.clone();
-        let mut search = Search { filter, cursor, newest, wanted, now: (self.now)(), found: Vec::new() };
+        let mut search =
+            Search { filter, cursor, newest, wanted, now: (self.now)(), found: Vec::new(), reached: None };
         match peer {
             None => self.search(&owner, &buckets, low, high, &mut search, until).await?,
             Some(peer) => self.search_peer(&owner, &peer, &buckets, low, high, &mut search, until).await?,
         }
         let mut rows = search.found;
-        let complete = rows.len() <= limit;
+        let reached = search.reached.filter(|_| rows.len() <= limit);
+        let complete = rows.len() <= limit && reached.is_none();
         rows.truncate(limit);
         if newest {
             rows.reverse();
         }
-        Ok(LogPage { rows, complete })
+        Ok(LogPage { rows, complete, reached })
     }
 
     /// The rows at these positions.
@@ -136,9 +140,13 @@ impl<C: Cql> Inner<C> {
     ) -> Result<()> {
         let mut left =
             stretches(buckets.within(low..=high), low, high, search.newest, |row| row.bucket, buckets);
+        let stop = self.stop(until);
         let mut chunk = 0;
         while !left.is_empty() && search.found.len() < search.wanted {
-            self.in_time(until)?;
+            if self.calls.cql.monotonic() >= stop {
+                search.reached = left.front().map(|next| next.before(search.newest));
+                break;
+            }
             let missing = search.wanted - search.found.len();
             chunk = missing.max(chunk * 2).min(MOST_ROWS);
             let some = enough(&left, missing);
@@ -170,10 +178,14 @@ impl<C: Cql> Inner<C> {
         search: &mut Search,
         until: Duration,
     ) -> Result<()> {
+        let stop = self.stop(until);
         let within = buckets.within(low..=high);
         let mut left = volumes(stretches(within, low, high, search.newest, |row| row.volume, buckets));
         while !left.is_empty() && search.found.len() < search.wanted {
-            self.in_time(until)?;
+            if self.calls.cql.monotonic() >= stop {
+                search.reached = left.front().map(|next| next.before(search.newest));
+                break;
+            }
             let missing = search.wanted - search.found.len();
             let chunk = missing.clamp(FEWEST_ENTRIES, MOST_ROWS);
             let reads = left.iter().take(ABREAST).map(|stretch| {
@@ -208,6 +220,11 @@ impl<C: Cql> Inner<C> {
         Ok(())
     }
 
+    /// When a search of rows that are far between goes no further, so that what it has found is not lost.
+    fn stop(&self, until: Duration) -> Duration {
+        until.saturating_sub(self.calls.settings.read_deadline / 2)
+    }
+
     /// The rows at these places that exist, in any order.
     async fn rows_at(
         &self,
@@ -234,13 +251,12 @@ impl<C: Cql> Inner<C> {
         }
         Ok(rows)
     }
+}
 
-    /// A search of rows that are far between ends with its time.
-    fn in_time(&self, until: Duration) -> Result<()> {
-        if self.calls.cql.monotonic() < until {
-            return Ok(());
-        }
-        Err(StoreError::Unavailable("too many rows to look at in time".to_owned()))
+impl<T> Stretch<T> {
+    /// The last position that was looked at before this stretch is.
+    fn before(&self, newest: bool) -> Position {
+        if newest { Position(self.high.0.saturating_add(1)) } else { Position(self.low.0.saturating_sub(1)) }
     }
 }
 

@@ -113,10 +113,17 @@ impl Node {
         view
     }
 
-    async fn rows(&self, filter: LogFilter) -> BTreeMap<Position, LogRow> {
+    async fn rows(&self, mut filter: LogFilter) -> BTreeMap<Position, LogRow> {
+        let mut rows = BTreeMap::new();
         loop {
             match self.store.log_page(&alice(), filter.clone(), Page::Last(10_000)).await {
-                Ok(page) => return page.rows.into_iter().map(|row| (row.position, row)).collect(),
+                Ok(page) => {
+                    rows.extend(page.rows.into_iter().map(|row| (row.position, row)));
+                    filter.below = page.reached;
+                    if page.complete {
+                        return rows;
+                    }
+                }
                 Err(_) => self.process.sleep(Duration::from_millis(100)).await,
             }
         }

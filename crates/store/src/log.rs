@@ -100,6 +100,9 @@ pub struct LogPage {
     pub rows: Vec<LogRow>,
     /// No further matching row lies beyond this page in its direction.
     pub complete: bool,
+    /// The search took too long and ended here, before the page was full: of the rows up to this position, in the page's
+    /// direction, all that match are in it. The next page goes on behind it. `None` where the page is full or complete.
+    pub reached: Option<Position>,
 }
 
 /// What an account's devices have acknowledged.

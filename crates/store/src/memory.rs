@@ -170,7 +170,7 @@ impl Store for MemoryStore {
     ) -> BoxFuture<'static, Result<LogPage>> {
         let now = (self.now)();
         self.read(owner, |account| account.page(&filter, page, now))
-            .map(|page| page.map(|page| page.unwrap_or(LogPage { rows: Vec::new(), complete: true })))
+            .map(|page| page.map(|page| page.unwrap_or(LogPage { complete: true, ..LogPage::default() })))
             .boxed()
     }
 
@@ -276,7 +276,7 @@ impl State {
 impl Account {
     fn page(&self, filter: &LogFilter, page: Page, now: Timestamp) -> LogPage {
         let Some((low, high)) = filter.bounds() else {
-            return LogPage { rows: Vec::new(), complete: true };
+            return LogPage { complete: true, ..LogPage::default() };
         };
         let mut wanted = self
             .log
@@ -294,7 +294,7 @@ impl Account {
                 (rows, wanted.next_back().is_none())
             }
         };
-        LogPage { rows: rows.0, complete: rows.1 }
+        LogPage { rows: rows.0, complete: rows.1, reached: None }
     }
 
     fn sweep(&mut self, now: Timestamp, retention: Retention, room: usize) -> usize {

@@ -30,7 +30,11 @@ impl AnswerIq for Metadata {
 }
 
 async fn ends(server: &Server, owner: &BareJid) -> Result<Option<(Position, Position)>, StoreError> {
-    let end = |page| server.store.log_page(owner, archive_only(LogFilter::default()), page);
+    let end = async |page| {
+        let page = server.store.log_page(owner, archive_only(LogFilter::default()), page).await?;
+        // Nothing was found in time: that does not say that there is nothing.
+        if page.reached.is_some() { Err(StoreError::Overloaded) } else { Ok(page) }
+    };
     let first = end(Page::First(1)).await?;
     let last = end(Page::Last(1)).await?;
     Ok(first.rows.first().zip(last.rows.last()).map(|(first, last)| (first.position, last.position)))

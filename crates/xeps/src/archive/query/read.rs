@@ -34,10 +34,10 @@ pub(super) async fn counted(store: &dyn Store, owner: &BareJid, asked: &Asked) -
             read.rows.iter().filter(|row| asked.with.as_ref().is_none_or(|with| is_with(row, with))).count();
         searched += read.rows.len();
         filter.above = read.rows.last().map(|row| row.position);
-        if read.complete || filter.above.is_none() {
+        if read.complete || (filter.above.is_none() && read.reached.is_none()) {
             return Ok(Read { rows: Vec::new(), complete: count == 0, count: Some(count) });
         }
-        if searched >= COUNTED {
+        if searched >= COUNTED || read.reached.is_some() {
             return Ok(Read { rows: Vec::new(), complete: false, count: None });
         }
     }
@@ -53,13 +53,15 @@ pub(super) async fn matching(store: &dyn Store, owner: &BareJid, asked: &Asked) 
             if asked.with.is_some() { PORTION } else { (asked.limit - page.rows.len()).clamp(1, PORTION) };
         let which = if asked.from_the_end { Page::Last(portion) } else { Page::First(portion) };
         let read = store.log_page(owner, filter.clone(), which).await.map_err(|error| store_error(&error))?;
-        let Some(end) = (if asked.from_the_end { read.rows.first() } else { read.rows.last() }) else {
+        let end = if asked.from_the_end { read.rows.first() } else { read.rows.last() };
+        let end = end.map(|row| row.position);
+        if end.is_none() && read.reached.is_none() {
             return Ok(page.finish(true));
-        };
+        }
         if asked.from_the_end {
-            filter.below = Some(end.position);
+            filter.below = end;
         } else {
-            filter.above = Some(end.position);
+            filter.above = end;
         }
         searched += read.rows.len();
         if !page.take(read.rows) {
@@ -71,7 +73,7 @@ pub(super) async fn matching(store: &dyn Store, owner: &BareJid, asked: &Asked) 
         if page.is_full() && asked.with.is_none() {
             return Ok(page.finish(false));
         }
-        if searched >= SEARCHED {
+        if searched >= SEARCHED || read.reached.is_some() {
             // Without a row there is no id from which to go on.
             if page.rows.is_empty() {
                 let text = "too many messages to search: narrow the query";
