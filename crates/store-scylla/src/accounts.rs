@@ -3,7 +3,7 @@
 //! These rows are written in no other way, so that timestamps of conditional and plain writes never mix. A conditional
 //! write without an answer is followed by a read that sees what was decided.
 
-use crate::codec;
+use crate::codec::{self, Mark};
 use crate::cql::{Answer, Change, Cql, Level, Mutation, Owner, Partition};
 use crate::load::done;
 use crate::log::Opened;
@@ -52,6 +52,10 @@ impl<C: Cql> Inner<C> {
         let mut doubt = false;
         loop {
             let failure = match self.calls.once(until, &write).await {
+                // It may be the one before that was made, and stands in the way of this one.
+                Ok(false) if doubt => {
+                    return Ok(matches!(look().await?, Decided::Made));
+                }
                 Ok(made) => return Ok(made),
                 Err(failure) => failure,
             };
@@ -183,6 +187,9 @@ impl<C: Cql> Inner<C> {
     }
 
     /// Removes an account. Has it to itself. Its rows go by and by: nobody finds them without it.
+    ///
+    /// A request that nobody answers may be carried out at any time later. So it is noted first that the account is being
+    /// removed: once that is durable, the next load ends what was begun.
     pub(crate) async fn delete_account(&self, account: &Account, at: Position, until: Duration) -> Outcome {
         let owner = match self.owner(account, until).await {
             Ok(Some(owner)) => owner,
@@ -199,9 +206,39 @@ impl<C: Cql> Inner<C> {
         if done(self.calls.write_all(vec![purge], until).await).is_err() {
             return Outcome::Nothing(StoreError::Overloaded);
         }
+        let changes = vec![Change::PutData(Mark::Removal.row(1))];
+        let partition = Partition::Data(owner.clone());
+        let note = Mutation { partition, at, changes, trace: None, attempt: 1 };
+        match self.calls.write_all(vec![note], until).await {
+            Outcome::Written => {}
+            failed => return failed,
+        }
+        // A later reign that has not seen the note has left its claim by now.
+        let epoch = account.lane.lock().opened.as_ref().map(|opened| opened.epoch);
+        let epoch = epoch.or_else(|| self.reign.lock().map(|reign| reign.epoch)).unwrap_or(0);
+        match self.calls.read(until, || self.calls.cql.data(&owner)).await {
+            Ok(data) if Mark::Claim.of(&data).is_some_and(|claim| claim > epoch) => {
+                return Outcome::Doubt(StoreError::Fenced);
+            }
+            Ok(_) => {}
+            Err(error) => return Outcome::Doubt(error),
+        }
+        match self.remove_account(account, &owner, until).await {
+            Ok(()) => Outcome::Written,
+            Err(failure) => Outcome::Doubt(failure.in_doubt()),
+        }
+    }
+
+    /// Removes the row of an account of which was noted that it is being removed.
+    pub(crate) async fn remove_account(
+        &self,
+        account: &Account,
+        owner: &Owner,
+        until: Duration,
+    ) -> std::result::Result<(), Failure> {
         let removed = self.conditional(
             until,
-            || self.calls.cql.delete_account(&owner),
+            || self.calls.cql.delete_account(owner),
             || async {
                 Ok(match self.decided(&owner.jid, until).await? {
                     Some(row) if row.generation == owner.generation => Decided::Open,
@@ -211,12 +248,13 @@ impl<C: Cql> Inner<C> {
             },
         );
         // Where it was not this account any more there is nothing to remove.
-        let removed = match removed.await {
-            Ok(removed) => removed,
-            Err(failure) => return failure.into(),
-        };
-        account.lane.lock().claimed = None;
-        account.lane.lock().settle(None);
+        let removed = removed.await?;
+        {
+            let mut lane = account.lane.lock();
+            lane.claimed = None;
+            lane.marked = None;
+            lane.settle(None);
+        }
         if removed {
             // A name that stays is looked up in vain when accounts are listed.
             let name = self.name(&owner.jid, Change::DropName);
@@ -224,7 +262,7 @@ impl<C: Cql> Inner<C> {
                 tracing::debug!(%error, "the name of a removed account stays listed");
             }
         }
-        Outcome::Written
+        Ok(())
     }
 
     /// The account as the owner of rows, if there is one.

@@ -97,6 +97,8 @@ impl Seen {
         if needs.log {
             buckets = self.close_log(owner, floor, now, settings, &mut again, &mut gone);
             marks.push(Change::PutData(Mark::Log.row(known.epoch)));
+            // No note of a removal was seen: one that is late is not to be seen either.
+            marks.push(Change::PutData(Mark::Removal.row(0)));
         }
         if needs.data {
             let partition = Partition::Data(owner.clone());

@@ -121,6 +121,8 @@ pub(crate) enum Mark {
     Log,
     /// The last reign that has written roster or documents since they were closed; 0 when none has.
     Data,
+    /// Not 0: it is being removed, and whoever finds that out does so.
+    Removal,
 }
 
 impl Mark {
@@ -129,6 +131,7 @@ impl Mark {
             Self::Claim => "claim",
             Self::Log => "log",
             Self::Data => "data",
+            Self::Removal => "removal",
         }
     }
 

@@ -66,6 +66,12 @@ impl<C: Cql> Inner<C> {
         let (data, tail) = join(data, self.tail(&owner, &buckets, until)).await;
         let seen = Seen { data: data?, buckets, tail: tail? };
         let needs = Needs::of(&seen.data, known)?;
+        if Mark::Removal.of(&seen.data).is_some_and(|removal| removal != 0) {
+            // Begun, and not confirmed: it may take place at any time, so it does so now.
+            let until = self.calls.deadline(self.calls.settings.commit_deadline);
+            self.remove_account(account, &owner, until).await.map_err(Failure::in_doubt)?;
+            return Ok(None);
+        }
         let (buckets, closed_at) = if needs.log || needs.data {
             account.lane.lock().attempted = floor;
             (self.close(&owner, &seen, needs, known, floor).await?, floor)

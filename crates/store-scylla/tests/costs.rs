@@ -1,4 +1,5 @@
-//! What calls cost: statements, and how many of them wait for each other. On a server where every attempt takes a second.
+//! What calls cost: statements, and how many of them wait for each other. On a server where every attempt takes a second,
+//! and some are not answered before they are carried out long after.
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on panics
 
@@ -8,7 +9,8 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use starling_store::testing::{account, append, claim, jid, row};
 use starling_store::{
-    AccountRow, Batch, Cursor, LogFilter, LogRow, Now, Page, Position, Reign, RosterItem, Store, Write,
+    AccountRow, Batch, Cursor, LogFilter, LogRow, Now, Page, Position, Reign, RosterItem, Store, StoreError,
+    Write,
 };
 use starling_store_scylla::cql::{
     Answer, Bucket, BucketRow, Cql, DataRow, Level, Mutation, Owner, Partition, ReignRow, Slice, StoredRow,
@@ -28,6 +30,14 @@ struct Slow {
     inner: Arc<Connection>,
     process: Process,
     calls: Arc<Mutex<Vec<String>>>,
+    late: Arc<Mutex<Late>>,
+}
+
+/// Calls of this name are not answered; they are kept.
+#[derive(Default)]
+struct Late {
+    name: Option<&'static str>,
+    kept: Vec<BoxFuture<'static, ()>>,
 }
 
 impl Slow {
@@ -36,8 +46,14 @@ impl Slow {
         name: impl Into<String>,
         call: impl FnOnce(&Connection) -> Answer<T> + Send + 'static,
     ) -> Answer<T> {
-        self.calls.lock().push(name.into());
+        let name = name.into();
+        let mut late = self.late.lock();
         let (inner, sleep) = (Arc::clone(&self.inner), self.process.sleep(Duration::from_millis(999)));
+        if late.name.is_some_and(|late| late == name) {
+            late.kept.push(async move { drop(call(&inner).await) }.boxed());
+            return futures::future::pending().boxed();
+        }
+        self.calls.lock().push(name);
         async move {
             sleep.await;
             call(&inner).await
@@ -155,6 +171,7 @@ struct Bench {
     model: Model,
     store: Arc<ScyllaStore<Slow>>,
     calls: Arc<Mutex<Vec<String>>>,
+    late: Arc<Mutex<Late>>,
     next: Position,
     reign: Reign,
 }
@@ -179,9 +196,10 @@ impl Bench {
     fn new() -> Self {
         let world = World::new(1);
         let model = Model::seeded(&world, Self::clock(&world));
-        let (store, calls) = Self::open(&world, &model);
+        let late = Arc::<Mutex<Late>>::default();
+        let (store, calls) = Self::open(&world, &model, &late);
         let reign = Reign { epoch: 0, floor: Position(0) };
-        let mut bench = Self { world, model, store, calls, next: Position(EPOCH), reign };
+        let mut bench = Self { world, model, store, calls, late, next: Position(EPOCH), reign };
         bench.reign();
         let create = bench.store.create_account(&alice(), account(7, "p"));
         assert_eq!(bench.costs(create).1.1, 3, "look, claim and name, make");
@@ -193,18 +211,23 @@ impl Bench {
         Arc::new(move || Timestamp(EPOCH + u64::try_from(world.now().as_micros()).unwrap()))
     }
 
-    fn open(world: &World, model: &Model) -> (Arc<ScyllaStore<Slow>>, Arc<Mutex<Vec<String>>>) {
+    fn open(
+        world: &World,
+        model: &Model,
+        late: &Arc<Mutex<Late>>,
+    ) -> (Arc<ScyllaStore<Slow>>, Arc<Mutex<Vec<String>>>) {
         let process = world.process();
         let calls = Arc::new(Mutex::new(Vec::new()));
         let inner = Arc::new(model.connect(&process));
-        let slow = Slow { inner, process, calls: Arc::clone(&calls) };
-        let settings = Settings { read_deadline: Duration::from_secs(60), ..Settings::default() };
+        let slow = Slow { inner, process, calls: Arc::clone(&calls), late: Arc::clone(late) };
+        let (read_deadline, commit_deadline) = (Duration::from_secs(60), Duration::from_secs(10));
+        let settings = Settings { read_deadline, commit_deadline, ..Settings::default() };
         (Arc::new(ScyllaStore::open(Arc::new(slow), settings, Self::clock(world))), calls)
     }
 
     /// Begins another process with another reign.
     fn again(&mut self) {
-        (self.store, self.calls) = Self::open(&self.world, &self.model);
+        (self.store, self.calls) = Self::open(&self.world, &self.model, &self.late);
         self.reign();
     }
 
@@ -252,6 +275,17 @@ impl Bench {
     fn page(&self, filter: LogFilter, page: Page) -> (Vec<LogRow>, Cost) {
         let (page, cost) = self.costs(self.store.log_page(&alice(), filter, page));
         (page.unwrap().rows, cost)
+    }
+
+    /// From now on calls of this name are late.
+    fn delay(&self, name: Option<&'static str>) {
+        self.late.lock().name = name;
+    }
+
+    /// What was late is carried out.
+    fn arrive(&self) {
+        let kept = std::mem::take(&mut self.late.lock().kept);
+        self.world.run(futures::future::join_all(kept)).expect("it is done");
     }
 
     /// So many messages with ten peers.
@@ -331,4 +365,87 @@ fn a_page_is_one_read_or_two_at_any_size() {
     bench.load();
     let (rows, spent) = bench.page(LogFilter::default(), Page::First(50));
     assert_eq!((rows.len(), spent), (50, cost(["rows"], 1)));
+}
+
+#[test]
+fn a_search_that_takes_long_comes_forward() {
+    let mut bench = Bench::new();
+    let positions = bench.fill(100_000);
+    let last = LogRow { offline: true, ..row(&alice(), bench.position(), &peer(1)) };
+    bench.commit(vec![append(last.clone())]);
+    let mut filter = LogFilter { offline: true, ..LogFilter::default() };
+    let mut found = Vec::new();
+    for _ in 0..20 {
+        let begun = bench.world.now();
+        let page = bench.store.log_page(&alice(), filter.clone(), Page::First(50));
+        let page = bench.costs(page).0.unwrap();
+        assert!(bench.world.now() - begun < Duration::from_secs(60));
+        found.extend(page.rows);
+        let Some(reached) = page.reached else {
+            assert!(page.complete);
+            assert_eq!(found, [last]);
+            return;
+        };
+        assert!(!page.complete && filter.above.is_none_or(|above| above < reached), "it goes on");
+        assert!(positions.contains(&reached));
+        filter.above = Some(reached);
+    }
+    panic!("without end");
+}
+
+#[test]
+fn a_removal_in_doubt_is_ended_by_the_next_load() {
+    for again in [false, true] {
+        let mut bench = Bench::new();
+        let message = bench.message(&peer(1));
+        bench.commit(vec![message]);
+        bench.delay(Some("delete account"));
+        let at = bench.position();
+        let removed = bench.store.commit(Batch::of(at, vec![Write::DeleteAccount(alice())]));
+        assert!(matches!(bench.costs(removed).0, Err(StoreError::Unavailable(_))));
+        bench.delay(None);
+        if again {
+            bench.again();
+        }
+        let reign = Reign { floor: bench.position(), ..bench.reign };
+        let loaded = bench.costs(bench.store.load(&alice(), reign)).0.unwrap();
+        assert!(loaded.is_none(), "it takes place now, or at any time");
+        bench.arrive();
+        let made = bench.store.create_account(&alice(), account(8, "p"));
+        bench.costs(made).0.unwrap();
+        bench.arrive();
+        assert!(bench.costs(bench.store.account(&alice())).0.unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_removal_that_was_not_begun_does_not_take_place() {
+    let mut bench = Bench::new();
+    bench.delay(Some("write data"));
+    let at = bench.position();
+    let removed = bench.store.commit(Batch::of(at, vec![Write::DeleteAccount(alice())]));
+    assert!(matches!(bench.costs(removed).0, Err(StoreError::Unavailable(_))));
+    bench.delay(None);
+    bench.load();
+    bench.arrive();
+    for _ in 0..2 {
+        bench.again();
+        bench.load();
+    }
+}
+
+#[test]
+fn an_account_that_is_made_late_is_no_conflict() {
+    let bench = Bench::new();
+    bench.delay(Some("create account"));
+    let bob = jid("bob@example.org");
+    let made = bench.store.create_account(&bob, account(9, "p"));
+    let late = Arc::clone(&bench.late);
+    let (world, kept) = (bench.world.clone(), Arc::clone(&bench.late));
+    bench.world.after(Duration::from_millis(5_030), move || {
+        late.lock().name = None;
+        let kept = std::mem::take(&mut kept.lock().kept);
+        world.process().spawn(futures::future::join_all(kept).map(drop).boxed());
+    });
+    assert!(bench.costs(made).0.is_ok(), "it is ours");
 }

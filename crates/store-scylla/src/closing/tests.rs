@@ -91,8 +91,8 @@ fn the_end_of_the_log_is_written_again_and_what_lies_beyond_is_deleted() {
             (log, before, Change::DropRows(above(22), at(1_000))),
         ]
     );
-    let marked = (Partition::Data(alice()), at(1_000), Change::PutData(Mark::Log.row(5)));
-    assert_eq!(flat(&marks), [marked]);
+    let marked = [Mark::Log.row(5), Mark::Removal.row(0)].map(Change::PutData);
+    assert_eq!(flat(&marks), marked.map(|mark| (Partition::Data(alice()), at(1_000), mark)));
     assert_eq!(closing.buckets, seen.buckets);
 }
 
