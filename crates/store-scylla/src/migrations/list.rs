@@ -71,7 +71,7 @@ pub const LIST: &[Migration] = &[Migration {
     PRIMARY KEY ((jid, generation, bucket), position)
 ) WITH CLUSTERING ORDER BY (position DESC)
     AND comment = 'messages by owner and bucket; at most 5,000 rows or 30 days to a partition'
-    AND compaction = {'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'DAYS', 'compaction_window_size': 30}
+    AND compaction = {'class': 'SizeTieredCompactionStrategy'}
     AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.log_by_peer (
@@ -84,7 +84,7 @@ pub const LIST: &[Migration] = &[Migration {
     PRIMARY KEY ((jid, generation, peer, volume), position)
 ) WITH CLUSTERING ORDER BY (position DESC)
     AND comment = 'where the messages with a peer are; a volume is 50 buckets'
-    AND compaction = {'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'DAYS', 'compaction_window_size': 30}
+    AND compaction = {'class': 'SizeTieredCompactionStrategy'}
     AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.purges (
