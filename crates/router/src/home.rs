@@ -145,7 +145,8 @@ impl Home {
     /// A commit of it was not confirmed. What is being read may hold what will never be.
     pub(crate) fn doubts(&mut self) {
         self.tails += 1;
-        self.doubt.get_or_insert_with(|| Box::new(Doubt::new())).drain();
+        let account = &self.account.jid;
+        self.doubt.get_or_insert_with(|| Box::new(Doubt::of(account))).drain();
     }
 
     /// Whether what comes has to wait, whatever there is room for.

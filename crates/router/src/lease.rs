@@ -38,6 +38,7 @@ impl Lease {
     }
 
     fn ended(&mut self, at: Duration, ceiling: Position, answer: Result<(), StoreError>) {
+        self.shared.positions.answered(self.shared.clock.monotonic());
         match answer {
             Ok(()) => {
                 self.shared.positions.granted(ceiling, at);

@@ -25,6 +25,8 @@ pub(crate) struct Positions {
     ceiling: AtomicU64,
     /// When the lease ends, in microseconds of monotonic time.
     until: AtomicU64,
+    /// When the store last said whether it grants any.
+    answered: AtomicU64,
 }
 
 impl Positions {
@@ -39,6 +41,7 @@ impl Positions {
             floor: AtomicU64::new(floor),
             ceiling: AtomicU64::new(ceiling),
             until: AtomicU64::new(until),
+            answered: AtomicU64::new(0),
         })
     }
 
@@ -53,6 +56,18 @@ impl Positions {
     pub(crate) fn granted(&self, ceiling: Position, asked: Duration) {
         self.ceiling.fetch_max(ceiling.0, Ordering::AcqRel);
         self.until.fetch_max(micros(asked + LEASE.saturating_sub(MARGIN)), Ordering::AcqRel);
+    }
+
+    /// The store has said whether it grants more, at this moment of monotonic time.
+    pub(crate) fn answered(&self, now: Duration) {
+        self.answered.fetch_max(micros(now), Ordering::AcqRel);
+    }
+
+    /// Whether it is not known who reigns: the lease is over, as it is when a machine has slept, and the store has not been heard
+    /// since. That does not last: it answers, if only that it cannot.
+    pub(crate) fn are_open(&self, now: Duration) -> bool {
+        let until = self.until.load(Ordering::Acquire);
+        micros(now) >= until && self.answered.load(Ordering::Acquire) < until
     }
 
     /// No more are given, and nothing that is confirmed from now on counts.

@@ -47,6 +47,9 @@ const EVICT_AFTER: Duration = Duration::from_secs(60);
 /// How long to wait before something is read again that could not be.
 const REREAD_AFTER: Duration = Duration::from_secs(1);
 
+/// How soon to look again whether it is known who reigns.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// What a worker has of an account.
 enum Slot {
     /// Being loaded; these wait.
@@ -77,6 +80,8 @@ pub(crate) struct Worker {
     flushes: Vec<tokio::sync::oneshot::Sender<()>>,
     ended: Ended,
     fenced: bool,
+    /// It is not known who reigns; it was looked then.
+    blind_since: Option<Duration>,
     /// Until when failed commits are not reported again.
     quiet_until: Duration,
 }
@@ -102,6 +107,7 @@ impl Worker {
             flushes: Vec::new(),
             ended: Ended::default(),
             fenced: false,
+            blind_since: None,
             quiet_until: Duration::ZERO,
         }
     }
@@ -113,12 +119,23 @@ impl Worker {
 
     /// When there is something to do in any case, on monotonic time.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.timers.next()
+        match self.blind_since {
+            Some(since) => Some(since + LOOK_AGAIN),
+            None => self.timers.next(),
+        }
     }
 
     /// One turn. `Pending`: there was nothing to do; the waker is called when there is.
     pub(crate) fn step(&mut self, turn: &mut Turn, cx: &mut Context<'_>) -> Poll<()> {
         turn.begin();
+        if self.shared.fence.is_raised() && !self.fenced {
+            self.end_all(turn);
+        }
+        // Whoever may have been succeeded tells nobody anything, until the store has said so or that it cannot.
+        self.blind_since = self.shared.positions.are_open(turn.monotonic).then_some(turn.monotonic);
+        if self.blind_since.is_some() && !self.fenced {
+            return Poll::Pending;
+        }
         let landed = self.land(turn, cx);
         // Whoever commits together first lets go what is durable: what has come meanwhile is the next commit.
         let taken = (!landed || !self.pipeline.is_together()) && self.take_in(turn, cx);

@@ -4,6 +4,7 @@ use crate::bench::{World, jid};
 use crate::stage::Stage;
 use starling_store::StoreError;
 use starling_wire::{Down, Up};
+use starling_xmpp::{PresenceType, Stanza};
 use std::time::Duration;
 
 const REFUSED: &str = "!resource-constraint wait";
@@ -82,6 +83,25 @@ fn whoever_has_been_succeeded_ends() {
     assert!(crate::stage::now(report).is_err());
     assert!(stage.rows("bob").is_empty());
     assert_eq!(stage.homes.deadline(), None);
+}
+
+#[test]
+fn whoever_wakes_up_asks_first_who_reigns() {
+    for succeeded in [false, true] {
+        let mut stage = Stage::new();
+        let (mut alice, bob) = (stage.client("alice"), stage.client("bob"));
+        // The machine sleeps; this came in before.
+        let mut presence = Stanza::presence(PresenceType::Available);
+        presence.to = Some(jid("bob").into());
+        stage.send(&mut alice, presence);
+        stage.clock.advance(Duration::from_secs(3_600));
+        stage.store.refuse_grants(succeeded.then_some(StoreError::Fenced));
+        stage.advance(Duration::from_millis(100));
+        let downs = stage.told(&bob);
+        let seen = downs.iter().any(|down| matches!(down, Down::Stanza { .. }));
+        let closed = downs.iter().any(|down| matches!(down, Down::Close(Some(_))));
+        assert_eq!((seen, closed), (!succeeded, succeeded), "{downs:?}");
+    }
 }
 
 #[tokio::test]
