@@ -83,7 +83,7 @@ async fn count(
         let page = store.log_page(account, filter, Page::First(COUNTED)).await?;
         waiting.messages += page.rows.len();
         waiting.bytes += page.rows.iter().map(|row| row.stanza.len() as u64).sum::<u64>();
-        let next = page.reached.or(page.rows.last().map(|row| row.position));
+        let next = page.reached.or_else(|| page.rows.last().map(|row| row.position));
         if page.complete || next.is_none() || waiting.messages >= messages || waiting.bytes >= bytes {
             return Ok(waiting);
         }
