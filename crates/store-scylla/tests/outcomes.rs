@@ -290,3 +290,30 @@ fn buckets_beyond_the_retention_go_and_with_them_their_index() {
     let cursor = Write::Cursor(alice(), Cursor { through: bench.next, above: vec![] });
     assert!(bench.commit(vec![cursor]).0.is_ok());
 }
+
+#[test]
+fn many_loads_at_once_come_to_an_end() {
+    let mut bench = Bench::new(Settings { in_flight: 4, ..Settings::default() });
+    let owners: Vec<_> = (0..6_000).map(|n| jid(&format!("user{n}@example.org"))).collect();
+    for (n, owner) in owners.iter().enumerate() {
+        bench.world.run(bench.store.create_account(owner, account(n as u64, "p"))).unwrap().unwrap();
+    }
+    let store = Arc::clone(&bench.store);
+    bench.reign = bench.world.run(async move { store.open_reign(claim(1)).await.unwrap() }).unwrap();
+    let begun = bench.world.now();
+    let loads = owners.into_iter().map(|owner| {
+        let (store, reign, process) = (Arc::clone(&bench.store), bench.reign, bench.process.clone());
+        async move {
+            let (mut pause, mut tries) = (Duration::from_secs(1), 1);
+            while store.load(&owner, reign).await.is_err() {
+                process.sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(8));
+                tries += 1;
+            }
+            tries
+        }
+    });
+    let tries = bench.world.run(futures::future::join_all(loads.collect::<Vec<_>>())).expect("an end");
+    let (time, tries) = (bench.world.now() - begun, tries.into_iter().sum::<u32>());
+    assert!(time < Duration::from_secs(60), "{time:?}, {tries} tries of 6,000 loads");
+}
