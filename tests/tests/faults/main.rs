@@ -13,6 +13,7 @@ mod answers;
 mod long;
 mod one;
 mod scene;
+mod swarm;
 mod three;
 
 use std::future::Future;

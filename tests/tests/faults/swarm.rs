@@ -1,0 +1,70 @@
+//! Many clients that write as fast as the server lets them, and do not care what becomes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use starling_tests::client::Received;
+use starling_tests::{Client, Server};
+use tokio::task::JoinSet;
+
+/// The swarm, while it is kept.
+pub(crate) struct Swarm {
+    tasks: JoinSet<Result<()>>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    sent: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Swarm {
+    /// Makes that many accounts and lets a client of each write to the next one, who is not there.
+    pub(crate) async fn start(server: &Server, size: usize) -> Result<Self> {
+        let name = |number: usize| format!("bee{}", number % size);
+        let (mut tasks, counts) = (JoinSet::new(), Arc::<Counts>::default());
+        for number in 0..size {
+            server.add_user(&name(number)).await?;
+        }
+        for number in 0..size {
+            let client = server.login(&name(number)).connect(server.target()).await?;
+            tasks.spawn(write(client, name(number + 1), counts.clone()));
+        }
+        Ok(Self { tasks, counts })
+    }
+
+    /// How many messages were written and how many of them were refused; an error if a client could not go on.
+    pub(crate) fn counts(&mut self) -> Result<(u64, u64)> {
+        while let Some(ended) = self.tasks.try_join_next() {
+            ended?.context("a client of the swarm could not go on")?;
+        }
+        Ok((self.counts.sent.load(Relaxed), self.counts.refused.load(Relaxed)))
+    }
+}
+
+async fn write(mut client: Client, to: String, counts: Arc<Counts>) -> Result<()> {
+    let body = "x".repeat(1000);
+    for number in 0_u64.. {
+        let message =
+            format!("<message to='{to}@localhost' type='chat' id='{number}'><body>{body}</body></message>");
+        // When the server does not read, this is where the client waits.
+        if client.send_stanza(message).await.is_err() {
+            // It was made to wait for longer than it has patience, which is what back-pressure is.
+            return Ok(());
+        }
+        counts.sent.fetch_add(1, Relaxed);
+        while let Some(received) = client.receive(Duration::ZERO).await? {
+            let Received::Element(node) = received else { bail!("{received:?}") };
+            match node.condition().as_deref() {
+                Some("wait resource-constraint") if node.name == "message" => {
+                    counts.refused.fetch_add(1, Relaxed);
+                }
+                _ => bail!("{node}"),
+            }
+        }
+    }
+    Ok(())
+}
