@@ -38,6 +38,7 @@ impl<C: Cql> Inner<C> {
                 lane.opened.as_ref().map(|opened| (opened.owner.generation, opened.epoch, opened.closed_at));
             (lane.is_uncertain(), lane.attempted, lane.claimed, lane.marked, opened)
         };
+        let _place = self.calls.load().await?;
         let until = self.calls.deadline(self.calls.settings.read_deadline);
         let level = if uncertain { Level::Serial } else { Level::Quorum };
         let row = self.calls.read(until, || self.calls.cql.account(&account.jid, level)).await?;

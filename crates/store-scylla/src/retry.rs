@@ -24,6 +24,8 @@ pub(crate) struct Calls<C> {
     pub(crate) cql: Arc<C>,
     pub(crate) settings: Settings,
     pub(crate) gate: Arc<Gate>,
+    /// What takes several requests one behind the other: so many at once as get their places in time.
+    pub(crate) loads: Arc<Gate>,
     savings: Savings,
 }
 
@@ -65,7 +67,9 @@ impl Failure {
 impl<C: Cql> Calls<C> {
     pub(crate) fn new(cql: Arc<C>, settings: Settings) -> Self {
         let gate = Gate::new(settings.in_flight, settings.waiting, Arc::clone(&settings.metrics));
-        Self { cql, settings, gate, savings: Savings::new() }
+        // Counted apart: a load that waits here has no request yet.
+        let loads = Gate::new(settings.in_flight, settings.waiting, Arc::default());
+        Self { cql, settings, gate, loads, savings: Savings::new() }
     }
 
     /// The moment at which something that begins now and may take so long is to be given up.
@@ -75,8 +79,20 @@ impl<C: Cql> Calls<C> {
 
     /// Waits for places.
     pub(crate) async fn places(&self, places: usize, until: Duration) -> Result<Places, CqlError> {
+        self.enter(&self.gate, places, until).await
+    }
+
+    /// Waits until a load may begin. Its time begins then: were it to count the wait, those that wait for each other's
+    /// requests would all be given up half-way, and again and again.
+    pub(crate) async fn load(&self) -> Result<Places, StoreError> {
+        let until = self.deadline(self.settings.read_deadline);
+        let entered = self.enter(&self.loads, 1, until).await;
+        entered.map_err(|last| Failure { doubt: false, last }.of_read())
+    }
+
+    async fn enter(&self, gate: &Arc<Gate>, places: usize, until: Duration) -> Result<Places, CqlError> {
         let busy = |why: &str| CqlError::Overloaded(why.to_owned());
-        match self.gate.enter(places) {
+        match gate.enter(places) {
             Entry::Open(places) => Ok(places),
             Entry::Full => Err(busy("too many requests wait")),
             Entry::Queued(woken) => {
