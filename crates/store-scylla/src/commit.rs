@@ -171,7 +171,11 @@ impl<C: Cql> Inner<C> {
 
     /// Opens an account for the commits that wait.
     async fn open(&self, account: &Account) {
-        let reign = self.reign.lock().unwrap_or(Reign { epoch: 0, floor: Position(0) });
+        let mut reign = self.reign.lock().unwrap_or(Reign { epoch: 0, floor: Position(0) });
+        // All that this reign has written to the account has ended, and is below what waits.
+        if let Some(floor) = account.lane.lock().below_first() {
+            reign.floor = reign.floor.max(floor);
+        }
         match self.load(account, reign).await {
             Ok(Some(_)) => {}
             Ok(None) => account.lane.lock().absent = true,
@@ -284,10 +288,53 @@ fn parts(writes: Vec<Write>, settings: &Settings) -> BTreeMap<BareJid, Vec<Part>
             _ => Some(write),
         };
         if let Some(write) = left {
-            let mut writes = Writes::default();
+            // All parts have one timestamp: what is not a row may stand in one of them only, or the later of two changes to
+            // one place might lose.
+            let mut writes = match parts.last_mut() {
+                Some(Part::Writes(before)) => before.split_off_data(),
+                _ => Writes::default(),
+            };
             writes.take(write, settings);
             parts.push(Part::Writes(writes));
         }
     }
     accounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use starling_store::DocKind;
+    use starling_store::testing::{append, at, jid, row};
+
+    #[test]
+    fn what_is_not_a_row_stands_in_one_part_in_its_order() {
+        let (alice, bob) = (jid("a@x.org"), jid("b@x.org"));
+        let doc = |text: &'static str| Write::Doc(alice.clone(), DocKind::BlockList, Bytes::from(text));
+        let message = |n| append(row(&alice, at(n), &bob));
+        let writes = vec![message(1), doc("1"), message(2), message(3), doc("2"), message(4), doc("3")];
+        let settings = Settings { window: 2, ..Settings::default() };
+        let parts = parts(writes, &settings).remove(&alice).unwrap();
+        let parts: Vec<Vec<Write>> = parts
+            .into_iter()
+            .map(|part| match part {
+                Part::Writes(writes) => writes.list,
+                Part::Whole(_) => panic!("nothing is whole"),
+            })
+            .collect();
+        let docs: Vec<Vec<Bytes>> = parts
+            .iter()
+            .map(|part| {
+                let docs = part.iter().filter_map(|write| match write {
+                    Write::Doc(_, _, body) => Some(body.clone()),
+                    _ => None,
+                });
+                docs.collect()
+            })
+            .collect();
+        assert_eq!(docs, [vec![], vec![Bytes::from("1"), Bytes::from("2"), Bytes::from("3")]]);
+        let rows = |part: &Vec<Write>| part.iter().filter(|write| matches!(write, Write::Append(_))).count();
+        assert_eq!(parts.iter().map(rows).collect::<Vec<_>>(), [2, 2]);
+    }
 }

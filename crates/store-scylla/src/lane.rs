@@ -112,6 +112,14 @@ impl Writes {
         None
     }
 
+    /// Takes out what is not a row.
+    pub(crate) fn split_off_data(&mut self) -> Self {
+        let is_row = |write: &Write| matches!(write, Write::Append(_));
+        let (rows, data) = std::mem::take(&mut self.list).into_iter().partition(is_row);
+        self.list = rows;
+        Self { list: data, rows: 0, bytes: 0 }
+    }
+
     /// Takes those of another commit, if they fit in.
     fn join(&mut self, other: Self, settings: &Settings) -> Option<Self> {
         if !self.fit(other.rows, other.bytes, settings) {
@@ -184,6 +192,17 @@ impl Lane {
                 None
             }
         }
+    }
+
+    /// A position below all that the commit that waits first writes, and above all that was written before it.
+    pub(crate) fn below_first(&self) -> Option<Position> {
+        let Some(Job::Commit(commit)) = self.jobs.front() else { return None };
+        let rows = commit.writes.list.iter().filter_map(|write| match write {
+            Write::Append(row) => Some(row.position),
+            _ => None,
+        });
+        let lowest = rows.min().unwrap_or(commit.at).min(commit.at);
+        Some(Position(lowest.0.saturating_sub(1)))
     }
 
     /// The position and the deadline of the commit that waits first.
