@@ -221,9 +221,12 @@ pub enum CqlError {
     /// It was certainly not done: the server, or the queue in front of it, has too much to do.
     #[error("overloaded: {0}")]
     Overloaded(String),
-    /// It will fail again: rejected by the server (schema, permission, size), or an answer that cannot be read.
+    /// It will fail again: rejected by the server (schema, permission, size).
     #[error("rejected: {0}")]
     Invalid(String),
+    /// The answer holds what cannot be read; it will again.
+    #[error("{0} cannot be read")]
+    Unreadable(&'static str),
 }
 
 /// The answer to one attempt.
@@ -249,8 +252,13 @@ pub trait Cql: Send + Sync + 'static {
     fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<StoredRow>>;
 
     /// Where rows with a peer are.
-    fn peers(&self, owner: &Owner, peer: &BareJid, volume: Volume, slice: Slice)
-    -> Answer<Vec<(Position, Bucket)>>;
+    fn peers(
+        &self,
+        owner: &Owner,
+        peer: &BareJid,
+        volume: Volume,
+        slice: Slice,
+    ) -> Answer<Vec<(Position, Bucket)>>;
 
     /// Local parts of one slice above `after`, rising, at most `limit`.
     fn names(&self, domain: &str, slice: u16, after: Option<&str>, limit: usize) -> Answer<Vec<String>>;

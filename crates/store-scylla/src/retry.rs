@@ -9,6 +9,7 @@ use crate::settings::Settings;
 use futures::future::{Either, join_all, select};
 use parking_lot::Mutex;
 use starling_store::StoreError;
+use starling_store::codec::damaged;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ impl Failure {
     pub(crate) fn of_read(self) -> StoreError {
         match self.last {
             CqlError::Overloaded(_) => StoreError::Overloaded,
+            // No bad weather: it would be the same the next time.
+            CqlError::Unreadable(column) => damaged(column),
             last => StoreError::Unavailable(last.to_string()),
         }
     }
@@ -200,7 +203,7 @@ impl<C: Cql> Calls<C> {
 
     fn again(&self, attempts: u32, last: &CqlError) -> bool {
         match last {
-            CqlError::Invalid(_) => false,
+            CqlError::Invalid(_) | CqlError::Unreadable(_) => false,
             // A server that has too much to do is not given more of it for nothing.
             CqlError::Overloaded(_) => self.savings.spend(),
             CqlError::Unknown(_) | CqlError::Refused(_) => attempts == 1 || self.savings.spend(),
@@ -218,7 +221,8 @@ impl Outcome {
                 Ok(()) => written = true,
                 Err(failure) => {
                     // What is rejected will be rejected again: it is an error of ours and no overload.
-                    doubt |= failure.doubt || matches!(failure.last, CqlError::Invalid(_));
+                    doubt |= failure.doubt
+                        || matches!(failure.last, CqlError::Invalid(_) | CqlError::Unreadable(_));
                     failed = Some(failure.last);
                 }
             }

@@ -39,9 +39,10 @@ pub(super) struct Data<'a> {
 }
 
 impl Data<'_> {
-    pub(super) fn decode(self) -> Result<DataRow, CqlError> {
-        Ok(DataRow {
-            kind: DataKind::parse(self.kind).ok_or_else(|| unreadable("account_data.kind"))?,
+    /// `None` for a kind that a newer version has written: it is not for this one.
+    pub(super) fn decode(self) -> Option<DataRow> {
+        Some(DataRow {
+            kind: DataKind::parse(self.kind)?,
             name: self.name.to_owned(),
             number: self.number.cast_unsigned(),
             body: Bytes::copy_from_slice(self.body),

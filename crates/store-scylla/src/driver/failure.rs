@@ -32,7 +32,7 @@ impl From<CqlError> for Failure {
             CqlError::Unknown(_) => "timeout",
             CqlError::Refused(_) => "unavailable",
             CqlError::Overloaded(_) => "overloaded",
-            CqlError::Invalid(_) => "invalid",
+            CqlError::Invalid(_) | CqlError::Unreadable(_) => "invalid",
         };
         Self { error, disconnected: false, name }
     }
@@ -40,7 +40,7 @@ impl From<CqlError> for Failure {
 
 /// Stored data that is not what we write.
 pub(super) fn unreadable(column: &'static str) -> CqlError {
-    CqlError::Invalid(format!("{column} cannot be read"))
+    CqlError::Unreadable(column)
 }
 
 /// What an error of one attempt means.

@@ -114,7 +114,7 @@ impl Watch {
             Some(CqlError::Unknown(_)) => DbResult::Timeout,
             Some(CqlError::Refused(_)) => DbResult::Unavailable,
             Some(CqlError::Overloaded(_)) => DbResult::Overloaded,
-            Some(CqlError::Invalid(_)) => DbResult::Invalid,
+            Some(CqlError::Invalid(_) | CqlError::Unreadable(_)) => DbResult::Invalid,
         };
         if let Some(seen) = &self.seen {
             let (address, speculations) = *seen.told.lock();

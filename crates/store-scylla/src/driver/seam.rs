@@ -55,9 +55,11 @@ impl Cql for Driver {
     fn data(&self, owner: &Owner) -> Answer<Vec<DataRow>> {
         let owner = owner.clone();
         self.attempt(Statement::Data, About::PLAIN, move |request| async move {
-            let decode =
-                |page: &_, table, into: &mut _| decode::each(page, table, decode::Data::decode, into);
-            request.all(&bind::keys(&owner), ROWS, decode).await
+            let decode = |page: &_, table, into: &mut _| {
+                decode::each(page, table, |row: decode::Data<'_>| Ok(row.decode()), into)
+            };
+            let rows = request.all(&bind::keys(&owner), ROWS, decode).await?;
+            Ok(rows.into_iter().flatten().collect())
         })
     }
 

@@ -284,7 +284,7 @@ pub(crate) async fn what_cannot_be_read_names_the_column_only(address: String) {
         );
         session.query_unpaged(text, ()).await.unwrap();
         let error = driver.rows(&owner(), BUCKET, slice(0, u64::MAX, true, 9)).await.unwrap_err();
-        assert_eq!(error, CqlError::Invalid(format!("{column} cannot be read")));
+        assert_eq!(error, CqlError::Unreadable(column));
         session.query_unpaged(format!("TRUNCATE {keyspace}.log"), ()).await.unwrap();
     }
     let text = format!(
@@ -292,8 +292,10 @@ pub(crate) async fn what_cannot_be_read_names_the_column_only(address: String) {
          VALUES ('romeo@example.net', -6, 'later', '', 1, 0x)"
     );
     session.query_unpaged(text, ()).await.unwrap();
-    let error = driver.data(&owner()).await.unwrap_err();
-    assert_eq!(error, CqlError::Invalid("account_data.kind cannot be read".to_owned()));
+    assert!(
+        driver.data(&owner()).await.unwrap().is_empty(),
+        "what a newer version keeps is not for this one"
+    );
 }
 
 pub(crate) async fn a_traced_write_has_a_client_span(address: String) {
