@@ -3,9 +3,10 @@
 CARGO ?= cargo
 KILLS ?= 2000
 MESSAGES ?= 100000
+SEEDS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt verify fix bench costs soak reference doc deny clients cassandra
+.PHONY: help run test check fmt verify fix bench costs soak sim reference doc deny clients cassandra
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
@@ -50,6 +51,9 @@ soak: ## the crash test and the faults of a CQL server for hours: KILLS=2000 MES
 	$(CARGO) build --bin starling
 	CRASH_KILLS=$(KILLS) $(CARGO) test -p starling-tests --test crash
 	FAULTS_MESSAGES=$(MESSAGES) $(CARGO) test -p starling-tests --test faults
+
+sim: ## the simulation, over many seeds: SEEDS=100000
+	SIM_SEEDS=$(SEEDS) $(CARGO) test --release -p starling-tests --test sim
 
 reference: ## the scripts against Prosody and ejabberd from Debian
 	@tests/reference

@@ -3,6 +3,7 @@
 use crate::client::account;
 use crate::line::{FromClient, Line, ToClient};
 use crate::plan::Cast;
+use crate::run;
 use crate::speech::{DELAY, FORWARD};
 use crate::stage::Stage;
 use futures::StreamExt;
@@ -28,6 +29,8 @@ pub(crate) struct Kept {
     pub(crate) roster: BTreeMap<String, String>,
     pub(crate) version: String,
     pub(crate) blocked: Vec<String>,
+    /// Its row's generation, and which keys it has.
+    pub(crate) keys: (u64, Option<u8>),
 }
 
 impl Reading {
@@ -42,19 +45,36 @@ impl Reading {
     }
 }
 
+/// How carefully to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// In both directions, in small pages, and what is with each account once more.
+    Full,
+    /// In one go.
+    Quick,
+}
+
 /// Reads all accounts. What cannot be read is noted as wrong.
-pub(crate) async fn read_all(stage: &Arc<Stage>, casts: &[Cast]) -> Reading {
+pub(crate) async fn read_all(stage: &Arc<Stage>, casts: &[Cast], care: Care) -> Reading {
     let mut reading = Reading::default();
     for cast in casts {
         let owner = account(cast.name);
         match Reader::open(stage, &owner).await {
-            Ok(mut reader) => match reader.all().await {
-                Ok(kept) => {
+            Ok(mut reader) => match reader.all(care).await {
+                Ok(mut kept) => {
+                    if let Some(server) = stage.serving()
+                        && let Some(row) = server.account(stage, &owner).await
+                    {
+                        let known = (0..=u8::MAX).find(|number| run::keys(*number) == row.credentials);
+                        kept.keys = (row.generation, known);
+                    }
                     reading.0.insert(owner.as_str().to_owned(), kept);
                     reader.line.up.send(FromClient::End);
                 }
                 Err(error) => stage.wrong("audit", None, format!("{owner}: {error}")),
             },
+            // Its removal may have come to its end only now.
+            Err(_) if cast.name == run::MAYFLY => {}
             Err(error) => stage.wrong("audit", None, format!("{owner}: {error}")),
         }
     }
@@ -90,19 +110,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    async fn all(&mut self) -> Result<Kept, String> {
+    async fn all(&mut self, care: Care) -> Result<Kept, String> {
         let mut dice = self.stage.dice();
-        let rows = self.forward(None, dice.place(6) + 1).await?;
-        let backwards = self.backward(dice.place(6) + 1).await?;
-        let archive = Archive { owner: self.owner.clone(), rows: rows.clone(), ..Archive::default() };
+        let mut size = || if care == Care::Full { dice.place(12) + 1 } else { 250 };
+        let rows = self.forward(None, size()).await?;
         let mut with = Vec::new();
-        for peer in archive.peers() {
-            let rows = self.forward(Some(peer), dice.place(6) + 1).await?;
-            with.push((peer.to_owned(), rows.into_iter().map(|row| row.id).collect()));
+        let mut backwards = rows.iter().map(|row| row.id.clone()).collect();
+        if care == Care::Full {
+            backwards = self.backward(size()).await?;
+            let archive = Archive { owner: self.owner.clone(), rows: rows.clone(), ..Archive::default() };
+            for peer in archive.peers() {
+                let rows = self.forward(Some(peer), size()).await?;
+                with.push((peer.to_owned(), rows.into_iter().map(|row| row.id).collect()));
+            }
         }
         let (roster, version) = self.roster().await?;
         let blocked = self.blocked().await?;
-        Ok(Kept { rows, backwards, with, roster, version, blocked })
+        Ok(Kept { rows, backwards, with, roster, version, blocked, keys: (0, None) })
     }
 
     async fn hear(&mut self) -> Result<ToClient, String> {

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use starling_node::clock::Clock;
 use starling_store::Now;
-use starling_store_scylla::model::{Process, World};
+use starling_store_scylla::model::World;
 use starling_xmpp::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,25 +17,11 @@ pub(crate) struct SimClock {
     world: World,
     /// By how much it is wrong, in microseconds.
     error: Arc<Mutex<i64>>,
-    /// A clock that stands while its process does: planted, for no real one may.
-    asleep: Option<(Process, Arc<Mutex<(Duration, Duration)>>)>,
 }
 
 impl SimClock {
     pub(crate) fn new(world: &World, error: i64) -> Self {
-        Self { world: world.clone(), error: Arc::new(Mutex::new(error)), asleep: None }
-    }
-
-    /// One whose monotonic time leaves out what its process slept.
-    pub(crate) fn sleeping(self, process: &Process) -> Self {
-        Self { asleep: Some((process.clone(), Arc::default())), ..self }
-    }
-
-    /// Tells a sleeping clock how long its process slept.
-    pub(crate) fn slept(&self, time: Duration) {
-        if let Some((_, slept)) = &self.asleep {
-            slept.lock().0 += time;
-        }
+        Self { world: world.clone(), error: Arc::new(Mutex::new(error)) }
     }
 
     /// Is set anew.
@@ -62,7 +48,6 @@ impl Clock for SimClock {
     }
 
     fn monotonic(&self) -> Duration {
-        let slept = self.asleep.as_ref().map_or(Duration::ZERO, |(_, slept)| slept.lock().0);
-        self.world.now().saturating_sub(slept)
+        self.world.now()
     }
 }

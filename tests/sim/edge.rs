@@ -47,6 +47,7 @@ impl EdgeLink for Told {
 
 /// An edge from inside.
 pub(crate) struct Inside {
+    stage: Arc<Stage>,
     process: Process,
     router: Option<Arc<dyn RouterLink>>,
     inputs: mpsc::UnboundedReceiver<Input>,
@@ -71,10 +72,11 @@ struct Conn {
 
 impl Edge {
     /// An edge of a process, and what is to run in it.
-    pub(crate) fn new(stage: &Stage, process: &Process) -> (Self, Inside) {
+    pub(crate) fn new(stage: &Arc<Stage>, process: &Process) -> (Self, Inside) {
         let (sender, inputs) = mpsc::unbounded();
         let own = sender.clone();
         let inside = Inside {
+            stage: stage.clone(),
             process: process.clone(),
             router: None,
             inputs,
@@ -209,6 +211,11 @@ impl Inside {
             }
             Down::SmFailed => open.to.send(ToClient::End(Some("sm failed".to_owned()))),
             Down::Stanza { stanza, .. } => {
+                if stanza.is_error()
+                    && let (Some(id), Some(jid)) = (&stanza.id, &open.jid)
+                {
+                    self.stage.refuse(jid.as_str(), id, crate::speech::condition(&stanza));
+                }
                 open.to.send(ToClient::Stanza(stanza));
                 open.written += 1;
                 if open.written - open.reported >= REPORT_EVERY {

@@ -9,9 +9,11 @@ mod one_owner;
 mod one_row;
 mod order;
 mod paging;
+mod removal;
 mod sessions;
 
 use crate::audit::Reading;
+use crate::run::MAYFLY;
 use crate::stage::{Stage, Wrong};
 use starling_tests::history::{History, Violation, What, check};
 
@@ -28,7 +30,7 @@ pub(crate) struct Evidence<'a> {
 /// An invariant: its name, and what it finds.
 type Invariant = (&'static str, fn(&Evidence<'_>) -> Vec<(Option<String>, String)>);
 
-const ALL: [Invariant; 10] = [
+const ALL: [Invariant; 11] = [
     ("durable", durable::find),
     ("one row", one_row::find),
     ("sessions", sessions::find),
@@ -39,6 +41,7 @@ const ALL: [Invariant; 10] = [
     ("memory", memory::find),
     ("paging", paging::find),
     ("liveness", liveness::find),
+    ("removal", removal::find),
 ];
 
 /// Looks at everything.
@@ -78,6 +81,22 @@ impl Evidence<'_> {
             .accounts
             .iter()
             .any(|cast| cast.plain && violation.place.starts_with(&format!("{}@", cast.name)));
+        if self.is_of_mayfly(violation) {
+            return matches!(
+                violation.kind,
+                Kind::MissingRow
+                    | Kind::NeverSeen
+                    | Kind::SeenNotStored
+                    | Kind::SecondRow
+                    | Kind::OtherId
+                    | Kind::SeenOutOfOrder
+                    | Kind::StoredOutOfOrder
+                    | Kind::ResumptionRefused
+                    | Kind::Doubled
+                    | Kind::NoDelay
+                    | Kind::OutOfPosition
+            );
+        }
         let pest = violation.origin.as_deref().is_some_and(|origin| origin.starts_with("eve."));
         match violation.kind {
             // What was on the way to a client that does not count is lost with its connection.
@@ -92,6 +111,21 @@ impl Evidence<'_> {
             }
             _ => false,
         }
+    }
+
+    /// What an account had that was removed is gone, and what it has sent comes anew.
+    fn is_of_mayfly(&self, violation: &Violation) -> bool {
+        let is = |text: &str| text.starts_with(&format!("{MAYFLY}@"));
+        let to = || {
+            let logs = self.stage.logs();
+            let mut events = logs.iter().flat_map(|log| &log.events);
+            events.any(|event| match &event.what {
+                What::Sent(message) => Some(&message.origin) == violation.origin.as_ref() && is(&message.to),
+                _ => false,
+            })
+        };
+        let by = |origin: &String| origin.starts_with(&format!("{MAYFLY}."));
+        is(&violation.place) || violation.origin.as_ref().is_some_and(by) || to()
     }
 
     /// Whether a message was sent more than once.

@@ -89,7 +89,7 @@ impl Plan {
             faults,
             steady: dice.permille(300),
             slow_lines: [0, 10, 200][dice.place(3)],
-            clocks: [0, 500_000, 20_000_000, 60_000_000][dice.place(4)],
+            clocks: [0, 500_000, 20_000_000, 3_600_000_000][dice.place(4)],
             bucket_rows: [2, 3, 5, 8, 1_000][dice.place(5)],
             volume_buckets: [1, 2, 3][dice.place(3)],
             window: [1, 3, 256][dice.place(3)],

@@ -21,6 +21,8 @@ pub(crate) enum Demand {
     Contact(String, String),
     /// The pest is blocked, or not, asked for then.
     Block(bool, Duration),
+    /// The account has these keys.
+    Keys(u8),
 }
 
 impl Promises {
@@ -30,6 +32,10 @@ impl Promises {
 
     pub(crate) fn block(&mut self, account: &BareJid, on: bool, now: Duration) -> usize {
         self.push(account, Demand::Block(on, now))
+    }
+
+    pub(crate) fn keys(&mut self, account: &BareJid, keys: u8) -> usize {
+        self.push(account, Demand::Keys(keys))
     }
 
     fn push(&mut self, account: &BareJid, what: Demand) -> usize {

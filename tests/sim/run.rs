@@ -1,6 +1,6 @@
 //! A run: accounts, clients and a server; blows to all of them; healing; and then everything is looked at.
 
-use crate::audit;
+use crate::audit::{self, Care};
 use crate::back_end;
 use crate::client::PEST;
 use crate::client::{Client, account};
@@ -26,13 +26,28 @@ pub(crate) struct Outcome {
     pub(crate) hash: u64,
 }
 
-static KEYS: LazyLock<Credentials> = LazyLock::new(|| match Credentials::derive("secret", [1; 16], 1) {
-    Ok(keys) => keys,
-    Err(error) => panic!("{error:?}"),
+static KEYS: LazyLock<Vec<Credentials>> = LazyLock::new(|| {
+    let keys = |number: u8| match Credentials::derive(&format!("secret {number}"), [number; 16], 1) {
+        Ok(keys) => keys,
+        Err(error) => panic!("{error:?}"),
+    };
+    (0..=u8::MAX).map(keys).collect()
 });
+
+/// Keys of some passwords, derived once.
+pub(crate) fn keys(number: u8) -> Credentials {
+    KEYS[usize::from(number)].clone()
+}
+
+fn row(generation: u64) -> AccountRow {
+    AccountRow { generation, credentials: keys(0), created: Timestamp(0), disabled: false }
+}
 
 /// No run lasts longer, in its own time.
 const END: Duration = Duration::from_secs(3_600);
+
+/// An account that is removed and made again.
+pub(crate) const MAYFLY: &str = "may";
 
 /// Runs a plan.
 pub(crate) fn run(plan: Plan) -> Outcome {
@@ -63,7 +78,8 @@ pub(crate) fn run(plan: Plan) -> Outcome {
 
 async fn direct(stage: Arc<Stage>) -> Vec<Wrong> {
     let pest = Cast { name: "eve", devices: vec![Device::Phone], plain: false };
-    let casts: Vec<Cast> = stage.plan.accounts.iter().cloned().chain([pest]).collect();
+    let mayfly = Cast { name: MAYFLY, devices: vec![Device::Phone], plain: false };
+    let casts: Vec<Cast> = stage.plan.accounts.iter().cloned().chain([pest]).chain([mayfly]).collect();
     debug_assert_eq!(account("eve").as_str(), PEST);
     found(&stage, &casts).await;
     let mut director = Director { stage: stage.clone(), life: 0, instance: 1, server: None };
@@ -76,25 +92,24 @@ async fn direct(stage: Arc<Stage>) -> Vec<Wrong> {
     director.sleep(Duration::from_secs(4)).await;
 
     // What is in memory and what is stored are the same, now, after a restart, and when everything late has come.
-    let before = audit::read_all(&stage, &casts).await;
+    let before = audit::read_all(&stage, &casts, Care::Full).await;
     director.restart().await;
     director.quiet(Duration::from_secs(2), Duration::from_secs(60)).await;
     let mut later = Vec::new();
     for pair in [[0, 1], [1, 2], [0, 2]] {
         stage.model.pin(Some(pair));
-        later.push((
-            format!("after a restart, from replicas {pair:?}"),
-            audit::read_all(&stage, &casts).await,
-        ));
+        let reading = audit::read_all(&stage, &casts, Care::Quick).await;
+        later.push((format!("after a restart, from replicas {pair:?}"), reading));
     }
-    director.sleep(stage.plan.faults.late_by + Duration::from_secs(5)).await;
+    director.sleep(stage.plan.faults.latest() + Duration::from_secs(5)).await;
     for pair in [[0, 1], [1, 2], [0, 2]] {
         stage.model.pin(Some(pair));
-        later.push((format!("at last, from replicas {pair:?}"), audit::read_all(&stage, &casts).await));
+        let care = if pair == [0, 2] { Care::Full } else { Care::Quick };
+        let reading = audit::read_all(&stage, &casts, care).await;
+        later.push((format!("at last, from replicas {pair:?}"), reading));
     }
     stage.model.pin(None);
     stage.enter(Phase::Over);
-    director.sleep(Duration::from_secs(1)).await;
     let history = History { logs: stage.logs(), archives: before.archives() };
     invariants::judge(&stage, &history, &before, &later)
 }
@@ -104,13 +119,7 @@ async fn found(stage: &Arc<Stage>, casts: &[Cast]) {
     let process = stage.world.process();
     let store = back_end::open(stage, &process, &SimClock::new(&stage.world, 0));
     for (number, cast) in casts.iter().enumerate() {
-        let row = AccountRow {
-            generation: number as u64 + 1,
-            credentials: KEYS.clone(),
-            created: Timestamp(0),
-            disabled: false,
-        };
-        if let Err(error) = store.create_account(&account(cast.name), row).await {
+        if let Err(error) = store.create_account(&account(cast.name), row(number as u64 + 1)).await {
             stage.wrong("run", None, format!("{}: {error}", cast.name));
         }
     }
@@ -122,7 +131,11 @@ fn gather(stage: &Arc<Stage>, casts: &[Cast]) {
     let mut addresses: Vec<String> = Vec::new();
     for cast in casts.iter().filter(|cast| cast.name != "eve") {
         let bare = account(cast.name).as_str().to_owned();
-        addresses.extend([bare.clone(), bare.clone(), bare.clone()]);
+        addresses.push(bare.clone());
+        if cast.name == MAYFLY {
+            continue;
+        }
+        addresses.extend([bare.clone(), bare.clone()]);
         if !cast.plain {
             addresses.push(format!("{bare}/{}", Device::Phone.resource()));
         }
@@ -181,7 +194,7 @@ impl Director {
     async fn blow(&mut self) {
         let stage = self.stage.clone();
         let mut dice = stage.dice();
-        match dice.place(12) {
+        match dice.place(15) {
             0..4 => self.restart().await,
             4 => self.another_instance().await,
             5 => self.zombie().await,
@@ -211,12 +224,46 @@ impl Director {
                     server.clock.step(micros);
                 }
             }
-            _ => {
+            11 => {
                 if let Some(server) = self.server.clone() {
                     server.stop(&stage, Duration::from_secs(5)).await;
                 }
             }
+            12 => self.change_keys().await,
+            _ => self.remake().await,
         }
+    }
+
+    /// Somebody gets a new password.
+    async fn change_keys(&mut self) {
+        let Some(server) = self.server.clone() else { return };
+        for _ in 0..2 {
+            let number = u8::try_from(self.stage.number() % 255 + 1).unwrap_or(1);
+            let owner = account("ann");
+            let place = self.stage.promises().keys(&owner, number);
+            let done = server.change_keys(&self.stage, &owner, keys(number)).await;
+            self.stage.tell("server", format!("new keys {number} of ann: {done:?}"));
+            if done == Some(true) {
+                let now = self.stage.world.now();
+                self.stage.promises().confirm(place, now);
+            }
+        }
+    }
+
+    /// An account is removed and made again.
+    async fn remake(&mut self) {
+        let Some(server) = self.server.clone() else { return };
+        let owner = account(MAYFLY);
+        let asked = self.stage.world.now();
+        let removed = server.remove(&self.stage, &owner).await;
+        self.stage.tell("server", format!("removal of {owner}: {removed:?}"));
+        if removed.is_some() {
+            self.stage.removed(asked);
+        }
+        self.pause(Duration::from_millis(500)).await;
+        let generation = 1_000 + self.stage.number();
+        let made = server.create(&self.stage, &owner, row(generation)).await;
+        self.stage.tell("server", format!("making of {owner}: {made:?}"));
     }
 
     /// Killed and started again where it was.
@@ -253,14 +300,12 @@ impl Director {
         self.stage.tell("server", format!("life {} is stopped", old.life));
         self.stage.roughen();
         old.process.stop();
-        let stopped = self.stage.world.now();
         self.stage.serve(None);
         self.instance += 1;
         self.launch();
         let mut dice = self.stage.dice();
         let nap = Duration::from_millis(dice.within(0..20_000));
         self.sleep(nap).await;
-        old.clock.slept(self.stage.world.now() - stopped);
         self.stage.tell("server", format!("life {} goes on", old.life));
         old.process.go_on();
         // Back in time: the other one is told that the store is in use. Otherwise it takes over.
@@ -283,9 +328,7 @@ impl Director {
         self.stage.tell("server", format!("life {} is stopped", server.life));
         self.stage.roughen();
         server.process.stop();
-        let stopped = self.stage.world.now();
         self.pause(Duration::from_secs(14)).await;
-        server.clock.slept(self.stage.world.now() - stopped);
         self.stage.tell("server", format!("life {} goes on", server.life));
         server.process.go_on();
     }
@@ -314,6 +357,11 @@ impl Director {
             stage.set_replica(replica, true);
         }
         self.up(Duration::from_secs(60)).await;
+        if let Some(server) = &self.server {
+            // It may be gone; now it can be made.
+            let made = server.create(&stage, &account(MAYFLY), row(10_000)).await;
+            stage.tell("server", format!("making of {MAYFLY}: {made:?}"));
+        }
         stage.heal();
         // They go on writing for a while, now that they can.
         self.sleep(Duration::from_secs(6)).await;

@@ -7,12 +7,12 @@ use crate::planted;
 use crate::stage::Stage;
 use futures::FutureExt;
 use futures::channel::mpsc;
-use futures::future::{BoxFuture, poll_fn};
+use futures::future::{BoxFuture, Either, poll_fn, select};
 use parking_lot::Mutex;
 use starling_hooks::{ArchiveDefault, ArchiveIds, Domains, Hooks, Limits, Passwords, Server as Facts};
 use starling_node::{Metrics, SharedClock, Tracer};
 use starling_router::{Homes, RouterConfig, RouterParts};
-use starling_store::{Claim, Retention, SharedStore};
+use starling_store::{AccountRow, Claim, Retention, SharedStore, StoreError};
 use starling_store_scylla::model::{Dice, Process};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, StanzaCondition, StanzaError};
@@ -33,6 +33,7 @@ pub(crate) struct Server {
 #[derive(Default)]
 struct State {
     homes: Option<Homes>,
+    store: Option<SharedStore>,
     /// It has ended by itself, or never begun; why.
     over: Option<String>,
     lines: Vec<(Pipe<FromClient>, Pipe<ToClient>, mpsc::UnboundedSender<ToClient>)>,
@@ -57,7 +58,7 @@ impl Server {
         let machine = u64::try_from(instance).unwrap_or(0);
         let off = Dice::new(stage.plan.seed ^ machine << 32).within(0..most * 2 + 1);
         let error = i64::try_from(off).unwrap_or(0) - stage.plan.clocks;
-        let clock = planted::clock(stage, SimClock::new(&stage.world, error), &process);
+        let clock = SimClock::new(&stage.world, error);
         let (edge, inside) = Edge::new(stage, &process);
         let server =
             Arc::new(Self { life, instance, process: process.clone(), clock, edge, state: Mutex::default() });
@@ -104,6 +105,7 @@ impl Server {
     /// From its start to its end.
     async fn run(self: Arc<Self>, stage: Arc<Stage>, inside: Inside) {
         let store = Self::store(&stage, &self.process, &self.clock);
+        self.state.lock().store = Some(store.clone());
         let homes = match Homes::begin(self.parts(&stage, store)).await {
             Ok(homes) => homes,
             Err(error) => return self.end(&stage, format!("cannot begin: {error}")),
@@ -182,14 +184,59 @@ impl Server {
         self.disconnect(stage);
     }
 
-    /// Writes down what is only in memory, as when it is told to end; then dies.
+    /// Writes down what is only in memory and gives the reign back, as when it is told to end; then dies.
     pub(crate) async fn stop(&self, stage: &Arc<Stage>, within: Duration) {
         let flush = self.state.lock().homes.as_ref().map(Homes::flush);
         if let Some(flush) = flush {
             let timer = stage.crowd.sleep(within);
-            futures::future::select(flush, timer).await;
+            select(flush, timer).await;
+        }
+        let release = self.state.lock().homes.as_ref().map(Homes::release);
+        if let Some(release) = release {
+            let timer = stage.crowd.sleep(within);
+            select(release, timer).await;
         }
         self.kill(stage);
+    }
+
+    /// Removes an account; `None` when that is not known.
+    pub(crate) async fn remove(&self, stage: &Stage, account: &BareJid) -> Option<bool> {
+        let removal = self.state.lock().homes.as_ref().map(|homes| homes.delete_account(account))?;
+        self.within(stage, removal).await
+    }
+
+    /// Gives an account other keys; `None` when that is not known.
+    pub(crate) async fn change_keys(&self, stage: &Stage, of: &BareJid, keys: Credentials) -> Option<bool> {
+        let change = self.state.lock().homes.as_ref().map(|homes| homes.set_credentials(of, keys))?;
+        self.within(stage, change).await
+    }
+
+    /// Makes an account, as its administration does; `None` when that is not known.
+    pub(crate) async fn create(&self, stage: &Stage, account: &BareJid, row: AccountRow) -> Option<bool> {
+        let creation = self.state.lock().store.as_ref().map(|store| store.create_account(account, row))?;
+        self.within(
+            stage,
+            creation
+                .map(|made| match made {
+                    Err(StoreError::Exists) => Ok(false),
+                    made => made.map(|()| true),
+                })
+                .boxed(),
+        )
+        .await
+    }
+
+    /// An account's row.
+    pub(crate) async fn account(&self, stage: &Stage, account: &BareJid) -> Option<AccountRow> {
+        let row = self.state.lock().store.as_ref().map(|store| store.account(account))?;
+        self.within(stage, row).await?
+    }
+
+    async fn within<T>(&self, stage: &Stage, work: BoxFuture<'static, Result<T, StoreError>>) -> Option<T> {
+        match select(work, stage.crowd.sleep(Duration::from_secs(15))).await {
+            Either::Left((done, _)) => done.ok(),
+            Either::Right(_) => None,
+        }
     }
 
     /// A new connection of an account.

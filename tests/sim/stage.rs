@@ -6,7 +6,7 @@ use crate::promises::Promises;
 use crate::server::Server;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use starling_store_scylla::model::{Dice, Faults, Model, Process, Reach, World};
-use starling_tests::history::{Log, What};
+use starling_tests::history::{Event, Log, What};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,8 +43,12 @@ struct Inner {
     stirred: Duration,
     wrong: Vec<Wrong>,
     promises: Promises,
+    /// Errors that were put on a line, whether or not they arrived: for whom, and for which message.
+    refused: BTreeMap<(String, String), String>,
     peeks: Vec<Peek>,
     healed: Option<Duration>,
+    /// When the mayfly was last removed for sure; asked for then.
+    removed: Option<Duration>,
     /// Something has gone wrong so that commits may have failed.
     rough: bool,
     story: Vec<(Duration, String)>,
@@ -72,8 +76,10 @@ impl Stage {
             stirred: Duration::ZERO,
             wrong: Vec::new(),
             promises: Promises::default(),
+            refused: BTreeMap::new(),
             peeks: Vec::new(),
             healed: None,
+            removed: None,
             rough: false,
             story: Vec::new(),
             hash: 0xcbf2_9ce4_8422_2325,
@@ -172,6 +178,16 @@ impl Stage {
         self.inner.lock().peeks.clone()
     }
 
+    /// The mayfly was removed for sure, asked for then.
+    pub(crate) fn removed(&self, asked: Duration) {
+        self.inner.lock().removed = Some(asked);
+    }
+
+    /// When that was, the last time.
+    pub(crate) fn removed_at(&self) -> Option<Duration> {
+        self.inner.lock().removed
+    }
+
     /// When the store was back for good and a server served.
     pub(crate) fn healed(&self) -> Option<Duration> {
         self.inner.lock().healed
@@ -209,9 +225,34 @@ impl Stage {
         self.model.set_replica(replica, up);
     }
 
-    /// What clients have seen so far.
+    /// An error goes to a client.
+    pub(crate) fn refuse(&self, client: &str, origin: &str, condition: String) {
+        self.inner.lock().refused.insert((client.to_owned(), origin.to_owned()), condition);
+    }
+
+    /// What clients have seen so far; and last, errors that were sent to them and lost with a session: with `<resumed/>`
+    /// the count comes before them (XEP-0198 section 5), and the server may die in between.
     pub(crate) fn logs(&self) -> Vec<Log> {
-        self.inner.lock().logs.values().cloned().collect()
+        let inner = self.inner.lock();
+        let mut logs = inner.logs.clone();
+        for ((client, origin), condition) in &inner.refused {
+            let Some(log) = logs.get_mut(client) else { continue };
+            let events = &log.events;
+            let told =
+                |event: &Event| matches!(&event.what, What::Refused { origin: of, .. } if of == origin);
+            let counted = |event: &Event| matches!(&event.what, What::Acknowledged(of) if of == origin);
+            let Some(place) = events.iter().rposition(counted).filter(|_| !events.iter().any(told)) else {
+                continue;
+            };
+            let other = |event: &Event| !matches!(event.what, What::Acknowledged(_) | What::Refused { .. });
+            let first = events[..place].iter().rposition(other);
+            if first.is_some_and(|first| events[first].what == What::Resumed) {
+                let behind = events[place..].iter().position(other).map_or(events.len(), |more| place + more);
+                let what = What::Refused { origin: origin.clone(), condition: condition.clone() };
+                log.events.insert(behind, Event { at: events[place].at, what });
+            }
+        }
+        logs.into_values().collect()
     }
 
     /// All that is known at the end.

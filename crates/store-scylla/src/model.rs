@@ -163,19 +163,23 @@ impl Model {
         self.let_arrive();
     }
 
-    /// How many rows were written twice under one timestamp and differ: a server would mix their cells.
+    /// How many rows of logs were written twice under one timestamp and differ: a server would mix their cells.
     pub fn torn(&self) -> u64 {
         let state = self.0.state.lock();
-        state.replicas.iter().flat_map(|replica| replica.tables.values()).map(Table::torn).sum()
+        logs(&state).map(|(_, table)| table.torn()).sum()
+    }
+
+    /// Where the first of them is, and what was written.
+    pub fn tear(&self) -> Option<String> {
+        let state = self.0.state.lock();
+        let torn = logs(&state).filter_map(|(partition, table)| Some((partition, table.tear()?)));
+        torn.min().map(|(partition, tear)| format!("{partition:?}: {tear}"))
     }
 
     /// How many rows of logs and indexes have no end.
     pub fn endless(&self) -> usize {
         let state = self.0.state.lock();
-        let tables = state.replicas.iter().flat_map(|replica| &replica.tables);
-        let logs =
-            tables.filter(|(partition, _)| matches!(partition, Partition::Log(..) | Partition::Peer(..)));
-        logs.map(|(_, table)| table.endless()).sum()
+        logs(&state).map(|(_, table)| table.endless()).sum()
     }
 
     /// Seconds on its own clock.
@@ -191,6 +195,12 @@ impl Model {
         });
         Spoken { partition: mutation.partition, at: mutation.at.0, told: told.collect() }
     }
+}
+
+/// Partitions of logs and indexes on all replicas.
+fn logs(state: &State) -> impl Iterator<Item = (&Partition, &Table)> {
+    let tables = state.replicas.iter().flat_map(|replica| &replica.tables);
+    tables.filter(|(partition, _)| matches!(partition, Partition::Log(..) | Partition::Peer(..)))
 }
 
 impl Replica {

@@ -2,6 +2,7 @@
 
 use super::{Client, Session};
 use crate::line::{FromClient, Line, ToClient};
+use crate::run::MAYFLY;
 use crate::speech::{self, CARBONS};
 use starling_tests::history::What;
 use starling_wire::Token;
@@ -71,8 +72,10 @@ impl Client {
     /// Comes online and sends what is open again, in either order; gives some of it up.
     fn come_in(&mut self, line: &Line, session: &mut Session) {
         let presence_first = self.dice.permille(700);
-        if self.dice.permille(80) {
-            let keep = self.dice.place(self.open.len() + 1);
+        // An account that may have been removed meanwhile does not say again what it said before.
+        let forgetful = self.account.local() == Some(MAYFLY);
+        if forgetful || self.dice.permille(80) {
+            let keep = if forgetful { 0 } else { self.dice.place(self.open.len() + 1) };
             for open in self.open.split_off(keep) {
                 self.note(What::GivenUp(open.message.origin));
             }

@@ -2,6 +2,7 @@
 
 use super::{Client, Session};
 use crate::line::Line;
+use crate::run::MAYFLY;
 use crate::speech;
 use starling_xmpp::{Element, IqType, Kind, Stanza, ns};
 use std::collections::BTreeMap;
@@ -27,6 +28,9 @@ impl Duties {
 impl Client {
     /// Now and then it changes its roster or the block list.
     pub(super) fn do_duties(&mut self, line: &Line, session: &mut Session) {
+        if self.account.local() == Some(MAYFLY) {
+            return; // it may forget what it promises
+        }
         if self.dice.permille(100) {
             self.duties.number += 1;
             let name = format!("name {}", self.duties.number);

@@ -45,7 +45,8 @@ impl Client {
                 return self.mishap(line);
             }
             self.act(line, session, &mut times, phase);
-            let mut until = now + Duration::from_millis(100);
+            let idle = if times.settled { 5_000 } else { 100 };
+            let mut until = now + Duration::from_millis(idle);
             if phase == Phase::Storm {
                 until = until.min(times.write).min(times.mishap);
             }

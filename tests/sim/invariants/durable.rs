@@ -7,7 +7,7 @@ use starling_tests::history::Kind;
 use std::collections::BTreeMap;
 
 pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
-    let mut found = evidence.of(&[Kind::MissingRow, Kind::NeverSeen, Kind::SeenNotStored]);
+    let mut found = evidence.of(&[Kind::MissingRow, Kind::NeverSeen, Kind::SeenNotStored, Kind::RefusedLate]);
     found.extend(promises(evidence));
     found
 }
@@ -19,6 +19,7 @@ fn promises(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
         let contact = match &promise.what {
             Demand::Contact(contact, _) => Some(contact.clone()),
             Demand::Block(..) => None,
+            Demand::Keys(_) => Some("keys".to_owned()),
         };
         let demands = allowed.entry((promise.account.clone(), contact)).or_default();
         if promise.confirmed.is_some() {
@@ -45,12 +46,13 @@ fn promises(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
         }
         let holds = demands.iter().any(|demand| match demand {
             Demand::Contact(contact, name) => kept.roster.get(contact) == Some(name),
+            Demand::Keys(number) => kept.keys.1 == Some(*number),
             Demand::Block(on, _) => kept.blocked.iter().any(|jid| jid == crate::client::PEST) == *on,
         });
         if !holds {
             let text = format!(
-                "{account}: confirmed {demands:?} for {contact:?}, but there is {:?}, {:?}",
-                kept.roster, kept.blocked
+                "{account}: confirmed {demands:?} for {contact:?}, but there is {:?}, {:?}, {:?}",
+                kept.roster, kept.blocked, kept.keys
             );
             found.push((None, text));
         }

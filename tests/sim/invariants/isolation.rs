@@ -4,6 +4,7 @@ use super::Evidence;
 use crate::client::PEST;
 use crate::promises::Demand;
 use starling_tests::history::{Kind, What, bare};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
@@ -12,21 +13,28 @@ pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
     found
 }
 
-/// What the pest sent while it was blocked without a doubt.
+/// What the pest sent, and the account saw, while it was blocked without a doubt.
 fn blocked(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
     let logs = evidence.stage.logs();
+    let mut sent = BTreeMap::new();
+    for log in logs.iter().filter(|log| bare(&log.client) == PEST) {
+        for event in &log.events {
+            if let What::Sent(message) = &event.what {
+                sent.insert(message.origin.as_str(), event.at);
+            }
+        }
+    }
     let mut found = Vec::new();
-    for (account, kept) in &evidence.before.0 {
+    for account in evidence.before.0.keys() {
         let spans = spans(evidence, account);
-        for log in logs.iter().filter(|log| bare(&log.client) == PEST) {
-            for event in &log.events {
-                let What::Sent(message) = &event.what else { continue };
-                let within = spans.iter().any(|(from, to)| *from < event.at && event.at < *to);
-                let stored = kept.rows.iter().any(|row| row.origin.as_ref() == Some(&message.origin));
-                if within && bare(&message.to) == account && stored {
-                    let text = format!("{account} had blocked {PEST} when it sent this");
-                    found.push((Some(message.origin.clone()), text));
-                }
+        for event in logs.iter().filter(|log| bare(&log.client) == account).flat_map(|log| &log.events) {
+            let (What::Seen(sighting) | What::Copied(sighting)) = &event.what else { continue };
+            let Some(origin) = &sighting.origin else { continue };
+            let Some(sent) = sent.get(origin.as_str()) else { continue };
+            if spans.iter().any(|(from, to)| from < sent && event.at < *to) {
+                let text =
+                    format!("{account} had blocked {PEST} all the time from its sending to its coming");
+                found.push((Some(origin.clone()), text));
             }
         }
     }

@@ -8,7 +8,11 @@ pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
     let mut found = evidence.of(&[Kind::SecondRow, Kind::SharedId, Kind::OtherId, Kind::Altered]);
     let torn = evidence.stage.model.torn();
     if torn > 0 {
-        found.push((None, format!("{torn} rows were written twice under one timestamp, and not alike")));
+        let first = evidence.stage.model.tear().unwrap_or_default();
+        found.push((
+            None,
+            format!("{torn} rows were written twice under one timestamp, and not alike: {first}"),
+        ));
     }
     found
 }

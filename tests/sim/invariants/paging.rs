@@ -2,6 +2,8 @@
 //! gap either: a client that goes on from there misses nothing.
 
 use super::Evidence;
+use crate::client::account;
+use crate::run::MAYFLY;
 use starling_tests::history::Kind;
 use std::collections::BTreeSet;
 
@@ -19,7 +21,8 @@ pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
             }
         }
     }
-    for peek in evidence.stage.peeks() {
+    let mayfly = account(MAYFLY);
+    for peek in evidence.stage.peeks().into_iter().filter(|peek| peek.account != mayfly.as_str()) {
         let Some(kept) = evidence.before.0.get(&peek.account) else { continue };
         let ids: Vec<_> = kept.rows.iter().map(|row| &row.id).collect();
         let through = peek.ids.last().and_then(|last| ids.iter().position(|id| *id == last));

@@ -70,18 +70,6 @@ impl WrongCql {
             _ => false,
         }
     }
-
-    fn conditional(&self, answer: Answer<bool>) -> Answer<bool> {
-        if !self.has(Planted::RefusedInstead) {
-            return answer;
-        }
-        answer
-            .map(|answer| match answer {
-                Err(CqlError::Unknown(_)) => Ok(false),
-                other => other,
-            })
-            .boxed()
-    }
 }
 
 fn is_range(change: &Change) -> bool {
@@ -158,15 +146,15 @@ impl Cql for WrongCql {
     }
 
     fn create_account(&self, jid: &BareJid, row: AccountRow) -> Answer<bool> {
-        self.conditional(self.inner.create_account(jid, row))
+        self.inner.create_account(jid, row)
     }
 
     fn set_credentials(&self, owner: &Owner, before: Credentials, after: Credentials) -> Answer<bool> {
-        self.conditional(self.inner.set_credentials(owner, before, after))
+        self.inner.set_credentials(owner, before, after)
     }
 
     fn delete_account(&self, owner: &Owner) -> Answer<bool> {
-        self.conditional(self.inner.delete_account(owner))
+        self.inner.delete_account(owner)
     }
 
     fn setting(&self, name: &str, level: Level) -> Answer<Option<Bytes>> {
@@ -174,7 +162,7 @@ impl Cql for WrongCql {
     }
 
     fn create_setting(&self, name: &str, value: Bytes) -> Answer<bool> {
-        self.conditional(self.inner.create_setting(name, value))
+        self.inner.create_setting(name, value)
     }
 
     fn reign(&self) -> Answer<Option<ReignRow>> {
@@ -182,7 +170,7 @@ impl Cql for WrongCql {
     }
 
     fn set_reign(&self, before: Option<(u64, u64)>, after: ReignRow) -> Answer<bool> {
-        self.conditional(self.inner.set_reign(before, after))
+        self.inner.set_reign(before, after)
     }
 
     fn monotonic(&self) -> Duration {

@@ -72,6 +72,11 @@ impl Faults {
             .any(|of| *of > 0)
     }
 
+    /// After how long everything has arrived that will.
+    pub fn latest(&self) -> Duration {
+        if self.late > 0 || self.doubles > 0 { self.late_by } else { self.slow_by }
+    }
+
     /// How long a message takes that arrives.
     pub(super) fn latency(&self, dice: &mut Dice) -> Duration {
         let base = Duration::from_micros(dice.within(50..800));

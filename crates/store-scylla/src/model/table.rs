@@ -61,6 +61,8 @@ pub(super) struct Table {
     holes: BTreeMap<Key, u64>,
     graves: Vec<(Grave, u64)>,
     torn: u64,
+    /// The first of them.
+    tear: Option<String>,
 }
 
 impl Table {
@@ -98,6 +100,8 @@ impl Table {
                 let old = entry.get();
                 if new.at == old.at && new.value != old.value {
                     self.torn += 1;
+                    self.tear
+                        .get_or_insert_with(|| format!("{:?} and {:?} at {}", old.value, new.value, old.at));
                 }
                 if new.at > old.at || (new.at == old.at && new.beats(old)) {
                     entry.insert(new);
@@ -129,7 +133,7 @@ impl Table {
             rows: rows.map(|(key, row)| (key.clone(), row.clone())).collect(),
             holes: holes.map(|(key, at)| (key.clone(), *at)).collect(),
             graves: self.graves.clone(),
-            torn: 0,
+            ..Self::default()
         }
     }
 
@@ -169,6 +173,11 @@ impl Table {
     /// How many rows have no end.
     pub(super) fn endless(&self) -> usize {
         self.rows.values().filter(|row| row.ends.is_none()).count()
+    }
+
+    /// What the first of them were.
+    pub(super) fn tear(&self) -> Option<&str> {
+        self.tear.as_deref()
     }
 
     /// Of equals the tombstone holds.
