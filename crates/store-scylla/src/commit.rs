@@ -44,9 +44,12 @@ impl<C: Cql> Inner<C> {
         let (joint, answered) = Joint::new(count, accounts.clone());
         let until = self.calls.deadline(self.calls.settings.commit_deadline);
         for (account, parts) in accounts.iter().zip(parts.into_values()) {
-            for part in parts {
+            let last = parts.len().saturating_sub(1);
+            for (n, part) in parts.into_iter().enumerate() {
                 let job = match part {
                     Part::Writes(writes) => {
+                        // What flies with an earlier part of this batch must not get the timestamp of the last.
+                        let at = if n == last { at } else { writes.newest_row().unwrap_or(at).min(at) };
                         Job::Commit(Commit { at, writes, trace, until, joint: Arc::clone(&joint) })
                     }
                     Part::Whole(write) => self.whole(account, at, write, until, Arc::clone(&joint)),

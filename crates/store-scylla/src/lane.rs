@@ -120,6 +120,15 @@ impl Writes {
         Self { list: data, rows: 0, bytes: 0 }
     }
 
+    /// The highest position of a row, where all are rows.
+    pub(crate) fn newest_row(&self) -> Option<Position> {
+        let rows = self.list.iter().map(|write| match write {
+            Write::Append(row) => Some(row.position),
+            _ => None,
+        });
+        rows.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
     /// Takes those of another commit, if they fit in.
     fn join(&mut self, other: Self, settings: &Settings) -> Option<Self> {
         if !self.fit(other.rows, other.bytes, settings) {
