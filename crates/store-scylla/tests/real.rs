@@ -19,16 +19,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// What a case empties before it begins. `cluster` stays: it says which datacenter the store belongs to.
-const TABLES: [&str; 8] = [
-    "accounts",
-    "account_names",
-    "account_data",
-    "log_buckets",
-    "log",
-    "log_by_peer",
-    "purges",
-    "reigns",
-];
+const TABLES: [&str; 8] =
+    ["accounts", "account_names", "account_data", "log_buckets", "log", "log_by_peer", "purges", "reigns"];
 
 static TURN: Mutex<()> = Mutex::const_new(());
 static KEYSPACE: OnceCell<Options> = OnceCell::const_new();
