@@ -104,7 +104,7 @@ fn many(from: u64, seeds: Option<u64>) -> (u64, Option<String>) {
                 story(seed, &outcome);
                 failed.push(format!("seed {seed}: SIM_SEED={seed} cargo test -p starling-tests --test sim"));
             }
-            Ok(outcome) if seed % TWICE == 0 => {
+            Ok(outcome) if seed.is_multiple_of(TWICE) => {
                 if safely(seed, None).map(|again| again.hash) != Ok(outcome.hash) {
                     failed.push(format!("seed {seed}: not the same run when it is run again"));
                 }

@@ -23,7 +23,9 @@ pub(super) enum Kept {
 }
 
 /// Where an answer goes. The first one counts.
-pub(super) struct Reply<T>(Arc<Mutex<Option<oneshot::Sender<Result<T, CqlError>>>>>);
+pub(super) struct Reply<T>(Arc<Mutex<Option<Sender<T>>>>);
+
+type Sender<T> = oneshot::Sender<Result<T, CqlError>>;
 
 impl<T> Clone for Reply<T> {
     fn clone(&self) -> Self {

@@ -151,12 +151,12 @@ impl Table {
     }
 
     /// The rows that are there at this second, between bounds, rising; with their timestamps.
-    pub(super) fn live<'a>(
-        &'a self,
+    pub(super) fn live(
+        &self,
         low: Key,
         high: Key,
         second: u64,
-    ) -> impl DoubleEndedIterator<Item = (&'a Key, &'a Value, u64)> {
+    ) -> impl DoubleEndedIterator<Item = (&Key, &Value, u64)> {
         let range = (low <= high).then(|| self.rows.range(low..=high));
         range
             .into_iter()

@@ -302,8 +302,7 @@ mod tests {
         }
         while world.step() {}
         assert_eq!(world.tasks(), 0);
-        let said = said.lock().clone();
-        said
+        said.lock().clone()
     }
 
     #[test]
