@@ -15,6 +15,8 @@ use std::time::Duration;
 /// How long a lock outlives its holder.
 pub(super) const LIFE: Duration = Duration::from_secs(60);
 
+/// For one statement: nobody waits for it but who migrates, and new nodes are slow.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How often it is renewed.
 const RENEWAL: Duration = Duration::from_secs(15);
 
@@ -103,6 +105,7 @@ impl<'a> Lock<'a> {
     async fn read(&self) -> Result<Option<(String, Vec<u8>)>, MigrateError> {
         let text = format!("SELECT holder, ticket FROM {}.schema_lock WHERE name = 'apply'", self.keyspace);
         let mut statement = Statement::new(text);
+        statement.set_request_timeout(Some(PATIENCE));
         statement.set_consistency(Consistency::Serial);
         let rows = match self.session.query_unpaged(statement, ()).await {
             Ok(rows) => rows.into_rows_result().map_err(|error| failed(&error))?,
@@ -118,6 +121,7 @@ impl<'a> Lock<'a> {
     /// Whether it holds afterwards that the lock is ours.
     async fn decide(&self, text: &str, values: impl SerializeRow) -> Result<bool, MigrateError> {
         let mut statement = Statement::new(text);
+        statement.set_request_timeout(Some(PATIENCE));
         statement.set_serial_consistency(Some(SerialConsistency::Serial));
         statement.set_consistency(Consistency::Quorum);
         let rows = match self.session.query_unpaged(statement, values).await {
