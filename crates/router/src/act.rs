@@ -274,8 +274,10 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     let Leaving { stanza, ticket, copies, position, spans } = leaving;
     let trace = spans.written(ok);
     if !ok {
-        refused_own(out, home, &stanza, &ticket);
-        if let Some(answer) = decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed())
+        let waits = is_awaited(home, &ticket);
+        refused_own(out, home, &stanza, ticket.origin);
+        if let Some(answer) =
+            decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed()).filter(|_| waits)
         {
             delivery::plain(out, home, ticket.token, answer);
         }
@@ -288,6 +290,10 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     if !copies.is_empty() {
         let to: Vec<_> = copies.into_iter().map(|token| (token, As::CopySent)).collect();
         delivery::committed(out, home, &to, &stanza, position, false, trace);
+    }
+    if !is_awaited(home, &ticket) {
+        // Its sender was told that it goes no further, and may send it again.
+        return;
     }
     let Some(to) = &stanza.to else { return };
     let account = to.to_bare();
@@ -313,10 +319,13 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
     }
     match ticket {
         Some(ticket) if ticket.sender == home.account.jid => {
+            let waits = is_awaited(home, &ticket);
             if !ok {
-                refused_own(out, home, &stanza, &ticket);
+                refused_own(out, home, &stanza, ticket.origin);
             }
-            let answer = refused.and_then(|error| decide::error_to(home, ticket.token, &stanza, &error));
+            let answer = refused
+                .filter(|_| waits)
+                .and_then(|error| decide::error_to(home, ticket.token, &stanza, &error));
             if let Some(answer) = answer {
                 delivery::plain(out, home, ticket.token, answer);
             }
@@ -333,11 +342,16 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
 }
 
 /// A message of one of the account's sessions is refused, and its row may be there.
-fn refused_own(out: &Out<'_>, home: &mut Home, stanza: &Stanza, ticket: &Ticket) {
+pub(crate) fn refused_own(out: &Out<'_>, home: &mut Home, stanza: &Stanza, origin: Origin) {
     let Some(to) = &stanza.to else { return };
     if let Some(message) = Fingerprint::of(&home.account.jid, &to.to_bare(), stanza) {
-        home.refuses(&message, ticket.origin, false, out.shared);
+        home.refuses(&message, origin, false, out.shared);
     }
+}
+
+/// Whether the sender of a message has yet to be answered, as far as it is still there.
+fn is_awaited(home: &Home, ticket: &Ticket) -> bool {
+    home.find(ticket.token).is_none_or(|at| !home.links[at].has_settled(ticket.sequence))
 }
 
 fn settle_ticket(home: &mut Home, ticket: &Ticket) {

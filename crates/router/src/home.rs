@@ -1,6 +1,7 @@
 //! A home: all that one account needs in memory while it is touched.
 
 use crate::doubt::Doubt;
+use crate::line::Line;
 use crate::link::Link;
 use crate::log::Deliveries;
 use crate::msg::{Ask, Msg};
@@ -60,7 +61,9 @@ pub(crate) struct Home {
     /// Rows that are not yet confirmed.
     pub(crate) rows: usize,
     /// Messages that wait, in order.
-    pub(crate) paused: VecDeque<Msg>,
+    pub(crate) paused: Line,
+    /// It will be looked how long senders have waited for an answer.
+    pub(crate) answer_timer: bool,
     /// It is in the queue of homes that wait for less to be under way.
     pub(crate) crowded: bool,
     /// Messages that wait for the account's devices; `None` until it was asked for.
@@ -109,7 +112,8 @@ impl Home {
             doubt: None,
             failed: false,
             rows: 0,
-            paused: VecDeque::new(),
+            paused: Line::default(),
+            answer_timer: false,
             crowded: false,
             waiting: None,
             strangers: Strangers::default(),
@@ -176,6 +180,11 @@ impl Home {
         let own = &self.account.jid;
         let with = || stanza.to.as_ref().map_or_else(|| own.clone(), starling_xmpp::Jid::to_bare);
         self.refused.find(|| Fingerprint::of(own, &with(), stanza), now, &shared.hasher)
+    }
+
+    /// Since when the message waits for an answer that does so longest.
+    pub(crate) fn waits_since(&self) -> Option<Duration> {
+        self.links.iter().filter_map(Link::waits_since).min()
     }
 
     /// Where this session is in the lists.

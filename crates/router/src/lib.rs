@@ -26,6 +26,7 @@ mod home;
 mod homes;
 pub mod im;
 mod lease;
+mod line;
 mod link;
 mod log;
 mod msg;

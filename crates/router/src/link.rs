@@ -2,10 +2,11 @@
 
 use crate::config::RouterConfig;
 use compact_str::CompactString;
-use starling_store::Position;
+use starling_store::{Origin, Position};
 use starling_wire::{ConnId, Token};
 use starling_xmpp::{Stanza, Timestamp, sm};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// How a message concerns a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,24 @@ pub(crate) struct Unacked {
     pub(crate) size: u32,
 }
 
+/// A stanza of the client that is taken and not settled.
+#[derive(Debug)]
+struct Unsettled {
+    sequence: u64,
+    /// A message that other homes or the store have a say in.
+    message: Option<Box<Unanswered>>,
+}
+
+/// A message whose sender has no answer yet.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    /// Since when it waits for one (monotonic).
+    pub(crate) since: Duration,
+    /// Under which it may be kept.
+    pub(crate) origin: Origin,
+    pub(crate) stanza: Stanza,
+}
+
 /// Stream management of a session (XEP-0198).
 #[derive(Debug)]
 pub(crate) struct Management {
@@ -42,7 +61,7 @@ pub(crate) struct Management {
     /// How many entries at the front of the queue are from before `<enabled/>`: they end by being written.
     pub(crate) before: usize,
     /// Since when an `<r/>` is out (monotonic).
-    pub(crate) asked_at: Option<std::time::Duration>,
+    pub(crate) asked_at: Option<Duration>,
 }
 
 /// How a session gets what it could not be sent at once.
@@ -77,11 +96,11 @@ pub(crate) struct Link {
     pub(crate) resuming: Option<u32>,
     pub(crate) since: Timestamp,
     /// Since when it is detached (monotonic).
-    pub(crate) detached_at: Option<std::time::Duration>,
+    pub(crate) detached_at: Option<Duration>,
     /// Highest sequence taken from the client.
     pub(crate) received: u64,
-    /// Sequences taken and not settled, rising.
-    unsettled: VecDeque<u64>,
+    /// By sequence, rising.
+    unsettled: VecDeque<Unsettled>,
     /// Has sent a message with an `origin-id`, which its client may send again should it lose the session.
     pub(crate) may_resend: bool,
     /// Highest sequence that the edge was told is handled.
@@ -125,14 +144,12 @@ impl Link {
     /// A stanza of the client is taken.
     pub(crate) fn take(&mut self, sequence: u64) {
         self.received = sequence;
-        self.unsettled.push_back(sequence);
+        self.unsettled.push_back(Unsettled { sequence, message: None });
     }
 
     /// All that this stanza stands for is done.
     pub(crate) fn settle(&mut self, sequence: u64) {
-        if self.unsettled.front() == Some(&sequence) {
-            self.unsettled.pop_front();
-        } else if let Ok(index) = self.unsettled.binary_search(&sequence) {
+        if let Some(index) = self.place(sequence) {
             self.unsettled.remove(index);
         }
         if self.unsettled.is_empty() {
@@ -140,9 +157,44 @@ impl Link {
         }
     }
 
+    /// The stanza that was just taken is a message, and is answered when this is.
+    pub(crate) fn awaits(&mut self, sequence: u64, message: Unanswered) {
+        if let Some(last) = self.unsettled.back_mut().filter(|last| last.sequence == sequence) {
+            last.message = Some(Box::new(message));
+        }
+    }
+
+    /// Since when the oldest message waits for an answer.
+    pub(crate) fn waits_since(&self) -> Option<Duration> {
+        self.unsettled.iter().find_map(|entry| entry.message.as_ref()).map(|message| message.since)
+    }
+
+    /// Settles the oldest message if it has waited since before this moment.
+    pub(crate) fn overdue(&mut self, before: Duration) -> Option<Unanswered> {
+        let index = self.unsettled.iter().position(|entry| entry.message.is_some())?;
+        let entry = self.unsettled.get_mut(index)?;
+        let message = entry.message.take_if(|message| message.since <= before)?;
+        let sequence = entry.sequence;
+        self.settle(sequence);
+        Some(*message)
+    }
+
+    /// Whether this stanza has its answer.
+    pub(crate) fn has_settled(&self, sequence: u64) -> bool {
+        self.place(sequence).is_none()
+    }
+
+    fn place(&self, sequence: u64) -> Option<usize> {
+        // Most are settled in the order in which they came.
+        match self.unsettled.front() {
+            Some(first) if first.sequence == sequence => Some(0),
+            _ => self.unsettled.binary_search_by_key(&sequence, |entry| entry.sequence).ok(),
+        }
+    }
+
     /// Everything up to here is settled.
     pub(crate) fn handled(&self) -> u64 {
-        self.unsettled.front().map_or(self.received, |first| first - 1)
+        self.unsettled.front().map_or(self.received, |first| first.sequence - 1)
     }
 
     /// Nothing is on its way.

@@ -21,6 +21,10 @@ pub(crate) enum Why {
     Feed(Token),
     /// The tail of its log is to be read once more.
     Tail,
+    /// What waits for the home may have waited long enough.
+    Patience,
+    /// So may a sender have, for an answer.
+    Answer,
     /// Nobody may need this home any more.
     Evict,
 }

@@ -16,6 +16,8 @@ pub(crate) struct Turn {
     pub(crate) shared: Arc<Shared>,
     pub(crate) now: Timestamp,
     pub(crate) monotonic: std::time::Duration,
+    /// When what is being decided on came (monotonic).
+    pub(crate) came: std::time::Duration,
     /// With their positions; none where none may be given at present.
     pub(crate) writes: Vec<(Option<Position>, Write)>,
     pub(crate) acts: Vec<Act>,
@@ -30,7 +32,7 @@ impl Turn {
     pub(crate) fn new(shared: Arc<Shared>, next_id: u64) -> Self {
         let (now, monotonic) = (shared.now(), shared.clock.monotonic());
         let (writes, acts, reads, effects) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { shared, now, monotonic, writes, acts, reads, next_id, effects }
+        Self { shared, now, monotonic, came: monotonic, writes, acts, reads, next_id, effects }
     }
 
     /// Looks at the clock again: a turn begins.

@@ -14,6 +14,7 @@ use crate::act::{self, Act, What};
 use crate::decide;
 use crate::delivery::{self, Out};
 use crate::home::{Home, Read};
+use crate::line::{Held, Line};
 use crate::msg::{Admin, Forward, Msg, Refusal, needs_store};
 use crate::pipeline::{Done, Pipeline};
 use crate::recognise::{Ended, GRACE, Recent};
@@ -47,13 +48,17 @@ const EVICT_AFTER: Duration = Duration::from_secs(60);
 /// How long to wait before something is read again that could not be.
 const REREAD_AFTER: Duration = Duration::from_secs(1);
 
+/// How long the sender of a message waits for its answer: two commits, of which each may take so long as a store that is
+/// slow takes to be given up.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
 /// How soon to look again whether it is known who reigns.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a worker has of an account.
 enum Slot {
     /// Being loaded; these wait.
-    Loading(VecDeque<Msg>),
+    Loading(Line),
     /// Here.
     Ready(Box<Home>),
 }
@@ -194,38 +199,47 @@ impl Worker {
         }
         match self.homes.get_mut(&account) {
             Some(Slot::Loading(waiting)) if waiting::is_full(waiting, &msg) => self.unloadable(msg),
-            Some(Slot::Loading(waiting)) => waiting.push_back(msg),
-            Some(Slot::Ready(_)) => self.ready(turn, &account, msg),
+            Some(Slot::Loading(waiting)) => {
+                if let Some(at) = waiting.push(Held { since: turn.monotonic, msg }) {
+                    self.timers.set(at, account, Why::Patience);
+                }
+            }
+            Some(Slot::Ready(_)) => self.ready(turn, &account, Held { since: turn.monotonic, msg }),
             // No session and no question is left without a home: what is said of one is late.
             None if msg.is_about_the_past() => {}
             None => {
                 self.load(account.clone(), self.shared.positions.reign());
-                self.homes.insert(account, Slot::Loading(VecDeque::from([msg])));
+                let mut line = Line::default();
+                if let Some(at) = line.push(Held { since: turn.monotonic, msg }) {
+                    self.timers.set(at, account.clone(), Why::Patience);
+                }
+                self.homes.insert(account, Slot::Loading(line));
             }
         }
     }
 
     /// For a home that is here: now, or when it can decide again.
-    fn ready(&mut self, turn: &mut Turn, account: &BareJid, msg: Msg) {
+    fn ready(&mut self, turn: &mut Turn, account: &BareJid, held: Held) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         home.used = turn.monotonic;
-        if msg.may_wait()
+        if held.msg.may_wait()
             && (!home.paused.is_empty() || home.is_held() || !self.pipeline.has_room_for(home.rows))
         {
-            self.hold(turn, account, msg);
+            self.hold(turn, account, held);
         } else {
-            self.take(turn, account, msg);
+            self.take(turn, account, held);
         }
     }
 
     /// For a home that can decide.
-    fn take(&mut self, turn: &mut Turn, account: &BareJid, msg: Msg) {
+    fn take(&mut self, turn: &mut Turn, account: &BareJid, held: Held) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        if tail::is_needed(turn, home, &msg) {
-            home.paused.push_front(msg);
+        if tail::is_needed(turn, home, &held.msg) {
             turn.act(home, What::ReadTail);
-            return;
+            return self.wait_first(account, held);
         }
+        let Held { since, msg } = held;
+        turn.came = since;
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         match msg {
             Msg::Edge(message) => from_edge(turn, &mut out, home, message, &mut self.timers),
@@ -236,7 +250,9 @@ impl Worker {
                     if let Some((message, origin)) = unsure {
                         home.refuses(&message, origin, true, &self.shared);
                     }
-                    if let Some(answer) = answer {
+                    // Where it has been given up, that was said.
+                    let waits = home.find(token).is_some_and(|at| !home.links[at].has_settled(sequence));
+                    if let Some(answer) = answer.filter(|_| waits) {
                         delivery::plain(&mut out, home, token, answer);
                     }
                 }

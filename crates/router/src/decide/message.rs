@@ -4,7 +4,7 @@ use crate::act::{Arriving, Leaving, Spans, What};
 use crate::decide::{received_hooks, refuse, sent_hooks, ticket};
 use crate::home::{Home, Waiting};
 use crate::im::recipients::{Recipients, recipients};
-use crate::link::As;
+use crate::link::{As, Unanswered};
 use crate::msg::Ticket;
 use crate::recognise::{Fingerprint, origin_id};
 use crate::turn::Turn;
@@ -70,6 +70,8 @@ pub(crate) fn sent(
     let mut ticket = ticket(home, token, sequence);
     home.links[at].may_resend |= stanza.payload.has(ns::SID, "origin-id");
     let known = is_known(turn, home, &own, &with, &stanza, &mut ticket);
+    let unanswered = Unanswered { since: turn.came, origin: ticket.origin, stanza: stanza.clone() };
+    home.links[at].awaits(sequence, unanswered);
     if with == own {
         arrive(turn, home, stanza, Some(ticket), Some((fate, known)), spans.home.context());
         return;

@@ -143,8 +143,8 @@ impl Worker {
         self.shared.positions.forget(home.top);
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         act::deleted(&mut out, &mut home);
-        for msg in home.paused {
-            self.absent(msg);
+        for held in home.paused.take() {
+            self.absent(held.msg);
         }
     }
 
@@ -152,14 +152,14 @@ impl Worker {
     /// sessions end, and it is read again from the store when it is next spoken to. Nobody else notices.
     pub(super) fn forsake(&mut self, account: &BareJid) {
         tracing::error!(event = "home_panicked", "a home has panicked and is given up; its sessions end");
-        let Some(Slot::Ready(home)) = self.homes.remove(account) else { return };
+        let Some(Slot::Ready(mut home)) = self.homes.remove(account) else { return };
         self.shared.positions.forget(home.top);
         for conn in home.links.iter().filter_map(|link| link.conn) {
             let error = StreamError::new(StreamCondition::InternalServerError);
             self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
         }
-        for msg in home.paused {
-            self.unloadable(msg);
+        for held in home.paused.take() {
+            self.unloadable(held.msg);
         }
     }
 }

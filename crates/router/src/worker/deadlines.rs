@@ -6,6 +6,10 @@ impl Worker {
     /// Deadlines that are over.
     pub(super) fn expire(&mut self, turn: &mut Turn) {
         while let Some((account, why)) = self.timers.due(turn.monotonic) {
+            if why == Why::Patience {
+                self.lose_patience(turn, &account);
+                continue;
+            }
             let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
             match why {
                 Why::Reload => {
@@ -23,6 +27,8 @@ impl Worker {
                     }
                     continue;
                 }
+                Why::Patience => continue,
+                Why::Answer => self.give_up(turn, &account),
                 Why::Tail => {
                     // With a doubt it is read when that is settled.
                     if home.rereading && home.doubt.is_none() {

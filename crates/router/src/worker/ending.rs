@@ -16,6 +16,12 @@ impl Worker {
             if !std::mem::take(&mut home.touched) {
                 continue;
             }
+            if !home.answer_timer
+                && let Some(since) = home.waits_since()
+            {
+                home.answer_timer = true;
+                self.timers.set(since + ANSWER_WITHIN, account.clone(), Why::Answer);
+            }
             for at in 0..home.links.len() {
                 let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
                 session::finish_resume(&mut out, home, at);
@@ -43,17 +49,17 @@ impl Worker {
         self.crowded.clear();
         for account in self.accounts() {
             let waiting = match self.homes.remove(&account) {
-                Some(Slot::Ready(home)) => {
+                Some(Slot::Ready(mut home)) => {
                     for conn in home.links.iter().filter_map(|link| link.conn) {
                         self.close(conn);
                     }
-                    home.paused
+                    home.paused.take()
                 }
-                Some(Slot::Loading(waiting)) => waiting,
+                Some(Slot::Loading(mut waiting)) => waiting.take(),
                 None => continue,
             };
-            for msg in waiting {
-                self.turn_away(msg);
+            for held in waiting {
+                self.turn_away(held.msg);
             }
         }
     }

@@ -25,7 +25,8 @@ impl Worker {
         if let Some(Slot::Ready(_)) = self.homes.get(&account) {
             return self.settled(turn, &account, state);
         }
-        let Some(Slot::Loading(waiting)) = self.homes.remove(&account) else { return };
+        let Some(Slot::Loading(mut line)) = self.homes.remove(&account) else { return };
+        let waiting = line.take();
         self.lives += 1;
         let home = state.and_then(|state| {
             state.map(|state| Home::load(account.clone(), self.lives, *state, &self.shared)).transpose()
@@ -36,19 +37,19 @@ impl Worker {
                 home.unresumed = self.ended.take(&account);
                 self.timers.set(turn.monotonic + EVICT_AFTER, account.clone(), Why::Evict);
                 self.homes.insert(account.clone(), Slot::Ready(Box::new(home)));
-                for msg in waiting {
-                    self.ready(turn, &account, msg);
+                for held in waiting {
+                    self.ready(turn, &account, held);
                 }
             }
             Ok(None) => {
-                for msg in waiting {
-                    self.absent(msg);
+                for held in waiting {
+                    self.absent(held.msg);
                 }
             }
             Err(error) => {
                 tracing::warn!(event = "load_failed", %error, "an account could not be loaded");
-                for msg in waiting {
-                    self.unloadable(msg);
+                for held in waiting {
+                    self.unloadable(held.msg);
                 }
             }
         }

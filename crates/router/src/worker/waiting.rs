@@ -6,18 +6,20 @@ use super::*;
 const MAX_WAITING: usize = 4_096;
 
 /// Whether this one has to be refused, for so much waits already.
-pub(super) fn is_full(waiting: &VecDeque<Msg>, msg: &Msg) -> bool {
+pub(super) fn is_full(waiting: &Line, msg: &Msg) -> bool {
     waiting.len() >= MAX_WAITING && matches!(msg, Msg::Forward(_))
 }
 
 impl Worker {
     /// Keeps a message until the home can decide again.
-    pub(super) fn hold(&mut self, turn: &mut Turn, account: &BareJid, msg: Msg) {
+    pub(super) fn hold(&mut self, turn: &mut Turn, account: &BareJid, held: Held) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        if is_full(&home.paused, &msg) {
-            return self.unloadable(msg);
+        if is_full(&home.paused, &held.msg) {
+            return self.unloadable(held.msg);
         }
-        home.paused.push_back(msg);
+        if let Some(at) = home.paused.push(held) {
+            self.timers.set(at, account.clone(), Why::Patience);
+        }
         if let Some(doubt) = &mut home.doubt {
             if let Some(at) = doubt.hurry(turn.monotonic) {
                 self.timers.set(at, account.clone(), Why::Reload);
@@ -25,6 +27,52 @@ impl Worker {
         } else if !home.is_held() {
             self.crowd(account);
         }
+    }
+
+    /// Keeps one that came before all that wait.
+    pub(super) fn wait_first(&mut self, account: &BareJid, held: Held) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        if let Some(at) = home.paused.push_first(held) {
+            self.timers.set(at, account.clone(), Why::Patience);
+        }
+    }
+
+    /// Answers what has waited long enough. Its home goes on as it would: what it will know is too late for these.
+    pub(super) fn lose_patience(&mut self, turn: &mut Turn, account: &BareJid) {
+        let line = match self.homes.get_mut(account) {
+            Some(Slot::Loading(line)) => line,
+            Some(Slot::Ready(home)) => &mut home.paused,
+            None => return,
+        };
+        let (over, next) = line.look(turn.monotonic);
+        if let Some(at) = next {
+            self.timers.set(at, account.clone(), Why::Patience);
+        }
+        for held in over {
+            self.refuse(turn, account, held.msg);
+        }
+        self.touch(account);
+    }
+
+    /// Tells senders who have waited long enough for an answer that their messages are not confirmed. What becomes of these is
+    /// no longer waited for: a receipt that comes later says nothing new.
+    pub(super) fn give_up(&mut self, turn: &Turn, account: &BareJid) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        home.answer_timer = false;
+        let before = turn.monotonic.saturating_sub(ANSWER_WITHIN);
+        let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+        for at in 0..home.links.len() {
+            while let Some(message) = home.links[at].overdue(before) {
+                let token = home.links[at].token;
+                act::refused_own(&out, home, &message.stanza, message.origin);
+                let error = decide::message::not_confirmed();
+                if let Some(answer) = decide::error_to(home, token, &message.stanza, &error) {
+                    delivery::plain(&mut out, home, token, answer);
+                }
+            }
+        }
+        // The next one is looked for with it.
+        home.touched = true;
     }
 
     /// A home that could decide if less were under way in all waits in a queue of homes.
@@ -55,16 +103,16 @@ impl Worker {
             if !self.pipeline.has_room_for(home.rows) {
                 return self.crowd(account);
             }
-            let Some(msg) = home.paused.pop_front() else { return };
-            self.take(turn, account, msg);
+            let Some(held) = home.paused.pop() else { return };
+            self.take(turn, account, held);
         }
     }
 
     /// Answers all that waits: the store does not say what it would have to follow from. What needs no store is done.
     pub(super) fn refuse_held(&mut self, turn: &mut Turn, account: &BareJid) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        for msg in std::mem::take(&mut home.paused) {
-            self.refuse(turn, account, msg);
+        for held in home.paused.take() {
+            self.refuse(turn, account, held.msg);
         }
         self.touch(account);
     }

@@ -8,6 +8,7 @@ mod clocks;
 mod doubts;
 mod leases;
 mod messages;
+mod patience;
 mod races;
 mod sessions;
 mod stage;

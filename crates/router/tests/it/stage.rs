@@ -35,6 +35,7 @@ struct State {
     all_held: bool,
     waiting: BTreeMap<BareJid, VecDeque<Answer>>,
     loads: Vec<(BareJid, oneshot::Sender<()>)>,
+    loads_held: BTreeSet<BareJid>,
     /// What accounts were given so far.
     given: BTreeMap<BareJid, Position>,
     floors: Vec<(BareJid, Position)>,
@@ -62,6 +63,18 @@ impl Gate {
     /// No commit is answered from now on.
     pub(crate) fn hold_all(&self) {
         self.state.lock().all_held = true;
+    }
+
+    /// Loads of this account are not answered from now on.
+    pub(crate) fn hold_loads(&self, account: &str) {
+        self.state.lock().loads_held.insert(jid(account));
+    }
+
+    /// They are, and those that wait too.
+    pub(crate) fn release_loads(&self, account: &str) {
+        let mut state = self.state.lock();
+        state.loads_held.remove(&jid(account));
+        state.let_loads();
     }
 
     /// How many commits wait for their answer.
@@ -117,8 +130,10 @@ impl Gate {
 
 impl State {
     fn let_loads(&mut self) {
-        let waiting = &self.waiting;
-        self.loads.retain(|(account, _)| waiting.get(account).is_some_and(|waiting| !waiting.is_empty()));
+        let (waiting, held) = (&self.waiting, &self.loads_held);
+        self.loads.retain(|(account, _)| {
+            held.contains(account) || waiting.get(account).is_some_and(|waiting| !waiting.is_empty())
+        });
     }
 
     /// What [`Batch::at`] promises.
@@ -189,7 +204,8 @@ impl Store for Gate {
         if state.given.get(jid).is_some_and(|given| *given >= reign.floor) {
             state.violations.push(format!("loaded with a floor of {:?}", reign.floor));
         }
-        if state.waiting.get(jid).is_some_and(|waiting| !waiting.is_empty()) {
+        let held = state.loads_held.contains(jid);
+        if held || state.waiting.get(jid).is_some_and(|waiting| !waiting.is_empty()) {
             let (done, wait) = oneshot::channel();
             state.loads.push((jid.clone(), done));
             let (store, jid) = (self.inner.clone(), jid.clone());
