@@ -12,7 +12,9 @@
 
 use crate::buckets::Place;
 use crate::codec::{self, Mark};
-use crate::cql::{Bucket, BucketRow, Change, DataKind, DataRow, Mutation, Owner, Partition, StoredRow};
+use crate::cql::{
+    Bucket, BucketRow, Change, DataKind, DataRow, Found, Mutation, Owner, Partition, StoredRow,
+};
 use crate::log::Carrier;
 use crate::settings::Settings;
 use starling_store::{Position, StoreError};
@@ -28,8 +30,9 @@ pub(crate) struct Seen {
     pub(crate) data: Vec<DataRow>,
     /// Oldest first.
     pub(crate) buckets: Vec<BucketRow>,
-    /// The newest row, and all rows above its `safe`; newest first.
-    pub(crate) tail: Vec<(Bucket, StoredRow)>,
+    /// The newest row, and all rows above its `safe`, or where it cannot be read above that of the newest that can;
+    /// newest first.
+    pub(crate) tail: Vec<(Bucket, Found)>,
 }
 
 /// Which parts of an account are to be closed.
@@ -80,6 +83,11 @@ impl Needs {
 }
 
 impl Seen {
+    /// The rows of the tail that can be read.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Bucket, &StoredRow)> {
+        self.tail.iter().filter_map(|(bucket, row)| Some((*bucket, row.stored()?)))
+    }
+
     /// Plans the steps; `floor` is P.
     pub(crate) fn closing(
         &self,
@@ -121,7 +129,8 @@ impl Seen {
         gone: &mut Carrier,
     ) -> Vec<BucketRow> {
         // A bucket above that of the newest row has none that was confirmed: it is unlisted, and with it whatever is in it.
-        let newest = self.tail.first().map(|(bucket, row)| (*bucket, row.safe));
+        let safe = self.rows().next().map_or(Position(0), |(_, row)| row.safe);
+        let newest = self.tail.first().map(|(bucket, _)| (*bucket, safe));
         let kept: Vec<_> = match newest {
             Some((bucket, _)) => self.buckets.iter().filter(|row| row.bucket <= bucket).copied().collect(),
             None => Vec::new(),
@@ -134,10 +143,8 @@ impl Seen {
         }
         let Some((bucket, safe)) = newest else { return kept };
         let first = concerned(&kept, safe);
-        let above = Position(safe.0.saturating_add(1));
-        for row in kept[first..].iter().filter(|_| above <= floor) {
-            let range = Change::DropRows(above, floor);
-            gone.carry(Partition::Log(owner.clone(), row.bucket), vec![range]);
+        for row in &kept[first..] {
+            gone.carry(Partition::Log(owner.clone(), row.bucket), self.late(row.bucket, safe, floor));
         }
         // The listing of a bucket that was opened by what may be under way, or of the newest, may have too few copies;
         // the one before them was written with them.
@@ -145,15 +152,39 @@ impl Seen {
         let listings: Vec<_> = kept[listed..].iter().map(|row| Change::PutBucket(*row)).collect();
         again.carry(Partition::Buckets(owner.clone()), listings);
         debug_assert!(kept.last().is_some_and(|row| row.bucket == bucket));
-        let rows = self.tail.iter().filter(|(_, row)| row.row.position > safe);
+        let rows = self.rows().filter(|(_, row)| row.row.position > safe);
         let rows =
             rows.filter(|(_, row)| !codec::has_ended(&row.row, settings, now)).filter_map(|(bucket, row)| {
-                let listed = kept.iter().find(|kept| kept.bucket == *bucket)?;
-                let place = Place { bucket: *bucket, volume: listed.volume, nth: row.nth, opens: false };
+                let listed = kept.iter().find(|kept| kept.bucket == bucket)?;
+                let place = Place { bucket, volume: listed.volume, nth: row.nth, opens: false };
                 Some((place, Box::new(row.clone())))
             });
         again.rows(owner, rows, now, settings);
         kept
+    }
+
+    /// Where rows of a bucket may be late: above `safe`, and around what is there and cannot be read, since that cannot be
+    /// written again.
+    fn late(&self, bucket: Bucket, safe: Position, floor: Position) -> Vec<Change> {
+        let mut kept: Vec<_> = self
+            .tail
+            .iter()
+            .filter(|(of, row)| *of == bucket && row.stored().is_none() && row.position() > safe)
+            .map(|(_, row)| row.position())
+            .collect();
+        kept.sort_unstable();
+        kept.push(Position(floor.0.saturating_add(1)));
+        let mut low = Position(safe.0.saturating_add(1));
+        let mut ranges = Vec::new();
+        for end in kept {
+            // What this reign has written before it closes the account may lie above the floor.
+            let high = Position(end.0.saturating_sub(1)).min(floor);
+            if low <= high {
+                ranges.push(Change::DropRows(low, high));
+            }
+            low = Position(end.0.saturating_add(1));
+        }
+        ranges
     }
 
     fn data_again(&self) -> Vec<Change> {

@@ -172,6 +172,42 @@ pub struct StoredRow {
     pub safe: Position,
 }
 
+/// A row of `log` as it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // nearly all are rows
+pub enum Found {
+    /// The row.
+    Row(StoredRow),
+    /// There is one at this position that cannot be read, because of this column: it is passed over.
+    Unreadable(Position, &'static str),
+}
+
+impl Found {
+    /// Where it is.
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Row(stored) => stored.row.position,
+            Self::Unreadable(position, _) => *position,
+        }
+    }
+
+    /// The row, if it can be read.
+    pub fn stored(&self) -> Option<&StoredRow> {
+        match self {
+            Self::Row(stored) => Some(stored),
+            Self::Unreadable(..) => None,
+        }
+    }
+
+    /// The row, if it can be read.
+    pub fn into_stored(self) -> Option<StoredRow> {
+        match self {
+            Self::Row(stored) => Some(stored),
+            Self::Unreadable(..) => None,
+        }
+    }
+}
+
 /// Positions within a partition, both bounds inclusive, and which end to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slice {
@@ -246,10 +282,10 @@ pub trait Cql: Send + Sync + 'static {
     fn buckets(&self, owner: &Owner, from: Option<Bucket>, limit: usize) -> Answer<Vec<BucketRow>>;
 
     /// Rows of one bucket.
-    fn rows(&self, owner: &Owner, bucket: Bucket, slice: Slice) -> Answer<Vec<StoredRow>>;
+    fn rows(&self, owner: &Owner, bucket: Bucket, slice: Slice) -> Answer<Vec<Found>>;
 
     /// The rows at these positions of one bucket, those that exist, in any order. At most 100 positions.
-    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<StoredRow>>;
+    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<Found>>;
 
     /// Where rows with a peer are.
     fn peers(

@@ -3,7 +3,7 @@
 use crate::buckets::Buckets;
 use crate::closing::{self, Known, Needs, Seen};
 use crate::codec::{self, Mark};
-use crate::cql::{Bucket, BucketRow, Change, Cql, Level, Mutation, Owner, Partition, Slice, StoredRow};
+use crate::cql::{Bucket, BucketRow, Change, Cql, Found, Level, Mutation, Owner, Partition, Slice};
 use crate::data::RosterMarks;
 use crate::log::Opened;
 use crate::owners::Account;
@@ -95,10 +95,10 @@ impl<C: Cql> Inner<C> {
         buckets: Vec<BucketRow>,
         closed_at: Position,
     ) -> Result<AccountState> {
-        let last = seen.tail.first().map_or(Position(0), |(_, row)| row.row.position);
+        let last = seen.tail.first().map_or(Position(0), |(_, row)| row.position());
         let state = codec::state(row, &seen.data, last)?;
         let newest = buckets.last().map(|row| row.bucket);
-        let counts = seen.tail.iter().filter(|(bucket, _)| Some(*bucket) == newest).map(|(_, row)| row.nth);
+        let counts = seen.rows().filter(|(bucket, _)| Some(*bucket) == newest).map(|(_, row)| row.nth);
         let opened = Opened {
             epoch: reign.epoch,
             closed_at,
@@ -173,26 +173,29 @@ impl<C: Cql> Inner<C> {
         owner: &Owner,
         buckets: &[BucketRow],
         until: Duration,
-    ) -> Result<Vec<(Bucket, StoredRow)>> {
-        let mut ends: Vec<(Bucket, Vec<StoredRow>)> = Vec::new();
+    ) -> Result<Vec<(Bucket, Found)>> {
+        let mut ends: Vec<(Bucket, Vec<Found>)> = Vec::new();
         let mut end = buckets.len();
         let mut some = FIRST_BUCKETS;
-        while end > 0 && ends.is_empty() {
+        // Which of them is the newest is told by one that can be read.
+        let mut safe = None;
+        while end > 0 && safe.is_none() {
             let begin = end.saturating_sub(some);
             let reads = buckets[begin..end].iter().rev().map(|row| async {
                 let slice = Slice { low: Position(0), high: codec::HIGHEST, newest: true, limit: TAIL };
-                let rows = self.calls.read(until, || self.calls.cql.rows(owner, row.bucket, slice)).await?;
+                let rows = self.rows(owner, row.bucket, slice, until).await?;
                 Ok::<_, StoreError>((row.bucket, rows))
             });
             let read = try_join_all(reads).await?;
-            ends = read.into_iter().skip_while(|(_, rows)| rows.is_empty()).collect();
+            let nothing = ends.is_empty();
+            ends.extend(read.into_iter().skip_while(|(_, rows)| nothing && rows.is_empty()));
+            let mut rows = ends.iter().flat_map(|(_, rows)| rows);
+            safe = rows.find_map(|row| row.stored().map(|stored| stored.safe));
             end = begin;
             some = MORE_BUCKETS;
         }
-        let Some(safe) = ends.first().and_then(|(_, rows)| rows.first()).map(|row| row.safe) else {
-            return Ok(Vec::new());
-        };
-        let newest = ends[0].0;
+        let Some(newest) = ends.first().map(|(bucket, _)| *bucket) else { return Ok(Vec::new()) };
+        let safe = safe.unwrap_or_default();
         let first = closing::concerned(buckets, safe);
         let mut tail = Vec::new();
         let mut known = ends.into_iter();
@@ -210,25 +213,25 @@ impl<C: Cql> Inner<C> {
         owner: &Owner,
         bucket: Bucket,
         safe: Position,
-        end: Option<Vec<StoredRow>>,
+        end: Option<Vec<Found>>,
         until: Duration,
-    ) -> Result<Vec<StoredRow>> {
+    ) -> Result<Vec<Found>> {
         let low = Position(safe.0.saturating_add(1));
         let mut more = end.as_ref().is_none_or(|rows| rows.len() == TAIL);
         let mut rows = end.unwrap_or_default();
         while more {
-            let high = match rows.last().map(|row| row.row.position) {
+            let high = match rows.last().map(Found::position) {
                 None => codec::HIGHEST,
                 Some(lowest) if lowest <= low => break,
                 Some(lowest) => Position(lowest.0 - 1),
             };
             let slice = Slice { low, high, newest: true, limit: MORE };
-            let read = self.calls.read(until, || self.calls.cql.rows(owner, bucket, slice)).await?;
+            let read = self.rows(owner, bucket, slice, until).await?;
             more = read.len() == MORE;
             rows.extend(read);
         }
         let mut first = true;
-        rows.retain(|row| std::mem::take(&mut first) || row.row.position > safe);
+        rows.retain(|row| std::mem::take(&mut first) || row.position() > safe);
         Ok(rows)
     }
 

@@ -24,8 +24,8 @@ use network::Kept;
 use parking_lot::Mutex;
 use register::Registers;
 use starling_node::clock::{SharedClock, SystemClock};
-use starling_store::Now;
 use starling_store::testing::Late;
+use starling_store::{Now, Position};
 use std::collections::HashMap;
 use std::sync::Arc;
 use table::{Table, Told};
@@ -67,6 +67,8 @@ struct State {
     reach: Reach,
     pinned: Option<[usize; 2]>,
     repairs: bool,
+    /// Rows that cannot be read.
+    damaged: Vec<Position>,
     /// Where writes stop, and what has stopped there.
     hold: Option<Late>,
     kept: Vec<Kept>,
@@ -111,6 +113,7 @@ impl Model {
                 reach: Reach::Up,
                 pinned: None,
                 repairs,
+                damaged: Vec::new(),
                 hold: None,
                 kept: Vec::new(),
             }),
@@ -161,6 +164,15 @@ impl Model {
     /// What has stopped goes on to where it was under way to.
     pub fn arrive(&self) {
         self.let_arrive();
+    }
+
+    /// From now on rows at this position cannot be read, whoever's they are.
+    pub fn damage(&self, position: Position) {
+        self.0.state.lock().damaged.push(position);
+    }
+
+    fn damaged(&self) -> Vec<Position> {
+        self.0.state.lock().damaged.clone()
     }
 
     /// How many rows of logs were written twice under one timestamp and differ: a server would mix their cells.

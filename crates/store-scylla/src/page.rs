@@ -5,7 +5,7 @@
 
 use crate::buckets::Buckets;
 use crate::codec;
-use crate::cql::{Bucket, BucketRow, Cql, Level, Owner, Slice, StoredRow, Volume};
+use crate::cql::{Bucket, BucketRow, Cql, Found, Level, Owner, Slice, Volume};
 use crate::store::Inner;
 use futures::future::try_join_all;
 use starling_store::{Cursor, LogFilter, LogPage, LogRow, Page, Position, Result};
@@ -153,12 +153,13 @@ impl<C: Cql> Inner<C> {
             let reads = left.iter().take(some).map(|stretch| {
                 let Stretch { what, low, high, .. } = *stretch;
                 let slice = Slice { low, high, newest: search.newest, limit: chunk };
-                self.calls.read(until, move || self.calls.cql.rows(owner, what, slice))
+                self.rows(owner, what, slice, until)
             });
             for rows in try_join_all(reads).await? {
-                let end = rows.last().map(|row| row.row.position);
+                let end = rows.last().map(Found::position);
                 let more = rows.len() == chunk;
-                search.take(rows, &self.calls.settings);
+                let rows = rows.into_iter().filter_map(Found::into_stored);
+                search.take(rows.map(|stored| stored.row), &self.calls.settings);
                 if !go_on(&mut left, end.filter(|_| more), search.newest) {
                     break;
                 }
@@ -215,7 +216,7 @@ impl<C: Cql> Inner<C> {
             if search.newest {
                 rows.reverse();
             }
-            search.take_rows(rows, &self.calls.settings);
+            search.take(rows.into_iter(), &self.calls.settings);
         }
         Ok(())
     }
@@ -223,6 +224,33 @@ impl<C: Cql> Inner<C> {
     /// When a search of rows that are far between goes no further, so that what it has found is not lost.
     fn stop(&self, until: Duration) -> Duration {
         until.saturating_sub(self.calls.settings.read_deadline / 2)
+    }
+
+    /// Rows of one bucket. What cannot be read is passed over by whoever asks: it is not to stand in the way of the rest.
+    pub(crate) async fn rows(
+        &self,
+        owner: &Owner,
+        bucket: Bucket,
+        slice: Slice,
+        until: Duration,
+    ) -> Result<Vec<Found>> {
+        let rows = self.calls.read(until, || self.calls.cql.rows(owner, bucket, slice)).await?;
+        self.count_unreadable(&rows);
+        Ok(rows)
+    }
+
+    fn count_unreadable(&self, rows: &[Found]) {
+        for row in rows {
+            if let Found::Unreadable(position, column) = row {
+                self.calls.settings.metrics.store_unreadable.inc();
+                tracing::warn!(
+                    event = "row_unreadable",
+                    position = position.0,
+                    column,
+                    "a row of a log cannot be read and is passed over"
+                );
+            }
+        }
     }
 
     /// The rows at these places that exist, in any order.
@@ -246,7 +274,8 @@ impl<C: Cql> Inner<C> {
                 self.calls.read(until, move || self.calls.cql.rows_at(owner, *bucket, positions.to_vec()))
             });
             for read in try_join_all(reads).await? {
-                rows.extend(read.into_iter().map(|stored| stored.row));
+                self.count_unreadable(&read);
+                rows.extend(read.into_iter().filter_map(Found::into_stored).map(|stored| stored.row));
             }
         }
         Ok(rows)
@@ -261,13 +290,9 @@ impl<T> Stretch<T> {
 }
 
 impl Search {
-    fn take(&mut self, rows: Vec<StoredRow>, settings: &crate::settings::Settings) {
-        self.take_rows(rows.into_iter().map(|stored| stored.row).collect(), settings);
-    }
-
-    fn take_rows(&mut self, rows: Vec<LogRow>, settings: &crate::settings::Settings) {
+    fn take(&mut self, rows: impl Iterator<Item = LogRow>, settings: &crate::settings::Settings) {
         let Self { filter, cursor, now, wanted, found, .. } = self;
-        let rows = rows.into_iter().filter(|row| filter.wants(row, cursor));
+        let rows = rows.filter(|row| filter.wants(row, cursor));
         let rows = rows.filter(|row| !codec::has_ended(row, settings, *now));
         let room = *wanted - found.len();
         found.extend(rows.take(room));

@@ -2,9 +2,7 @@
 
 use crate::buckets::Buckets;
 use crate::codec;
-use crate::cql::{
-    Bucket, BucketRow, Change, Cql, Level, Mutation, Owner, Partition, Slice, StoredRow, Volume,
-};
+use crate::cql::{Bucket, BucketRow, Change, Cql, Found, Level, Mutation, Owner, Partition, Slice, Volume};
 use crate::load::done;
 use crate::owners::Account;
 use crate::store::Inner;
@@ -87,8 +85,9 @@ impl<C: Cql> Inner<C> {
             loop {
                 let some = self.some(owner, bucket.bucket, low).await?;
                 rows += some.len() as u64;
-                peers.extend(some.iter().map(|row| (row.row.with.clone(), bucket.volume)));
-                let Some(last) = some.last().map(|row| row.row.position) else { break };
+                let rows_of = some.iter().filter_map(Found::stored);
+                peers.extend(rows_of.map(|stored| (stored.row.with.clone(), bucket.volume)));
+                let Some(last) = some.last().map(Found::position) else { break };
                 // Rows have timestamps above their positions, clocks differ: what is missed goes the second time.
                 at = at.max(Position(last.0 + 1));
                 if some.len() < ROWS {
@@ -176,16 +175,20 @@ impl<C: Cql> Inner<C> {
         let mut low = Position(0);
         loop {
             let some = self.some(owner, oldest.bucket, low).await?;
-            for StoredRow { row, .. } in &some {
+            // What cannot be read waits for nobody.
+            if !full && !some.is_empty() {
+                return Ok(None);
+            }
+            for row in some.iter().filter_map(Found::stored).map(|stored| &stored.row) {
                 let waits = row.offline && cursor.is_none_or(|cursor| !cursor.covers(row.position));
-                if !full || (waits && !codec::has_ended(row, &self.calls.settings, (self.now)())) {
+                if waits && !codec::has_ended(row, &self.calls.settings, (self.now)()) {
                     return Ok(None);
                 }
                 let range = peers.entry(row.with.clone()).or_insert((row.position, row.position));
                 range.1 = row.position;
             }
             match some.last() {
-                Some(last) if some.len() == ROWS => low = Position(last.row.position.0 + 1),
+                Some(last) if some.len() == ROWS => low = Position(last.position().0 + 1),
                 _ => return Ok(Some(peers)),
             }
         }
@@ -217,10 +220,10 @@ impl<C: Cql> Inner<C> {
     }
 
     /// The oldest rows of a bucket from a position on.
-    async fn some(&self, owner: &Owner, bucket: Bucket, low: Position) -> Result<Vec<StoredRow>> {
+    async fn some(&self, owner: &Owner, bucket: Bucket, low: Position) -> Result<Vec<Found>> {
         let until: Duration = self.calls.deadline(self.calls.settings.read_deadline);
         let slice = Slice { low, high: codec::HIGHEST, newest: false, limit: ROWS };
-        self.calls.read(until, || self.calls.cql.rows(owner, bucket, slice)).await
+        self.rows(owner, bucket, slice, until).await
     }
 }
 

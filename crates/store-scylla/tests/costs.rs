@@ -13,7 +13,7 @@ use starling_store::{
     Write,
 };
 use starling_store_scylla::cql::{
-    Answer, Bucket, BucketRow, Cql, DataRow, Level, Mutation, Owner, Partition, ReignRow, Slice, StoredRow,
+    Answer, Bucket, BucketRow, Cql, DataRow, Found, Level, Mutation, Owner, Partition, ReignRow, Slice,
     Volume,
 };
 use starling_store_scylla::model::{Connection, Model, Process, World};
@@ -85,12 +85,12 @@ impl Cql for Slow {
         self.call("buckets", move |inner| inner.buckets(&owner, from, limit))
     }
 
-    fn rows(&self, owner: &Owner, bucket: Bucket, slice: Slice) -> Answer<Vec<StoredRow>> {
+    fn rows(&self, owner: &Owner, bucket: Bucket, slice: Slice) -> Answer<Vec<Found>> {
         let owner = owner.clone();
         self.call("rows", move |inner| inner.rows(&owner, bucket, slice))
     }
 
-    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<StoredRow>> {
+    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<Found>> {
         let owner = owner.clone();
         self.call("rows at", move |inner| inner.rows_at(&owner, bucket, positions))
     }

@@ -292,6 +292,50 @@ fn buckets_beyond_the_retention_go_and_with_them_their_index() {
 }
 
 #[test]
+fn a_row_that_cannot_be_read_stands_in_nobodys_way() {
+    let mut bench = Bench::new(Settings { bucket_rows: 40, ..Settings::default() });
+    let begun = bench.next;
+    for _ in 0..100 {
+        assert!(bench.send().0.is_ok());
+    }
+    // Each message takes two positions. Every tenth, and all of the newest: more than a load reads at first.
+    let nth = |n: u64| Position(begun.0 + 2 * n + 1);
+    let damaged: Vec<_> = (0..80).step_by(10).chain(80..100).collect();
+    damaged.iter().for_each(|n| bench.model.damage(nth(*n)));
+    for limit in [1, 7, 100] {
+        let mut found = 0;
+        let mut filter = LogFilter::default();
+        loop {
+            let page = bench.store.log_page(&alice(), filter.clone(), Page::First(limit));
+            let page = bench.world.run(page).unwrap().unwrap();
+            found += page.rows.len();
+            match page.rows.last() {
+                Some(last) if !page.complete => filter.above = Some(last.position),
+                _ => break,
+            }
+        }
+        assert_eq!(found, 72, "in pages of {limit}");
+    }
+    let with = LogFilter { with: Some(bob()), ..LogFilter::default() };
+    let page = bench.store.log_page(&alice(), with, Page::Last(50));
+    assert_eq!(bench.world.run(page).unwrap().unwrap().rows.len(), 50);
+    assert!(bench.metrics.store_unreadable.get() >= 28);
+    let store = Arc::clone(&bench.store);
+    bench.reign = bench.world.run(async move { store.open_reign(claim(1)).await.unwrap() }).unwrap();
+    let top = bench.reign.floor.0.max(bench.next.0);
+    bench.next = Position(top + 1);
+    bench.load().unwrap();
+    assert!(bench.send().0.is_ok());
+    assert_eq!(bench.rows(), 73);
+    let cql = bench.model.connect(&bench.process);
+    let owner = Owner { jid: alice(), generation: 7 };
+    let slice = Slice { low: Position(0), high: Position(EPOCH * 3), newest: false, limit: 1_000 };
+    let buckets = bench.world.run(cql.buckets(&owner, None, 100)).unwrap().unwrap();
+    let rows = buckets.iter().flat_map(|row| bench.world.run(cql.rows(&owner, row.bucket, slice)).unwrap());
+    assert_eq!(rows.map(|rows| rows.len()).sum::<usize>(), 101, "they are still there");
+}
+
+#[test]
 fn many_loads_at_once_come_to_an_end() {
     let mut bench = Bench::new(Settings { in_flight: 2, ..Settings::default() });
     let owners: Vec<_> = (0..12_000).map(|n| jid(&format!("user{n}@example.org"))).collect();

@@ -6,8 +6,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use starling_store::{AccountRow, Position};
 use starling_store_scylla::cql::{
-    Answer, Bucket, BucketRow, Change, Cql, CqlError, DataKind, DataRow, Level, Mutation, Owner, Partition,
-    ReignRow, Slice, StoredRow, Volume,
+    Answer, Bucket, BucketRow, Change, Cql, CqlError, DataKind, DataRow, Found, Level, Mutation, Owner,
+    Partition, ReignRow, Slice, Volume,
 };
 use starling_store_scylla::model::Connection;
 use starling_xmpp::BareJid;
@@ -115,11 +115,11 @@ impl Cql for WrongCql {
         self.inner.buckets(owner, from, limit)
     }
 
-    fn rows(&self, owner: &Owner, bucket: Bucket, slice: Slice) -> Answer<Vec<StoredRow>> {
+    fn rows(&self, owner: &Owner, bucket: Bucket, slice: Slice) -> Answer<Vec<Found>> {
         self.inner.rows(owner, bucket, slice)
     }
 
-    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<StoredRow>> {
+    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<Found>> {
         self.inner.rows_at(owner, bucket, positions)
     }
 

@@ -59,6 +59,8 @@ pub struct Metrics {
     pub store_speculative: Counter,
     /// `starling_store_dropped_total`: requests refused because too many waited.
     pub store_dropped: Counter,
+    /// `starling_store_unreadable_rows_total`: rows of logs passed over because they cannot be read.
+    pub store_unreadable: Counter,
     /// `starling_store_reconnects_total`: sessions made anew because no node could be reached.
     pub store_reconnects: Counter,
     /// `starling_homes_loaded`: accounts in memory.
@@ -101,6 +103,7 @@ impl Metrics {
             store_retries: Counter::default(),
             store_speculative: Counter::default(),
             store_dropped: Counter::default(),
+            store_unreadable: Counter::default(),
             store_reconnects: Counter::default(),
             homes: Gauge::default(),
             limits: Table1::new(["reason"], Counter::default),
@@ -190,6 +193,11 @@ impl Metrics {
             "starling_store_dropped",
             "Requests refused because too many waited",
             self.store_dropped.clone(),
+        );
+        to.register(
+            "starling_store_unreadable_rows",
+            "Rows of logs passed over because they cannot be read",
+            self.store_unreadable.clone(),
         );
         to.register(
             "starling_store_reconnects",

@@ -21,6 +21,10 @@ fn stored(secs: u64, safe: u64, nth: u32) -> StoredRow {
     StoredRow { row, nth, safe: at(safe) }
 }
 
+fn tail<const N: usize>(rows: [(u64, StoredRow); N]) -> Vec<(Bucket, Found)> {
+    rows.map(|(bucket, row)| (Bucket(at(bucket)), Found::Row(row))).into()
+}
+
 fn close(seen: &Seen, needs: Needs) -> Closing {
     seen.closing(&alice(), needs, KNOWN, at(1_000), Timestamp(0), &Settings::default())
 }
@@ -63,7 +67,7 @@ fn a_part_is_closed_when_a_mark_says_so() {
 
 #[test]
 fn the_end_of_the_log_is_written_again_and_what_lies_beyond_is_deleted() {
-    let tail = vec![(Bucket(at(20)), stored(25, 22, 4)), (Bucket(at(20)), stored(23, 22, 3))];
+    let tail = tail([(20, stored(25, 22, 4)), (20, stored(23, 22, 3))]);
     let seen = Seen { buckets: vec![bucket(1, 9), bucket(10, 9), bucket(20, 0)], tail, ..Seen::default() };
     let closing = close(&seen, Needs { log: true, data: false });
     let [again, gone, marks] = closing.steps;
@@ -98,7 +102,7 @@ fn the_end_of_the_log_is_written_again_and_what_lies_beyond_is_deleted() {
 
 #[test]
 fn what_is_late_may_lie_in_two_buckets() {
-    let tail = vec![(Bucket(at(20)), stored(20, 17, 1)), (Bucket(at(10)), stored(18, 17, 9))];
+    let tail = tail([(20, stored(20, 17, 1)), (10, stored(18, 17, 9))]);
     let seen = Seen { buckets: vec![bucket(1, 9), bucket(10, 9), bucket(20, 0)], tail, ..Seen::default() };
     let [again, gone, _] = close(&seen, Needs { log: true, data: false }).steps;
     let rows = flat(&again).into_iter().filter(|(.., change)| matches!(change, Change::PutRow(..)));
@@ -109,8 +113,37 @@ fn what_is_late_may_lie_in_two_buckets() {
 }
 
 #[test]
+fn what_cannot_be_read_stays() {
+    let unreadable = |secs| (Bucket(at(20)), Found::Unreadable(at(secs), "log.peer"));
+    let mut tail = tail([(20, stored(25, 22, 4)), (20, stored(24, 22, 3))]);
+    tail.insert(0, unreadable(27));
+    tail.insert(2, unreadable(23));
+    let seen = Seen { buckets: vec![bucket(10, 9), bucket(20, 0), bucket(30, 0)], tail, ..Seen::default() };
+    let closing = close(&seen, Needs { log: true, data: false });
+    assert_eq!(closing.buckets, [bucket(10, 9), bucket(20, 0)]);
+    let again = flat(&closing.steps[0]).into_iter();
+    let again = again.filter(|(.., change)| matches!(change, Change::PutRow(..))).count();
+    let gone = flat(&closing.steps[1]).into_iter().map(|(.., change)| change);
+    let gone: Vec<_> = gone.filter(|change| matches!(change, Change::DropRows(..))).collect();
+    let (above, below) = (|secs| Position(at(secs).0 + 1), |secs| Position(at(secs).0 - 1));
+    assert_eq!(again, 2);
+    assert_eq!(
+        gone,
+        [
+            Change::DropRows(above(22), below(23)),
+            Change::DropRows(above(23), below(27)),
+            Change::DropRows(above(27), at(1_000)),
+        ]
+    );
+    let nothing_else =
+        Seen { buckets: vec![bucket(20, 0)], tail: vec![unreadable(27), unreadable(23)], ..Seen::default() };
+    let closing = close(&nothing_else, Needs { log: true, data: false });
+    assert_eq!(closing.buckets, [bucket(20, 0)], "its rows are there");
+}
+
+#[test]
 fn a_bucket_without_a_row_is_unlisted() {
-    let tail = vec![(Bucket(at(10)), stored(18, 17, 9))];
+    let tail = tail([(10, stored(18, 17, 9))]);
     let seen = Seen { buckets: vec![bucket(10, 9), bucket(20, 0), bucket(30, 0)], tail, ..Seen::default() };
     let closing = close(&seen, Needs { log: true, data: false });
     assert_eq!(closing.buckets, [bucket(10, 9)]);
@@ -131,7 +164,7 @@ fn a_bucket_without_a_row_is_unlisted() {
 fn a_row_that_has_ended_is_not_written_again() {
     let mut ended = stored(25, 22, 4);
     ended.row = LogRow { expires: Some(Timestamp::from_secs(50)), ..ended.row };
-    let seen = Seen { buckets: vec![bucket(20, 0)], tail: vec![(Bucket(at(20)), ended)], ..Seen::default() };
+    let seen = Seen { buckets: vec![bucket(20, 0)], tail: tail([(20, ended)]), ..Seen::default() };
     let now = Timestamp::from_secs(60);
     let closing = seen.closing(&alice(), BOTH, KNOWN, at(1_000), now, &Settings::default());
     assert!(!flat(&closing.steps[0]).iter().any(|(.., change)| matches!(change, Change::PutRow(..))));

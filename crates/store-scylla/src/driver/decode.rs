@@ -1,7 +1,7 @@
 //! Rows as they come back. What is not as we write it is an error that names the column and nothing else.
 
 use super::{cell::read, failure::unreadable};
-use crate::cql::{Bucket, BucketRow, CqlError, DataKind, DataRow, Owner, ReignRow, StoredRow, Volume};
+use crate::cql::{Bucket, BucketRow, CqlError, DataKind, DataRow, Found, Owner, ReignRow, StoredRow, Volume};
 use bytes::Bytes;
 use compact_str::CompactString;
 use scylla::DeserializeRow;
@@ -70,52 +70,67 @@ impl Listed {
 #[derive(DeserializeRow)]
 pub(super) struct Message<'a> {
     position: i64,
-    nth: i32,
-    safe: i64,
-    session: &'a [u8],
-    sequence: i64,
+    nth: Option<i32>,
+    safe: Option<i64>,
+    session: Option<&'a [u8]>,
+    sequence: Option<i64>,
     origin_id: Option<&'a str>,
-    direction: i8,
-    peer: &'a str,
-    archived: bool,
-    offline: bool,
+    direction: Option<i8>,
+    peer: Option<&'a str>,
+    archived: Option<bool>,
+    offline: Option<bool>,
     expires: Option<i64>,
-    stanza: &'a [u8],
+    stanza: Option<&'a [u8]>,
 }
 
 impl Message<'_> {
     /// `peer` is the last one that was read: the next row is often with the same.
-    pub(super) fn decode(self, owner: &BareJid, peer: &mut Option<BareJid>) -> Result<StoredRow, CqlError> {
+    pub(super) fn found(self, owner: &BareJid, peer: &mut Option<BareJid>) -> Result<Found, CqlError> {
+        let position = read(self.position, "log.position")?;
+        Ok(match self.decode(position, owner, peer) {
+            Ok(stored) => Found::Row(stored),
+            Err(column) => Found::Unreadable(position, column),
+        })
+    }
+
+    /// The column that cannot be read is the error.
+    fn decode(
+        self,
+        position: Position,
+        owner: &BareJid,
+        peer: &mut Option<BareJid>,
+    ) -> Result<StoredRow, &'static str> {
+        let of = self.peer.ok_or("log.peer")?;
         let with = match peer.take() {
-            Some(peer) if peer.as_str() == self.peer => peer,
-            _ => BareJid::parse(self.peer).map_err(|_| unreadable("log.peer"))?,
+            Some(peer) if peer.as_str() == of => peer,
+            _ => BareJid::parse(of).map_err(|_| "log.peer")?,
         };
         *peer = Some(with.clone());
-        let session = <[u8; 16]>::try_from(self.session).map_err(|_| unreadable("log.session"))?;
+        let session = self.session.and_then(|session| <[u8; 16]>::try_from(session).ok());
         Ok(StoredRow {
             row: LogRow {
                 owner: owner.clone(),
-                position: read(self.position, "log.position")?,
+                position,
                 origin: Origin {
-                    session: u128::from_be_bytes(session),
-                    sequence: self.sequence.cast_unsigned(),
+                    session: u128::from_be_bytes(session.ok_or("log.session")?),
+                    sequence: self.sequence.ok_or("log.sequence")?.cast_unsigned(),
                 },
                 origin_id: self.origin_id.filter(|id| !id.is_empty()).map(CompactString::new),
                 direction: match self.direction {
-                    0 => Direction::In,
-                    1 => Direction::Out,
-                    2 => Direction::Own,
-                    _ => return Err(unreadable("log.direction")),
+                    Some(0) => Direction::In,
+                    Some(1) => Direction::Out,
+                    Some(2) => Direction::Own,
+                    _ => return Err("log.direction"),
                 },
                 with,
-                archived: self.archived,
-                offline: self.offline,
+                archived: self.archived.ok_or("log.archived")?,
+                offline: self.offline.ok_or("log.offline")?,
                 expires: self.expires.filter(|end| *end != 0).map(|end| Timestamp(end.cast_unsigned())),
                 // A copy: a row must not keep the whole page in memory.
-                stanza: Bytes::copy_from_slice(self.stanza),
+                stanza: Bytes::copy_from_slice(self.stanza.ok_or("log.stanza")?),
             },
-            nth: u32::try_from(self.nth).map_err(|_| unreadable("log.nth"))?,
-            safe: read(self.safe, "log.safe")?,
+            nth: self.nth.and_then(|nth| u32::try_from(nth).ok()).ok_or("log.nth")?,
+            safe: self.safe.and_then(|safe| u64::try_from(safe).ok()).map(Position).ok_or("log.safe")?,
         })
     }
 }

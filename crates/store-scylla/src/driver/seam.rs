@@ -7,8 +7,7 @@ use super::{
     statements::Statement,
 };
 use crate::cql::{
-    Answer, Bucket, BucketRow, Cql, CqlError, DataRow, Level, Mutation, Owner, ReignRow, Slice, StoredRow,
-    Volume,
+    Answer, Bucket, BucketRow, Cql, CqlError, DataRow, Found, Level, Mutation, Owner, ReignRow, Slice, Volume,
 };
 use crate::schema::REIGN;
 use bytes::Bytes;
@@ -75,7 +74,7 @@ impl Cql for Driver {
         })
     }
 
-    fn rows(&self, owner: &Owner, bucket: Bucket, slice: Slice) -> Answer<Vec<StoredRow>> {
+    fn rows(&self, owner: &Owner, bucket: Bucket, slice: Slice) -> Answer<Vec<Found>> {
         let owner = owner.clone();
         let statement = if slice.newest { Statement::RowsNewest } else { Statement::RowsOldest };
         self.attempt(statement, About::PLAIN, move |request| async move {
@@ -86,7 +85,7 @@ impl Cql for Driver {
         })
     }
 
-    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<StoredRow>> {
+    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<Found>> {
         if positions.is_empty() {
             return futures::future::ready(Ok(Vec::new())).boxed();
         }
@@ -240,10 +239,10 @@ async fn messages(
     values: &[Cell<'_>],
     limit: usize,
     owner: &BareJid,
-) -> Result<Vec<StoredRow>, super::Failure> {
+) -> Result<Vec<Found>, super::Failure> {
     let mut peer = None;
-    let decode = |page: &_, table, into: &mut Vec<StoredRow>| {
-        decode::each(page, table, |row: decode::Message<'_>| row.decode(owner, &mut peer), into)
+    let decode = |page: &_, table, into: &mut Vec<Found>| {
+        decode::each(page, table, |row: decode::Message<'_>| row.found(owner, &mut peer), into)
     };
     request.all(values, limit, decode).await
 }

@@ -5,8 +5,8 @@ use super::network::Live;
 use super::register::{Register, Registers};
 use super::table::{Key, Value};
 use crate::cql::{
-    Answer, Bucket, BucketRow, Change, Cql, DataKind, DataRow, Level, Mutation, Owner, Partition, ReignRow,
-    Slice, StoredRow, Volume,
+    Answer, Bucket, BucketRow, Change, Cql, DataKind, DataRow, Found, Level, Mutation, Owner, Partition,
+    ReignRow, Slice, Volume,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -81,9 +81,12 @@ fn slice<'a, T>(live: Live<'a>, slice: Slice, value: impl Fn(&'a Key, &'a Value)
     }
 }
 
-fn stored(value: &Value) -> Option<StoredRow> {
+fn found(value: &Value, damaged: &[Position]) -> Option<Found> {
     match value {
-        Value::Row(row) => Some(StoredRow::clone(row)),
+        Value::Row(stored) if damaged.contains(&stored.row.position) => {
+            Some(Found::Unreadable(stored.row.position, "log.peer"))
+        }
+        Value::Row(stored) => Some(Found::Row(stored.as_ref().clone())),
         _ => None,
     }
 }
@@ -122,18 +125,22 @@ impl Cql for Connection {
         })
     }
 
-    fn rows(&self, owner: &Owner, bucket: Bucket, wanted: Slice) -> Answer<Vec<StoredRow>> {
+    fn rows(&self, owner: &Owner, bucket: Bucket, wanted: Slice) -> Answer<Vec<Found>> {
         let partition = Partition::Log(owner.clone(), bucket);
-        self.read(partition, places(wanted), move |live| slice(live, wanted, |_, value| stored(value)))
+        let damaged = self.model.damaged();
+        self.read(partition, places(wanted), move |live| {
+            slice(live, wanted, |_, value| found(value, &damaged))
+        })
     }
 
-    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<StoredRow>> {
+    fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<Found>> {
         let low = positions.iter().min().copied().unwrap_or_default();
         let high = positions.iter().max().copied().unwrap_or_default();
         let partition = Partition::Log(owner.clone(), bucket);
+        let damaged = self.model.damaged();
         self.read(partition, (Key::Place(low.0), Key::Place(high.0)), move |live| {
-            let rows = live.rows().filter_map(|(_, value, _)| stored(value));
-            rows.filter(|row| positions.contains(&row.row.position)).collect()
+            let rows = live.rows().filter_map(|(_, value, _)| found(value, &damaged));
+            rows.filter(|row| positions.contains(&row.position())).collect()
         })
     }
 
