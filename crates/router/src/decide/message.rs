@@ -87,6 +87,7 @@ pub(crate) fn sent(
     } else {
         None
     };
+    home.refused.forget(ticket.origin);
     let copies = if known { Vec::new() } else { fate.copies };
     turn.act(home, What::Leave(Box::new(Leaving { stanza, ticket, copies, position, spans })));
 }
@@ -103,7 +104,6 @@ fn is_known(
     let earlier = home.earlier(stanza, turn.monotonic, &turn.shared);
     let recent = home.recent.as_ref();
     if let Some(earlier) = earlier {
-        home.refused.forget(earlier.origin);
         (ticket.again, ticket.origin) = (Some(earlier.at), earlier.origin);
         return earlier.kept || recent.is_some_and(|recent| recent.has(earlier.origin));
     }
@@ -114,6 +114,13 @@ fn is_known(
         None => return false,
     }
     true
+}
+
+/// It is decided anew what becomes of a message that was refused: its row is there, or is being written.
+fn forget_refusal(home: &mut Home, ticket: Option<&Ticket>) {
+    if let Some(ticket) = ticket {
+        home.refused.forget(ticket.origin);
+    }
 }
 
 /// Several bodies are translations of one (RFC 6121 §5.2.3): two in one language are a mistake, and hundreds an attack.
@@ -171,6 +178,7 @@ fn arrive(
     let mut spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived);
     let known = own.as_ref().is_some_and(|(_, known)| *known);
     if known {
+        forget_refusal(home, ticket.as_ref());
         return settle(turn, home, stanza, ticket, None, spans);
     }
     let table = recipients(&home.account, &to, kind);
@@ -211,6 +219,9 @@ fn arrive(
         position = append(turn, home, &stanza, ticket.as_ref().unwrap_or(&fresh), direction, with, &fate);
         if position.is_none() {
             return settle(turn, home, stanza, ticket, Some(Box::new(not_confirmed())), spans);
+        }
+        if own.is_some() {
+            forget_refusal(home, ticket.as_ref());
         }
         spans.writes(&turn.shared.tracer);
     }
