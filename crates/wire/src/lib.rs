@@ -11,16 +11,34 @@ pub mod channel;
 pub mod credit;
 pub mod down;
 pub mod link;
+pub mod shard;
 pub mod up;
 
 pub use down::{Down, ToEdge};
 pub use link::{EdgeLink, LinkError, Registration, RouterLink};
+pub use shard::{Shard, Shards};
 pub use starling_node::Trace;
 pub use up::{Leave, SessionInfo, ToHome, Up};
 
 /// An edge's own number for one of its connections; never used twice in the life of the edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
+
+/// The identity of a router's disk: random, made when its data directory was empty. A new disk is a new router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouterId(pub u64);
+
+/// One life of an edge process: random, made at its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EdgeId(pub u64);
+
+/// One life of a router process: random, made at its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+/// A reign over one shard; later reigns have higher ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Epoch(pub u64);
 
 /// A session's secret name: 128 random bits made by the edge that bound it. Part of every origin of that
 /// session and of its XEP-0198 id.
