@@ -96,7 +96,8 @@ impl<C: Cql> Inner<C> {
 
     async fn read_reign(&self) -> Result<Option<ReignRow>> {
         let until = self.calls.deadline(self.calls.settings.read_deadline);
-        self.calls.read(until, || self.calls.cql.reign()).await
+        // In nobody's queue: all messages depend on the lease, and with them those who wait there.
+        self.calls.call(until, |_| self.calls.cql.reign()).await.map_err(Failure::of_read)
     }
 
     /// Replaces the row, if it is as it was.

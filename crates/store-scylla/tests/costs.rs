@@ -197,7 +197,7 @@ impl Bench {
         let world = World::new(1);
         let model = Model::seeded(&world, Self::clock(&world));
         let late = Arc::<Mutex<Late>>::default();
-        let (store, calls) = Self::open(&world, &model, &late);
+        let (store, calls) = Self::open(&world, &model, &late, 1_024);
         let reign = Reign { epoch: 0, floor: Position(0) };
         let mut bench = Self { world, model, store, calls, late, next: Position(EPOCH), reign };
         bench.reign();
@@ -215,19 +215,20 @@ impl Bench {
         world: &World,
         model: &Model,
         late: &Arc<Mutex<Late>>,
+        in_flight: usize,
     ) -> (Arc<ScyllaStore<Slow>>, Arc<Mutex<Vec<String>>>) {
         let process = world.process();
         let calls = Arc::new(Mutex::new(Vec::new()));
         let inner = Arc::new(model.connect(&process));
         let slow = Slow { inner, process, calls: Arc::clone(&calls), late: Arc::clone(late) };
         let (read_deadline, commit_deadline) = (Duration::from_secs(60), Duration::from_secs(10));
-        let settings = Settings { read_deadline, commit_deadline, ..Settings::default() };
+        let settings = Settings { read_deadline, commit_deadline, in_flight, ..Settings::default() };
         (Arc::new(ScyllaStore::open(Arc::new(slow), settings, Self::clock(world))), calls)
     }
 
     /// Begins another process with another reign.
     fn again(&mut self) {
-        (self.store, self.calls) = Self::open(&self.world, &self.model, &self.late);
+        (self.store, self.calls) = Self::open(&self.world, &self.model, &self.late, 1_024);
         self.reign();
     }
 
@@ -391,6 +392,30 @@ fn a_search_that_takes_long_comes_forward() {
         filter.above = Some(reached);
     }
     panic!("without end");
+}
+
+#[test]
+fn the_lease_is_renewed_past_all_that_waits() {
+    let mut bench = Bench::new();
+    (bench.store, bench.calls) = Bench::open(&bench.world, &bench.model, &bench.late, 1);
+    bench.reign();
+    bench.load();
+    // After a grant without an answer nobody knows what the row is, until it is read.
+    bench.delay(Some("set reign"));
+    let ceiling = Position(bench.next.0 + 20_000_000_000);
+    let grant = bench.store.grant(bench.reign.epoch, ceiling);
+    assert!(bench.costs(grant).0.is_err());
+    bench.delay(Some("write log"));
+    let message = bench.message(&peer(1));
+    let at = bench.position();
+    let commit = bench.store.commit(Batch::of(at, vec![message]));
+    bench.world.run_until(bench.world.now() + Duration::from_secs(1));
+    bench.calls.lock().clear();
+    let grant = bench.store.grant(bench.reign.epoch, ceiling);
+    let (granted, cost) = bench.costs(grant);
+    granted.unwrap();
+    assert_eq!(cost.1, 2, "read and changed, though the only place is taken: {cost:?}");
+    assert!(bench.costs(commit).0.is_err());
 }
 
 #[test]
