@@ -275,17 +275,23 @@ fn obstacle(config: &Config, error: StoreError) -> Obstacle {
 async fn watch(health: Health, edge: Arc<Edge>, router: Arc<Router>, store: BackEnd) {
     let serving = health.check("edge", &[Probe::Ready]);
     let homes = health.check("homes", &[Probe::Ready, Probe::Live]);
+    let reign = health.check("reign", &[Probe::Ready]);
     let kept = health.check("store", store.probes());
     loop {
         if edge.ready() {
             serving.pass()
         } else {
-            serving.fail("stopping")
+            serving.fail("stopping, or its homes do not serve")
         }
         if router.is_whole() {
             homes.pass();
         } else {
             homes.fail("a worker has ended; restart");
+        }
+        if router.reigns() {
+            reign.pass();
+        } else {
+            reign.fail("the store has not confirmed the lease");
         }
         match store.trouble() {
             None => kept.pass(),

@@ -81,6 +81,12 @@ impl Positions {
         micros(now) < self.until.load(Ordering::Acquire)
     }
 
+    /// When the lease ends as it is now (monotonic); `None` where it never does.
+    pub(crate) fn until(&self) -> Option<Duration> {
+        let until = self.until.load(Ordering::Acquire);
+        (until < u64::MAX).then(|| Duration::from_micros(until))
+    }
+
     /// The position after `last` at `now`; `None` when it would pass the ceiling or the lease is over, which means that the
     /// store has not granted more for a long time. A clock that was set far ahead is followed with the next grant.
     pub(crate) fn next(&self, last: Position, now: Timestamp, monotonic: Duration) -> Option<Position> {

@@ -119,6 +119,12 @@ impl Router {
         !self.shared.fence.is_raised() && workers.into_iter().all(|worker| !worker.is_finished())
     }
 
+    /// Whether its lease holds. While it does not, messages and binds are refused, and after a minute clients are sent away:
+    /// it is alive, but not ready.
+    pub fn reigns(&self) -> bool {
+        self.shared.positions.hold(self.shared.clock.monotonic())
+    }
+
     /// Resolves when another reign has taken over the store. All sessions have been told to end then, and nothing is taken any
     /// more: the process is to end too.
     pub async fn fenced(&self) {
@@ -296,6 +302,7 @@ impl RouterLink for Link {
     }
 
     fn ready(&self) -> bool {
-        self.open.load(Ordering::Acquire) && !self.shared.fence.is_raised()
+        let holds = self.shared.positions.hold(self.shared.clock.monotonic());
+        holds && self.open.load(Ordering::Acquire) && !self.shared.fence.is_raised()
     }
 }

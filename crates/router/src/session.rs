@@ -33,6 +33,10 @@ pub(crate) fn bind(
     let Ok(jid) = home.account.jid.with_resource(&resource) else {
         return refuse_bind(turn, home, conn, StanzaError::new(StanzaCondition::BadRequest));
     };
+    if !turn.shared.positions.hold(turn.monotonic) {
+        // Whoever may reign instead has the say in who is there.
+        return refuse_bind(turn, home, conn, decide::message::not_confirmed());
+    }
     if let Some(old) = home.account.resource(&jid).map(|session| session.token) {
         if turn.shared.config.conflict == Conflict::Refuse
             && home.find(old).is_some_and(|at| home.links[at].conn.is_some())

@@ -10,6 +10,7 @@ mod ending;
 mod loading;
 mod waiting;
 
+use self::ending::AWAY;
 use crate::act::{self, Act, What};
 use crate::decide;
 use crate::delivery::{self, Out};
@@ -54,6 +55,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How soon to look again whether it is known who reigns.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a worker stands still for that. Whoever has slept learns it with the answer to one question; a store that does not
+/// answer is no reason to keep those waiting who need none.
+const STILL: Duration = Duration::from_secs(1);
+/// How long sessions go on without a lease. Another server may reign by then, and have sessions of the same accounts: what
+/// these ones see of presence is worth less every minute. But everybody who is sent away comes back at once, so a store
+/// that restarts, or a short cut of the network, is to end nothing.
+const ADRIFT_AFTER: Duration = Duration::from_secs(60);
 
 /// What a worker has of an account.
 enum Slot {
@@ -85,8 +93,12 @@ pub(crate) struct Worker {
     flushes: Vec<tokio::sync::oneshot::Sender<()>>,
     ended: Ended,
     fenced: bool,
+    /// Since when it is known that the lease is over.
+    lapsed: Option<Duration>,
     /// It is not known who reigns; it was looked then.
-    blind_since: Option<Duration>,
+    blind: Option<Duration>,
+    /// The lease has been over for long, and all sessions were sent away.
+    adrift: bool,
     /// Until when failed commits are not reported again.
     quiet_until: Duration,
 }
@@ -112,7 +124,9 @@ impl Worker {
             flushes: Vec::new(),
             ended: Ended::default(),
             fenced: false,
-            blind_since: None,
+            lapsed: None,
+            blind: None,
+            adrift: false,
             quiet_until: Duration::ZERO,
         }
     }
@@ -124,10 +138,13 @@ impl Worker {
 
     /// When there is something to do in any case, on monotonic time.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        match self.blind_since {
-            Some(since) => Some(since + LOOK_AGAIN),
-            None => self.timers.next(),
-        }
+        let lease = match (self.blind, self.lapsed) {
+            (Some(looked), _) => return Some(looked + LOOK_AGAIN),
+            _ if self.fenced || self.adrift => None,
+            (None, Some(since)) => Some(since + ADRIFT_AFTER),
+            (None, None) => self.shared.positions.until(),
+        };
+        [lease, self.timers.next()].into_iter().flatten().min()
     }
 
     /// One turn. `Pending`: there was nothing to do; the waker is called when there is.
@@ -136,15 +153,15 @@ impl Worker {
         if self.shared.fence.is_raised() && !self.fenced {
             self.end_all(turn);
         }
-        // Whoever may have been succeeded tells nobody anything, until the store has said so or that it cannot.
-        self.blind_since = self.shared.positions.are_open(turn.monotonic).then_some(turn.monotonic);
-        if self.blind_since.is_some() && !self.fenced {
+        self.look(turn.monotonic);
+        if self.blind.is_some() {
             return Poll::Pending;
         }
+        let leaving = self.drift(turn);
         let landed = self.land(turn, cx);
         // Whoever commits together first lets go what is durable: what has come meanwhile is the next commit.
         let taken = (!landed || !self.pipeline.is_together()) && self.take_in(turn, cx);
-        if !landed && !taken {
+        if !landed && !taken && !leaving {
             return Poll::Pending;
         }
         self.expire(turn);
@@ -194,6 +211,11 @@ impl Worker {
             return self.turn_away(msg);
         }
         let Some(account) = msg.account().cloned() else { return self.own(turn, msg) };
+        if self.adrift
+            && let Msg::Edge(ToHome { conn, up: Up::Resume { .. }, .. }) = msg
+        {
+            return self.close(conn, AWAY);
+        }
         if let Msg::Loaded { state, .. } = msg {
             return self.loaded(turn, account, state);
         }

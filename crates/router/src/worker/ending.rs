@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// Why connections end when another reign has begun.
+const FOLLOWED: &str = "another server has taken over";
+/// Why they do when the store has been away for long.
+pub(super) const AWAY: &str = "the store cannot be reached";
+
 impl Worker {
     /// Ends a turn: tells edges what has become of their sessions, and lets the messages go.
     pub(super) fn finish(&mut self) {
@@ -35,6 +40,43 @@ impl Worker {
         }
     }
 
+    /// Looks whether the lease holds.
+    pub(super) fn look(&mut self, now: Duration) {
+        let positions = &self.shared.positions;
+        self.lapsed = (!positions.hold(now)).then(|| self.lapsed.unwrap_or(now));
+        // Whoever may have been succeeded tells nobody anything, until the store has said so or that it cannot.
+        let still = self.lapsed.is_some_and(|since| now < since + STILL);
+        self.blind = (still && !self.fenced && positions.are_open(now)).then_some(now);
+    }
+
+    /// Ends all connections when the lease has been over for long; whether that has just been done. What can be resumed
+    /// waits for it as after any lost connection, should this server come to reign again.
+    pub(super) fn drift(&mut self, turn: &mut Turn) -> bool {
+        let adrift = self.lapsed.is_some_and(|since| turn.monotonic >= since + ADRIFT_AFTER);
+        let before = std::mem::replace(&mut self.adrift, adrift);
+        if before || !adrift || self.fenced {
+            return false;
+        }
+        tracing::error!(
+            event = "adrift",
+            "the lease has been over for long; clients are sent away until it is back"
+        );
+        for account in self.accounts() {
+            let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
+            let conns: Vec<_> = home.links.iter().filter_map(|link| link.conn).collect();
+            for conn in &conns {
+                if let Some(at) = home.links.iter().position(|link| link.conn == Some(*conn)) {
+                    session::gone(turn, home, at, Leave::Lost, &mut self.timers);
+                }
+            }
+            for conn in conns {
+                self.close(conn, AWAY);
+            }
+            self.touch(&account);
+        }
+        true
+    }
+
     /// Another reign has begun. Clients come back to whoever has it; nothing of what is under way counts.
     pub(super) fn end_all(&mut self, turn: &mut Turn) {
         self.fenced = true;
@@ -51,7 +93,7 @@ impl Worker {
             let waiting = match self.homes.remove(&account) {
                 Some(Slot::Ready(mut home)) => {
                     for conn in home.links.iter().filter_map(|link| link.conn) {
-                        self.close(conn);
+                        self.close(conn, FOLLOWED);
                     }
                     home.paused.take()
                 }
@@ -67,7 +109,7 @@ impl Worker {
     /// What comes after that.
     pub(super) fn turn_away(&mut self, msg: Msg) {
         match msg {
-            Msg::Edge(ToHome { conn, up, .. }) if !matches!(up, Up::Gone(_)) => self.close(conn),
+            Msg::Edge(ToHome { conn, up, .. }) if !matches!(up, Up::Gone(_)) => self.close(conn, FOLLOWED),
             Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
                 drop(answer.send(Err(StoreError::Fenced)))
             }
@@ -77,9 +119,9 @@ impl Worker {
         }
     }
 
-    fn close(&mut self, conn: ConnId) {
-        let error =
-            StreamError::new(StreamCondition::SystemShutdown).with_text("another server has taken over");
+    /// RFC 6120 §4.9.3.20: the client comes back, and may come to another server.
+    pub(super) fn close(&mut self, conn: ConnId, why: &'static str) {
+        let error = StreamError::new(StreamCondition::SystemShutdown).with_text(why);
         self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
     }
 }

@@ -3,7 +3,7 @@
 use crate::bench::{World, jid};
 use crate::stage::Stage;
 use starling_store::StoreError;
-use starling_wire::{Down, Up};
+use starling_wire::{ConnId, Down, Token, Up};
 use starling_xmpp::{PresenceType, Stanza};
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ fn whoever_has_been_succeeded_ends() {
     }
     stage.store.release("alice");
     stage.chat(&mut alice, "bob", "later");
-    stage.say(&bob, Up::Bind { token: starling_wire::Token(9), resource: None });
+    stage.say(&bob, Up::Bind { token: Token(9), resource: None });
     stage.run();
     for client in [&alice, &bob] {
         let downs = stage.told(client);
@@ -85,23 +85,99 @@ fn whoever_has_been_succeeded_ends() {
     assert_eq!(stage.homes.deadline(), None);
 }
 
+/// What this client was told: whether presence, and whether its stream ends.
+fn seen(stage: &Stage, client: &crate::stage::Client) -> (bool, bool) {
+    let downs = stage.told(client);
+    let seen = downs.iter().any(|down| matches!(down, Down::Stanza { .. }));
+    (seen, downs.iter().any(|down| matches!(down, Down::Close(Some(_)))))
+}
+
+fn presence(to: &str) -> Stanza {
+    let mut presence = Stanza::presence(PresenceType::Available);
+    presence.to = Some(jid(to).into());
+    presence
+}
+
 #[test]
 fn whoever_wakes_up_asks_first_who_reigns() {
     for succeeded in [false, true] {
         let mut stage = Stage::new();
         let (mut alice, bob) = (stage.client("alice"), stage.client("bob"));
         // The machine sleeps; this came in before.
-        let mut presence = Stanza::presence(PresenceType::Available);
-        presence.to = Some(jid("bob").into());
-        stage.send(&mut alice, presence);
+        stage.send(&mut alice, presence("bob"));
         stage.clock.advance(Duration::from_secs(3_600));
         stage.store.refuse_grants(succeeded.then_some(StoreError::Fenced));
+        stage.store.hold_grants();
+        stage.advance(Duration::from_millis(500));
+        assert_eq!(seen(&stage, &bob), (false, false), "before it is known who reigns");
+        stage.store.release_grants();
         stage.advance(Duration::from_millis(100));
-        let downs = stage.told(&bob);
-        let seen = downs.iter().any(|down| matches!(down, Down::Stanza { .. }));
-        let closed = downs.iter().any(|down| matches!(down, Down::Close(Some(_))));
-        assert_eq!((seen, closed), (!succeeded, succeeded), "{downs:?}");
+        assert_eq!(seen(&stage, &bob), (!succeeded, succeeded));
     }
+}
+
+#[test]
+fn whoever_gets_no_answer_does_not_stand_still_for_long() {
+    let mut stage = Stage::new();
+    let (mut alice, bob) = (stage.client("alice"), stage.client("bob"));
+    stage.store.hold_grants();
+    // Nine seconds from the last grant, which was asked for at the beginning.
+    stage.advance(Duration::from_millis(9_100));
+    stage.send(&mut alice, presence("bob"));
+    stage.advance(Duration::from_millis(800));
+    assert_eq!(seen(&stage, &bob), (false, false));
+    stage.advance(Duration::from_millis(200));
+    assert_eq!(seen(&stage, &bob), (true, false));
+    stage.chat(&mut alice, "bob", "refused");
+    assert_eq!(stage.messages(&alice), [REFUSED]);
+}
+
+#[test]
+fn whoever_has_no_lease_for_long_sends_its_clients_away_until_it_is_back() {
+    let mut stage = Stage::new();
+    let (mut alice, bob) = (stage.client("alice"), stage.client("bob"));
+    stage.say(&alice, Up::EnableSm { resume: true, max: None });
+    stage.run();
+    stage.told(&alice);
+    stage.store.refuse_grants(away());
+    assert!(stage.homes.link().ready());
+    stage.advance(Duration::from_secs(12));
+    assert!(!stage.homes.link().ready(), "the lease is over");
+    // Sessions go on, new ones do not begin.
+    let mut late = bob.clone();
+    late.conn = ConnId(77);
+    let bind = || Up::Bind { token: Token(77), resource: Some("tablet".into()) };
+    stage.say(&late, bind());
+    stage.send(&mut alice, presence("bob"));
+    stage.run();
+    assert!(
+        matches!(&stage.told(&late)[..], [Down::Refused(error)] if format!("{error:?}").contains("Wait"))
+    );
+    assert_eq!(seen(&stage, &bob), (true, false));
+    stage.advance(Duration::from_secs(56));
+    assert_eq!((seen(&stage, &alice).1, seen(&stage, &bob).1), (false, false));
+    stage.advance(Duration::from_secs(2));
+    assert_eq!((seen(&stage, &alice).1, seen(&stage, &bob).1), (true, true));
+    // Nobody gets in.
+    alice.conn = ConnId(78);
+    let resume = || Up::Resume { token: Token(1), handled: 0 };
+    stage.say(&alice, resume());
+    stage.say(&late, bind());
+    stage.advance(Duration::from_secs(10));
+    assert!(matches!(stage.told(&late)[..], [Down::Refused(_)]));
+    assert_eq!(seen(&stage, &alice), (false, true));
+    // Until it is back: who can resume has lost nothing.
+    stage.store.refuse_grants(None);
+    stage.advance(Duration::from_secs(1));
+    assert!(stage.homes.link().ready());
+    alice.conn = ConnId(79);
+    stage.say(&alice, resume());
+    stage.say(&late, bind());
+    stage.run();
+    assert!(matches!(stage.told(&alice).first(), Some(Down::Resumed { .. })));
+    assert!(matches!(stage.told(&late).first(), Some(Down::Bound { .. })));
+    stage.advance(Duration::from_secs(200));
+    assert_eq!(seen(&stage, &alice), (false, false));
 }
 
 #[tokio::test]

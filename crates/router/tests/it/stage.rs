@@ -42,6 +42,7 @@ struct State {
     violations: Vec<String>,
     most_rows: usize,
     grants: Option<StoreError>,
+    grants_held: Option<Vec<oneshot::Sender<()>>>,
     released: Vec<u64>,
 }
 
@@ -109,6 +110,18 @@ impl Gate {
     /// Grants fail with this, or go well again.
     pub(crate) fn refuse_grants(&self, error: Option<StoreError>) {
         self.state.lock().grants = error;
+    }
+
+    /// Grants are not answered from now on.
+    pub(crate) fn hold_grants(&self) {
+        self.state.lock().grants_held.get_or_insert_default();
+    }
+
+    /// They are, and those that wait too.
+    pub(crate) fn release_grants(&self) {
+        for answer in self.state.lock().grants_held.take().unwrap_or_default() {
+            let _ = answer.send(());
+        }
     }
 
     /// The most rows of one account that waited for an answer at once.
@@ -232,7 +245,14 @@ impl Store for Gate {
     }
 
     fn grant(&self, epoch: u64, ceiling: Position) -> BoxFuture<'static, Result<()>> {
-        match self.state.lock().grants.clone() {
+        let mut state = self.state.lock();
+        if let Some(held) = &mut state.grants_held {
+            let (tell, told) = oneshot::channel();
+            held.push(tell);
+            let store = self.clone();
+            return told.then(move |_| store.grant(epoch, ceiling)).boxed();
+        }
+        match state.grants.clone() {
             Some(error) => ready(Err(error)).boxed(),
             None => self.inner.grant(epoch, ceiling),
         }
