@@ -196,14 +196,7 @@ impl<C: Cql> Inner<C> {
             Ok(None) => return Outcome::Written,
             Err(_) => return Outcome::Nothing(StoreError::Overloaded),
         };
-        let purge = Mutation {
-            partition: Partition::Purges(codec::purge_slice(&owner.jid)),
-            at: self.clock().max(at),
-            changes: vec![Change::PutPurge(owner.clone(), (self.now)().as_secs())],
-            trace: None,
-            attempt: 1,
-        };
-        if done(self.calls.write_all(vec![purge], until).await).is_err() {
+        if self.note_purge(&owner, until).await.is_err() {
             return Outcome::Nothing(StoreError::Overloaded);
         }
         let changes = vec![Change::PutData(Mark::Removal.row(1))];
@@ -227,6 +220,18 @@ impl<C: Cql> Inner<C> {
             Ok(()) => Outcome::Written,
             Err(failure) => Outcome::Doubt(failure.in_doubt()),
         }
+    }
+
+    /// Says that an owner's rows are to be removed, once there is no such account.
+    pub(crate) async fn note_purge(&self, owner: &Owner, until: Duration) -> Result<()> {
+        let purge = Mutation {
+            partition: Partition::Purges(codec::purge_slice(&owner.jid)),
+            at: self.stamp(),
+            changes: vec![Change::PutPurge(owner.clone(), (self.now)().as_secs())],
+            trace: None,
+            attempt: 1,
+        };
+        done(self.calls.write_all(vec![purge], until).await)
     }
 
     /// Removes the row of an account of which was noted that it is being removed.
@@ -278,7 +283,7 @@ impl<C: Cql> Inner<C> {
         let local = jid.local().unwrap_or_default();
         Mutation {
             partition: Partition::Names(jid.domain().to_owned(), codec::name_slice(local)),
-            at: self.clock(),
+            at: self.stamp(),
             changes: vec![change(local.to_owned())],
             trace: None,
             attempt: 1,

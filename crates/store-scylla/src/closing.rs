@@ -24,6 +24,9 @@ use std::collections::BTreeSet;
 /// The kinds that have a mark. The cursor has none: what a device has acknowledged stays so, whoever wrote it.
 const MARKED: [DataKind; 4] = [DataKind::Contact, DataKind::Removed, DataKind::RosterVersion, DataKind::Doc];
 
+/// Buckets whose rows are deleted when they are unlisted.
+const MOST_UNLISTED: usize = 32;
+
 /// What was read of an account.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -140,6 +143,11 @@ impl Seen {
         if above.0 <= floor {
             let range = Change::DropBuckets(above, Bucket(floor));
             gone.carry(Partition::Buckets(owner.clone()), vec![range]);
+        }
+        // What arrives in them later would be in nobody's list for ever. That concerns the last few: an account has one
+        // flight at a time, which opens one bucket.
+        for row in self.buckets[kept.len()..].iter().rev().take(MOST_UNLISTED) {
+            gone.carry(Partition::Log(owner.clone(), row.bucket), vec![Change::DropAll]);
         }
         let Some((bucket, safe)) = newest else { return kept };
         let first = concerned(&kept, safe);

@@ -52,7 +52,8 @@ pub enum Partition {
 pub struct Mutation {
     /// Where.
     pub partition: Partition,
-    /// `USING TIMESTAMP`, in microseconds: a [`Position`], or for what no home decides (names, purges) the clock.
+    /// `USING TIMESTAMP`, in microseconds: a [`Position`]; for what no home decides (names, purges) the
+    /// clock, within what the reign was granted.
     pub at: Position,
     /// What. Of two changes to one row the later one holds: whoever makes a mutation sees to it that there is one.
     pub changes: Vec<Change>,

@@ -70,6 +70,8 @@ impl<C: Cql> Inner<C> {
         if Mark::Removal.of(&seen.data).is_some_and(|removal| removal != 0) {
             // Begun, and not confirmed: it may take place at any time, so it does so now.
             let until = self.calls.deadline(self.calls.settings.commit_deadline);
+            // What was noted for the sweep may be done with: it has found the account alive.
+            self.note_purge(&owner, until).await?;
             self.remove_account(account, &owner, until).await.map_err(Failure::in_doubt)?;
             return Ok(None);
         }

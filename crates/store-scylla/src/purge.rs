@@ -57,11 +57,11 @@ impl<C: Cql> Inner<C> {
         if lives && !again {
             return Ok(0); // it is about to be removed
         }
-        let removed = if lives { 0 } else { self.remove(&owner).await? };
+        let removed = if lives { 0 } else { self.remove(&owner, again).await? };
         if again {
             let partition = Partition::Purges(slice);
             let drop = vec![Change::DropPurge(owner.clone())];
-            self.write(Mutation { partition, at: self.clock(), changes: drop, trace: None, attempt: 1 })
+            self.write(Mutation { partition, at: self.stamp(), changes: drop, trace: None, attempt: 1 })
                 .await?;
             self.purged.lock().remove(&owner);
         } else {
@@ -73,13 +73,13 @@ impl<C: Cql> Inner<C> {
         Ok(removed)
     }
 
-    /// Removes all partitions of an owner.
-    async fn remove(&self, owner: &Owner) -> Result<u64> {
+    /// Removes all partitions of an owner; the list of its buckets the last time only, for by it what is late is found.
+    async fn remove(&self, owner: &Owner, last: bool) -> Result<u64> {
         let until = self.calls.deadline(self.calls.settings.read_deadline);
         let buckets = self.buckets(owner, until).await?;
         let mut rows = 0;
         let mut peers: BTreeSet<(BareJid, Volume)> = BTreeSet::new();
-        let mut at = self.clock();
+        let mut at = self.above_all();
         for bucket in &buckets {
             let mut low = Position(0);
             loop {
@@ -88,7 +88,7 @@ impl<C: Cql> Inner<C> {
                 let rows_of = some.iter().filter_map(Found::stored);
                 peers.extend(rows_of.map(|stored| (stored.row.with.clone(), bucket.volume)));
                 let Some(last) = some.last().map(Found::position) else { break };
-                // Rows have timestamps above their positions, clocks differ: what is missed goes the second time.
+                // Of an account that was removed without a reign.
                 at = at.max(Position(last.0 + 1));
                 if some.len() < ROWS {
                     break;
@@ -104,9 +104,10 @@ impl<C: Cql> Inner<C> {
         for bucket in &buckets {
             self.write(drop(Partition::Log(owner.clone(), bucket.bucket))).await?;
         }
-        // The list of buckets last: by it the rest is found.
         self.write(drop(Partition::Data(owner.clone()))).await?;
-        self.write(drop(Partition::Buckets(owner.clone()))).await?;
+        if last {
+            self.write(drop(Partition::Buckets(owner.clone()))).await?;
+        }
         Ok(rows)
     }
 
@@ -203,15 +204,14 @@ impl<C: Cql> Inner<C> {
     ) -> Result<()> {
         let change =
             |partition, change| Mutation { partition, at, changes: vec![change], trace: None, attempt: 1 };
-        // Unlisted first: from then on nobody looks at its rows.
-        let listing = Change::DropBuckets(oldest.bucket, oldest.bucket);
-        self.write(change(Partition::Buckets(owner.clone()), listing)).await?;
-        self.write(change(Partition::Log(owner.clone(), oldest.bucket), Change::DropAll)).await?;
+        // What is needed to find the rest goes after it: whatever fails is found again by the next load.
         for (peer, (low, high)) in peers {
             let partition = Partition::Peer(owner.clone(), peer, oldest.volume);
             self.write(change(partition, Change::DropPeers(low, high))).await?;
         }
-        Ok(())
+        self.write(change(Partition::Log(owner.clone(), oldest.bucket), Change::DropAll)).await?;
+        let listing = Change::DropBuckets(oldest.bucket, oldest.bucket);
+        self.write(change(Partition::Buckets(owner.clone()), listing)).await
     }
 
     async fn write(&self, mutation: Mutation) -> Result<()> {

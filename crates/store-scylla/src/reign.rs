@@ -39,6 +39,7 @@ impl<C: Cql> Inner<C> {
             };
             if self.replace(before.as_ref(), &after).await? {
                 let reign = Reign { epoch: after.epoch, floor: after.ceiling };
+                *self.granted.lock() = Some((reign.floor, after.ceiling));
                 *known = Some(after);
                 *self.reign.lock() = Some(reign);
                 self.fenced.store(false, Ordering::Relaxed);
@@ -86,6 +87,9 @@ impl<C: Cql> Inner<C> {
             };
             let after = ReignRow { grants: row.grants + 1, ..change(row.clone()) };
             if self.replace(Some(&row), &after).await? {
+                if let Some((_, ceiling)) = self.granted.lock().as_mut() {
+                    *ceiling = after.ceiling.max(*ceiling);
+                }
                 *known = Some(after);
                 return Ok(());
             }

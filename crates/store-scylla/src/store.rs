@@ -39,9 +39,15 @@ pub(crate) struct Inner<C> {
     pub(crate) trims: AtomicUsize,
     /// Owners whose rows were removed once.
     pub(crate) purged: Mutex<BTreeSet<Owner>>,
+    /// Floor and ceiling of what the store is known to have granted to the reign that was begun here last.
+    pub(crate) granted: Mutex<Option<(Position, Position)>>,
     /// The last timestamp of what no home decides.
     clock: Mutex<u64>,
 }
+
+/// What no home decides begins so far above a reign's floor, in microseconds: as far as the reign before can have passed its
+/// ceiling with it, one at a time, while its clock was ahead.
+const HEAD: u64 = 1_000_000;
 
 impl<C: Cql> Clone for ScyllaStore<C> {
     fn clone(&self) -> Self {
@@ -62,6 +68,7 @@ impl<C: Cql> ScyllaStore<C> {
             queued: AtomicUsize::new(0),
             trims: AtomicUsize::new(0),
             purged: Mutex::default(),
+            granted: Mutex::new(None),
             clock: Mutex::new(0),
         };
         Self { inner: Arc::new(inner) }
@@ -76,12 +83,22 @@ impl<C: Cql> ScyllaStore<C> {
 }
 
 impl<C: Cql> Inner<C> {
-    /// The time in microseconds, rising, for what no home decides.
-    pub(crate) fn clock(&self) -> Position {
-        let now = (self.now)().as_micros();
+    /// A timestamp for what no home decides. It rises, and is above those of all reigns before, whatever their clocks
+    /// said: the clock counts only within what was granted.
+    pub(crate) fn stamp(&self) -> Position {
+        let mut now = (self.now)().as_micros();
+        if let Some((floor, ceiling)) = *self.granted.lock() {
+            now = now.min(ceiling.0).max(floor.0 + HEAD);
+        }
         let mut clock = self.clock.lock();
         *clock = now.max(*clock + 1);
         Position(*clock)
+    }
+
+    /// A timestamp above all that was written so far, by this reign or those before it.
+    pub(crate) fn above_all(&self) -> Position {
+        let ceiling = self.granted.lock().map_or(Position(0), |(_, ceiling)| ceiling);
+        self.stamp().max(ceiling)
     }
 
     async fn secret(&self, name: &'static str) -> Result<[u8; 32]> {

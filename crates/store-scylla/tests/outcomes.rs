@@ -8,11 +8,14 @@ use starling_store::{
     Batch, Cursor, DocKind, LogFilter, LogRow, Now, Page, Position, Reign, Result, Retention, Store,
     StoreError, Write,
 };
-use starling_store_scylla::cql::{Bucket, Cql, Owner, Slice, Volume};
+use starling_store_scylla::cql::{
+    Bucket, BucketRow, Change, Cql, Mutation, Owner, Partition, Slice, StoredRow, Volume,
+};
 use starling_store_scylla::model::{Connection, Faults, Model, Process, Reach, World};
 use starling_store_scylla::{ScyllaStore, Settings};
 use starling_xmpp::{BareJid, Timestamp};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const EPOCH: u64 = 1_700_000_000_000_000;
@@ -233,6 +236,8 @@ fn an_account_that_is_removed_leaves_nothing() {
     for _ in 0..35 {
         assert!(bench.send().0.is_ok());
     }
+    // Positions run ahead of the clock where that was set back.
+    bench.next.0 += 3_600_000_000;
     let doc = Write::Doc(alice(), DocKind::BlockList, "list".into());
     assert!(bench.commit(vec![doc]).0.is_ok());
     let owner = Owner { jid: alice(), generation: 7 };
@@ -245,25 +250,87 @@ fn an_account_that_is_removed_leaves_nothing() {
     assert_eq!(bench.world.run(bench.store.sweep(now(), retention)).unwrap().unwrap(), 35);
     assert_eq!(bench.world.run(bench.store.sweep(now(), retention)).unwrap().unwrap(), 0);
     let slice = Slice { low: Position(0), high: Position(EPOCH * 2), newest: true, limit: 100 };
+    let listed = |bench: &Bench| bench.world.run(cql.buckets(&owner, None, 100)).unwrap().unwrap();
+    let late = Bucket(Position(EPOCH + 5_000));
+    let late = BucketRow { bucket: late, volume: Volume(late.0), rows: 0 };
     let left = |bench: &Bench| {
         let mut left = bench.world.run(cql.data(&owner)).unwrap().unwrap().len();
-        left += bench.world.run(cql.buckets(&owner, None, 100)).unwrap().unwrap().len();
-        for bucket in &buckets {
+        for bucket in buckets.iter().chain([&late]) {
             left += bench.world.run(cql.rows(&owner, bucket.bucket, slice)).unwrap().unwrap().len();
             left += bench.world.run(cql.peers(&owner, &bob(), bucket.volume, slice)).unwrap().unwrap().len();
         }
         left
     };
-    assert_eq!(left(&bench), 0);
+    assert_eq!((left(&bench), listed(&bench).len()), (0, 4));
+    // What was under way arrives: by the list of buckets it is found.
+    let row = StoredRow {
+        row: row(&alice(), Position(EPOCH + 5_001), &bob()),
+        nth: 1,
+        safe: Position(EPOCH + 5_000),
+    };
+    for (partition, change) in [
+        (Partition::Buckets(owner.clone()), Change::PutBucket(late)),
+        (Partition::Log(owner.clone(), late.bucket), Change::PutRow(Box::new(row.clone()), None)),
+        (
+            Partition::Peer(owner.clone(), bob(), late.volume),
+            Change::PutPeer(row.row.position, late.bucket, None),
+        ),
+    ] {
+        let at = Position(EPOCH + 5_002);
+        let write = cql.write(Mutation { partition, at, changes: vec![change], trace: None, attempt: 1 });
+        bench.world.run(write).unwrap().unwrap();
+    }
+    assert_eq!((left(&bench), listed(&bench).len()), (2, 5));
     let waiting = |bench: &Bench| {
         (0..256).map(|slice| bench.world.run(cql.purges(slice, 10)).unwrap().unwrap().len()).sum::<usize>()
     };
     assert_eq!(waiting(&bench), 1, "looked at once more, when nothing is under way");
     let tomorrow = Timestamp(EPOCH + 86_500 * 1_000_000);
     bench.world.run(bench.store.sweep(tomorrow, retention)).unwrap().unwrap();
-    assert_eq!((waiting(&bench), left(&bench)), (0, 0));
+    assert_eq!((waiting(&bench), left(&bench), listed(&bench).len()), (0, 0, 0));
     let names = bench.store.accounts("example.org", None, 10);
     assert!(bench.world.run(names).unwrap().unwrap().is_empty());
+}
+
+/// A server's clock is an hour ahead when it removes an account; the next server's clock is right when it is made again.
+#[test]
+fn an_account_that_is_made_again_is_listed_whatever_clocks_say() {
+    let world = World::new(1);
+    let clock = |ahead: Arc<AtomicU64>| -> Now {
+        let world = world.clone();
+        let now = move || EPOCH + world.now().as_micros() as u64;
+        Arc::new(move || Timestamp(now() + ahead.load(Ordering::Relaxed)))
+    };
+    let model = Model::seeded(&world, clock(Arc::default()));
+    let open = |ahead: &Arc<AtomicU64>| {
+        let cql = Arc::new(model.connect(&world.process()));
+        let store = Arc::new(ScyllaStore::open(cql, Settings::default(), clock(Arc::clone(ahead))));
+        let begun = Arc::clone(&store);
+        let opened = world.run(async move {
+            let reign = begun.open_reign(claim(1)).await.unwrap();
+            let ceiling = Position((EPOCH + 10_000_000).max(reign.floor.0 + 1_000_000));
+            begun.grant(reign.epoch, ceiling).await.unwrap();
+            begun.create_account(&alice(), account(reign.epoch, "p")).await.unwrap();
+            reign
+        });
+        (store, opened.unwrap())
+    };
+    let ahead = Arc::<AtomicU64>::default();
+    let (first, reign) = open(&ahead);
+    ahead.store(3_600_000_000, Ordering::Relaxed);
+    for generation in 100..150 {
+        let delete = vec![Write::DeleteAccount(alice())];
+        let at = Position(reign.floor.0.max(EPOCH) + generation);
+        world.run(first.commit(Batch::of(at, delete))).unwrap().unwrap();
+        let listed = world.run(first.accounts("example.org", None, 10)).unwrap().unwrap();
+        assert!(listed.is_empty());
+        if generation < 149 {
+            world.run(first.create_account(&alice(), account(generation, "p"))).unwrap().unwrap();
+        }
+    }
+    let (second, _) = open(&Arc::default());
+    let listed = world.run(second.accounts("example.org", None, 10)).unwrap().unwrap();
+    assert_eq!(listed, [alice()]);
 }
 
 #[test]

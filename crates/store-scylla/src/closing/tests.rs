@@ -147,6 +147,11 @@ fn a_bucket_without_a_row_is_unlisted() {
     let seen = Seen { buckets: vec![bucket(10, 9), bucket(20, 0), bucket(30, 0)], tail, ..Seen::default() };
     let closing = close(&seen, Needs { log: true, data: false });
     assert_eq!(closing.buckets, [bucket(10, 9)]);
+    let gone: Vec<_> = flat(&closing.steps[1]).into_iter().map(|(of, _, change)| (of, change)).collect();
+    for secs in [20, 30] {
+        assert!(gone.contains(&(Partition::Log(alice(), Bucket(at(secs))), Change::DropAll)), "{gone:?}");
+    }
+    assert!(!gone.contains(&(Partition::Log(alice(), Bucket(at(10))), Change::DropAll)));
     let listed = flat(&closing.steps[0]);
     assert!(
         !listed
@@ -157,7 +162,12 @@ fn a_bucket_without_a_row_is_unlisted() {
     let closing = close(&empty, Needs { log: true, data: false });
     assert!(closing.buckets.is_empty() && closing.steps[0].is_empty());
     let all = Change::DropBuckets(Bucket(Position(0)), Bucket(at(1_000)));
-    assert_eq!(flat(&closing.steps[1]), [(Partition::Buckets(alice()), Position(at(1_000).0 - 1), all)]);
+    let before = Position(at(1_000).0 - 1);
+    let log = Partition::Log(alice(), Bucket(at(10)));
+    assert_eq!(
+        flat(&closing.steps[1]),
+        [(Partition::Buckets(alice()), before, all), (log, before, Change::DropAll)]
+    );
 }
 
 #[test]
