@@ -98,7 +98,7 @@ impl Edge {
         stage: &Stage,
         account: &BareJid,
     ) -> (Line, mpsc::UnboundedSender<ToClient>) {
-        let conn = ConnId(stage.number());
+        let conn = ConnId::local(stage.number());
         let (sender, heard) = mpsc::unbounded();
         let end = sender.clone();
         let down = Pipe::new(stage, move |what| {
@@ -184,7 +184,7 @@ impl Inside {
         let Some(jid) = &open.jid else { return };
         stanza.from = Some(jid.as_jid().clone());
         let sequence = open.credit.spend(stanza.encoded_len());
-        self.say(conn, Up::Stanza { sequence, stanza, fault: None, trace: None });
+        self.say(conn, Up::Stanza { sequence, stanza, fault: None, trace: None, again: false });
     }
 
     fn down(&mut self, conn: ConnId, down: Down) {
@@ -232,6 +232,7 @@ impl Inside {
                 self.read(conn);
             }
             Down::RequestAck => open.to.send(ToClient::Asked),
+            Down::Remember(_) | Down::Saved { .. } | Down::Released => {}
             Down::Close(error) => {
                 let error = error.map(|error| error.condition.as_str().to_owned());
                 open.to.send(ToClient::End(error));

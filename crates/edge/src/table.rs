@@ -43,9 +43,9 @@ impl EdgeTable {
 
     /// Adds a connection; `Registered` takes it out again when it is dropped.
     pub(crate) fn register(self: &Arc<Self>) -> Registered {
-        let conn = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
+        let conn = ConnId::local(self.next.fetch_add(1, Ordering::Relaxed));
         let mailbox = Arc::new(Mailbox::new(conn));
-        self.shard(conn).write().insert(conn.0, Arc::clone(&mailbox));
+        self.shard(conn).write().insert(conn.number, Arc::clone(&mailbox));
         Registered { table: Arc::clone(self), mailbox }
     }
 
@@ -68,7 +68,7 @@ impl EdgeTable {
     pub(crate) fn advance(&self, now: Tick, due: &mut Vec<ConnId>) {
         self.wheel.advance(now, due);
         for conn in due.drain(..) {
-            if let Some(mailbox) = self.shard(conn).read().get(&conn.0) {
+            if let Some(mailbox) = self.shard(conn).read().get(&conn.number) {
                 mailbox.fire();
             }
         }
@@ -81,7 +81,7 @@ impl EdgeTable {
     }
 
     fn shard(&self, conn: ConnId) -> &RwLock<Shard> {
-        &self.shards[conn.0 as usize % SHARDS]
+        &self.shards[conn.number as usize % SHARDS]
     }
 }
 
@@ -90,7 +90,7 @@ impl EdgeLink for EdgeTable {
         let limit = self.queue_bytes.load(Ordering::Relaxed);
         for ToEdge { conn, down } in batch.drain(..) {
             let shard = self.shard(conn).read();
-            let Some(mailbox) = shard.get(&conn.0) else { continue };
+            let Some(mailbox) = shard.get(&conn.number) else { continue };
             if mailbox.deliver(down, limit) == Delivered::Lazy {
                 self.wheel.arm(conn, self.wheel.now().after(LAZY));
             }
@@ -113,7 +113,7 @@ pub(crate) struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let conn = self.mailbox.conn;
-        self.table.shard(conn).write().remove(&conn.0);
+        self.table.shard(conn).write().remove(&conn.number);
     }
 }
 
@@ -152,7 +152,14 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     fn message(lazy: bool) -> Down {
-        Down::Stanza { stanza: Stanza::message(MessageType::Chat), lazy, trace: None }
+        Down::Stanza {
+            number: 0,
+            position: None,
+            counts: false,
+            stanza: Stanza::message(MessageType::Chat),
+            lazy,
+            trace: None,
+        }
     }
 
     #[test]
@@ -162,7 +169,7 @@ mod tests {
         let two = table.register();
         let mut batch = vec![
             ToEdge { conn: two.mailbox.conn, down: Down::RequestAck },
-            ToEdge { conn: ConnId(999), down: Down::RequestAck },
+            ToEdge { conn: ConnId::local(999), down: Down::RequestAck },
             ToEdge { conn: two.mailbox.conn, down: Down::SmFailed },
         ];
         table.deliver(&mut batch);

@@ -76,18 +76,18 @@ mod tests {
     #[test]
     fn fires_at_its_moment_and_once() {
         let wheel = Wheel::default();
-        wheel.arm(ConnId(1), Tick(3));
-        wheel.arm(ConnId(2), Tick(5));
-        wheel.arm(ConnId(3), Tick::NEVER);
+        wheel.arm(ConnId::local(1), Tick(3));
+        wheel.arm(ConnId::local(2), Tick(5));
+        wheel.arm(ConnId::local(3), Tick::NEVER);
         let mut due = Vec::new();
         wheel.advance(Tick(2), &mut due);
         assert!(due.is_empty());
         wheel.advance(Tick(4), &mut due);
-        assert_eq!(due, [ConnId(1)]);
-        wheel.arm(ConnId(4), Tick(1));
+        assert_eq!(due, [ConnId::local(1)]);
+        wheel.arm(ConnId::local(4), Tick(1));
         due.clear();
         wheel.advance(Tick(5), &mut due);
-        assert_eq!(due, [ConnId(2), ConnId(4)]);
+        assert_eq!(due, [ConnId::local(2), ConnId::local(4)]);
         due.clear();
         wheel.advance(Tick(1_000_000), &mut due);
         assert!(due.is_empty());

@@ -146,7 +146,17 @@ fn push(
 ) {
     let link = &mut home.links[at];
     if let (Some(conn), None) = (link.conn, link.resuming) {
-        out.downs.push(ToEdge { conn, down: Down::Stanza { stanza: stanza.clone(), lazy: false, trace } });
+        out.downs.push(ToEdge {
+            conn,
+            down: Down::Stanza {
+                number: 0,
+                position: None,
+                counts: false,
+                stanza: stanza.clone(),
+                lazy: false,
+                trace,
+            },
+        });
         home.touched = true;
     }
     link.queue(stanza, position);

@@ -195,7 +195,14 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         if let Some(stanza) = &entry.stanza {
             out.downs.push(ToEdge {
                 conn,
-                down: Down::Stanza { stanza: stanza.clone(), lazy: false, trace: None },
+                down: Down::Stanza {
+                    number: 0,
+                    position: None,
+                    counts: false,
+                    stanza: stanza.clone(),
+                    lazy: false,
+                    trace: None,
+                },
             });
         }
     }

@@ -403,7 +403,7 @@ fn from_edge(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, message: ToHom
         return unknown(out, conn, &up);
     };
     match up {
-        Up::Stanza { sequence, stanza, fault, trace } => {
+        Up::Stanza { sequence, stanza, fault, trace, .. } => {
             if home.links[at].resuming.is_none() {
                 decide::sent(turn, home, at, sequence, stanza, fault, trace);
             }
@@ -419,7 +419,7 @@ fn from_edge(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, message: ToHom
         }
         Up::Idle => session::ping(turn, home, at),
         Up::Gone(leave) => session::gone(turn, home, at, leave, timers),
-        Up::Bind { .. } | Up::Resume { .. } => {}
+        Up::Bind { .. } | Up::Resume { .. } | Up::Attach(_) => {}
     }
 }
 

@@ -1,7 +1,9 @@
 //! From a home to an edge.
 
 use crate::ConnId;
+use bytes::Bytes;
 use starling_node::Trace;
+use starling_store::Position;
 use starling_xmpp::{FullJid, Stanza, StanzaError, StreamError};
 
 /// One message to a connection of an edge. For a connection that is gone it is dropped: the home learns of that by `Up::Gone`.
@@ -48,6 +50,13 @@ pub enum Down {
     SmFailed,
     /// Write this stanza.
     Stanza {
+        /// Its number in the session, from 1, without gaps; kept over resumptions and moves of the home. 0 where homes
+        /// and edges share a process: nobody has to give it back.
+        number: u64,
+        /// Its row in the account's log, when it has one that waits for an acknowledgement.
+        position: Option<Position>,
+        /// The client's `h` counts it (XEP-0198): it was numbered after `<enabled/>`.
+        counts: bool,
         /// `to` and `from` as they go to the client.
         stanza: Stanza,
         /// May wait in the edge's buffer for others (nobody looks at it); false writes at once.
@@ -60,6 +69,15 @@ pub enum Down {
         /// Cumulative.
         sequence: u64,
     },
+    /// Notes of the home on the session, which only homes read: give the last ones back with its [record](crate::Record).
+    Remember(Bytes),
+    /// What was acknowledged up to this position is kept by the store: the edge need not remember it.
+    Saved {
+        /// Cumulative.
+        through: Position,
+    },
+    /// The session is over, or goes on at another connection: forget its record.
+    Released,
     /// Ask the client for `<a/>`.
     RequestAck,
     /// End the stream: write the error if there is one, close.

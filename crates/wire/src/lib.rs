@@ -11,18 +11,32 @@ pub mod channel;
 pub mod credit;
 pub mod down;
 pub mod link;
+pub mod record;
 pub mod shard;
 pub mod up;
 
 pub use down::{Down, ToEdge};
 pub use link::{EdgeLink, LinkError, Registration, RouterLink};
+pub use record::{Counting, Queued, Record};
 pub use shard::{Shard, Shards};
 pub use starling_node::Trace;
 pub use up::{Leave, SessionInfo, ToHome, Up};
 
-/// An edge's own number for one of its connections; never used twice in the life of the edge.
+/// One connection of one edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(pub u64);
+pub struct ConnId {
+    /// The edge that has its socket.
+    pub edge: EdgeId,
+    /// The edge's own number for it; never used twice in the life of the edge.
+    pub number: u64,
+}
+
+impl ConnId {
+    /// A connection of the edge in one's own process, whose id is 0.
+    pub const fn local(number: u64) -> Self {
+        Self { edge: EdgeId(0), number }
+    }
+}
 
 /// The identity of a router's disk: random, made when its data directory was empty. A new disk is a new router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

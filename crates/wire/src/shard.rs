@@ -126,7 +126,8 @@ mod tests {
         let key = (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
         for (length, expected) in (0u8..).zip(VECTORS) {
             let input: Vec<u8> = (0..length).collect();
-            let hash: String = siphash24(key, &input).to_le_bytes().iter().map(|b| format!("{b:02x}")).collect();
+            let hash: String =
+                siphash24(key, &input).to_le_bytes().iter().map(|b| format!("{b:02x}")).collect();
             assert_eq!(hash, expected, "length {length}");
         }
     }
@@ -150,7 +151,8 @@ mod tests {
             let shards = Shards::new(count).unwrap();
             let mut seen = vec![0u32; usize::from(count)];
             for n in 0..u32::from(count) * 400 {
-                seen[usize::from(shards.of(&BareJid::parse(&format!("user{n}@example.org")).unwrap()).0)] += 1;
+                seen[usize::from(shards.of(&BareJid::parse(&format!("user{n}@example.org")).unwrap()).0)] +=
+                    1;
             }
             assert!(seen.iter().all(|n| (280..520).contains(n)), "{count}: {seen:?}");
         }

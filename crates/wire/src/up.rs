@@ -1,6 +1,6 @@
 //! From an edge to a home.
 
-use crate::{ConnId, Token};
+use crate::{ConnId, Record, Token};
 use compact_str::CompactString;
 use starling_node::Trace;
 use starling_xmpp::{BareJid, FullJid, Stanza, StanzaError};
@@ -43,7 +43,11 @@ pub enum Up {
         fault: Option<Box<StanzaError>>,
         /// The trace this stanza belongs to, when it is sampled.
         trace: Option<Trace>,
+        /// May have been sent before, to this home or to one before it.
+        again: bool,
     },
+    /// A session of this edge, for a home that has just begun or whose link was broken.
+    Attach(Box<Record>),
     /// `<enable/>` (XEP-0198 §3): stanzas are counted from here. Answered by `SmEnabled`.
     EnableSm {
         /// The client wants to be able to resume.

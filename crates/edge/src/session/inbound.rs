@@ -123,7 +123,8 @@ impl Session {
         let tracer = &self.shared.telemetry.tracer;
         let span = tracer.span(tracer.start(sampled), Step::EdgeReceive);
         let sequence = self.credit.spend(size);
-        let up = Up::Stanza { sequence, stanza, fault: fault.map(Box::new), trace: span.context() };
+        let up =
+            Up::Stanza { sequence, stanza, fault: fault.map(Box::new), trace: span.context(), again: false };
         work.up.push(self.tenancy.say(up));
         if !self.credit.is_open() {
             self.limit(Limit::Credit);

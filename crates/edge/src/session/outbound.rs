@@ -76,6 +76,8 @@ impl Session {
             Down::Close(None) => self.finish(work),
             Down::Close(Some(error)) => self.fail(*error, Leave::Closed, work),
             Down::Handled { .. } | Down::RequestAck => {}
+            // For what stands between a session and its home.
+            Down::Remember(_) | Down::Saved { .. } | Down::Released => {}
             Down::Bound { .. } | Down::Refused(_) | Down::Resumed { .. } | Down::NotResumed { .. } => {
                 tracing::warn!("a home answers what was not asked");
             }

@@ -250,7 +250,7 @@ mod tests {
             timers.heard(now);
             timers.take_report(now);
             timers.report(now);
-            timers.arm(&wheel, ConnId(1), &limits);
+            timers.arm(&wheel, ConnId::local(1), &limits);
         }
         // One report in six steps (0.4 s rounded up, and the step after), and the far entry now and then.
         assert!((3_000..4_100).contains(&fired), "{fired}");

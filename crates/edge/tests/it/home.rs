@@ -147,7 +147,7 @@ impl State {
                     }
                 }
             }
-            Up::Stanza { sequence, stanza, fault, trace } => {
+            Up::Stanza { sequence, stanza, fault, trace, .. } => {
                 let session = self.conns.get_mut(&conn).expect("a stanza of a bound connection");
                 assert_eq!(sequence, session.sequence + 1, "numbered without gaps");
                 session.sequence = sequence;
@@ -162,8 +162,17 @@ impl State {
                 } else if stanza.is_message() {
                     down.push(stanza);
                 }
-                let mut down: Vec<Down> =
-                    down.into_iter().map(|stanza| Down::Stanza { stanza, lazy: false, trace }).collect();
+                let mut down: Vec<Down> = down
+                    .into_iter()
+                    .map(|stanza| Down::Stanza {
+                        number: 0,
+                        position: None,
+                        counts: false,
+                        stanza,
+                        lazy: false,
+                        trace,
+                    })
+                    .collect();
                 if !self.holds {
                     down.push(Down::Handled { sequence });
                 }
@@ -179,6 +188,7 @@ impl State {
             Up::Written { count } => self.heard(format!("written {count}")),
             Up::ClientState { active } => self.heard(format!("active {active}")),
             Up::Idle => self.heard("idle".to_owned()),
+            Up::Attach(_) => self.heard("attach".to_owned()),
             Up::Gone(leave) => {
                 if let Some(session) = self.conns.remove(&conn) {
                     self.detached.insert(session.token, session);

@@ -59,7 +59,14 @@ async fn a_client_that_is_too_fast_is_read_slower_and_loses_nothing() {
 
 fn large() -> Down {
     let body = Element::new(ns::CLIENT, "body").text("x".repeat(60_000));
-    Down::Stanza { stanza: Stanza::message(MessageType::Chat).child(body), lazy: false, trace: None }
+    Down::Stanza {
+        number: 0,
+        position: None,
+        counts: false,
+        stanza: Stanza::message(MessageType::Chat).child(body),
+        lazy: false,
+        trace: None,
+    }
 }
 
 #[tokio::test]
@@ -100,7 +107,14 @@ async fn a_slow_reader_gets_everything_in_order() {
         let body = format!("{number} {}", "x".repeat(20_000));
         site.home.say(|| {
             let body = Element::new(ns::CLIENT, "body").text(&body);
-            Down::Stanza { stanza: Stanza::message(MessageType::Chat).child(body), lazy: false, trace: None }
+            Down::Stanza {
+                number: 0,
+                position: None,
+                counts: false,
+                stanza: Stanza::message(MessageType::Chat).child(body),
+                lazy: false,
+                trace: None,
+            }
         });
     }
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -239,7 +239,14 @@ async fn x23_a_stanza_may_not_take_for_ever() {
 async fn what_is_written_is_told_with_the_next_word_or_soon() {
     let site = Site::start().await;
     let mut client = Client::bound(site.c2s(), "phone").await;
-    let say = |lazy| Down::Stanza { stanza: Stanza::message(MessageType::Headline), lazy, trace: None };
+    let say = |lazy| Down::Stanza {
+        number: 0,
+        position: None,
+        counts: false,
+        stanza: Stanza::message(MessageType::Headline),
+        lazy,
+        trace: None,
+    };
     site.home.say(|| say(false));
     client.expect("<message type='headline'/>").await;
     site.home.heard("written 1").await;

@@ -121,7 +121,11 @@ impl Worker {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return self.unloadable(msg) };
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         match msg {
-            Msg::Edge(ToHome { conn, up: Up::Stanza { sequence, stanza, fault: None, trace }, account }) => {
+            Msg::Edge(ToHome {
+                conn,
+                up: Up::Stanza { sequence, stanza, fault: None, trace, again },
+                account,
+            }) => {
                 let at =
                     home.links.iter().position(|link| link.conn == Some(conn) && link.resuming.is_none());
                 match at.filter(|_| needs_store(&stanza)) {
@@ -133,7 +137,7 @@ impl Worker {
                         decide::refuse(turn, home, token, sequence, &stanza, &error);
                     }
                     None => {
-                        let up = Up::Stanza { sequence, stanza, fault: None, trace };
+                        let up = Up::Stanza { sequence, stanza, fault: None, trace, again };
                         from_edge(turn, &mut out, home, ToHome { account, conn, up }, &mut self.timers);
                     }
                 }

@@ -154,7 +154,7 @@ impl World {
 
     /// A client that has bound this resource.
     pub(crate) async fn client(&self, account: &str, resource: &str) -> Client<'_> {
-        let conn = ConnId(self.conns.fetch_add(1, Ordering::Relaxed));
+        let conn = ConnId::local(self.conns.fetch_add(1, Ordering::Relaxed));
         let mut client = Client {
             world: self,
             account: jid(account),
@@ -249,7 +249,7 @@ impl Client<'_> {
     pub(crate) fn send(&mut self, mut stanza: Stanza) -> u64 {
         self.sequence += 1;
         stanza.from = Some(starling_xmpp::Jid::parse(&self.full).unwrap());
-        self.say(Up::Stanza { sequence: self.sequence, stanza, fault: None, trace: None });
+        self.say(Up::Stanza { sequence: self.sequence, stanza, fault: None, trace: None, again: false });
         self.sequence
     }
 
@@ -259,7 +259,7 @@ impl Client<'_> {
         for mut stanza in stanzas {
             self.sequence += 1;
             stanza.from = Some(starling_xmpp::Jid::parse(&self.full).unwrap());
-            let up = Up::Stanza { sequence: self.sequence, stanza, fault: None, trace: None };
+            let up = Up::Stanza { sequence: self.sequence, stanza, fault: None, trace: None, again: false };
             batch.push(ToHome { account: self.account.clone(), conn: self.conn, up });
         }
         self.world.link.send(&mut batch);
@@ -267,7 +267,7 @@ impl Client<'_> {
 
     /// Comes back over another connection, having handled so many.
     pub(crate) fn resume(&mut self, conn: u64, handled: u32) {
-        self.conn = ConnId(conn);
+        self.conn = ConnId::local(conn);
         self.say(Up::Resume { token: self.token, handled });
     }
 

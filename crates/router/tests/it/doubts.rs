@@ -254,7 +254,7 @@ fn while_the_store_is_away_everybody_gets_an_answer_and_it_is_used_again_soon() 
     assert_eq!(answers(&downs), [REFUSED; 2], "{downs:?}");
     assert!(downs.iter().any(|down| matches!(down, Down::Handled { sequence: 4 })));
     // What needs no store goes on.
-    bob.conn = starling_wire::ConnId(77);
+    bob.conn = starling_wire::ConnId::local(77);
     stage.say(&bob, Up::Resume { token: starling_wire::Token(2), handled: 0 });
     stage.run();
     assert!(matches!(stage.told(&bob).first(), Some(Down::Resumed { .. })));

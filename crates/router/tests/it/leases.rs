@@ -145,7 +145,7 @@ fn whoever_has_no_lease_for_long_sends_its_clients_away_until_it_is_back() {
     assert!(!stage.homes.link().ready(), "the lease is over");
     // Sessions go on, new ones do not begin.
     let mut late = bob.clone();
-    late.conn = ConnId(77);
+    late.conn = ConnId::local(77);
     let bind = || Up::Bind { token: Token(77), resource: Some("tablet".into()) };
     stage.say(&late, bind());
     stage.send(&mut alice, presence("bob"));
@@ -159,7 +159,7 @@ fn whoever_has_no_lease_for_long_sends_its_clients_away_until_it_is_back() {
     stage.advance(Duration::from_secs(2));
     assert_eq!((seen(&stage, &alice).1, seen(&stage, &bob).1), (true, true));
     // Nobody gets in.
-    alice.conn = ConnId(78);
+    alice.conn = ConnId::local(78);
     let resume = || Up::Resume { token: Token(1), handled: 0 };
     stage.say(&alice, resume());
     stage.say(&late, bind());
@@ -170,7 +170,7 @@ fn whoever_has_no_lease_for_long_sends_its_clients_away_until_it_is_back() {
     stage.store.refuse_grants(None);
     stage.advance(Duration::from_secs(1));
     assert!(stage.homes.link().ready());
-    alice.conn = ConnId(79);
+    alice.conn = ConnId::local(79);
     stage.say(&alice, resume());
     stage.say(&late, bind());
     stage.run();

@@ -37,7 +37,7 @@ async fn a_resumed_session_gets_what_it_missed_once_and_in_order() {
     alice.settled().await;
     assert!(bob.messages_for(MOMENT).await.is_empty(), "sent to a connection that is gone");
     let token = bob.token;
-    bob.conn = ConnId(9_001);
+    bob.conn = ConnId::local(9_001);
     bob.say(Up::Resume { token, handled: 2 });
     let resumed = bob.next().await;
     let Down::Resumed { sequence, base, jid } = resumed else { panic!("{resumed:?}") };
@@ -61,7 +61,7 @@ async fn resumption_waits_for_what_the_old_connection_sent() {
     world.store.hold();
     bob.chat("alice@localhost", "in flight");
     let old = bob.conn;
-    bob.conn = ConnId(9_002);
+    bob.conn = ConnId::local(9_002);
     let token = bob.token;
     bob.say(Up::Resume { token, handled: 0 });
     assert!(bob.messages_for(MOMENT).await.is_empty());

@@ -365,7 +365,7 @@ impl Stage {
     pub(crate) fn device(&mut self, account: &str, resource: &str) -> Client {
         self.conns += 1;
         let full = Jid::parse(&format!("{account}@localhost/{resource}")).unwrap();
-        let mut client = Client { account: jid(account), full, conn: ConnId(self.conns), sequence: 0 };
+        let mut client = Client { account: jid(account), full, conn: ConnId::local(self.conns), sequence: 0 };
         let bind = Up::Bind { token: Token(u128::from(self.conns)), resource: Some(resource.into()) };
         self.say(&client, bind);
         self.run();
@@ -384,7 +384,7 @@ impl Stage {
     pub(crate) fn send(&self, client: &mut Client, mut stanza: Stanza) {
         client.sequence += 1;
         stanza.from = Some(client.full.clone());
-        let up = Up::Stanza { sequence: client.sequence, stanza, fault: None, trace: None };
+        let up = Up::Stanza { sequence: client.sequence, stanza, fault: None, trace: None, again: false };
         self.say(client, up);
     }
 

@@ -1,0 +1,60 @@
+//! What an edge keeps of a session, so that any home can go on with it.
+
+use crate::{Epoch, Token};
+use bytes::Bytes;
+use starling_store::Position;
+use starling_xmpp::{FullJid, Stanza};
+use std::time::Duration;
+
+/// One session as its edge knows it. A home that has the session takes it as news of the counters; one that has not
+/// builds the session from it. Which account and connection it is stands beside it, in the message that carries it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// For how long the session has had no connection; `None` while it has one. The message's connection is then the
+    /// one that it had.
+    pub detached: Option<Duration>,
+    /// The session.
+    pub token: Token,
+    /// Its full JID.
+    pub jid: FullJid,
+    /// The reign that last spoke to it.
+    pub epoch: Epoch,
+    /// Highest sequence of the client's stanzas that a home has handled. The ones after it follow, with `again`.
+    pub handled: u64,
+    /// Highest number of the home's stanzas that has come to the edge.
+    pub received: u64,
+    /// Stream management, when it is on.
+    pub management: Option<Counting>,
+    /// What has come and is not acknowledged (with stream management) or not written (without), by rising number.
+    pub queue: Vec<Queued>,
+    /// Rows that were acknowledged, by rising position, as far as no home said that the store knows it.
+    pub acknowledged: Vec<Position>,
+    /// Highest row that has come.
+    pub highest: Option<Position>,
+    /// What the home last asked to be remembered; empty when it never did.
+    pub notes: Bytes,
+}
+
+/// Stream management (XEP-0198) as an edge knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counting {
+    /// Sequence at which counting of the client's stanzas began.
+    pub base: u64,
+    /// For how long at most the session can be resumed, in seconds; `None`: it cannot be.
+    pub resume: Option<u32>,
+    /// The client's last `h`.
+    pub acknowledged: u32,
+}
+
+/// A stanza that has come to the edge and may have to be sent again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queued {
+    /// Its number in the session.
+    pub number: u64,
+    /// Its row, when it has one that waits for an acknowledgement.
+    pub position: Option<Position>,
+    /// The client's `h` counts it.
+    pub counts: bool,
+    /// `to` and `from` as they go to the client.
+    pub stanza: Stanza,
+}
