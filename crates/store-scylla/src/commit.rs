@@ -44,15 +44,12 @@ impl<C: Cql> Inner<C> {
         let (joint, answered) = Joint::new(count, accounts.clone());
         let until = self.calls.deadline(self.calls.settings.commit_deadline);
         for (account, parts) in accounts.iter().zip(parts.into_values()) {
-            let last = parts.len().saturating_sub(1);
-            for (n, part) in parts.into_iter().enumerate() {
+            let before = account.lane.lock().newest();
+            for (Turns { at, more }, part) in turns(parts.len(), before, at).zip(parts) {
+                let joint = Arc::clone(&joint);
                 let job = match part {
-                    Part::Writes(writes) => {
-                        // What flies with an earlier part of this batch must not get the timestamp of the last.
-                        let at = if n == last { at } else { writes.newest_row().unwrap_or(at).min(at) };
-                        Job::Commit(Commit { at, writes, trace, until, joint: Arc::clone(&joint) })
-                    }
-                    Part::Whole(write) => self.whole(account, at, write, until, Arc::clone(&joint)),
+                    Part::Writes(writes) => Job::Commit(Commit { at, writes, more, trace, until, joint }),
+                    Part::Whole(write) => self.whole(account, at, write, until, joint),
                 };
                 self.enqueue(account, job);
             }
@@ -274,6 +271,24 @@ impl<C: Cql> Drop for Turn<C> {
     }
 }
 
+/// When a part of a batch takes its turn.
+struct Turns {
+    at: Position,
+    /// Other parts follow.
+    more: bool,
+}
+
+/// The timestamps of so many parts of a batch, rising up to that of the batch: two writes of one row must never have the
+/// same, for the server would keep the larger one. Between `before`, the last one that the account was given, and the batch
+/// there is room for them, since each row in it has a position of its own. Rows that were decided long before may not
+/// have any; then it is the lowest there is, which is as good where no two parts change the same row.
+fn turns(parts: usize, before: Position, at: Position) -> impl Iterator<Item = Turns> {
+    (0..parts).rev().map(move |left| {
+        let below = Position(at.0.saturating_sub(left as u64));
+        Turns { at: below.max(Position(before.0.saturating_add(1))).min(at), more: left > 0 }
+    })
+}
+
 /// The writes of a batch by account, in order, in parts that can be written at once.
 fn parts(writes: Vec<Write>, settings: &Settings) -> BTreeMap<BareJid, Vec<Part>> {
     let mut accounts: BTreeMap<BareJid, Vec<Part>> = BTreeMap::new();
@@ -291,8 +306,7 @@ fn parts(writes: Vec<Write>, settings: &Settings) -> BTreeMap<BareJid, Vec<Part>
             _ => Some(write),
         };
         if let Some(write) = left {
-            // All parts have one timestamp: what is not a row may stand in one of them only, or the later of two changes to
-            // one place might lose.
+            // What is not a row stands in one part: one mutation for all of it.
             let mut writes = match parts.last_mut() {
                 Some(Part::Writes(before)) => before.split_off_data(),
                 _ => Writes::default(),
@@ -307,9 +321,142 @@ fn parts(writes: Vec<Write>, settings: &Settings) -> BTreeMap<BareJid, Vec<Part>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cql::{Change, DataKind, Mutation, Owner, Partition};
+    use crate::lane::Lane;
+    use crate::log::{Opened, Plan};
     use bytes::Bytes;
-    use starling_store::DocKind;
     use starling_store::testing::{append, at, jid, row};
+    use starling_store::{Cursor, DocKind, RosterItem};
+    use starling_xmpp::Timestamp;
+
+    /// A number below `below`, from a seed.
+    fn roll(seed: &mut u64, below: u64) -> u64 {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 33) % below
+    }
+
+    /// Commits of one account as they come, and what is written for them.
+    struct Shuttle {
+        lane: Lane,
+        settings: Settings,
+        written: Vec<Mutation>,
+        flights: Vec<Position>,
+        aloft: Option<Plan>,
+    }
+
+    impl Shuttle {
+        fn commit(&mut self, at: Position, list: Vec<Write>) {
+            let parts = parts(list, &self.settings).into_values().next().unwrap();
+            let (joint, _) = Joint::new(parts.len(), Vec::new());
+            for (Turns { at, more }, part) in turns(parts.len(), self.lane.newest(), at).zip(parts) {
+                let (joint, until) = (Arc::clone(&joint), Duration::from_secs(5));
+                self.lane.push(match part {
+                    Part::Writes(writes) => {
+                        Job::Commit(Commit { at, writes, more, trace: None, until, joint })
+                    }
+                    Part::Whole(_) => Job::Alone(Box::new(|| ready(()).boxed())),
+                });
+            }
+        }
+
+        fn step(&mut self) -> bool {
+            match self.lane.step(Duration::ZERO, Timestamp(0), &self.settings) {
+                Step::Fly(flight) => {
+                    self.flights.push(flight.plan.at);
+                    self.written.extend(flight.plan.mutations.iter().cloned());
+                    self.aloft = Some(flight.plan);
+                }
+                Step::Alone(_) => self.lane.ended(),
+                Step::Rest => return false,
+                _ => panic!("nothing else is to be done"),
+            }
+            true
+        }
+
+        fn land(&mut self, confirmed: bool) -> bool {
+            let Some(plan) = self.aloft.take() else { return false };
+            self.lane.landed();
+            if confirmed && let Some(opened) = &mut self.lane.opened {
+                opened.buckets.confirm(&plan.lists);
+            }
+            true
+        }
+    }
+
+    /// Which row a change writes or removes.
+    fn place(change: &Change) -> (DataKind, String) {
+        match change {
+            Change::PutData(row) => (row.kind, row.name.clone()),
+            Change::DropData(kind, name) => (*kind, name.clone()),
+            Change::PutBucket(row) => (DataKind::Mark, row.bucket.0.0.to_string()),
+            Change::PutRow(stored, _) => (DataKind::Mark, stored.row.position.0.to_string()),
+            Change::PutPeer(position, ..) => (DataKind::Mark, position.0.to_string()),
+            other => panic!("no commit makes it: {other:?}"),
+        }
+    }
+
+    fn write(seed: &mut u64, number: u64, kinds: u64) -> Write {
+        let alice = jid("a@x.org");
+        let contact = jid(&format!("c{}@x.org", roll(seed, 3)));
+        match roll(seed, kinds) {
+            0 => Write::Doc(alice, DocKind::BlockList, number.to_string().into()),
+            1 | 2 => {
+                let item = RosterItem { version: number, ..RosterItem::new(contact) };
+                Write::RosterItem(alice, Box::new(item))
+            }
+            3 => Write::RosterRemove(alice, contact, number),
+            4 => Write::Cursor(alice, Cursor { through: Position(number), above: vec![] }),
+            11 => Write::Credentials(alice, Box::new(starling_store::testing::account(1, "p").credentials)),
+            _ => append(row(&alice, Position(number), &contact)),
+        }
+    }
+
+    #[test]
+    fn no_row_is_written_twice_under_one_timestamp() {
+        // In half of the stories rows were decided long before, so that their batch has no room for several timestamps.
+        for (mut seed, tight) in (0..2_000).map(|seed| (seed, seed % 2 == 1)) {
+            let mut opened = Opened::new(Owner { jid: jid("a@x.org"), generation: 7 }, 1, Position(5));
+            opened.data_marked = true;
+            let settings = Settings {
+                window: 1 + roll(&mut seed, 4) as usize,
+                bucket_rows: 1 + roll(&mut seed, 4) as u32,
+                ..Settings::default()
+            };
+            let mut lane = Lane::default();
+            lane.settle(Some(opened));
+            let (written, flights) = (Vec::new(), Vec::new());
+            let mut shuttle = Shuttle { lane, settings, written, flights, aloft: None };
+            let (mut next, mut last) = (5, 5);
+            for _ in 0..12 {
+                match roll(&mut seed, 4) {
+                    0 => drop(shuttle.step()),
+                    1 => drop(shuttle.land(roll(&mut seed, 2) == 0)),
+                    _ => {
+                        // As a home does it: each write has a position of its own, without gaps when it is busy.
+                        let list = (0..1 + roll(&mut seed, 8)).map(|_| {
+                            next += 1;
+                            write(&mut seed, next, if tight { 11 } else { 12 })
+                        });
+                        let list = list.collect();
+                        last = if tight { last + 1 } else { next };
+                        shuttle.commit(Position(last), list);
+                    }
+                }
+            }
+            while shuttle.step() || shuttle.land(true) {}
+            let rises = |one: &Position, other: &Position| one < other || (tight && one == other);
+            assert!(shuttle.flights.is_sorted_by(rises), "{:?}", shuttle.flights);
+            let mut rows = BTreeMap::new();
+            for Mutation { partition, at, changes, .. } in &shuttle.written {
+                // The listing of a bucket may then be written twice: of two the larger one is the later one.
+                for change in changes.iter().filter(|_| !tight || !matches!(partition, Partition::Buckets(_)))
+                {
+                    let before = rows.insert((partition.clone(), place(change), *at), change.clone());
+                    assert!(before.is_none_or(|before| before == *change), "{change:?} twice at {at:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_is_not_a_row_stands_in_one_part_in_its_order() {

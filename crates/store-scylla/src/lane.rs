@@ -33,6 +33,8 @@ pub(crate) struct Lane {
     pub(crate) absent: bool,
     /// Buckets are being dropped.
     pub(crate) trimming: bool,
+    /// The highest timestamp of what has come so far.
+    newest: Position,
     uncertain: bool,
     busy: bool,
     jobs: VecDeque<Job>,
@@ -57,6 +59,8 @@ pub(crate) type Alone = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 pub(crate) struct Commit {
     pub(crate) at: Position,
     pub(crate) writes: Writes,
+    /// It is a part of a batch, and not the last.
+    pub(crate) more: bool,
     pub(crate) trace: Option<Trace>,
     /// When it is given up.
     pub(crate) until: Duration,
@@ -120,15 +124,6 @@ impl Writes {
         Self { list: data, rows: 0, bytes: 0 }
     }
 
-    /// The highest position of a row, where all are rows.
-    pub(crate) fn newest_row(&self) -> Option<Position> {
-        let rows = self.list.iter().map(|write| match write {
-            Write::Append(row) => Some(row.position),
-            _ => None,
-        });
-        rows.collect::<Option<Vec<_>>>()?.into_iter().max()
-    }
-
     /// Takes those of another commit, if they fit in.
     fn join(&mut self, other: Self, settings: &Settings) -> Option<Self> {
         if !self.fit(other.rows, other.bytes, settings) {
@@ -148,7 +143,15 @@ impl Writes {
 impl Lane {
     /// Puts something at the end.
     pub(crate) fn push(&mut self, job: Job) {
+        if let Job::Commit(commit) = &job {
+            self.newest = self.newest.max(commit.at);
+        }
         self.jobs.push_back(job);
+    }
+
+    /// The highest timestamp of what has come so far, or closed the account.
+    pub(crate) fn newest(&self) -> Position {
+        self.opened.as_ref().map_or(self.newest, |opened| self.newest.max(opened.closed_at))
     }
 
     /// From now on nobody knows what is stored; no commit starts until it has been loaded.
@@ -275,11 +278,14 @@ impl Lane {
 
     /// The commit, and those behind it that go with it.
     fn flight(&mut self, first: Commit, now: Timestamp, settings: &Settings) -> Flight {
-        let Commit { mut at, mut writes, mut trace, mut until, joint } = first;
+        let Commit { mut at, mut writes, more: _, mut trace, mut until, joint } = first;
         let mut joints = vec![joint];
         while let Some(job) = self.jobs.pop_front() {
             let mut next = match (job, &self.opened) {
-                (Job::Commit(next), Some(opened)) if opened.takes(&next) && !opened.asks_for_mark(&next) => {
+                // A part that others follow is full, and what flies with it would get the timestamp of half a batch.
+                (Job::Commit(next), Some(opened))
+                    if !next.more && opened.takes(&next) && !opened.asks_for_mark(&next) =>
+                {
                     next
                 }
                 (job, _) => {
@@ -348,7 +354,7 @@ mod tests {
         let list = (0..rows).map(|n| append(row(&jid("a@x.org"), Position(at(secs).0 + n), &jid("b@x.org"))));
         let until = Duration::from_secs(5);
         let writes = writes(list.collect());
-        lane.push(Job::Commit(Commit { at: at(secs + 1), writes, trace: None, until, joint }));
+        lane.push(Job::Commit(Commit { at: at(secs + 1), writes, more: false, trace: None, until, joint }));
         answered
     }
 
@@ -399,8 +405,8 @@ mod tests {
             let mut large = row(&jid("a@x.org"), at(secs), &jid("b@x.org"));
             large.stanza = vec![0; 120_000].into();
             let until = Duration::from_secs(5);
-            let commit =
-                Commit { at: at(secs), writes: writes(vec![append(large)]), trace: None, until, joint };
+            let writes = writes(vec![append(large)]);
+            let commit = Commit { at: at(secs), writes, more: false, trace: None, until, joint };
             lane.push(Job::Commit(commit));
             answers.push(answered);
         }
@@ -471,7 +477,7 @@ mod tests {
         let (joint, _answered) = Joint::new(1, Vec::new());
         let writes = writes(vec![Write::RosterRemove(jid("a@x.org"), jid("b@x.org"), 1)]);
         let until = Duration::from_secs(5);
-        lane.push(Job::Commit(Commit { at: at(1), writes, trace: None, until, joint }));
+        lane.push(Job::Commit(Commit { at: at(1), writes, more: false, trace: None, until, joint }));
         assert_eq!(fly(step(&mut lane)).joints.len(), 1, "the message does not");
         lane.landed();
         assert!(matches!(step(&mut lane), Step::Mark));
