@@ -4,7 +4,7 @@
 //! write without an answer is followed by a read that sees what was decided.
 
 use crate::codec::{self, Mark};
-use crate::cql::{Answer, Change, Cql, Level, Mutation, Owner, Partition};
+use crate::cql::{Answer, Change, Cql, Level, Mutation, Owner, Partition, PurgeRow};
 use crate::load::done;
 use crate::log::Opened;
 use crate::owners::Account;
@@ -224,10 +224,12 @@ impl<C: Cql> Inner<C> {
 
     /// Says that an owner's rows are to be removed, once there is no such account.
     pub(crate) async fn note_purge(&self, owner: &Owner, until: Duration) -> Result<()> {
+        let since = (self.now)().as_secs();
+        let row = PurgeRow { owner: owner.clone(), since, removed: false };
         let purge = Mutation {
-            partition: Partition::Purges(codec::purge_slice(&owner.jid)),
+            partition: Partition::Purges(codec::day(since), codec::purge_slice(&owner.jid)),
             at: self.stamp(),
-            changes: vec![Change::PutPurge(owner.clone(), (self.now)().as_secs())],
+            changes: vec![Change::PutPurge(row)],
             trace: None,
             attempt: 1,
         };

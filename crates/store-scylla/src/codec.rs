@@ -20,7 +20,7 @@ const LAST_SECOND: u64 = (1 << 31) - 2;
 
 /// Slices of the names of a domain.
 pub(crate) const NAME_SLICES: u16 = 256;
-/// Slices of the owners to be removed.
+/// Slices of the owners to be removed that were noted on one day.
 pub(crate) const PURGE_SLICES: u16 = 16;
 
 /// The highest position there is: CQL's numbers have a sign.
@@ -66,6 +66,11 @@ pub(crate) fn name_slice(local: &str) -> u16 {
 /// The slice of the list of removals that an account is in.
 pub(crate) fn purge_slice(jid: &BareJid) -> u16 {
     (hash(jid.as_str()) % u64::from(PURGE_SLICES)) as u16
+}
+
+/// The day since the epoch in which a second lies.
+pub(crate) fn day(secs: u64) -> u32 {
+    u32::try_from(secs / 86_400).unwrap_or(u32::MAX)
 }
 
 /// FNV-1a: stored keys depend on it, so it never changes.

@@ -43,8 +43,8 @@ pub enum Partition {
     Peer(Owner, BareJid, Volume),
     /// `account_names`: accounts of a domain whose local part hashes to this slice, for listing.
     Names(String, u16),
-    /// `purges`: owners whose rows are to be removed, by slice.
-    Purges(u16),
+    /// `purges`: owners whose rows are to be removed, by the day (since the epoch) on which that was noted, and slice.
+    Purges(u32, u16),
 }
 
 /// Changes to one partition under one write timestamp.
@@ -88,10 +88,8 @@ pub enum Change {
     PutName(String),
     /// In `Names`: it is not.
     DropName(String),
-    /// In `Purges`: this owner is to be removed; since when (seconds since the epoch).
-    PutPurge(Owner, u64),
-    /// In `Purges`: nothing of this owner is left.
-    DropPurge(Owner),
+    /// In `Purges`: this owner is to be removed.
+    PutPurge(PurgeRow),
     /// Anywhere: the whole partition goes.
     DropAll,
 }
@@ -159,6 +157,17 @@ pub struct BucketRow {
     pub volume: Volume,
     /// How many rows it has; 0 while it is the newest.
     pub rows: u32,
+}
+
+/// A row of `purges`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PurgeRow {
+    /// Whose rows are to be removed.
+    pub owner: Owner,
+    /// Since when (seconds since the epoch).
+    pub since: u64,
+    /// They were, and are looked for once more, when nothing is under way any more.
+    pub removed: bool,
 }
 
 /// A row of `log`.
@@ -300,8 +309,8 @@ pub trait Cql: Send + Sync + 'static {
     /// Local parts of one slice above `after`, rising, at most `limit`.
     fn names(&self, domain: &str, slice: u16, after: Option<&str>, limit: usize) -> Answer<Vec<String>>;
 
-    /// Owners of one slice that are to be removed, with since when, at most `limit`.
-    fn purges(&self, slice: u16, limit: usize) -> Answer<Vec<(Owner, u64)>>;
+    /// Owners of one day and slice that are to be removed, in some order, those behind `after`, at most `limit`.
+    fn purges(&self, day: u32, slice: u16, after: Option<&Owner>, limit: usize) -> Answer<Vec<PurgeRow>>;
 
     /// The account's row.
     fn account(&self, jid: &BareJid, level: Level) -> Answer<Option<AccountRow>>;

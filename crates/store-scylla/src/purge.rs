@@ -2,7 +2,9 @@
 
 use crate::buckets::Buckets;
 use crate::codec;
-use crate::cql::{Bucket, BucketRow, Change, Cql, Found, Level, Mutation, Owner, Partition, Slice, Volume};
+use crate::cql::{
+    Bucket, BucketRow, Change, Cql, Found, Level, Mutation, Owner, Partition, PurgeRow, Slice, Volume,
+};
 use crate::load::done;
 use crate::owners::Account;
 use crate::store::Inner;
@@ -15,19 +17,67 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Owners of one slice that a sweep looks at.
-const OWNERS: usize = 5_000;
+/// What one sweep does at most: partitions of `purges` it looks at, owners it removes, and rows after which it begins with no
+/// other bucket.
+const LOOKS: usize = 64;
+const OWNERS: usize = 200;
+const MOST_ROWS: u64 = 20_000;
+/// Entries of one read.
+const ENTRIES: usize = 500;
+/// Removals that were noted so many days ago are found by the first sweeps after a start.
+const DAYS_BACK: u32 = 400;
 /// Rows of one read.
 const ROWS: usize = 256;
-/// Removals are made a second time after this: by then nothing is under way any more.
-const AGAIN: u64 = 86_400;
+/// So many days after they were noted removals are made a second time: by then nothing is under way any more.
+const AGAIN: u32 = 2;
 /// How often it is looked whether buckets are still being dropped.
 const LOOK: Duration = Duration::from_millis(20);
-/// Owners of whom is remembered that they were removed once.
-const REMEMBERED: usize = 100_000;
+/// How far the list of removals has been looked through. Round by round, each from the newest day back; what is left in a
+/// day's partition goes with all of it, so there are no tombstones to wade through.
+#[derive(Default)]
+pub(crate) struct Walk {
+    /// When this round began.
+    today: u32,
+    /// Where it goes on, and behind whom.
+    place: Option<(u32, u16)>,
+    after: Option<Owner>,
+    /// There was something in this partition.
+    held: bool,
+    /// Partitions in which nothing is left, and nothing comes any more.
+    done: BTreeSet<(u32, u16)>,
+}
+
+impl Walk {
+    /// The partition to look at; `None` once at the end of each round.
+    fn place(&mut self, today: u32) -> Option<(u32, u16)> {
+        if self.place.is_none() {
+            if today < self.today {
+                self.done.clear(); // by a clock that was wrong
+            }
+            self.today = today;
+            self.done.retain(|(day, _)| day.saturating_add(DAYS_BACK) >= today);
+        }
+        let first = self.place.unwrap_or((self.today, 0));
+        let oldest = self.today.saturating_sub(DAYS_BACK);
+        let rest = (first.1..codec::PURGE_SLICES).map(|slice| (first.0, slice));
+        let days = (oldest..first.0).rev();
+        let mut places = rest.chain(days.flat_map(|day| (0..codec::PURGE_SLICES).map(move |of| (day, of))));
+        self.place = places.find(|place| !self.done.contains(place));
+        self.place
+    }
+
+    /// The partition has been looked through.
+    fn pass(&mut self, (day, slice): (u32, u16), last: bool) {
+        if last {
+            self.done.insert((day, slice));
+        }
+        (self.after, self.held) = (None, false);
+        self.place = Some((day, slice + 1));
+    }
+}
 
 impl<C: Cql> Inner<C> {
-    /// Removes what is left of accounts that are no more. How many rows of logs that were.
+    /// Removes some of what is left of accounts that are no more. How many rows that were.
     pub(crate) async fn sweep(&self, now: Timestamp) -> Result<u64> {
         let mut removed = 0;
         // What was begun for buckets that are too many is part of it.
@@ -35,80 +85,110 @@ impl<C: Cql> Inner<C> {
         while self.trims.load(Ordering::Relaxed) > 0 && self.calls.cql.monotonic() < until {
             self.calls.cql.sleep(LOOK).await;
         }
-        for slice in 0..codec::PURGE_SLICES {
-            let until = self.calls.deadline(self.calls.settings.read_deadline);
-            let owners = self.calls.read(until, || self.calls.cql.purges(slice, OWNERS)).await?;
-            for (owner, since) in owners {
-                removed += self.purge(slice, owner, since, now).await?;
+        let mut walk = self.walk.lock().await;
+        let today = codec::day(now.as_secs());
+        let mut owners = OWNERS;
+        for _ in 0..LOOKS {
+            let Some(place) = walk.place(today) else { break };
+            let last = place.0.saturating_add(AGAIN) <= today;
+            let (until, after) = (self.calls.deadline(self.calls.settings.read_deadline), walk.after.clone());
+            let read = || self.calls.cql.purges(place.0, place.1, after.as_ref(), ENTRIES);
+            let rows = self.calls.read(until, read).await?;
+            let more = rows.len() == ENTRIES;
+            walk.held |= !rows.is_empty();
+            for row in rows {
+                if row.removed && !last {
+                    walk.after = Some(row.owner);
+                    continue;
+                }
+                if owners == 0 || removed >= MOST_ROWS {
+                    return Ok(removed);
+                }
+                owners -= 1;
+                let (some, whole) = self.purge(place, &row, last).await?;
+                removed += some;
+                if !whole {
+                    return Ok(removed);
+                }
+                walk.after = Some(row.owner);
             }
+            if more {
+                continue;
+            }
+            if last && walk.held {
+                let (partition, at) = (Partition::Purges(place.0, place.1), self.stamp());
+                let changes = vec![Change::DropAll];
+                self.write(Mutation { partition, at, changes, trace: None, attempt: 1 }).await?;
+            }
+            walk.pass(place, last);
         }
         Ok(removed)
     }
 
-    async fn purge(&self, slice: u16, owner: Owner, since: u64, now: Timestamp) -> Result<u64> {
-        let again = now.as_secs() >= since.saturating_add(AGAIN);
-        if !again && self.purged.lock().contains(&owner) {
-            return Ok(0);
-        }
+    /// Removes an owner's rows; how many, the one of its account among them, and whether that is all of them.
+    async fn purge(&self, (day, slice): (u32, u16), row: &PurgeRow, last: bool) -> Result<(u64, bool)> {
+        let owner = &row.owner;
         let until = self.calls.deadline(self.calls.settings.read_deadline);
         let level = Level::Serial;
-        let row = self.calls.read(until, || self.calls.cql.account(&owner.jid, level)).await?;
-        let lives = row.is_some_and(|row| row.generation == owner.generation);
-        if lives && !again {
-            return Ok(0); // it is about to be removed
+        let account = self.calls.read(until, || self.calls.cql.account(&owner.jid, level)).await?;
+        if account.is_some_and(|account| account.generation == owner.generation) {
+            // It is about to be removed, or was not. Whoever finds that it is to be notes it again.
+            return Ok((0, true));
         }
-        let removed = if lives { 0 } else { self.remove(&owner, again).await? };
-        if again {
-            let partition = Partition::Purges(slice);
-            let drop = vec![Change::DropPurge(owner.clone())];
-            self.write(Mutation { partition, at: self.stamp(), changes: drop, trace: None, attempt: 1 })
-                .await?;
-            self.purged.lock().remove(&owner);
-        } else {
-            let mut purged = self.purged.lock();
-            if purged.len() < REMEMBERED {
-                purged.insert(owner);
-            }
+        let (rows, whole) = self.remove(owner, last).await?;
+        if whole && !last {
+            let changes = vec![Change::PutPurge(PurgeRow { removed: true, ..row.clone() })];
+            let (partition, at) = (Partition::Purges(day, slice), self.stamp());
+            self.write(Mutation { partition, at, changes, trace: None, attempt: 1 }).await?;
         }
-        Ok(removed)
+        Ok((rows + 1, whole))
     }
 
-    /// Removes all partitions of an owner; the list of its buckets the last time only, for by it what is late is found.
-    async fn remove(&self, owner: &Owner, last: bool) -> Result<u64> {
+    /// Removes all partitions of an owner, or of a very long log some; the list of its buckets the last time only, for by it
+    /// what is late is found.
+    async fn remove(&self, owner: &Owner, last: bool) -> Result<(u64, bool)> {
         let until = self.calls.deadline(self.calls.settings.read_deadline);
         let buckets = self.buckets(owner, until).await?;
         let mut rows = 0;
-        let mut peers: BTreeSet<(BareJid, Volume)> = BTreeSet::new();
+        let mut dropped: BTreeSet<(BareJid, Volume)> = BTreeSet::new();
         let mut at = self.above_all();
+        let drop = |partition, at| Mutation {
+            partition,
+            at,
+            changes: vec![Change::DropAll],
+            trace: None,
+            attempt: 1,
+        };
         for bucket in &buckets {
+            if rows >= MOST_ROWS {
+                return Ok((rows, false));
+            }
+            let mut peers = BTreeSet::new();
             let mut low = Position(0);
             loop {
                 let some = self.some(owner, bucket.bucket, low).await?;
                 rows += some.len() as u64;
-                let rows_of = some.iter().filter_map(Found::stored);
-                peers.extend(rows_of.map(|stored| (stored.row.with.clone(), bucket.volume)));
-                let Some(last) = some.last().map(Found::position) else { break };
+                peers.extend(some.iter().filter_map(Found::stored).map(|stored| stored.row.with.clone()));
+                let Some(newest) = some.last().map(Found::position) else { break };
                 // Of an account that was removed without a reign.
-                at = at.max(Position(last.0 + 1));
+                at = at.max(Position(newest.0 + 1));
                 if some.len() < ROWS {
                     break;
                 }
-                low = Position(last.0 + 1);
+                low = Position(newest.0 + 1);
             }
+            for peer in peers {
+                if dropped.insert((peer.clone(), bucket.volume)) {
+                    self.write(drop(Partition::Peer(owner.clone(), peer, bucket.volume), at)).await?;
+                }
+            }
+            self.write(drop(Partition::Log(owner.clone(), bucket.bucket), at)).await?;
         }
-        let drop =
-            |partition| Mutation { partition, at, changes: vec![Change::DropAll], trace: None, attempt: 1 };
-        for (peer, volume) in peers {
-            self.write(drop(Partition::Peer(owner.clone(), peer, volume))).await?;
-        }
-        for bucket in &buckets {
-            self.write(drop(Partition::Log(owner.clone(), bucket.bucket))).await?;
-        }
-        self.write(drop(Partition::Data(owner.clone()))).await?;
+        self.write(drop(Partition::Data(owner.clone()), at)).await?;
         if last {
-            self.write(drop(Partition::Buckets(owner.clone()))).await?;
+            self.write(drop(Partition::Buckets(owner.clone()), at)).await?;
         }
-        Ok(rows)
+        Ok((rows, true))
     }
 
     /// Drops the oldest buckets where the retention says so. Runs beside everything else; a failure leaves it to the next
@@ -250,6 +330,27 @@ fn surplus(buckets: &Buckets, max_rows: Option<u64>) -> Option<(BucketRow, bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_walk_goes_back_from_today_and_past_what_is_done() {
+        let mut walk = Walk::default();
+        let round = |walk: &mut Walk, today| {
+            let mut places = Vec::new();
+            while let Some(place) = walk.place(today) {
+                places.push(place);
+                walk.pass(place, place.0 + AGAIN <= today);
+            }
+            places
+        };
+        let first = round(&mut walk, 20_000);
+        assert_eq!(first.len(), 401 * 16);
+        assert_eq!((first[0], first[16]), ((20_000, 0), (19_999, 0)));
+        let second = round(&mut walk, 20_000);
+        assert_eq!(second, first[..32], "the second time for what is old");
+        let next = round(&mut walk, 20_001);
+        assert_eq!((next.len(), next[0], next[47]), (48, (20_001, 0), (19_999, 15)));
+        assert_eq!(round(&mut walk, 20_000).len(), 401 * 16, "the clock was wrong");
+    }
     use crate::settings::Settings;
     use starling_store::testing::at;
 

@@ -1,7 +1,8 @@
 //! The store: what holds its parts together.
 
-use crate::cql::{Cql, Level, Owner, ReignRow};
+use crate::cql::{Cql, Level, ReignRow};
 use crate::owners::Owners;
+use crate::purge::Walk;
 use crate::retry::Calls;
 use crate::settings::Settings;
 use futures::FutureExt;
@@ -13,7 +14,6 @@ use starling_store::{
     Retention, Store,
 };
 use starling_xmpp::{BareJid, Timestamp};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -37,8 +37,8 @@ pub(crate) struct Inner<C> {
     pub(crate) queued: AtomicUsize,
     /// Accounts of which buckets are being dropped.
     pub(crate) trims: AtomicUsize,
-    /// Owners whose rows were removed once.
-    pub(crate) purged: Mutex<BTreeSet<Owner>>,
+    /// How far the sweep has come.
+    pub(crate) walk: futures::lock::Mutex<Walk>,
     /// Floor and ceiling of what the store is known to have granted to the reign that was begun here last.
     pub(crate) granted: Mutex<Option<(Position, Position)>>,
     /// The last timestamp of what no home decides.
@@ -67,7 +67,7 @@ impl<C: Cql> ScyllaStore<C> {
             fenced: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             trims: AtomicUsize::new(0),
-            purged: Mutex::default(),
+            walk: futures::lock::Mutex::default(),
             granted: Mutex::new(None),
             clock: Mutex::new(0),
         };

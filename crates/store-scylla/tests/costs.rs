@@ -13,8 +13,8 @@ use starling_store::{
     Write,
 };
 use starling_store_scylla::cql::{
-    Answer, Bucket, BucketRow, Cql, DataRow, Found, Level, Mutation, Owner, Partition, ReignRow, Slice,
-    Volume,
+    Answer, Bucket, BucketRow, Cql, DataRow, Found, Level, Mutation, Owner, Partition, PurgeRow, ReignRow,
+    Slice, Volume,
 };
 use starling_store_scylla::model::{Connection, Model, Process, World};
 use starling_store_scylla::{ScyllaStore, Settings};
@@ -70,7 +70,7 @@ impl Cql for Slow {
             Partition::Log(..) => "write log",
             Partition::Peer(..) => "write peer",
             Partition::Names(..) => "write names",
-            Partition::Purges(_) => "write purges",
+            Partition::Purges(..) => "write purges",
         };
         self.call(name, |inner| inner.write(mutation))
     }
@@ -111,8 +111,9 @@ impl Cql for Slow {
         self.call("names", move |inner| inner.names(&domain, slice, after.as_deref(), limit))
     }
 
-    fn purges(&self, slice: u16, limit: usize) -> Answer<Vec<(Owner, u64)>> {
-        self.call("purges", move |inner| inner.purges(slice, limit))
+    fn purges(&self, day: u32, slice: u16, after: Option<&Owner>, limit: usize) -> Answer<Vec<PurgeRow>> {
+        let after = after.cloned();
+        self.call("purges", move |inner| inner.purges(day, slice, after.as_ref(), limit))
     }
 
     fn account(&self, jid: &BareJid, level: Level) -> Answer<Option<AccountRow>> {

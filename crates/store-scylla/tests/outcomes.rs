@@ -247,7 +247,7 @@ fn an_account_that_is_removed_leaves_nothing() {
     assert!(bench.commit(vec![Write::DeleteAccount(alice())]).0.is_ok());
     let now = || Timestamp(EPOCH);
     let retention = Retention::default();
-    assert_eq!(bench.world.run(bench.store.sweep(now(), retention)).unwrap().unwrap(), 35);
+    assert_eq!(bench.world.run(bench.store.sweep(now(), retention)).unwrap().unwrap(), 36);
     assert_eq!(bench.world.run(bench.store.sweep(now(), retention)).unwrap().unwrap(), 0);
     let slice = Slice { low: Position(0), high: Position(EPOCH * 2), newest: true, limit: 100 };
     let listed = |bench: &Bench| bench.world.run(cql.buckets(&owner, None, 100)).unwrap().unwrap();
@@ -282,11 +282,22 @@ fn an_account_that_is_removed_leaves_nothing() {
     }
     assert_eq!((left(&bench), listed(&bench).len()), (2, 5));
     let waiting = |bench: &Bench| {
-        (0..256).map(|slice| bench.world.run(cql.purges(slice, 10)).unwrap().unwrap().len()).sum::<usize>()
+        let day = (EPOCH / 86_400_000_000) as u32;
+        let purges =
+            (0..256).map(|slice| bench.world.run(cql.purges(day, slice, None, 10)).unwrap().unwrap());
+        purges.map(|rows| rows.len()).sum::<usize>()
     };
+    // By and by it comes to all days on which something can have been noted.
+    let sweeps = |bench: &Bench, days: u64| {
+        let now = Timestamp(EPOCH + days * 86_400_000_000);
+        for _ in 0..120 {
+            bench.world.run(bench.store.sweep(now, retention)).unwrap().unwrap();
+        }
+    };
+    sweeps(&bench, 1);
     assert_eq!(waiting(&bench), 1, "looked at once more, when nothing is under way");
-    let tomorrow = Timestamp(EPOCH + 86_500 * 1_000_000);
-    bench.world.run(bench.store.sweep(tomorrow, retention)).unwrap().unwrap();
+    assert_eq!(left(&bench), 2);
+    sweeps(&bench, 2);
     assert_eq!((waiting(&bench), left(&bench), listed(&bench).len()), (0, 0, 0));
     let names = bench.store.accounts("example.org", None, 10);
     assert!(bench.world.run(names).unwrap().unwrap().is_empty());
@@ -331,6 +342,27 @@ fn an_account_that_is_made_again_is_listed_whatever_clocks_say() {
     let (second, _) = open(&Arc::default());
     let listed = world.run(second.accounts("example.org", None, 10)).unwrap().unwrap();
     assert_eq!(listed, [alice()]);
+}
+
+#[test]
+fn a_sweep_does_so_much_and_the_next_one_goes_on() {
+    let mut bench = Bench::new(Settings::default());
+    let owners: Vec<_> = (0..700).map(|n| jid(&format!("user{n}@example.org"))).collect();
+    for owner in &owners {
+        bench.world.run(bench.store.create_account(owner, account(1, "p"))).unwrap().unwrap();
+        assert!(bench.commit(vec![Write::DeleteAccount(owner.clone())]).0.is_ok());
+    }
+    let sweep = |store: &ScyllaStore<Connection>| {
+        let now = Timestamp(EPOCH + bench.world.now().as_micros() as u64);
+        bench.world.run(store.sweep(now, Retention::default())).unwrap().unwrap()
+    };
+    assert_eq!([(); 5].map(|()| sweep(&bench.store)), [200, 200, 200, 100, 0]);
+    // What was done is known by whoever comes next.
+    let world = bench.world.clone();
+    let now: Now = Arc::new(move || Timestamp(EPOCH + world.now().as_micros() as u64));
+    let cql = Arc::new(bench.model.connect(&bench.process));
+    let next = ScyllaStore::open(cql, Settings::default(), now);
+    assert_eq!(sweep(&next), 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use futures::future::{BoxFuture, ready};
 use starling_store::{AccountRow, Position};
 use starling_store_scylla::cql::{
     Answer, Bucket, BucketRow, Change, Cql, CqlError, DataKind, DataRow, Found, Level, Mutation, Owner,
-    Partition, ReignRow, Slice, Volume,
+    Partition, PurgeRow, ReignRow, Slice, Volume,
 };
 use starling_store_scylla::model::Connection;
 use starling_xmpp::BareJid;
@@ -137,8 +137,8 @@ impl Cql for WrongCql {
         self.inner.names(domain, slice, after, limit)
     }
 
-    fn purges(&self, slice: u16, limit: usize) -> Answer<Vec<(Owner, u64)>> {
-        self.inner.purges(slice, limit)
+    fn purges(&self, day: u32, slice: u16, after: Option<&Owner>, limit: usize) -> Answer<Vec<PurgeRow>> {
+        self.inner.purges(day, slice, after, limit)
     }
 
     fn account(&self, jid: &BareJid, level: Level) -> Answer<Option<AccountRow>> {

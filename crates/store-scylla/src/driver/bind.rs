@@ -4,7 +4,7 @@ use super::{
     cell::{Cell, bits, bound, position},
     statements::Statement,
 };
-use crate::cql::{Change, CqlError, DataRow, Mutation, Owner, Partition, StoredRow};
+use crate::cql::{Change, CqlError, DataRow, Mutation, Owner, Partition, PurgeRow, StoredRow};
 use starling_store::{Direction, Position};
 
 /// A statement and what it is given.
@@ -103,19 +103,22 @@ fn one<'a>(
         (Partition::Names(domain, slice), Change::DropAll) => {
             (S::DropAllNames, vec![at, Cell::Text(domain), Cell::Int((*slice).into())])
         }
-        (Partition::Purges(slice), Change::PutPurge(owner, since)) => {
+        (Partition::Purges(day, slice), Change::PutPurge(PurgeRow { owner, since, removed })) => {
             let [jid, generation] = keys(owner);
-            (S::PutPurge, vec![Cell::Int((*slice).into()), jid, generation, bits(*since), at])
+            let [day, slice] = purges(*day, *slice);
+            (S::PutPurge, vec![day, slice, jid, generation, bits(*since), Cell::Bool(*removed), at])
         }
-        (Partition::Purges(slice), Change::DropPurge(owner)) => {
-            let [jid, generation] = keys(owner);
-            (S::DropPurge, vec![at, Cell::Int((*slice).into()), jid, generation])
-        }
-        (Partition::Purges(slice), Change::DropAll) => {
-            (S::DropAllPurges, vec![at, Cell::Int((*slice).into())])
+        (Partition::Purges(day, slice), Change::DropAll) => {
+            let [day, slice] = purges(*day, *slice);
+            (S::DropAllPurges, vec![at, day, slice])
         }
         _ => return Err(CqlError::Invalid("a change that its partition cannot have".to_owned())),
     })
+}
+
+/// The columns of a partition of `purges`.
+pub(super) fn purges(day: u32, slice: u16) -> [Cell<'static>; 2] {
+    [Cell::Int(i32::try_from(day).unwrap_or(i32::MAX)), Cell::Int(slice.into())]
 }
 
 /// The first two columns of every partition of an account.
@@ -191,7 +194,7 @@ mod tests {
     #[test]
     fn a_change_in_the_wrong_partition_is_refused() {
         let mutation_of = |changes| Mutation {
-            partition: Partition::Purges(7),
+            partition: Partition::Purges(20_000, 7),
             at: Position(1),
             changes,
             trace: None,

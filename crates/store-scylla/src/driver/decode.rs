@@ -1,7 +1,9 @@
 //! Rows as they come back. What is not as we write it is an error that names the column and nothing else.
 
 use super::{cell::read, failure::unreadable};
-use crate::cql::{Bucket, BucketRow, CqlError, DataKind, DataRow, Found, Owner, ReignRow, StoredRow, Volume};
+use crate::cql::{
+    Bucket, BucketRow, CqlError, DataKind, DataRow, Found, Owner, PurgeRow, ReignRow, StoredRow, Volume,
+};
 use bytes::Bytes;
 use compact_str::CompactString;
 use scylla::DeserializeRow;
@@ -164,12 +166,14 @@ pub(super) struct Purge<'a> {
     jid: &'a str,
     generation: i64,
     since: i64,
+    removed: bool,
 }
 
 impl Purge<'_> {
-    pub(super) fn decode(self) -> Result<(Owner, u64), CqlError> {
+    pub(super) fn decode(self) -> Result<PurgeRow, CqlError> {
         let jid = BareJid::parse(self.jid).map_err(|_| unreadable("purges.jid"))?;
-        Ok((Owner { jid, generation: self.generation.cast_unsigned() }, self.since.cast_unsigned()))
+        let owner = Owner { jid, generation: self.generation.cast_unsigned() };
+        Ok(PurgeRow { owner, since: self.since.cast_unsigned(), removed: self.removed })
     }
 }
 

@@ -7,7 +7,8 @@ use super::{
     statements::Statement,
 };
 use crate::cql::{
-    Answer, Bucket, BucketRow, Cql, CqlError, DataRow, Found, Level, Mutation, Owner, ReignRow, Slice, Volume,
+    Answer, Bucket, BucketRow, Cql, CqlError, DataRow, Found, Level, Mutation, Owner, PurgeRow, ReignRow,
+    Slice, Volume,
 };
 use crate::schema::REIGN;
 use bytes::Bytes;
@@ -131,9 +132,13 @@ impl Cql for Driver {
         })
     }
 
-    fn purges(&self, slice: u16, limit: usize) -> Answer<Vec<(Owner, u64)>> {
+    fn purges(&self, day: u32, slice: u16, after: Option<&Owner>, limit: usize) -> Answer<Vec<PurgeRow>> {
+        let after = after.cloned();
         self.attempt(Statement::Purges, About::PLAIN, move |request| async move {
-            let values = [Cell::Int(slice.into()), up_to(limit)];
+            let [day, slice] = bind::purges(day, slice);
+            // No address is empty.
+            let [jid, generation] = after.as_ref().map_or([Cell::Text(""), Cell::Big(0)], bind::keys);
+            let values = [day, slice, jid, generation, up_to(limit)];
             let decode =
                 |page: &_, table, into: &mut _| decode::each(page, table, decode::Purge::decode, into);
             request.all(&values, limit, decode).await

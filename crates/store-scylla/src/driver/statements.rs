@@ -57,9 +57,8 @@ statements! {
     PutName: Write Insert AccountNames "INSERT INTO {k}.account_names (domain, slice, local) VALUES (?, ?, ?) USING TIMESTAMP ?";
     DropName: Write Delete AccountNames "DELETE FROM {k}.account_names USING TIMESTAMP ? WHERE domain = ? AND slice = ? AND local = ?";
     DropAllNames: Write Delete AccountNames "DELETE FROM {k}.account_names USING TIMESTAMP ? WHERE domain = ? AND slice = ?";
-    PutPurge: Write Insert Purges "INSERT INTO {k}.purges (slice, jid, generation, since) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
-    DropPurge: Write Delete Purges "DELETE FROM {k}.purges USING TIMESTAMP ? WHERE slice = ? AND jid = ? AND generation = ?";
-    DropAllPurges: Write Delete Purges "DELETE FROM {k}.purges USING TIMESTAMP ? WHERE slice = ?";
+    PutPurge: Write Insert Purges "INSERT INTO {k}.purges (day, slice, jid, generation, since, removed) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    DropAllPurges: Write Delete Purges "DELETE FROM {k}.purges USING TIMESTAMP ? WHERE day = ? AND slice = ?";
 
     Data: Read Select AccountData "SELECT kind, name, number, body FROM {k}.account_data WHERE jid = ? AND generation = ?";
     Buckets: Read Select LogBuckets "SELECT bucket, volume, rows FROM {k}.log_buckets WHERE jid = ? AND generation = ? AND bucket <= ? LIMIT ?";
@@ -69,7 +68,7 @@ statements! {
     PeersNewest: Read Select LogByPeer "SELECT position, bucket FROM {k}.log_by_peer WHERE jid = ? AND generation = ? AND peer = ? AND volume = ? AND position >= ? AND position <= ? LIMIT ?";
     PeersOldest: Read Select LogByPeer "SELECT position, bucket FROM {k}.log_by_peer WHERE jid = ? AND generation = ? AND peer = ? AND volume = ? AND position >= ? AND position <= ? ORDER BY position ASC LIMIT ?";
     Names: Read Select AccountNames "SELECT local FROM {k}.account_names WHERE domain = ? AND slice = ? AND local > ? LIMIT ?";
-    Purges: Read Select Purges "SELECT jid, generation, since FROM {k}.purges WHERE slice = ? LIMIT ?";
+    Purges: Read Select Purges "SELECT jid, generation, since, removed FROM {k}.purges WHERE day = ? AND slice = ? AND (jid, generation) > (?, ?) LIMIT ?";
     Account: Read Select Accounts "SELECT generation, credentials, created, disabled FROM {k}.accounts WHERE jid = ?";
     Setting: Read Select Cluster "SELECT body FROM {k}.cluster WHERE name = ?";
     Reign: Read Select Reigns "SELECT epoch, ceiling, instance, holder, grants FROM {k}.reigns WHERE name = ?";
@@ -153,7 +152,7 @@ mod tests {
                 Table::AccountData | Table::LogBuckets => &["jid", "generation"],
                 Table::Log => &["jid", "generation", "bucket"],
                 Table::LogByPeer => &["jid", "generation", "peer", "volume"],
-                Table::Purges => &["slice"],
+                Table::Purges => &["day", "slice"],
                 Table::Cluster | Table::Reigns => &["name"],
             };
             match statement.operation() {

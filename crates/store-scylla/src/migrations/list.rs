@@ -88,12 +88,14 @@ pub const LIST: &[Migration] = &[Migration {
     AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.purges (
+    day int,
     slice int,
     jid text,
     generation bigint,
     since bigint,
-    PRIMARY KEY ((slice), jid, generation)
-) WITH comment = 'deleted accounts whose rows are to be removed, in slices'
+    removed boolean,
+    PRIMARY KEY ((day, slice), jid, generation)
+) WITH comment = 'deleted accounts whose rows are to be removed, by the day since 1970 in 16 slices'
     AND compaction = {'class': 'LeveledCompactionStrategy'}
     AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",

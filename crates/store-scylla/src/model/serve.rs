@@ -6,7 +6,7 @@ use super::register::{Register, Registers};
 use super::table::{Key, Value};
 use crate::cql::{
     Answer, Bucket, BucketRow, Change, Cql, DataKind, DataRow, Found, Level, Mutation, Owner, Partition,
-    ReignRow, Slice, Volume,
+    PurgeRow, ReignRow, Slice, Volume,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -171,13 +171,17 @@ impl Cql for Connection {
         })
     }
 
-    fn purges(&self, of: u16, limit: usize) -> Answer<Vec<(Owner, u64)>> {
-        self.read(Partition::Purges(of), (Key::Place(0), Key::End), move |live| {
+    fn purges(&self, day: u32, of: u16, after: Option<&Owner>, limit: usize) -> Answer<Vec<PurgeRow>> {
+        let after = after.cloned();
+        let low = after.clone().map_or(Key::Place(0), Key::Purge);
+        self.read(Partition::Purges(day, of), (low, Key::End), move |live| {
             let purges = live.rows().filter_map(|(key, value, _)| match (key, value) {
-                (Key::Purge(owner), Value::Purge(since)) => Some((owner.clone(), *since)),
+                (Key::Purge(owner), Value::Purge(since, removed)) => {
+                    Some(PurgeRow { owner: owner.clone(), since: *since, removed: *removed })
+                }
                 _ => None,
             });
-            purges.take(limit).collect()
+            purges.filter(|row| after.as_ref() != Some(&row.owner)).take(limit).collect()
         })
     }
 

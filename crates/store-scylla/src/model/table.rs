@@ -27,7 +27,7 @@ pub(super) enum Value {
     Row(Arc<StoredRow>),
     Peer(Bucket),
     Name,
-    Purge(u64),
+    Purge(u64, bool),
 }
 
 /// What a tombstone covers.
@@ -77,10 +77,9 @@ impl Table {
             }
             Change::PutPeer(position, bucket, _) => (Key::Place(position.0), Value::Peer(*bucket)),
             Change::PutName(name) => (Key::Name(name.clone()), Value::Name),
-            Change::PutPurge(owner, since) => (Key::Purge(owner.clone()), Value::Purge(*since)),
+            Change::PutPurge(row) => (Key::Purge(row.owner.clone()), Value::Purge(row.since, row.removed)),
             Change::DropData(kind, name) => return self.hole(Key::Data(*kind, name.clone()), at),
             Change::DropName(name) => return self.hole(Key::Name(name.clone()), at),
-            Change::DropPurge(owner) => return self.hole(Key::Purge(owner.clone()), at),
             Change::DropKind(kind) => return self.bury(Grave::Kind(*kind), at),
             Change::DropBuckets(low, high) => return self.bury(Grave::Places(low.0.0, high.0.0), at),
             Change::DropRows(low, high) | Change::DropPeers(low, high) => {

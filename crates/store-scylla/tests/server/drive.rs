@@ -6,8 +6,8 @@ use futures::future::join_all;
 use starling_node::StanzaKind;
 use starling_store::Position;
 use starling_store_scylla::cql::{
-    Bucket, BucketRow, Change, Cql, CqlError, DataKind, Found, Level, Owner, Partition, ReignRow, Slice,
-    StoredRow, Volume,
+    Bucket, BucketRow, Change, Cql, CqlError, DataKind, Found, Level, Owner, Partition, PurgeRow, ReignRow,
+    Slice, StoredRow, Volume,
 };
 use std::time::Duration;
 
@@ -192,16 +192,21 @@ pub(crate) async fn names_and_purges_are_listed(address: String) {
 
     let now = 1_790_000_000_000_000;
     let again = Owner { generation: 3, ..owner() };
-    let puts = vec![Change::PutPurge(owner(), 77), Change::PutPurge(again.clone(), 78)];
-    write(&driver, Partition::Purges(255), now, puts).await;
-    let mut found = driver.purges(255, 10).await.unwrap();
-    found.sort();
-    assert_eq!(found, [(again.clone(), 78), (owner(), 77)]);
-    assert_eq!(driver.purges(255, 1).await.unwrap().len(), 1);
-    write(&driver, Partition::Purges(255), now + 1, vec![Change::DropPurge(owner())]).await;
-    assert_eq!(driver.purges(255, 10).await.unwrap(), [(again, 78)]);
-    write(&driver, Partition::Purges(255), now + 2, vec![Change::DropAll]).await;
-    assert_eq!(driver.purges(255, 10).await.unwrap(), []);
+    let other = Owner { jid: jid("juliet@example.net"), ..owner() };
+    let purge = |owner: &Owner, since, removed| PurgeRow { owner: owner.clone(), since, removed };
+    let all = [purge(&other, 76, false), purge(&owner(), 77, false), purge(&again, 78, true)];
+    let puts = all.iter().cloned().map(Change::PutPurge).collect();
+    write(&driver, Partition::Purges(20_000, 15), now, puts).await;
+    assert_eq!(driver.purges(20_000, 15, None, 10).await.unwrap(), all);
+    assert_eq!(driver.purges(20_000, 15, None, 1).await.unwrap(), all[..1]);
+    assert_eq!(driver.purges(20_000, 15, Some(&other), 10).await.unwrap(), all[1..]);
+    assert_eq!(driver.purges(20_000, 15, Some(&owner()), 10).await.unwrap(), all[2..]);
+    assert_eq!(driver.purges(20_001, 15, None, 10).await.unwrap(), []);
+    let removed = purge(&owner(), 77, true);
+    write(&driver, Partition::Purges(20_000, 15), now + 1, vec![Change::PutPurge(removed.clone())]).await;
+    assert_eq!(driver.purges(20_000, 15, Some(&other), 1).await.unwrap(), [removed]);
+    write(&driver, Partition::Purges(20_000, 15), now + 2, vec![Change::DropAll]).await;
+    assert_eq!(driver.purges(20_000, 15, None, 10).await.unwrap(), []);
 }
 
 pub(crate) async fn accounts_are_conditional(address: String) {
