@@ -15,8 +15,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::cql::{Proxy, answers};
+use crate::cql::{Connection, Proxy, answers};
 
+/// What the nodes call their datacenter.
+pub const DATACENTER: &str = "datacenter1";
 const PORT: u16 = 9042;
 const GOSSIP_PORT: u16 = 7000;
 /// A start takes 5 to 20 s, on a machine with much else to do more.
@@ -83,6 +85,7 @@ impl Cassandra {
         for index in 0..count {
             cluster.wait(index).await?;
         }
+        cluster.see_each_other().await?;
         if let Some(seed) = seed {
             for node in &cluster.nodes {
                 let [listen, to] = [node.advertised, node.address].map(|a| SocketAddr::from((a, PORT)));
@@ -144,6 +147,25 @@ impl Cassandra {
         for node in 0..self.nodes.len() {
             self.wait(node).await?;
         }
+        self.see_each_other().await
+    }
+
+    /// Waits until every node knows all others and takes them to be alive. A node that answers says nothing of that, and
+    /// what a keyspace gets or who is asked depends on it.
+    pub async fn see_each_other(&self) -> Result<()> {
+        let others = self.nodes.len() - 1;
+        if others == 0 {
+            return Ok(());
+        }
+        let deadline = Instant::now() + START;
+        for node in 0..self.nodes.len() {
+            while let Err(error) = see_others(self.address(node), others).await {
+                if Instant::now() > deadline {
+                    return Err(error).with_context(|| format!("node {node} does not see all others"));
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
         Ok(())
     }
 
@@ -175,6 +197,8 @@ impl Cassandra {
             .arg("run")
             .arg(self.directory.path().join(format!("node{index}")))
             .arg(node.address.to_string());
+        // Several share the work, and the machine.
+        command.args(["--heap", if seeds.len() == 1 { "448" } else { "256" }]);
         command.args(["--seeds", &seeds.join(","), "--advertise", &node.advertised.to_string()]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         node.child = Some(command.spawn().with_context(|| format!("cannot run {command:?}"))?);
@@ -214,6 +238,20 @@ impl Drop for Cassandra {
             eprintln!("kept {}", self.directory.path().display());
         }
     }
+}
+
+/// An error unless this node knows that many others and, where there are three in all, takes each of them to be alive.
+async fn see_others(node: SocketAddr, others: usize) -> Result<()> {
+    let mut connection = Connection::open(node).await?;
+    let peers = connection.run("SELECT peer FROM system.peers").await?.0.len();
+    ensure!(peers == others, "it knows {peers} others");
+    if others == 2 {
+        // The nodes' own table with three copies of each row: nobody is asked for it if one is taken to be dead.
+        let read = "SELECT host_id FROM system_distributed.view_build_status \
+                    WHERE keyspace_name = 'none' AND view_name = 'none'";
+        connection.run_on_all(read).await?;
+    }
+    Ok(())
 }
 
 /// Addresses in a row where nobody listens; those 100 above are for proxies.

@@ -20,7 +20,7 @@ use rustls::ClientConfig;
 pub use login::{Login, Mechanism, Transport};
 pub use management::{Detached, Management, Resumption};
 pub use scram::{Hash, Scram};
-pub use stream::{Incoming, Stream, header};
+pub use stream::{Incoming, Stream, Writing, header};
 
 use crate::PATIENCE;
 use crate::xml::Node;

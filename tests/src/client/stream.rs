@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -34,8 +34,13 @@ pub enum Incoming {
 enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// Somebody else has the half that writes.
+    Reading(ReadHalf<Box<TlsStream<TcpStream>>>),
     Gone,
 }
+
+/// The half of a stream that writes, without any patience.
+pub type Writing = WriteHalf<Box<TlsStream<TcpStream>>>;
 
 /// A connection and the XML on it.
 pub struct Stream {
@@ -103,7 +108,22 @@ impl Stream {
         match &self.socket {
             Socket::Plain(tcp) => Ok(tcp),
             Socket::Tls(tls) => Ok(tls.get_ref().0),
-            Socket::Gone => Err(anyhow!("the connection is gone")),
+            Socket::Reading(_) | Socket::Gone => Err(anyhow!("the connection is gone, or half of it")),
+        }
+    }
+
+    /// Takes a stream under TLS apart, for a test that reads while it writes. What is left here reads only.
+    pub fn split(&mut self) -> Result<Writing> {
+        match std::mem::replace(&mut self.socket, Socket::Gone) {
+            Socket::Tls(tls) => {
+                let (reading, writing) = tokio::io::split(tls);
+                self.socket = Socket::Reading(reading);
+                Ok(writing)
+            }
+            other => {
+                self.socket = other;
+                bail!("no TLS")
+            }
         }
     }
 
@@ -121,7 +141,7 @@ impl Stream {
                     socket.write_all(bytes).await?;
                     socket.flush().await
                 }
-                Socket::Gone => Err(std::io::ErrorKind::NotConnected.into()),
+                Socket::Reading(_) | Socket::Gone => Err(std::io::ErrorKind::NotConnected.into()),
             }
         };
         timeout(PATIENCE, write)
@@ -155,6 +175,7 @@ impl Stream {
             let read = match &mut self.socket {
                 Socket::Plain(socket) => timeout(left, socket.read_buf(&mut self.buffer)).await,
                 Socket::Tls(socket) => timeout(left, socket.read_buf(&mut self.buffer)).await,
+                Socket::Reading(socket) => timeout(left, socket.read_buf(&mut self.buffer)).await,
                 Socket::Gone => return Ok(Some(Incoming::Closed)),
             };
             match read {

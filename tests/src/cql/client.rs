@@ -13,6 +13,7 @@ use super::frame::{Cursor, Frame, long_string, opcode, string};
 /// Schema changes on a busy machine take their time.
 const PATIENCE: Duration = Duration::from_secs(60);
 const QUORUM: u16 = 0x0004;
+const ALL: u16 = 0x0005;
 const ROWS: i32 = 2;
 
 /// A connection without a keyspace.
@@ -59,8 +60,17 @@ impl Connection {
 
     /// Runs a statement at QUORUM. One page of rows at most.
     pub async fn run(&mut self, statement: &str) -> Result<Rows> {
+        self.run_at(QUORUM, statement).await
+    }
+
+    /// The same with every node that has a copy.
+    pub async fn run_on_all(&mut self, statement: &str) -> Result<Rows> {
+        self.run_at(ALL, statement).await
+    }
+
+    async fn run_at(&mut self, consistency: u16, statement: &str) -> Result<Rows> {
         let mut body = long_string(statement);
-        body.extend(QUORUM.to_be_bytes());
+        body.extend(consistency.to_be_bytes());
         body.push(0);
         let answer = self.ask(opcode::QUERY, body).await.with_context(|| statement.to_owned())?;
         rows(&answer.body).with_context(|| statement.to_owned())

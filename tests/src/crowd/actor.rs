@@ -158,6 +158,7 @@ impl Actor {
         if self.rng.random_bool(0.08) {
             let keep = self.rng.random_range(0..=self.open.len());
             for open in self.open.split_off(keep) {
+                self.run.waits(-1);
                 self.note(What::GivenUp(open.message.origin));
             }
         }
@@ -289,6 +290,7 @@ impl Actor {
             let xml = stanza::write(&message);
             let number = client.management().map_or(0, |m| m.sent_total()) + 1;
             self.open.push_back(Open { number, message });
+            self.run.waits(1);
             client.send_stanza(xml).await?;
             self.run.moment(Moment::Sent);
         }
@@ -305,6 +307,7 @@ impl Actor {
         let mut any = false;
         while let Some(open) = self.open.pop_front_if(|open| open.number <= covered) {
             self.note(What::Acknowledged(open.message.origin));
+            self.run.waits(-1);
             any = true;
         }
         if any {
@@ -320,7 +323,9 @@ impl Actor {
                 let origin = node.attribute("id").unwrap_or_default().to_owned();
                 let condition = node.condition().unwrap_or_default();
                 // It was answered: a client tells its user and does not send it again.
+                let before = self.open.len();
                 self.open.retain(|open| open.message.origin != origin);
+                self.run.waits(-i64::from(self.open.len() < before));
                 self.note(What::Refused { origin, condition });
                 self.run.stir();
             }

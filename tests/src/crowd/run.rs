@@ -62,6 +62,7 @@ pub struct Run {
     budget: AtomicI64,
     written: AtomicU64,
     activity: AtomicU64,
+    unanswered: AtomicI64,
     /// The name of the run, part of every `origin-id`.
     pub name: String,
 }
@@ -105,6 +106,7 @@ impl Run {
             budget: AtomicI64::new(0),
             written: AtomicU64::new(0),
             activity: AtomicU64::new(0),
+            unanswered: AtomicI64::new(0),
             name,
         });
         run.server_is_up(server)?;
@@ -241,14 +243,19 @@ impl Run {
         self.activity.fetch_add(1, SeqCst);
     }
 
-    /// Waits until nothing has come to any client for this long, or `limit` is over.
+    /// Notes that a client waits for so many answers more, or fewer.
+    pub fn waits(&self, more: i64) {
+        self.unanswered.fetch_add(more, SeqCst);
+    }
+
+    /// Waits until all that was sent is answered and nothing has come to any client for this long, or `limit` is over.
     pub async fn quiet(&self, still: Duration, limit: Duration) -> bool {
         let begin = Instant::now();
         let mut last = (self.activity.load(SeqCst), Instant::now());
         while begin.elapsed() < limit {
             tokio::time::sleep(Duration::from_millis(50)).await;
             let now = self.activity.load(SeqCst);
-            if now != last.0 {
+            if now != last.0 || self.unanswered.load(SeqCst) > 0 {
                 last = (now, Instant::now());
             } else if last.1.elapsed() >= still {
                 return true;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use anyhow::Result;
 
-use crate::cassandra;
+use crate::cassandra::{self, DATACENTER};
 use crate::cql::{Connection, answers};
 
 /// The store of a server under test.
@@ -46,7 +46,15 @@ impl Keyspace {
     /// The part of the configuration that names it.
     pub(super) fn config(&self) -> String {
         let points: Vec<String> = self.contact_points.iter().map(ToString::to_string).collect();
-        format!("\n[store]\nkind = \"scylla\"\ncontact_points = {points:?}\nkeyspace = {:?}\n", self.name)
+        let name = &self.name;
+        let mut config =
+            format!("\n[store]\nkind = \"scylla\"\ncontact_points = {points:?}\nkeyspace = {name:?}\n");
+        if points.len() > 1 {
+            // Nodes of our own: how many copies there are is for the test to say, not for whoever was seen first.
+            let copies = points.len().min(3);
+            config += &format!("replication = {{ {DATACENTER} = {copies} }}\n");
+        }
+        config
     }
 
     /// Drops it. A node has little memory, and every table takes some.

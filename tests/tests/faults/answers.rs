@@ -1,9 +1,20 @@
 //! What clients were answered, and when: what the judge of histories does not look at.
+//!
+//! How soon a store that is back is used again is measured beside a client of our own, who asks it all the time: it is
+//! back when it has answered us, and what we had to wait for our answers then was not the server's to hurry.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use anyhow::{Context, Result, ensure};
 use starling_tests::history::{History, What};
+
+use crate::pulse::Beat;
+
+/// A store that is back is used again within this.
+const USED_AGAIN: Duration = Duration::from_secs(2);
+/// And every client is served again: it had to wait for its turn to write, and the store has much to catch up with.
+const ALL_SERVED: Duration = Duration::from_secs(5);
 
 /// A message and its answer.
 #[derive(Clone, Debug)]
@@ -25,11 +36,16 @@ impl Answer {
 }
 
 /// All answers of a run.
-pub(crate) struct Answers(Vec<Answer>);
+pub(crate) struct Answers {
+    /// Those that clients got, in the order in which they came.
+    given: Vec<Answer>,
+    /// Those that the store gave us.
+    beats: Vec<Beat>,
+}
 
 impl Answers {
-    pub(crate) fn of(history: &History) -> Self {
-        let mut answers = Vec::new();
+    pub(crate) fn of(history: &History, beats: Vec<Beat>) -> Self {
+        let mut given = Vec::new();
         for log in &history.logs {
             let mut open: HashMap<&str, Duration> = HashMap::new();
             for event in &log.events {
@@ -48,40 +64,51 @@ impl Answers {
                 };
                 if let Some(sent) = open.remove(origin.as_str()) {
                     let (client, origin) = (log.client.clone(), origin.clone());
-                    answers.push(Answer { client, origin, sent, answered: event.at, refused });
+                    given.push(Answer { client, origin, sent, answered: event.at, refused });
                 }
             }
         }
-        answers.sort_by_key(|answer| answer.answered);
-        Self(answers)
+        given.sort_by_key(|answer| answer.answered);
+        Self { given, beats }
     }
 
     /// The one that its sender waited for longest.
     pub(crate) fn slowest(&self) -> Option<&Answer> {
-        self.0.iter().max_by_key(|answer| answer.took())
+        self.given.iter().max_by_key(|answer| answer.took())
     }
 
     /// Those that were refused.
     pub(crate) fn refused(&self) -> impl Iterator<Item = &Answer> {
-        self.0.iter().filter(|answer| answer.refused.is_some())
+        self.given.iter().filter(|answer| answer.refused.is_some())
     }
 
     /// How many were sent and acknowledged in this time.
     pub(crate) fn taken(&self, from: Duration, until: Duration) -> usize {
         let within = |a: &&Answer| a.refused.is_none() && from <= a.sent && a.answered <= until;
-        self.0.iter().filter(within).count()
+        self.given.iter().filter(within).count()
     }
 
     /// For each client, how long after this moment it had the first acknowledgement for a message sent after it; the
     /// soonest first.
     pub(crate) fn served_after(&self, moment: Duration) -> Vec<(Duration, &str)> {
         let mut first: HashMap<&str, Duration> = HashMap::new();
-        for answer in self.0.iter().filter(|a| a.refused.is_none() && a.sent >= moment) {
+        for answer in self.given.iter().filter(|a| a.refused.is_none() && a.sent >= moment) {
             first.entry(&answer.client).or_insert(answer.answered - moment);
         }
         let mut clients: Vec<_> = first.into_iter().map(|(client, after)| (after, client)).collect();
         clients.sort();
         clients
+    }
+
+    /// When the store answered us for the first time after this moment.
+    fn back_after(&self, moment: Duration) -> Option<Duration> {
+        self.beats.iter().map(|beat| beat.answered).find(|answered| *answered >= moment)
+    }
+
+    /// The longest that we waited for the store around these moments, our own tardiness included.
+    fn lag(&self, from: Duration, until: Duration) -> Duration {
+        let around = self.beats.iter().filter(|beat| beat.due < until && beat.answered > from);
+        around.map(|beat| beat.answered - beat.due.max(from)).max().unwrap_or_default()
     }
 }
 
@@ -90,4 +117,37 @@ impl std::fmt::Display for Answer {
         let how = self.refused.as_deref().unwrap_or("acknowledged");
         write!(f, "{} of {}: {how} after {:?}, at {:?}", self.origin, self.client, self.took(), self.answered)
     }
+}
+
+/// The server used its store again within two seconds after it was back: after most of these moments, at which what was in
+/// the way had ended.
+pub(crate) fn ensure_used_again(answers: &Answers, moments: &[Duration]) -> Result<()> {
+    let mut waits = Vec::new();
+    for moment in moments {
+        let back = answers.back_after(*moment).context("the store does not answer any more")?;
+        let lag = answers.lag(back, back + USED_AGAIN);
+        let clients = answers.served_after(back);
+        let (first, _) = clients.first().context("nobody was served any more")?;
+        println!(
+            "  back {:?} after all was well, used again after {first:?}; we waited {lag:?} at most",
+            back - *moment
+        );
+        waits.push(first.saturating_sub(lag));
+    }
+    waits.sort();
+    let wait = waits.get(waits.len() / 2).context("the store never came back")?;
+    ensure!(*wait <= USED_AGAIN, "the store was used {wait:?} after it was back");
+    Ok(())
+}
+
+/// The same where no client has anything to do but to write: each of them is served again soon after.
+pub(crate) fn ensure_all_served(answers: &Answers, moment: Duration) -> Result<()> {
+    ensure_used_again(answers, &[moment])?;
+    let back = answers.back_after(moment).context("the store does not answer any more")?;
+    let lag = answers.lag(back, back + ALL_SERVED);
+    let clients = answers.served_after(back);
+    let (last, slowest) = clients.last().context("nobody was served any more")?;
+    println!("  {} clients were served after {last:?}", clients.len());
+    ensure!(*last <= ALL_SERVED + lag, "{slowest} was served {last:?} after the store was back");
+    Ok(())
 }

@@ -12,6 +12,7 @@
 mod answers;
 mod long;
 mod one;
+mod pulse;
 mod scene;
 mod swarm;
 mod three;

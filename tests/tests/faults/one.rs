@@ -10,8 +10,8 @@ use starling_tests::history::Kind;
 use starling_tests::{Client, Login, Target};
 use tokio::time::sleep;
 
-use crate::answers::Answers;
-use crate::scene::{Scene, ensure_used_again};
+use crate::answers::{Answers, ensure_all_served};
+use crate::scene::Scene;
 use crate::swarm::Swarm;
 
 const RATE: u32 = 120;
@@ -51,7 +51,7 @@ pub(crate) async fn c20_the_server_is_killed(nodes: &mut Cassandra, seed: u64) -
     let verdict = scene.end(done).await?;
     verdict.ensure_good(nodes, |answers| {
         ensure_nothing_taken(answers, outage)?;
-        ensure_used_again(answers, back)
+        ensure_all_served(answers, back)
     })
 }
 
@@ -75,7 +75,7 @@ pub(crate) async fn c20_the_server_is_paused(nodes: &mut Cassandra, seed: u64) -
     let verdict = scene.end(done).await?;
     verdict.ensure_good(nodes, |answers| {
         ensure_nothing_taken(answers, outage)?;
-        ensure_used_again(answers, back)
+        ensure_all_served(answers, back)
     })
 }
 
@@ -133,7 +133,7 @@ async fn bad_times<const N: usize>(
     let verdict = scene.end(done).await?;
     verdict.ensure_good(nodes, |answers| {
         ensure!(harmed >= 20, "only {harmed} requests were harmed");
-        ensure_used_again(answers, back)
+        ensure_all_served(answers, back)
     })
 }
 
@@ -182,7 +182,7 @@ pub(crate) async fn c23_the_server_is_overloaded(nodes: &mut Cassandra, seed: u6
             tried += first;
         }
         ensure!(tried > 100, "only {tried} writes were tried");
-        ensure_used_again(answers, back)
+        ensure_all_served(answers, back)
     })
 }
 

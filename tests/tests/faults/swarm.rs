@@ -5,9 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::future::try_join_all;
 use starling_tests::client::Received;
 use starling_tests::{Client, Server};
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
+
+/// How many accounts are made at the same time.
+const AT_ONCE: usize = 8;
 
 /// The swarm, while it is kept.
 pub(crate) struct Swarm {
@@ -26,12 +31,13 @@ impl Swarm {
     pub(crate) async fn start(server: &Server, size: usize) -> Result<Self> {
         let name = |number: usize| format!("bee{}", number % size);
         let (mut tasks, counts) = (JoinSet::new(), Arc::<Counts>::default());
-        for number in 0..size {
-            server.add_user(&name(number)).await?;
+        let names: Vec<String> = (0..size).map(name).collect();
+        for some in names.chunks(AT_ONCE) {
+            try_join_all(some.iter().map(|name| server.add_user(name))).await?;
         }
         for number in 0..size {
             let client = server.login(&name(number)).connect(server.target()).await?;
-            tasks.spawn(write(client, name(number + 1), counts.clone()));
+            tasks.spawn(work(client, name(number + 1), counts.clone()));
         }
         Ok(Self { tasks, counts })
     }
@@ -45,18 +51,23 @@ impl Swarm {
     }
 }
 
-async fn write(mut client: Client, to: String, counts: Arc<Counts>) -> Result<()> {
-    let body = "x".repeat(1000);
-    for number in 0_u64.. {
-        let message =
-            format!("<message to='{to}@localhost' type='chat' id='{number}'><body>{body}</body></message>");
-        // When the server does not read, this is where the client waits.
-        if client.send_stanza(message).await.is_err() {
-            // It was made to wait for longer than it has patience, which is what back-pressure is.
-            return Ok(());
+async fn work(mut client: Client, to: String, counts: Arc<Counts>) -> Result<()> {
+    let mut writing = client.stream().split()?;
+    let written = async {
+        let body = "x".repeat(1000);
+        for number in 0_u64.. {
+            let message = format!(
+                "<message to='{to}@localhost' type='chat' id='{number}'><body>{body}</body></message>"
+            );
+            // When the server does not read, this is where the client waits.
+            writing.write_all(message.as_bytes()).await?;
+            counts.sent.fetch_add(1, Relaxed);
         }
-        counts.sent.fetch_add(1, Relaxed);
-        while let Some(received) = client.receive(Duration::ZERO).await? {
+        anyhow::Ok(())
+    };
+    let answers = async {
+        loop {
+            let Some(received) = client.receive(Duration::from_secs(1)).await? else { continue };
             let Received::Element(node) = received else { bail!("{received:?}") };
             match node.condition().as_deref() {
                 Some("wait resource-constraint") if node.name == "message" => {
@@ -65,6 +76,9 @@ async fn write(mut client: Client, to: String, counts: Arc<Counts>) -> Result<()
                 _ => bail!("{node}"),
             }
         }
+    };
+    tokio::select! {
+        done = written => done,
+        done = answers => done,
     }
-    Ok(())
 }

@@ -7,7 +7,8 @@ use starling_tests::cassandra::Cassandra;
 use starling_tests::crowd::Manners;
 use tokio::time::sleep;
 
-use crate::scene::{Scene, ensure_used_again};
+use crate::answers::ensure_all_served;
+use crate::scene::Scene;
 
 const RATE: u32 = 100;
 
@@ -27,7 +28,10 @@ pub(crate) async fn c21_one_of_three_fails(nodes: &mut Cassandra, seed: u64) -> 
         scene.load(RATE, secs(10)).await?;
         nodes.restart(killed).await?;
         scene.remark(format!("node {killed} answers"));
-        scene.load(RATE, secs(5)).await?;
+        let (loaded, seen) = tokio::join!(scene.load(RATE, secs(5)), nodes.see_each_other());
+        loaded?;
+        // Or there would be two that are not there.
+        seen?;
         scene.remark(format!("node {paused} is paused"));
         nodes.pause(paused)?;
         scene.load(RATE, secs(10)).await?;
@@ -58,7 +62,7 @@ pub(crate) async fn c24_a_replica_has_missed_writes(nodes: &mut Cassandra, seed:
         sleep(secs(1)).await;
         nodes.restart(missed).await?;
         // The others must have noticed, or they would not ask it.
-        sleep(secs(3)).await;
+        nodes.see_each_other().await?;
         scene.remark(format!("node {missed} is back with a gap, node {witness} is killed"));
         nodes.kill(witness)?;
         nodes.proxy(witness).cut();
@@ -69,5 +73,5 @@ pub(crate) async fn c24_a_replica_has_missed_writes(nodes: &mut Cassandra, seed:
     let done = done.await;
     // The archives are read, and the server loads all accounts anew, while every quorum has the gap in it.
     let verdict = scene.end(done).await?;
-    verdict.ensure_good(nodes, |answers| ensure_used_again(answers, back))
+    verdict.ensure_good(nodes, |answers| ensure_all_served(answers, back))
 }

@@ -1,0 +1,77 @@
+//! A client of the store beside the server under test: it asks one small thing all the time, and knows when there was a
+//! store and how long one had to wait for it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+use starling_tests::cql::Connection;
+use starling_tests::crowd::Run;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// How long after an answer the next question is due.
+const REST: Duration = Duration::from_millis(50);
+
+/// A question that was answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beat {
+    /// When it was to be asked. That it was asked late says that the machine has too much to do.
+    pub(crate) due: Duration,
+    pub(crate) answered: Duration,
+}
+
+/// The client, while it is kept.
+pub(crate) struct Pulse {
+    beats: Arc<Mutex<Vec<Beat>>>,
+    task: JoinHandle<()>,
+}
+
+impl Pulse {
+    /// Reads at QUORUM from the keyspace of the server under test, on the way that the server takes.
+    pub(crate) fn start(run: Arc<Run>, addresses: Vec<SocketAddr>, keyspace: &str) -> Self {
+        let beats = Arc::<Mutex<Vec<Beat>>>::default();
+        let statement = format!("SELECT name FROM {keyspace}.cluster WHERE name = 'pulse'");
+        let noted = beats.clone();
+        let task = tokio::spawn(async move {
+            // A store that is not there is tried again, at the next address.
+            for address in addresses.iter().cycle() {
+                let due = run.now() + REST;
+                sleep(REST).await;
+                let _ = ask(&run, *address, &statement, due, &noted).await;
+            }
+        });
+        Self { beats, task }
+    }
+
+    /// All that was answered so far.
+    pub(crate) fn beats(&self) -> Vec<Beat> {
+        self.beats.lock().clone()
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Asks until there is no answer.
+async fn ask(
+    run: &Run,
+    address: SocketAddr,
+    statement: &str,
+    mut due: Duration,
+    beats: &Mutex<Vec<Beat>>,
+) -> Result<()> {
+    let mut connection = Connection::open(address).await.context("no store")?;
+    loop {
+        connection.run(statement).await?;
+        let answered = run.now();
+        beats.lock().push(Beat { due, answered });
+        due = answered + REST;
+        sleep(REST).await;
+    }
+}
