@@ -31,6 +31,8 @@ pub(crate) enum What {
     Tell(ConnId, Down),
     /// To one session; not logged.
     Deliver(Token, Stanza),
+    /// The same with an error for one of its own stanzas.
+    Refuse(Token, Stanza),
     /// To wherever its `to` says; not logged.
     Route(Stanza),
     /// The answer to an IQ request; becomes an error when the writes have failed.
@@ -190,6 +192,7 @@ pub(crate) fn carry_out(
                 delivery::plain(out, home, token, stanza);
             }
         }
+        What::Refuse(token, answer) => delivery::refusal(out, home, token, answer),
         What::Route(stanza) => {
             // What follows from no write goes on, above all requests and answers.
             if ok || !is_subscription(&stanza) {
@@ -279,7 +282,7 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
         if let Some(answer) =
             decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed()).filter(|_| waits)
         {
-            delivery::plain(out, home, ticket.token, answer);
+            delivery::refusal(out, home, ticket.token, answer);
         }
         settle_ticket(home, &ticket);
         return;
@@ -327,7 +330,7 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
                 .filter(|_| waits)
                 .and_then(|error| decide::error_to(home, ticket.token, &stanza, &error));
             if let Some(answer) = answer {
-                delivery::plain(out, home, ticket.token, answer);
+                delivery::refusal(out, home, ticket.token, answer);
             }
             settle_ticket(home, &ticket);
         }

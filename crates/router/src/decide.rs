@@ -148,7 +148,7 @@ pub(crate) fn refuse(
 /// Answers a session's own stanza with an error, where it may be answered.
 pub(crate) fn reply(turn: &mut Turn, home: &mut Home, token: Token, stanza: &Stanza, error: &StanzaError) {
     if let Some(answer) = error_to(home, token, stanza, error) {
-        turn.act(home, What::Deliver(token, answer));
+        turn.act(home, What::Refuse(token, answer));
     }
 }
 

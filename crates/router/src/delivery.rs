@@ -52,6 +52,16 @@ pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: St
     number(out, home, at, stanza, None, None);
 }
 
+/// The same with an error for one of the session's own stanzas. That is said, or the session ends: its client would believe
+/// that the stanza was taken (promise 1).
+pub(crate) fn refusal(out: &mut Out<'_>, home: &mut Home, token: Token, answer: Stanza) {
+    if let Some(at) = home.find(token) {
+        let link = &mut home.links[at];
+        link.mute |= !link.has_room(&out.shared.config);
+    }
+    plain(out, home, token, answer);
+}
+
 /// A committed message for the sessions it concerns.
 pub(crate) fn committed(
     out: &mut Out<'_>,
@@ -198,7 +208,7 @@ fn overflow(out: &mut Out<'_>, home: &Home, at: usize, stanza: &Stanza) {
     {
         crate::route::route(out.shared, &home.account.jid, answer, 1);
     }
-    if home.links[at].conn.is_none() {
+    if home.links[at].mute || home.links[at].conn.is_none() {
         broken(out, home, at);
     }
 }

@@ -111,6 +111,8 @@ pub(crate) struct Link {
     /// Stanzas the edge has written over this connection.
     pub(crate) written: u64,
     pub(crate) management: Option<Box<Management>>,
+    /// An error for one of its stanzas was lost for want of room: nothing is called handled any more, and it ends.
+    pub(crate) mute: bool,
     /// A deadline for its next `<a/>` is set.
     pub(crate) awaited: bool,
     pub(crate) feed: Feed,
@@ -135,6 +137,7 @@ impl Link {
             queued_stored: 0,
             written: 0,
             management: None,
+            mute: false,
             awaited: false,
             feed: Feed::default(),
             held: Vec::new(),

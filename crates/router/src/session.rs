@@ -170,7 +170,7 @@ pub(crate) fn resume(
 /// Ends a resumption once all that the old connection sent is settled: the client's stanzas are counted, its unacknowledged ones sent again.
 pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let link = &mut home.links[at];
-    if !link.is_settled() {
+    if !link.is_settled() || link.mute {
         return;
     }
     let (Some(handled), Some(conn)) = (link.resuming.take(), link.conn) else { return };

@@ -275,7 +275,7 @@ impl Worker {
                     // Where it has been given up, that was said.
                     let waits = home.find(token).is_some_and(|at| !home.links[at].has_settled(sequence));
                     if let Some(answer) = answer.filter(|_| waits) {
-                        delivery::plain(&mut out, home, token, answer);
+                        delivery::refusal(&mut out, home, token, answer);
                     }
                 }
                 if let Some(at) = home.find(token) {

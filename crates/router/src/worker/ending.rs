@@ -130,7 +130,7 @@ impl Worker {
 fn report(out: &mut Out<'_>, home: &mut Home, at: usize, now: Duration, timers: &mut Timers) {
     let ack_timeout = out.shared.config.ack_timeout;
     let link = &mut home.links[at];
-    let (Some(conn), None) = (link.conn, link.resuming) else { return };
+    let (Some(conn), None, false) = (link.conn, link.resuming, link.mute) else { return };
     let handled = link.handled();
     if handled > link.announced {
         link.announced = handled;

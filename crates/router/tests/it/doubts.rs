@@ -201,6 +201,38 @@ fn nothing_is_acknowledged_first_and_refused_later() {
 }
 
 #[test]
+fn what_was_refused_is_not_acknowledged_where_there_is_no_room_to_say_so() {
+    for resumed in [false, true] {
+        let mut stage = Stage::new();
+        let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+        stage.say(&alice, Up::EnableSm { resume: true, max: None });
+        for _ in 0..1_000 {
+            let mut presence = Stanza::presence(PresenceType::Available);
+            presence.to = Some(jid("alice").into());
+            stage.send(&mut bob, presence);
+        }
+        stage.run();
+        stage.told(&alice);
+        stage.store.hold("alice");
+        stage.chat(&mut alice, "bob", "refused");
+        if resumed {
+            alice.conn = starling_wire::ConnId::local(77);
+            stage.say(&alice, Up::Resume { token: starling_wire::Token(1), handled: 0 });
+            stage.run();
+        }
+        stage.store.hold("bob");
+        stage.store.release("alice");
+        stage.run();
+        stage.advance(Duration::from_secs(11));
+        let downs = stage.told(&alice);
+        let counted = |down: &Down| matches!(down, Down::Handled { sequence: 2 } | Down::Resumed { .. });
+        assert!(!downs.iter().any(counted), "{downs:?}");
+        assert!(matches!(downs.last(), Some(Down::Close(Some(_)))), "{downs:?}");
+        stage.store.release("bob");
+    }
+}
+
+#[test]
 fn what_was_missed_and_what_turns_up_come_in_the_order_of_the_log() {
     let mut stage = Stage::new();
     let (mut alice, bob) = (stage.client("alice"), stage.client("bob"));
