@@ -10,6 +10,7 @@ use crate::route::{self, is_subscription, route};
 use crate::session;
 use crate::tail;
 use crate::turn::Turn;
+use starling_hooks::BlockList;
 use starling_node::telemetry::Step;
 use starling_node::{Span, Trace, Tracer};
 use starling_store::{Origin, Position, StoreError};
@@ -66,7 +67,9 @@ pub(crate) enum Wrote {
     Cursor,
     /// A contact's state.
     Contact(BareJid),
-    /// A list that the home believes.
+    /// The list of whom it blocks, as it was before.
+    Blocked(Box<BlockList>),
+    /// Another document that the home believes.
     Document,
     /// The account's row: keys, or its removal.
     Account,
@@ -101,7 +104,7 @@ impl What {
     /// was written. Then only what the home believes is wrong.
     pub(crate) fn is_doubtful(&self, clean: bool) -> bool {
         match self {
-            Self::Wrote(Wrote::Contact(_) | Wrote::Document) => true,
+            Self::Wrote(Wrote::Contact(_) | Wrote::Blocked(_) | Wrote::Document) => true,
             Self::Wrote(Wrote::Cursor | Wrote::Account) => !clean,
             what => what.is_row() && !clean,
         }
@@ -231,6 +234,11 @@ fn not_written(home: &mut Home, wrote: Wrote) {
         Wrote::Contact(contact) => {
             if let Some(doubt) = &mut home.doubt {
                 doubt.contacts.insert(contact);
+            }
+        }
+        Wrote::Blocked(before) => {
+            if let Some(doubt) = &mut home.doubt {
+                doubt.blocked.get_or_insert(before);
             }
         }
         // What becomes of it is seen when the account is loaded.

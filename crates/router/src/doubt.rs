@@ -4,6 +4,7 @@
 //! decides on nothing that could follow from it: what comes waits. What needs no store goes on: acknowledgements, and
 //! deliveries of what is confirmed.
 
+use starling_hooks::BlockList;
 use starling_xmpp::BareJid;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub(crate) struct Doubt {
     phase: Phase,
     /// Contacts whose state was in it: clients are told what it turns out to be.
     pub(crate) contacts: BTreeSet<BareJid>,
+    /// Whom clients believe blocked, if changes of that were in it.
+    pub(crate) blocked: Option<Box<BlockList>>,
     /// The last attempt began then.
     tried: Duration,
     pause: Duration,
@@ -44,7 +47,7 @@ impl Doubt {
     pub(crate) fn of(account: &BareJid) -> Self {
         let late = account.as_str().bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
         let contacts = BTreeSet::new();
-        Self { phase: Phase::Draining, contacts, tried: Duration::ZERO, pause: FIRST, late }
+        Self { phase: Phase::Draining, contacts, blocked: None, tried: Duration::ZERO, pause: FIRST, late }
     }
 
     /// Another commit was not confirmed.

@@ -204,8 +204,8 @@ impl Turn {
             }
             Change::Blocked(list) => {
                 let body = list.encode();
-                account.blocked = list;
-                self.write(home, Write::Doc(jid, DocKind::BlockList, body), Wrote::Document);
+                let before = Box::new(std::mem::replace(&mut account.blocked, list));
+                self.write(home, Write::Doc(jid, DocKind::BlockList, body), Wrote::Blocked(before));
             }
             Change::Archive(preferences) => {
                 let body = preferences.encode();

@@ -1,8 +1,9 @@
 //! Homes in doubt: loaded again, until the store says what became of their writes.
 
 use super::*;
-use starling_hooks::roster_push;
+use starling_hooks::{BlockList, Cx, Effect, roster_push};
 use starling_store::AccountState;
+use starling_xmpp::{Element, IqType, Jid, Stanza, ns};
 
 impl Worker {
     /// Has the account of a home in doubt loaded, as soon as all that was decided before has been carried out.
@@ -71,6 +72,9 @@ impl Worker {
                 _ => roster_push::push_removed(cx, contact, version),
             });
         }
+        if let Some(before) = &doubt.blocked {
+            turn.decide(home, None, |cx| tell_blocked(cx, before));
+        }
         if home.reading.is_some() {
             self.asked.push(tail::read(&self.shared, home));
         }
@@ -87,5 +91,28 @@ impl Worker {
         home.touched = true;
         self.go_on(turn, account);
         self.touch(account);
+    }
+}
+
+/// Tells sessions that have asked for the list what of it is not as they believe (XEP-0191 §3.3).
+fn tell_blocked(cx: &mut Cx<'_>, before: &BlockList) {
+    let account = cx.account;
+    let missing = |of: &BlockList, list: &BlockList| -> Vec<Jid> {
+        list.iter().filter(|jid| !of.contains(jid)).cloned().collect()
+    };
+    let changes =
+        [("block", missing(before, &account.blocked)), ("unblock", missing(&account.blocked, before))];
+    // An empty `<unblock/>` would mean all.
+    for (name, jids) in changes.into_iter().filter(|(_, jids)| !jids.is_empty()) {
+        let items = jids.iter().map(|jid| Element::new(ns::BLOCKING, "item").attr("jid", jid.as_str()));
+        let pushed = Element::new(ns::BLOCKING, name).children_of(items);
+        for session in account.sessions.iter().filter(|session| session.watches_blocks) {
+            let push = Stanza::iq(IqType::Set)
+                .id(cx.fresh_id())
+                .from(account.jid.clone())
+                .to(session.jid.clone())
+                .child(pushed.clone());
+            cx.push(Effect::Deliver(session.token, push));
+        }
     }
 }

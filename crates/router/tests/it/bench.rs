@@ -2,8 +2,8 @@
 
 use parking_lot::Mutex;
 use starling_hooks::{
-    ArchiveDefault, ArchiveIds, Change, Cx, Domains, Fate, Flow, Hooks, Limits, Outgoing, Pace, Passwords,
-    Received, Sent, Server, Session, Spec, Stage, Undelivered, Xep,
+    Answer, AnswerIq, ArchiveDefault, ArchiveIds, At, Change, Cx, Domains, Fate, Flow, Hooks, Limits,
+    Outgoing, Pace, Passwords, Received, Sent, Server, Session, Spec, Stage, Undelivered, Xep,
 };
 use starling_node::{Metrics, SharedClock, SystemClock, Tracer};
 use starling_router::{Router, RouterConfig, RouterParts};
@@ -11,7 +11,7 @@ use starling_store::testing::FaultyStore;
 use starling_store::{AccountRow, Claim, Retention, SharedStore};
 use starling_wire::{ConnId, Down, EdgeLink, Leave, RouterLink, ToEdge, ToHome, Token, Up};
 use starling_xmpp::sasl::Credentials;
-use starling_xmpp::{BareJid, Kind, PresenceType, Stanza, StanzaError, Timestamp};
+use starling_xmpp::{BareJid, Element, Jid, Kind, PresenceType, Stanza, StanzaError, Timestamp, ns};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +41,9 @@ impl Xep for KeepAll {
         on.received(Stage::Shape, self.clone());
         on.undelivered(self.clone());
         on.outgoing(self);
+        for name in ["blocklist", "block", "unblock"] {
+            on.iq(At::Account, ns::BLOCKING, name, Arc::new(Blocks));
+        }
     }
 }
 
@@ -59,6 +62,28 @@ impl Sent for KeepAll {
         assert_ne!(body(stanza), POISON, "a mistake in a module");
         fate.archived = has_body(stanza);
         Flow::Next
+    }
+}
+
+/// The list of whom an account blocks; changes are told to nobody.
+struct Blocks;
+
+impl AnswerIq for Blocks {
+    fn answer(&self, cx: &mut Cx<'_>, _: &Stanza, payload: &Element) -> Answer {
+        let mut list = cx.account.blocked.clone();
+        for item in payload.children().filter_map(|item| item.attribute("jid")) {
+            let jid = Jid::parse(item).unwrap();
+            if payload.name() == "block" {
+                list.insert(jid)
+            } else {
+                list.remove(&jid)
+            };
+        }
+        match cx.session {
+            Some(session) if payload.name() == "blocklist" => cx.change(Change::WatchesBlocks(session.token)),
+            _ => cx.change(Change::Blocked(list)),
+        }
+        Answer::Result(None)
     }
 }
 
@@ -82,7 +107,7 @@ impl Undelivered for KeepAll {
 }
 
 fn has_body(stanza: &Stanza) -> bool {
-    stanza.payload.has(starling_xmpp::ns::CLIENT, "body")
+    stanza.payload.has(ns::CLIENT, "body")
 }
 
 struct NoPasswords;
@@ -248,7 +273,7 @@ impl Client<'_> {
     /// Sends a stanza; returns its sequence.
     pub(crate) fn send(&mut self, mut stanza: Stanza) -> u64 {
         self.sequence += 1;
-        stanza.from = Some(starling_xmpp::Jid::parse(&self.full).unwrap());
+        stanza.from = Some(Jid::parse(&self.full).unwrap());
         self.say(Up::Stanza { sequence: self.sequence, stanza, fault: None, trace: None, again: false });
         self.sequence
     }
@@ -258,7 +283,7 @@ impl Client<'_> {
         let mut batch = Vec::new();
         for mut stanza in stanzas {
             self.sequence += 1;
-            stanza.from = Some(starling_xmpp::Jid::parse(&self.full).unwrap());
+            stanza.from = Some(Jid::parse(&self.full).unwrap());
             let up = Up::Stanza { sequence: self.sequence, stanza, fault: None, trace: None, again: false };
             batch.push(ToHome { account: self.account.clone(), conn: self.conn, up });
         }
@@ -277,7 +302,7 @@ impl Client<'_> {
     }
 
     pub(crate) fn chat_with_origin(&mut self, to: &str, body: &str, origin: &str) -> u64 {
-        let id = starling_xmpp::Element::new(starling_xmpp::ns::SID, "origin-id").attr("id", origin);
+        let id = Element::new(ns::SID, "origin-id").attr("id", origin);
         self.send(chat(to, body).child(id))
     }
 
@@ -357,18 +382,18 @@ impl Client<'_> {
 }
 
 pub(crate) fn chat(to: &str, body: &str) -> Stanza {
-    let mut stanza = Stanza::message(starling_xmpp::MessageType::Chat)
-        .child(starling_xmpp::Element::new(starling_xmpp::ns::CLIENT, "body").text(body));
-    stanza.to = Some(starling_xmpp::Jid::parse(to).unwrap());
+    let mut stanza =
+        Stanza::message(starling_xmpp::MessageType::Chat).child(Element::new(ns::CLIENT, "body").text(body));
+    stanza.to = Some(Jid::parse(to).unwrap());
     stanza
 }
 
 pub(crate) fn body(stanza: &Stanza) -> String {
-    stanza.payload.get(starling_xmpp::ns::CLIENT, "body").map(|body| body.text()).unwrap_or_default()
+    stanza.payload.get(ns::CLIENT, "body").map(|body| body.text()).unwrap_or_default()
 }
 
 pub(crate) fn stanza_id(stanza: &Stanza) -> String {
-    let id = stanza.payload.get(starling_xmpp::ns::SID, "stanza-id").expect("it has a stanza-id");
+    let id = stanza.payload.get(ns::SID, "stanza-id").expect("it has a stanza-id");
     id.attribute("id").expect("with an id").to_string()
 }
 

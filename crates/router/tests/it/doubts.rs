@@ -378,6 +378,51 @@ fn a_contact_in_doubt_is_told_of_when_it_is_known() {
 }
 
 #[test]
+fn whom_an_account_blocks_is_told_of_when_it_is_known() {
+    for fate in [Fate::Written, Fate::Lost] {
+        let mut stage = Stage::new();
+        let (mut phone, mut tablet) = (stage.client("alice"), stage.device("alice", "tablet"));
+        for client in [&mut phone, &mut tablet] {
+            stage.send(client, blocking(IqType::Get, "blocklist", &[]));
+        }
+        stage.send(&mut phone, blocking(IqType::Set, "block", &["bob@localhost", "eve@localhost"]));
+        stage.run();
+        stage.told(&phone);
+        assert!(pushes(&stage.told(&tablet)).is_empty());
+        // Two changes: the first is in doubt, the second cannot be made after it.
+        fate.befalls(&stage);
+        stage.store.hold("alice");
+        stage.send(&mut phone, blocking(IqType::Set, "block", &["carol@localhost"]));
+        stage.run();
+        stage.send(&mut phone, blocking(IqType::Set, "unblock", &["bob@localhost"]));
+        stage.run();
+        stage.store.release("alice");
+        stage.advance(Duration::from_secs(1));
+        assert_eq!(answers(&stage.told(&phone)), [REFUSED; 2]);
+        let pushes = pushes(&stage.told(&tablet));
+        assert_eq!(pushes.len(), usize::from(fate == Fate::Written), "{pushes:?}");
+        for push in pushes {
+            assert!(push.contains("<block") && push.contains("carol"), "{push}");
+            assert!(!push.contains("bob") && !push.contains("eve"), "{push}");
+        }
+        // The other way round.
+        fate.befalls(&stage);
+        stage.send(&mut phone, blocking(IqType::Set, "unblock", &["eve@localhost"]));
+        stage.advance(Duration::from_secs(1));
+        let pushes = self::pushes(&stage.told(&tablet));
+        assert_eq!(pushes.len(), usize::from(fate == Fate::Written), "{pushes:?}");
+        assert!(pushes.iter().all(|push| push.contains("<unblock") && push.contains("eve")), "{pushes:?}");
+    }
+}
+
+fn blocking(kind: IqType, name: &str, jids: &[&str]) -> Stanza {
+    let items = jids.iter().map(|jid| Element::new(ns::BLOCKING, "item").attr("jid", jid));
+    let mut iq = Stanza::iq(kind).child(Element::new(ns::BLOCKING, name).children_of(items));
+    iq.id = Some(name.into());
+    iq
+}
+
+#[test]
 fn what_follows_from_a_contact_in_doubt_is_not_told_before() {
     let mut stage = Stage::new();
     let mut alice = stage.client("alice");
