@@ -10,8 +10,9 @@ use std::ops::RangeInclusive;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Buckets {
     list: Vec<BucketRow>,
-    /// Rows of the newest one.
+    /// Rows of the newest one, and about how many bytes they have.
     rows: u32,
+    bytes: u32,
     /// Those whose listing is not confirmed, with the one that each of them closed.
     unlisted: Vec<Bucket>,
 }
@@ -23,28 +24,32 @@ pub(crate) struct Place {
     pub(crate) volume: Volume,
     /// The how many-th row of the bucket it is.
     pub(crate) nth: u32,
+    /// Bytes of the bucket with it.
+    pub(crate) filled: u32,
     /// The bucket was made for it.
     pub(crate) opens: bool,
 }
 
 impl Buckets {
-    /// As they were read, in any order; `rows` is how many the newest one has.
-    pub(crate) fn new(mut list: Vec<BucketRow>, rows: u32) -> Self {
+    /// As they were read, in any order; `rows` is how many the newest one has, and `bytes` how many these have.
+    pub(crate) fn new(mut list: Vec<BucketRow>, rows: u32, bytes: u32) -> Self {
         list.sort_unstable_by_key(|row| row.bucket);
-        Self { list, rows, unlisted: Vec::new() }
+        Self { list, rows, bytes, unlisted: Vec::new() }
     }
 
-    /// Finds the place of a row, in a new bucket where the newest one takes no more.
-    pub(crate) fn place(&mut self, position: Position, settings: &Settings) -> Place {
+    /// Finds the place of a row of so many bytes, in a new bucket where the newest one takes no more.
+    pub(crate) fn place(&mut self, position: Position, bytes: usize, settings: &Settings) -> Place {
         if let Some(newest) = self.list.last() {
             if position < newest.bucket.0 {
                 let row = self.holding(position).unwrap_or(*newest);
-                return Place { bucket: row.bucket, volume: row.volume, nth: row.rows.max(1), opens: false };
+                let nth = row.rows.max(1);
+                return Place { bucket: row.bucket, volume: row.volume, nth, filled: 0, opens: false };
             }
             let age = position.0 - newest.bucket.0.0;
-            if self.rows < settings.bucket_rows && age < micros(settings.bucket_age) {
-                self.rows += 1;
-                return Place { bucket: newest.bucket, volume: newest.volume, nth: self.rows, opens: false };
+            let (bucket, volume) = (newest.bucket, newest.volume);
+            let room = self.rows < settings.bucket_rows && self.bytes < settings.bucket_bytes;
+            if room && age < micros(settings.bucket_age) {
+                return self.fill(bucket, volume, bytes);
             }
         }
         let bucket = Bucket(position);
@@ -53,17 +58,28 @@ impl Buckets {
             newest.rows = self.rows;
         }
         self.list.push(BucketRow { bucket, volume, rows: 0 });
-        self.rows = 1;
+        (self.rows, self.bytes) = (0, 0);
         self.unlisted.push(bucket);
-        Place { bucket, volume, nth: 1, opens: true }
+        Place { opens: true, ..self.fill(bucket, volume, bytes) }
+    }
+
+    /// One more row in the newest bucket.
+    fn fill(&mut self, bucket: Bucket, volume: Volume, bytes: usize) -> Place {
+        self.rows += 1;
+        self.bytes = self.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        Place { bucket, volume, nth: self.rows, filled: self.bytes, opens: false }
+    }
+
+    /// About how many bytes a row has, as far as is known.
+    pub(crate) fn usual_bytes(&self) -> usize {
+        (self.bytes / self.rows.max(1)) as usize
     }
 
     /// The place of a further row that is written in one with one that was just placed in the newest bucket: in that one,
     /// though it may be full, for a mutation of one partition is there as a whole or not at all.
-    pub(crate) fn beside(&mut self) -> Option<Place> {
-        let newest = self.list.last()?;
-        self.rows += 1;
-        Some(Place { bucket: newest.bucket, volume: newest.volume, nth: self.rows, opens: false })
+    pub(crate) fn beside(&mut self, bytes: usize) -> Option<Place> {
+        let BucketRow { bucket, volume, .. } = *self.list.last()?;
+        Some(self.fill(bucket, volume, bytes))
     }
 
     /// The volume of the next bucket, unless that begins one: because the newest is full, or because its beginning has
@@ -171,7 +187,7 @@ mod tests {
     fn a_bucket_closes_when_it_is_full_or_old() {
         let mut buckets = Buckets::default();
         let places: Vec<_> =
-            [10, 11, 12, 13, 112, 113].map(|secs| buckets.place(at(secs), &settings())).into();
+            [10, 11, 12, 13, 112, 113].map(|secs| buckets.place(at(secs), 100, &settings())).into();
         assert_eq!(places.iter().map(|place| place.nth).collect::<Vec<_>>(), [1, 2, 3, 1, 2, 1]);
         assert_eq!(
             places.iter().map(|place| place.opens).collect::<Vec<_>>(),
@@ -191,19 +207,19 @@ mod tests {
     fn a_late_row_goes_where_its_position_is() {
         let mut buckets = Buckets::default();
         for secs in [10, 11, 12, 13] {
-            buckets.place(at(secs), &settings());
+            buckets.place(at(secs), 100, &settings());
         }
-        let late = buckets.place(at(11), &settings());
+        let late = buckets.place(at(11), 100, &settings());
         assert_eq!((late.bucket, late.opens), (Bucket(at(10)), false));
-        assert_eq!(buckets.place(at(5), &settings()).bucket, Bucket(at(10)), "below the first");
-        assert_eq!(buckets.place(at(14), &settings()).nth, 2, "late rows do not count");
+        assert_eq!(buckets.place(at(5), 100, &settings()).bucket, Bucket(at(10)), "below the first");
+        assert_eq!(buckets.place(at(14), 100, &settings()).nth, 2, "late rows do not count");
     }
 
     #[test]
     fn listings_are_written_until_they_are_confirmed() {
         let mut buckets = Buckets::default();
         for secs in [10, 11, 12, 13] {
-            buckets.place(at(secs), &settings());
+            buckets.place(at(secs), 100, &settings());
         }
         assert_eq!(names(&buckets.unlisted()), [10, 13]);
         buckets.confirm(&[Bucket(at(10))]);
@@ -216,7 +232,7 @@ mod tests {
     fn bounds_find_their_buckets() {
         let mut buckets = Buckets::default();
         for secs in [10, 11, 12, 20, 21, 22, 30] {
-            buckets.place(at(secs), &settings());
+            buckets.place(at(secs), 100, &settings());
         }
         let within = |low, high| names(buckets.within(at(low)..=at(high)));
         assert_eq!(within(0, 100), [10, 20, 30]);
@@ -233,10 +249,10 @@ mod tests {
         let settings = Settings { volume_buckets: 50, ..settings() };
         let mut buckets = Buckets::default();
         for secs in [10, 200, 400] {
-            buckets.place(at(secs), &settings);
+            buckets.place(at(secs), 100, &settings);
         }
         buckets.drop_oldest(Bucket(at(10)));
-        assert_eq!(buckets.place(at(600), &settings).volume, Volume(at(600)));
+        assert_eq!(buckets.place(at(600), 100, &settings).volume, Volume(at(600)));
         buckets.drop_oldest(Bucket(at(10)));
         assert_eq!(names(buckets.all()), [200, 400, 600], "it is gone already");
     }

@@ -164,7 +164,8 @@ impl Seen {
         let rows =
             rows.filter(|(_, row)| !codec::has_ended(&row.row, settings, now)).filter_map(|(bucket, row)| {
                 let listed = kept.iter().find(|kept| kept.bucket == bucket)?;
-                let place = Place { bucket, volume: listed.volume, nth: row.nth, opens: false };
+                let place =
+                    Place { bucket, volume: listed.volume, nth: row.nth, filled: row.filled, opens: false };
                 Some((place, Box::new(row.clone())))
             });
         again.rows(owner, rows, now, settings);

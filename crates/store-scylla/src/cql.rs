@@ -177,6 +177,8 @@ pub struct StoredRow {
     pub row: LogRow,
     /// The how many-th of its bucket it was when it was decided, from 1.
     pub nth: u32,
+    /// About how many bytes the rows of its bucket had then, this one included.
+    pub filled: u32,
     /// When it was decided, every commit to its account up to this position had ended, confirmed or not written. So what a
     /// reign that ended had under way lies above the `safe` of the newest row that it got written.
     pub safe: Position,

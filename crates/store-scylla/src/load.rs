@@ -100,12 +100,14 @@ impl<C: Cql> Inner<C> {
         let last = seen.tail.first().map_or(Position(0), |(_, row)| row.position());
         let state = codec::state(row, &seen.data, last)?;
         let newest = buckets.last().map(|row| row.bucket);
-        let counts = seen.rows().filter(|(bucket, _)| Some(*bucket) == newest).map(|(_, row)| row.nth);
+        let of_it = || seen.rows().filter(|(bucket, _)| Some(*bucket) == newest).map(|(_, row)| row);
+        let rows = of_it().map(|row| row.nth).max().unwrap_or(0);
+        let bytes = of_it().map(|row| row.filled).max().unwrap_or(0);
         let opened = Opened {
             epoch: reign.epoch,
             closed_at,
             data_marked,
-            buckets: Buckets::new(buckets, counts.max().unwrap_or(0)),
+            buckets: Buckets::new(buckets, rows, bytes),
             roster: RosterMarks::of(&state),
             cursor: state.cursor.clone(),
             owner,

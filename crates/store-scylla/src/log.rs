@@ -113,8 +113,9 @@ impl Opened {
         let mut places = Vec::with_capacity(rows.len());
         let mut newest = false;
         for row in rows.into_values() {
-            let beside = if newest { self.buckets.beside() } else { None };
-            let place = beside.unwrap_or_else(|| self.buckets.place(row.position, settings));
+            let bytes = codec::weight(&row);
+            let beside = if newest { self.buckets.beside(bytes) } else { None };
+            let place = beside.unwrap_or_else(|| self.buckets.place(row.position, bytes, settings));
             newest = self.buckets.is_newest(place.bucket);
             plan.opens |= place.opens;
             places.push((place, row));
@@ -136,7 +137,7 @@ fn put_rows(
     carrier: &mut Carrier,
 ) {
     let rows = places.into_iter().map(|(place, row)| {
-        let stored = StoredRow { row: *row, nth: place.nth, safe };
+        let stored = StoredRow { row: *row, nth: place.nth, filled: place.filled, safe };
         (place, Box::new(stored))
     });
     carrier.rows(owner, rows, now, settings);
@@ -315,6 +316,27 @@ mod tests {
             [(log(10), 2), (log(30), 1)],
             "those that are late go where they belong"
         );
+    }
+
+    #[test]
+    fn a_bucket_ends_by_its_bytes() {
+        let mut opened = opened();
+        let settings = Settings { bucket_bytes: 10_000, ..Settings::default() };
+        let mut names = Vec::new();
+        let mut filled = Vec::new();
+        for secs in 1..=6 {
+            let mut large = row(&jid("a@x.org"), at(secs), &jid("b@x.org"));
+            large.stanza = vec![0; 4_000].into();
+            let plan = opened.plan(at(secs), vec![append(large)], None, Timestamp(0), &settings);
+            filled.push(stored(&plan)[0].filled / 1_000);
+            names.extend(plan.mutations.into_iter().filter_map(|mutation| match mutation.partition {
+                Partition::Log(_, bucket) => Some(bucket),
+                _ => None,
+            }));
+        }
+        assert_eq!(names, [1, 1, 1, 4, 4, 4].map(|secs| Bucket(at(secs))));
+        assert_eq!(filled, [4, 8, 12, 4, 8, 12], "as the next reign reads it");
+        assert_eq!(opened.buckets.usual_bytes() / 1_000, 4);
     }
 
     #[test]

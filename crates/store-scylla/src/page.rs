@@ -17,6 +17,9 @@ use std::time::Duration;
 const ABREAST: usize = 8;
 /// Rows, or entries of the index, of one read.
 const MOST_ROWS: usize = 500;
+/// Rows of the first read, and bytes of the further ones, about: by then it is known how large they are.
+const FIRST_ROWS: usize = 256;
+const MOST_BYTES: usize = 8 << 20;
 /// Entries of the index of one read, at least: they are small.
 const FEWEST_ENTRIES: usize = 64;
 /// Positions asked for at once.
@@ -124,7 +127,7 @@ impl<C: Cql> Inner<C> {
         let row = self.calls.read(until, || self.calls.cql.account(jid, Level::Quorum)).await?;
         let Some(row) = row else { return Ok(None) };
         let owner = Owner { jid: jid.clone(), generation: row.generation };
-        let buckets = Buckets::new(self.buckets(&owner, until).await?, 0);
+        let buckets = Buckets::new(self.buckets(&owner, until).await?, 0, 0);
         let cursor = if cursor { self.cursor(&owner).await? } else { Cursor::default() };
         Ok(Some(View { owner, buckets, cursor }))
     }
@@ -142,14 +145,16 @@ impl<C: Cql> Inner<C> {
             stretches(buckets.within(low..=high), low, high, search.newest, |row| row.bucket, buckets);
         let stop = self.stop(until);
         let mut chunk = 0;
+        let mut bytes = buckets.usual_bytes();
         while !left.is_empty() && search.found.len() < search.wanted {
             if self.calls.cql.monotonic() >= stop {
                 search.reached = left.front().map(|next| next.before(search.newest));
                 break;
             }
             let missing = search.wanted - search.found.len();
-            chunk = missing.max(chunk * 2).min(MOST_ROWS);
-            let some = enough(&left, missing);
+            let most = most_rows(bytes);
+            let some = if chunk * 2 > most { 1 } else { enough(&left, missing) };
+            chunk = missing.max(chunk * 2).min(most);
             let reads = left.iter().take(some).map(|stretch| {
                 let Stretch { what, low, high, .. } = *stretch;
                 let slice = Slice { low, high, newest: search.newest, limit: chunk };
@@ -158,6 +163,9 @@ impl<C: Cql> Inner<C> {
             for rows in try_join_all(reads).await? {
                 let end = rows.last().map(Found::position);
                 let more = rows.len() == chunk;
+                let stored = || rows.iter().filter_map(Found::stored);
+                let read = stored().map(|stored| codec::weight(&stored.row)).sum::<usize>();
+                bytes = bytes.max(read / stored().count().max(1));
                 let rows = rows.into_iter().filter_map(Found::into_stored);
                 search.take(rows.map(|stored| stored.row), &self.calls.settings);
                 if !go_on(&mut left, end.filter(|_| more), search.newest) {
@@ -340,6 +348,11 @@ fn volumes(buckets: VecDeque<Stretch<Volume>>) -> VecDeque<Stretch<Volume>> {
     volumes
 }
 
+/// How many rows are read at once, where they have so many bytes; 0 is not known.
+fn most_rows(bytes: usize) -> usize {
+    if bytes == 0 { FIRST_ROWS } else { (MOST_BYTES / bytes).clamp(1, MOST_ROWS) }
+}
+
 /// How many of the next buckets are likely to hold what is missing. The first is often read in part only: it counts as it is.
 fn enough(left: &VecDeque<Stretch<Bucket>>, missing: usize) -> usize {
     let mut rows = 0;
@@ -384,7 +397,7 @@ mod tests {
         let settings = Settings { bucket_rows: 3, volume_buckets: 2, ..Settings::default() };
         let mut buckets = Buckets::default();
         for secs in [10, 11, 12, 20, 21, 22, 30] {
-            buckets.place(at(secs), &settings);
+            buckets.place(at(secs), 100, &settings);
         }
         buckets
     }
@@ -425,6 +438,11 @@ mod tests {
             let [one, two] = [10, 30].map(|secs| Volume(at(secs)));
             assert_eq!(volumes, [of(one, at(5), below(30), 6), of(two, at(30), at(99), 1)]);
         }
+    }
+
+    #[test]
+    fn a_read_is_bounded_in_bytes() {
+        assert_eq!([0, 100, 8_192, 100_000, 1 << 20, 1 << 30].map(most_rows), [256, 500, 500, 83, 8, 1]);
     }
 
     #[test]

@@ -360,7 +360,7 @@ mod tests {
         let mut buckets = Buckets::default();
         for secs in [10, 11, 12, 13, 14, 15] {
             assert!(surplus(&buckets, Some(3)).is_none_or(|(_, full)| !full));
-            buckets.place(at(secs), &settings);
+            buckets.place(at(secs), 100, &settings);
         }
         let (oldest, full) = surplus(&buckets, Some(3)).unwrap();
         assert_eq!((oldest.bucket, full), (Bucket(at(10)), true));

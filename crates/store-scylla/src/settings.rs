@@ -30,6 +30,8 @@ pub struct Settings {
     pub window: usize,
     /// Rows of a bucket.
     pub bucket_rows: u32,
+    /// Bytes of a bucket, about.
+    pub bucket_bytes: u32,
     /// A bucket takes new rows for so long.
     pub bucket_age: Duration,
     /// Buckets of a volume.
@@ -53,6 +55,7 @@ impl Default for Settings {
             owners: 100_000,
             window: 100,
             bucket_rows: 5_000,
+            bucket_bytes: 64 << 20,
             bucket_age: Duration::from_secs(30 * 86_400),
             volume_buckets: 50,
             metrics: Arc::new(Metrics::new()),

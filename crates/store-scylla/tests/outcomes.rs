@@ -266,6 +266,7 @@ fn an_account_that_is_removed_leaves_nothing() {
     let row = StoredRow {
         row: row(&alice(), Position(EPOCH + 5_001), &bob()),
         nth: 1,
+        filled: 1,
         safe: Position(EPOCH + 5_000),
     };
     for (partition, change) in [
@@ -432,6 +433,27 @@ fn a_row_that_cannot_be_read_stands_in_nobodys_way() {
     let buckets = bench.world.run(cql.buckets(&owner, None, 100)).unwrap().unwrap();
     let rows = buckets.iter().flat_map(|row| bench.world.run(cql.rows(&owner, row.bucket, slice)).unwrap());
     assert_eq!(rows.map(|rows| rows.len()).sum::<usize>(), 101, "they are still there");
+}
+
+#[test]
+fn a_bucket_remembers_its_bytes_over_a_restart() {
+    let settings = Settings { bucket_bytes: 1_000, ..Settings::default() };
+    let mut bench = Bench::new(settings.clone());
+    for _ in 0..20 {
+        let world = bench.world.clone();
+        let now: Now = Arc::new(move || Timestamp(EPOCH + world.now().as_micros() as u64));
+        let cql = Arc::new(bench.model.connect(&bench.process));
+        bench.store = Arc::new(ScyllaStore::open(cql, settings.clone(), now));
+        let store = Arc::clone(&bench.store);
+        bench.reign = bench.world.run(async move { store.open_reign(claim(1)).await.unwrap() }).unwrap();
+        bench.next = bench.next.max(bench.reign.floor);
+        bench.load().unwrap();
+        assert!(bench.send().0.is_ok());
+    }
+    let cql = bench.model.connect(&bench.process);
+    let owner = Owner { jid: alice(), generation: 7 };
+    let buckets = bench.world.run(cql.buckets(&owner, None, 100)).unwrap().unwrap();
+    assert!((3..10).contains(&buckets.len()), "{} buckets of 1,000 bytes", buckets.len());
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn bucket(secs: u64, rows: u32) -> BucketRow {
 
 fn stored(secs: u64, safe: u64, nth: u32) -> StoredRow {
     let row = row(&alice().jid, at(secs), &jid("bob@x.org"));
-    StoredRow { row, nth, safe: at(safe) }
+    StoredRow { row, nth, filled: 9, safe: at(safe) }
 }
 
 fn tail<const N: usize>(rows: [(u64, StoredRow); N]) -> Vec<(Bucket, Found)> {

@@ -128,19 +128,20 @@ pub(super) fn keys(owner: &Owner) -> [Cell<'_>; 2] {
 
 fn put_row<'a>(owner: &'a Owner, bucket: Position, stored: &'a StoredRow) -> Result<Vec<Cell<'a>>, CqlError> {
     let [jid, generation] = keys(owner);
-    let StoredRow { row, nth, safe } = stored;
+    let StoredRow { row, nth, filled, safe } = stored;
     let direction = match row.direction {
         Direction::In => 0,
         Direction::Out => 1,
         Direction::Own => 2,
     };
-    let mut values = Vec::with_capacity(17);
+    let mut values = Vec::with_capacity(18);
     values.extend([
         jid,
         generation,
         position(bucket)?,
         position(row.position)?,
         Cell::Int(i32::try_from(*nth).unwrap_or(i32::MAX)),
+        Cell::Int(i32::try_from(*filled).unwrap_or(i32::MAX)),
         position(*safe)?,
         Cell::Block(row.origin.session.to_be_bytes()),
         bits(row.origin.sequence),

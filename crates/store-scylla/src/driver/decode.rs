@@ -73,6 +73,7 @@ impl Listed {
 pub(super) struct Message<'a> {
     position: i64,
     nth: Option<i32>,
+    filled: Option<i32>,
     safe: Option<i64>,
     session: Option<&'a [u8]>,
     sequence: Option<i64>,
@@ -132,6 +133,7 @@ impl Message<'_> {
                 stanza: Bytes::copy_from_slice(self.stanza.ok_or("log.stanza")?),
             },
             nth: self.nth.and_then(|nth| u32::try_from(nth).ok()).ok_or("log.nth")?,
+            filled: self.filled.and_then(|filled| u32::try_from(filled).ok()).ok_or("log.filled")?,
             safe: self.safe.and_then(|safe| u64::try_from(safe).ok()).map(Position).ok_or("log.safe")?,
         })
     }

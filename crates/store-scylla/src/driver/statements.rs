@@ -48,7 +48,7 @@ statements! {
     PutBucket: Write Insert LogBuckets "INSERT INTO {k}.log_buckets (jid, generation, bucket, volume, rows) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
     DropBuckets: Write Delete LogBuckets "DELETE FROM {k}.log_buckets USING TIMESTAMP ? WHERE jid = ? AND generation = ? AND bucket >= ? AND bucket <= ?";
     DropAllBuckets: Write Delete LogBuckets "DELETE FROM {k}.log_buckets USING TIMESTAMP ? WHERE jid = ? AND generation = ?";
-    PutRow: Write Insert Log "INSERT INTO {k}.log (jid, generation, bucket, position, nth, safe, session, sequence, origin_id, direction, peer, archived, offline, expires, stanza) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
+    PutRow: Write Insert Log "INSERT INTO {k}.log (jid, generation, bucket, position, nth, filled, safe, session, sequence, origin_id, direction, peer, archived, offline, expires, stanza) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
     DropRows: Write Delete Log "DELETE FROM {k}.log USING TIMESTAMP ? WHERE jid = ? AND generation = ? AND bucket = ? AND position >= ? AND position <= ?";
     DropAllRows: Write Delete Log "DELETE FROM {k}.log USING TIMESTAMP ? WHERE jid = ? AND generation = ? AND bucket = ?";
     PutPeer: Write Insert LogByPeer "INSERT INTO {k}.log_by_peer (jid, generation, peer, volume, position, bucket) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
@@ -62,9 +62,9 @@ statements! {
 
     Data: Read Select AccountData "SELECT kind, name, number, body FROM {k}.account_data WHERE jid = ? AND generation = ?";
     Buckets: Read Select LogBuckets "SELECT bucket, volume, rows FROM {k}.log_buckets WHERE jid = ? AND generation = ? AND bucket <= ? LIMIT ?";
-    RowsNewest: Read Select Log "SELECT position, nth, safe, session, sequence, origin_id, direction, peer, archived, offline, expires, stanza FROM {k}.log WHERE jid = ? AND generation = ? AND bucket = ? AND position >= ? AND position <= ? LIMIT ?";
-    RowsOldest: Read Select Log "SELECT position, nth, safe, session, sequence, origin_id, direction, peer, archived, offline, expires, stanza FROM {k}.log WHERE jid = ? AND generation = ? AND bucket = ? AND position >= ? AND position <= ? ORDER BY position ASC LIMIT ?";
-    RowsAt: Read Select Log "SELECT position, nth, safe, session, sequence, origin_id, direction, peer, archived, offline, expires, stanza FROM {k}.log WHERE jid = ? AND generation = ? AND bucket = ? AND position IN ?";
+    RowsNewest: Read Select Log "SELECT position, nth, filled, safe, session, sequence, origin_id, direction, peer, archived, offline, expires, stanza FROM {k}.log WHERE jid = ? AND generation = ? AND bucket = ? AND position >= ? AND position <= ? LIMIT ?";
+    RowsOldest: Read Select Log "SELECT position, nth, filled, safe, session, sequence, origin_id, direction, peer, archived, offline, expires, stanza FROM {k}.log WHERE jid = ? AND generation = ? AND bucket = ? AND position >= ? AND position <= ? ORDER BY position ASC LIMIT ?";
+    RowsAt: Read Select Log "SELECT position, nth, filled, safe, session, sequence, origin_id, direction, peer, archived, offline, expires, stanza FROM {k}.log WHERE jid = ? AND generation = ? AND bucket = ? AND position IN ?";
     PeersNewest: Read Select LogByPeer "SELECT position, bucket FROM {k}.log_by_peer WHERE jid = ? AND generation = ? AND peer = ? AND volume = ? AND position >= ? AND position <= ? LIMIT ?";
     PeersOldest: Read Select LogByPeer "SELECT position, bucket FROM {k}.log_by_peer WHERE jid = ? AND generation = ? AND peer = ? AND volume = ? AND position >= ? AND position <= ? ORDER BY position ASC LIMIT ?";
     Names: Read Select AccountNames "SELECT local FROM {k}.account_names WHERE domain = ? AND slice = ? AND local > ? LIMIT ?";

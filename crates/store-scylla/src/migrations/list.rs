@@ -37,7 +37,7 @@ pub const LIST: &[Migration] = &[Migration {
     body blob,
     PRIMARY KEY ((jid, generation), kind, name)
 ) WITH comment = 'roster, documents, cursor and marks of an account: read as one, written as one'
-    AND compaction = {'class': 'LeveledCompactionStrategy'}
+    AND compaction = {'class': 'SizeTieredCompactionStrategy'}
     AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
         "CREATE TABLE IF NOT EXISTS {keyspace}.log_buckets (
@@ -58,6 +58,7 @@ pub const LIST: &[Migration] = &[Migration {
     bucket bigint,
     position bigint,
     nth int,
+    filled int,
     safe bigint,
     session blob,
     sequence bigint,
@@ -70,7 +71,7 @@ pub const LIST: &[Migration] = &[Migration {
     stanza blob,
     PRIMARY KEY ((jid, generation, bucket), position)
 ) WITH CLUSTERING ORDER BY (position DESC)
-    AND comment = 'messages by owner and bucket; at most 5,000 rows or 30 days to a partition'
+    AND comment = 'messages by owner and bucket; at most 5,000 rows, 64 MiB or 30 days to a partition'
     AND compaction = {'class': 'SizeTieredCompactionStrategy'}
     AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",

@@ -104,6 +104,7 @@ pub(crate) fn row(position: u64) -> StoredRow {
             stanza: Bytes::from(vec![0xff, 0, position as u8]),
         },
         nth: position as u32,
+        filled: 7,
         safe: Position(position - 1),
     }
 }
