@@ -350,7 +350,7 @@ fn volumes(buckets: VecDeque<Stretch<Volume>>) -> VecDeque<Stretch<Volume>> {
 
 /// How many rows are read at once, where they have so many bytes; 0 is not known.
 fn most_rows(bytes: usize) -> usize {
-    if bytes == 0 { FIRST_ROWS } else { (MOST_BYTES / bytes).clamp(1, MOST_ROWS) }
+    MOST_BYTES.checked_div(bytes).map_or(FIRST_ROWS, |rows| rows.clamp(1, MOST_ROWS))
 }
 
 /// How many of the next buckets are likely to hold what is missing. The first is often read in part only: it counts as it is.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// What one sweep does at most: partitions of `purges` it looks at, owners it removes, and rows after which it begins with no
 /// other bucket.
-const LOOKS: usize = 64;
+const LOOKS: usize = 512;
 const OWNERS: usize = 200;
 const MOST_ROWS: u64 = 20_000;
 /// Entries of one read.

@@ -1,7 +1,7 @@
 //! The tables, shaped by what is asked of them.
 //!
 //! Every read and write names a whole partition, and no partition grows without bound: a bucket of the log ends at 5,000
-//! rows or 30 days, a volume of the index at 50 buckets, names and purges are spread over slices. There is no secondary
+//! rows, 64 MiB or 30 days, a volume of the index at 50 buckets, names and purges are spread over slices. There is no secondary
 //! index, no materialized view, no filtering and no batch over partitions.
 //!
 //! A coordinator asks as many replicas as make a quorum. When one of them has just died, the others are asked only after
