@@ -55,8 +55,7 @@ impl Scene {
         let server = Server::start_on(&Store::Cql(nodes.contact_points()), settings).await?;
         let crowd = Crowd::gather(&server, server.target().clone(), seed, manners).await?;
         let run = crowd.run.clone();
-        let keyspace = server.keyspace().context("no keyspace")?.to_owned();
-        let pulse = Pulse::start(run.clone(), nodes.contact_points(), &keyspace);
+        let pulse = Pulse::start(run.clone(), nodes.contact_points());
         Ok(Self { server, run, fates: Log::new("server"), crowd, pulse, seed, memory: Vec::new() })
     }
 
