@@ -33,6 +33,8 @@ export async function until(condition, what) {
 export class Session {
   constructor(username, { service = services.starttls, resource = "js", secret = password } = {}) {
     this.xmpp = client({ service, domain: "localhost", resource, username, password: secret });
+    // Two seconds for each step are little where other tests run.
+    this.xmpp.timeout = PATIENCE;
     this.inbox = [];
     this.waiting = [];
     this.xmpp.on("error", (error) => {
