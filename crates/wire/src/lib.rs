@@ -8,12 +8,17 @@
 #![forbid(unsafe_code)]
 
 pub mod channel;
+pub mod codec;
 pub mod credit;
 pub mod down;
+pub mod frame;
 pub mod link;
+mod proto;
 pub mod record;
 pub mod shard;
+pub mod tls;
 pub mod up;
+pub mod uplink;
 
 pub use down::{Down, ToEdge};
 pub use link::{EdgeLink, LinkError, Registration, RouterLink};

@@ -21,9 +21,12 @@ pub struct Record {
     pub epoch: Epoch,
     /// Highest sequence of the client's stanzas that a home has handled. The ones after it follow, with `again`.
     pub handled: u64,
-    /// Highest number of the home's stanzas that has come to the edge.
+    /// Highest number of the home's stanzas that has come to the edge; 0 when none has.
     pub received: u64,
-    /// Stream management, when it is on.
+    /// Number of the first one that came over this connection, from which `Up::Written` counts; 0 when none has come.
+    pub first: u64,
+    /// Stream management, once the edge has been told that it is on. Where the home believes that and the record does
+    /// not say it, the answer was lost: the question follows once more and is answered the same.
     pub management: Option<Counting>,
     /// What has come and is not acknowledged (with stream management) or not written (without), by rising number.
     pub queue: Vec<Queued>,
@@ -40,8 +43,6 @@ pub struct Record {
 pub struct Counting {
     /// Sequence at which counting of the client's stanzas began.
     pub base: u64,
-    /// For how long at most the session can be resumed, in seconds; `None`: it cannot be.
-    pub resume: Option<u32>,
     /// The client's last `h`.
     pub acknowledged: u32,
 }

@@ -1,0 +1,73 @@
+//! From a home to an edge.
+
+use super::{
+    Malformed, Result, full, position, read_optional, read_stanza, read_stanza_error, read_stream_error,
+    read_trace, stanza_bytes, stanza_error, stream_error, trace,
+};
+use crate::proto::down_envelope::Down as Said;
+use crate::{ConnId, Down, EdgeId, ToEdge, proto};
+use bytes::Bytes;
+use starling_store::Position;
+use starling_xmpp::FullJid;
+
+/// The envelope for one message, and its size.
+pub(super) fn envelope(message: ToEdge) -> (proto::DownEnvelope, usize) {
+    let name = |jid: FullJid| jid.as_jid().as_str().to_owned();
+    let mut size = 32;
+    let said = match message.down {
+        Down::Bound { jid } => Said::Bound(name(jid)),
+        Down::Refused(error) => Said::Refused(stanza_error(&error)),
+        Down::Resumed { jid, sequence, base } => {
+            Said::Resumed(proto::Resumed { jid: name(jid), sequence, base })
+        }
+        Down::NotResumed { handled } => Said::NotResumed(proto::NotResumed { handled }),
+        Down::SmEnabled { resume, base } => Said::Managed(proto::Managed { resume, base }),
+        Down::SmFailed => Said::Unmanaged(proto::Empty {}),
+        Down::Stanza { number, position: row, counts, stanza, lazy, trace: span } => {
+            let (stanza, _) = stanza_bytes(&stanza);
+            size += stanza.len() + 32;
+            let trace = span.map(trace);
+            Said::Stanza(proto::ServerStanza { number, position: position(row), counts, stanza, lazy, trace })
+        }
+        Down::Handled { sequence } => Said::Handled(sequence),
+        Down::Remember(notes) => {
+            size += notes.len();
+            Said::Remember(notes)
+        }
+        Down::Saved { through } => Said::Saved(through.0),
+        Down::Released => Said::Released(proto::Empty {}),
+        Down::RequestAck => Said::RequestAck(proto::Empty {}),
+        Down::Close(None) => Said::Close(Bytes::new()),
+        Down::Close(Some(error)) => Said::Close(stream_error(&error)),
+    };
+    (proto::DownEnvelope { conn: message.conn.number, down: Some(said) }, size)
+}
+
+/// Reads one, for the edge that we are.
+pub(super) fn read(edge: EdgeId, envelope: proto::DownEnvelope) -> Result<ToEdge> {
+    let down = match envelope.down.ok_or(Malformed("message of a home"))? {
+        Said::Bound(jid) => Down::Bound { jid: full(&jid)? },
+        Said::Refused(error) => Down::Refused(read_stanza_error(error)?),
+        Said::Resumed(proto::Resumed { jid, sequence, base }) => {
+            Down::Resumed { jid: full(&jid)?, sequence, base }
+        }
+        Said::NotResumed(proto::NotResumed { handled }) => Down::NotResumed { handled },
+        Said::Managed(proto::Managed { resume, base }) => Down::SmEnabled { resume, base },
+        Said::Unmanaged(_) => Down::SmFailed,
+        Said::Stanza(said) => Down::Stanza {
+            number: said.number,
+            position: said.position.map(Position),
+            counts: said.counts,
+            stanza: read_stanza(said.stanza)?,
+            lazy: said.lazy,
+            trace: read_trace(said.trace)?,
+        },
+        Said::Handled(sequence) => Down::Handled { sequence },
+        Said::Remember(notes) => Down::Remember(notes),
+        Said::Saved(through) => Down::Saved { through: Position(through) },
+        Said::Released(_) => Down::Released,
+        Said::RequestAck(_) => Down::RequestAck,
+        Said::Close(error) => Down::Close(read_optional(error, read_stream_error)?),
+    };
+    Ok(ToEdge { conn: ConnId { edge, number: envelope.conn }, down })
+}

@@ -1,0 +1,160 @@
+//! Between routers.
+
+use super::{
+    Malformed, Result, bare, home, not_home, read_home, read_not_home, read_optional, read_place, read_shard,
+    read_stanza, read_token, read_trace, stanza_bytes, token, trace,
+};
+use crate::frame::{Forward, Pair, PeerItem, Receipt, Refusal, Ticket};
+use crate::proto;
+use crate::proto::peer_item::Item as Said;
+use starling_store::Origin;
+use std::time::Duration;
+
+/// The envelope for one item, and its size.
+pub(super) fn envelope(item: PeerItem) -> (proto::PeerItem, usize) {
+    let mut size = 32;
+    let said = match item {
+        PeerItem::Home(new) => Said::Home(home(new)),
+        PeerItem::NotHome(not) => Said::NotHome(not_home(not)),
+        PeerItem::Forward(forward) => {
+            let (stanza, _) = stanza_bytes(&forward.stanza);
+            size += stanza.len() + 256;
+            Said::Forward(proto::Forward {
+                shard: u32::from(forward.home.shard.0),
+                epoch: forward.home.epoch.0,
+                account: forward.account.as_str().to_owned(),
+                stanza,
+                ticket: forward.ticket.map(ticket),
+                hops: u32::from(forward.hops),
+                trace: forward.trace.map(trace),
+            })
+        }
+        PeerItem::Receipt(receipt) => {
+            let Receipt { pair, sequence, refused } = *receipt;
+            let refused = refused.map(refusal);
+            size += 128 + refused.as_ref().map_or(0, |refused| refused.answer.len());
+            Said::Receipt(proto::Receipt {
+                shard: u32::from(pair.shard.0),
+                sender: pair.sender.as_str().to_owned(),
+                token: token(pair.token),
+                sequence,
+                recipient: pair.recipient.as_str().to_owned(),
+                refused,
+            })
+        }
+        PeerItem::Missing(pair, after) => {
+            size += 128;
+            Said::Missing(proto::Missing {
+                shard: u32::from(pair.shard.0),
+                sender: pair.sender.as_str().to_owned(),
+                token: token(pair.token),
+                recipient: pair.recipient.as_str().to_owned(),
+                after,
+            })
+        }
+        PeerItem::Busy(pair, sequence) => {
+            size += 128;
+            Said::Busy(proto::Busy {
+                shard: u32::from(pair.shard.0),
+                sender: pair.sender.as_str().to_owned(),
+                token: token(pair.token),
+                sequence,
+                recipient: pair.recipient.as_str().to_owned(),
+            })
+        }
+        PeerItem::Question { id, body } => {
+            size += body.len();
+            Said::Question(proto::Question { id, body })
+        }
+        PeerItem::Answer { id, body } => {
+            size += body.len();
+            Said::Answer(proto::Answer { id, body })
+        }
+    };
+    (proto::PeerItem { item: Some(said) }, size)
+}
+
+fn ticket(ticket: Ticket) -> proto::Ticket {
+    proto::Ticket {
+        origin: Some(origin(ticket.origin)),
+        sender: ticket.sender.as_str().to_owned(),
+        token: token(ticket.token),
+        sequence: ticket.sequence,
+        prev: ticket.prev,
+        again: ticket.again,
+        resent: ticket.resent.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+fn origin(origin: Origin) -> proto::Origin {
+    proto::Origin { session: token(crate::Token(origin.session)), sequence: origin.sequence }
+}
+
+fn refusal(refusal: Refusal) -> proto::Refusal {
+    proto::Refusal {
+        answer: refusal.answer.map(|answer| stanza_bytes(&answer).0).unwrap_or_default(),
+        unsure: refusal.unsure.map(origin),
+    }
+}
+
+pub(super) fn read(item: proto::PeerItem) -> Result<PeerItem> {
+    Ok(match item.item.ok_or(Malformed("message of a router"))? {
+        Said::Home(home) => PeerItem::Home(read_home(home)?),
+        Said::NotHome(not) => PeerItem::NotHome(read_not_home(not)?),
+        Said::Forward(forward) => PeerItem::Forward(Box::new(Forward {
+            home: read_place(forward.shard, forward.epoch)?,
+            account: bare(&forward.account)?,
+            stanza: read_stanza(forward.stanza)?,
+            ticket: forward.ticket.map(read_ticket).transpose()?,
+            hops: u8::try_from(forward.hops).map_err(|_| Malformed("hops"))?,
+            trace: read_trace(forward.trace)?,
+        })),
+        Said::Receipt(receipt) => {
+            let pair = read_pair(receipt.shard, &receipt.sender, &receipt.token, &receipt.recipient)?;
+            let refused = receipt.refused.map(read_refusal).transpose()?;
+            PeerItem::Receipt(Box::new(Receipt { pair, sequence: receipt.sequence, refused }))
+        }
+        Said::Missing(missing) => {
+            let pair = read_pair(missing.shard, &missing.sender, &missing.token, &missing.recipient)?;
+            PeerItem::Missing(Box::new(pair), missing.after)
+        }
+        Said::Busy(busy) => {
+            let pair = read_pair(busy.shard, &busy.sender, &busy.token, &busy.recipient)?;
+            PeerItem::Busy(Box::new(pair), busy.sequence)
+        }
+        Said::Question(proto::Question { id, body }) => PeerItem::Question { id, body },
+        Said::Answer(proto::Answer { id, body }) => PeerItem::Answer { id, body },
+    })
+}
+
+fn read_pair(shard: u32, sender: &str, token: &bytes::Bytes, recipient: &str) -> Result<Pair> {
+    Ok(Pair {
+        shard: read_shard(shard)?,
+        sender: bare(sender)?,
+        token: read_token(token)?,
+        recipient: bare(recipient)?,
+    })
+}
+
+fn read_ticket(ticket: proto::Ticket) -> Result<Ticket> {
+    Ok(Ticket {
+        origin: read_origin(&ticket.origin.ok_or(Malformed("origin"))?)?,
+        sender: bare(&ticket.sender)?,
+        token: read_token(&ticket.token)?,
+        sequence: ticket.sequence,
+        prev: ticket.prev,
+        again: ticket.again,
+        resent: ticket.resent.map(Duration::from_millis),
+    })
+}
+
+fn read_origin(origin: &proto::Origin) -> Result<Origin> {
+    Ok(Origin { session: read_token(&origin.session)?.0, sequence: origin.sequence })
+}
+
+fn read_refusal(refusal: proto::Refusal) -> Result<Refusal> {
+    Ok(Refusal {
+        answer: read_optional(refusal.answer, read_stanza)?,
+        unsure: refusal.unsure.as_ref().map(read_origin).transpose()?,
+    })
+}

@@ -1,0 +1,223 @@
+//! From an edge to a home.
+
+use super::{
+    Malformed, Result, bare, full, position, read_optional, read_stanza, read_stanza_error, read_token,
+    read_trace, stanza_bytes, stanza_error, token, trace,
+};
+use crate::frame::UpBatch;
+use crate::proto::up_envelope::Up as Said;
+use crate::record::{Counting, Queued, Record};
+use crate::{ConnId, EdgeId, Epoch, Leave, ToHome, Up, proto};
+use compact_str::CompactString;
+use starling_store::Position;
+use starling_xmpp::{StanzaCondition, StanzaError};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A record is continued in another envelope from here on, in bytes.
+const PART: usize = 256 << 10;
+/// The largest record that is put together, in bytes and in stanzas: some times what the limits allow a session.
+const MAX_RECORD: usize = 64 << 20;
+const MAX_QUEUE: usize = 100_000;
+
+/// Appends the envelopes for one message, each with its size: one, except for a session with much in its queue.
+pub(super) fn envelopes(message: ToHome, out: &mut VecDeque<(proto::UpEnvelope, usize)>) {
+    let ToHome { account, conn, up } = message;
+    let account = account.as_str().to_owned();
+    if let Up::Attach(record) = up {
+        return records(&account, conn.number, *record, out);
+    }
+    let said = match up {
+        Up::Bind { token: name, resource } => {
+            Said::Bind(proto::Bind { token: token(name), resource: resource.map(|resource| resource.into()) })
+        }
+        Up::Resume { token: name, handled } => Said::Resume(proto::Resume { token: token(name), handled }),
+        Up::Stanza { sequence, stanza, fault, trace: span, again } => {
+            let (stanza, cut) = stanza_bytes(&stanza);
+            let fault =
+                fault.or_else(|| cut.then(|| Box::new(StanzaError::new(StanzaCondition::PolicyViolation))));
+            let fault = fault.map(|fault| stanza_error(&fault)).unwrap_or_default();
+            Said::Stanza(proto::ClientStanza { sequence, stanza, fault, trace: span.map(trace), again })
+        }
+        Up::EnableSm { resume, max } => Said::Enable(proto::EnableManagement { resume, max }),
+        Up::Acknowledged { handled } => Said::Acknowledged(handled),
+        Up::Written { count } => Said::Written(count),
+        Up::ClientState { active } => Said::Active(active),
+        Up::Idle => Said::Idle(proto::Empty {}),
+        Up::Gone(Leave::Closed) => Said::Gone(proto::Leave::Closed.into()),
+        Up::Gone(Leave::Lost) => Said::Gone(proto::Leave::Lost.into()),
+        Up::Attach(_) => return,
+    };
+    push(account, conn.number, said, out);
+}
+
+fn push(account: String, conn: u64, said: Said, out: &mut VecDeque<(proto::UpEnvelope, usize)>) {
+    let size = 32
+        + account.len()
+        + match &said {
+            Said::Stanza(stanza) => stanza.stanza.len() + stanza.fault.len() + 32,
+            Said::Attach(record) => prost::Message::encoded_len(&**record),
+            _ => 0,
+        };
+    out.push_back((proto::UpEnvelope { account, conn, up: Some(said) }, size));
+}
+
+fn records(account: &str, conn: u64, record: Record, out: &mut VecDeque<(proto::UpEnvelope, usize)>) {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut part = proto::Record {
+        token: token(record.token),
+        jid: record.jid.as_jid().as_str().to_owned(),
+        epoch: record.epoch.0,
+        detached: record.detached.map(millis),
+        handled: record.handled,
+        received: record.received,
+        first: record.first,
+        management: record
+            .management
+            .map(|Counting { base, acknowledged }| proto::Counting { base, acknowledged }),
+        queue: Vec::new(),
+        acknowledged: record.acknowledged.iter().map(|position| position.0).collect(),
+        highest: position(record.highest),
+        notes: record.notes,
+        more: false,
+    };
+    let mut size = part.notes.len() + 8 * part.acknowledged.len();
+    for Queued { number, position: row, counts, stanza } in record.queue {
+        let (stanza, _) = stanza_bytes(&stanza);
+        if size + stanza.len() > PART && size > 0 {
+            part.more = true;
+            push(account.to_owned(), conn, Said::Attach(Box::new(std::mem::take(&mut part))), out);
+            size = 0;
+        }
+        size += stanza.len() + 32;
+        part.queue.push(proto::Queued { number, position: position(row), counts, stanza });
+    }
+    push(account.to_owned(), conn, Said::Attach(Box::new(part)), out);
+}
+
+/// Reads what one edge says. Holds the beginning of a record whose end has not come yet.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    edge: EdgeId,
+    open: Option<(u64, Box<Record>, usize)>,
+}
+
+impl Reader {
+    /// Of the edge that is at the other end.
+    pub(crate) fn new(edge: EdgeId) -> Self {
+        Self { edge, open: None }
+    }
+
+    /// The batches of a frame.
+    pub(crate) fn read(&mut self, frame: proto::EdgeFrame) -> Result<Vec<UpBatch>> {
+        if frame.hello.is_some() {
+            return Err(Malformed("second hello"));
+        }
+        frame.batches.into_iter().map(|batch| self.batch(batch)).collect()
+    }
+
+    fn batch(&mut self, batch: proto::UpBatch) -> Result<UpBatch> {
+        let home = super::read_place(batch.shard, batch.epoch)?;
+        let mut ups = Vec::with_capacity(batch.ups.len());
+        for envelope in batch.ups {
+            if let Some(message) = self.message(envelope)? {
+                ups.push(message);
+            }
+        }
+        if batch.attach_end && self.open.is_some() {
+            return Err(Malformed("record"));
+        }
+        Ok(UpBatch { home, attach_begin: batch.attach_begin, ups, attach_end: batch.attach_end })
+    }
+
+    fn message(&mut self, envelope: proto::UpEnvelope) -> Result<Option<ToHome>> {
+        let account = bare(&envelope.account)?;
+        let conn = ConnId { edge: self.edge, number: envelope.conn };
+        let up = match envelope.up.ok_or(Malformed("message of an edge"))? {
+            Said::Attach(record) => match self.record(conn.number, *record)? {
+                Some(record) => Up::Attach(record),
+                None => return Ok(None),
+            },
+            _ if self.open.is_some() => return Err(Malformed("record")),
+            Said::Bind(bind) => {
+                Up::Bind { token: read_token(&bind.token)?, resource: bind.resource.map(CompactString::from) }
+            }
+            Said::Resume(resume) => Up::Resume { token: read_token(&resume.token)?, handled: resume.handled },
+            Said::Stanza(said) => Up::Stanza {
+                sequence: said.sequence,
+                stanza: read_stanza(said.stanza)?,
+                fault: read_optional(said.fault, read_stanza_error)?,
+                trace: read_trace(said.trace)?,
+                again: said.again,
+            },
+            Said::Enable(enable) => Up::EnableSm { resume: enable.resume, max: enable.max },
+            Said::Acknowledged(handled) => Up::Acknowledged { handled },
+            Said::Written(count) => Up::Written { count },
+            Said::Active(active) => Up::ClientState { active },
+            Said::Idle(_) => Up::Idle,
+            Said::Gone(leave) => match proto::Leave::try_from(leave) {
+                Ok(proto::Leave::Closed) => Up::Gone(Leave::Closed),
+                Ok(proto::Leave::Lost) => Up::Gone(Leave::Lost),
+                _ => return Err(Malformed("leave")),
+            },
+        };
+        Ok(Some(ToHome { account, conn, up }))
+    }
+
+    /// Adds a part; the whole record with its last one.
+    fn record(&mut self, conn: u64, part: proto::Record) -> Result<Option<Box<Record>>> {
+        let more = part.more;
+        let size: usize = part.queue.iter().map(|queued| queued.stanza.len()).sum();
+        let (mut record, sum) = match self.open.take() {
+            Some((open, mut record, sum)) if open == conn => {
+                let queue = part.queue.into_iter().map(read_queued).collect::<Result<Vec<_>>>()?;
+                record.queue.extend(queue);
+                (record, sum + size)
+            }
+            Some(_) => return Err(Malformed("record")),
+            None => (Box::new(read_record(part)?), size),
+        };
+        if sum > MAX_RECORD || record.queue.len() > MAX_QUEUE {
+            return Err(Malformed("size of a record"));
+        }
+        if more {
+            self.open = Some((conn, record, sum));
+            return Ok(None);
+        }
+        let rises = record.queue.is_sorted_by(|one, next| one.number < next.number);
+        let within = record.queue.last().is_none_or(|last| last.number <= record.received);
+        if !rises || !within || !record.acknowledged.is_sorted() {
+            return Err(Malformed("record"));
+        }
+        record.queue.shrink_to_fit();
+        Ok(Some(record))
+    }
+}
+
+fn read_record(part: proto::Record) -> Result<Record> {
+    Ok(Record {
+        token: read_token(&part.token)?,
+        jid: full(&part.jid)?,
+        epoch: Epoch(part.epoch),
+        detached: part.detached.map(Duration::from_millis),
+        handled: part.handled,
+        received: part.received,
+        first: part.first,
+        management: part
+            .management
+            .map(|proto::Counting { base, acknowledged }| Counting { base, acknowledged }),
+        queue: part.queue.into_iter().map(read_queued).collect::<Result<_>>()?,
+        acknowledged: part.acknowledged.into_iter().map(Position).collect(),
+        highest: part.highest.map(Position),
+        notes: part.notes,
+    })
+}
+
+fn read_queued(queued: proto::Queued) -> Result<Queued> {
+    Ok(Queued {
+        number: queued.number,
+        position: queued.position.map(Position),
+        counts: queued.counts,
+        stanza: read_stanza(queued.stanza)?,
+    })
+}

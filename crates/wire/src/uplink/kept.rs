@@ -1,0 +1,272 @@
+//! What is kept of one session.
+
+use crate::record::{Counting, Queued, Record};
+use crate::{Epoch, Leave, Token, Up};
+use bytes::Bytes;
+use starling_store::Position;
+use starling_xmpp::{BareJid, FullJid};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The most acknowledged rows that are remembered while no home says that they are saved. Beyond it the oldest are
+/// forgotten: should the session be lost with its home, they come a second time, marked as delayed.
+const MAX_ACKNOWLEDGED: usize = 1024;
+
+/// One connection, from its first question to `Released`.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) account: BareJid,
+    pub(super) token: Token,
+    /// Absent until the home has answered the first question.
+    pub(super) jid: Option<FullJid>,
+    pub(super) epoch: Epoch,
+    /// Questions without an answer, and stanzas that are not handled, in the order in which they were said.
+    pub(super) ups: VecDeque<Pending>,
+    pub(super) handled: u64,
+    received: u64,
+    first: u64,
+    management: Option<Counting>,
+    queue: VecDeque<Queued>,
+    /// How many of the queue the client's `h` counts.
+    counting: u32,
+    acknowledged: VecDeque<Position>,
+    highest: Option<Position>,
+    notes: Bytes,
+    /// The client's last word on whether its user looks.
+    pub(super) active: Option<bool>,
+    /// How and when the socket went.
+    pub(super) gone: Option<(Leave, Duration)>,
+}
+
+/// Something the home has to answer.
+#[derive(Debug)]
+pub(super) enum Pending {
+    Bind {
+        resource: Option<compact_str::CompactString>,
+    },
+    Resume {
+        handled: u32,
+    },
+    Enable {
+        resume: bool,
+        max: Option<u32>,
+    },
+    Stanza {
+        sequence: u64,
+        stanza: starling_xmpp::Stanza,
+        fault: Option<Box<starling_xmpp::StanzaError>>,
+        trace: Option<crate::Trace>,
+    },
+}
+
+impl Pending {
+    /// It as it is said once more.
+    pub(super) fn again(&self, token: Token) -> Up {
+        match self {
+            Self::Bind { resource } => Up::Bind { token, resource: resource.clone() },
+            Self::Resume { handled } => Up::Resume { token, handled: *handled },
+            Self::Enable { resume, max } => Up::EnableSm { resume: *resume, max: *max },
+            Self::Stanza { sequence, stanza, fault, trace } => Up::Stanza {
+                sequence: *sequence,
+                stanza: stanza.clone(),
+                fault: fault.clone(),
+                trace: *trace,
+                again: true,
+            },
+        }
+    }
+}
+
+/// What becomes of a stanza of the home.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is new.
+    New,
+    /// It has come before.
+    Known,
+    /// One before it has not come.
+    Gap,
+}
+
+impl Kept {
+    pub(super) fn new(account: BareJid, token: Token, question: Pending) -> Self {
+        Self {
+            account,
+            token,
+            jid: None,
+            epoch: Epoch::default(),
+            ups: VecDeque::from([question]),
+            handled: 0,
+            received: 0,
+            first: 0,
+            management: None,
+            queue: VecDeque::new(),
+            counting: 0,
+            acknowledged: VecDeque::new(),
+            highest: None,
+            notes: Bytes::new(),
+            active: None,
+            gone: None,
+        }
+    }
+
+    /// It as another home needs it; `None` while it is no session yet.
+    pub(super) fn record(&self, now: Duration) -> Option<Record> {
+        Some(Record {
+            detached: self.gone.map(|(_, since)| now.saturating_sub(since)),
+            token: self.token,
+            jid: self.jid.clone()?,
+            epoch: self.epoch,
+            handled: self.handled,
+            received: self.received,
+            first: self.first,
+            management: self.management,
+            queue: self.queue.iter().cloned().collect(),
+            acknowledged: self.acknowledged.iter().copied().collect(),
+            highest: self.highest,
+            notes: self.notes.clone(),
+        })
+    }
+
+    /// It is a session now.
+    pub(super) fn bound(&mut self, jid: FullJid) {
+        self.jid = Some(jid);
+        self.answered(|pending| matches!(pending, Pending::Bind { .. }));
+    }
+
+    /// It goes on with a session that was bound before.
+    pub(super) fn resumed(&mut self, jid: FullJid, sequence: u64, base: u64) {
+        let handled = self.ups.iter().find_map(|pending| match pending {
+            Pending::Resume { handled } => Some(*handled),
+            _ => None,
+        });
+        let Some(acknowledged) = handled else { return };
+        self.jid = Some(jid);
+        self.handled = sequence;
+        self.management = Some(Counting { base, acknowledged });
+        self.answered(|pending| matches!(pending, Pending::Resume { .. }));
+    }
+
+    /// The answer to `<enable/>`; `None`: it was refused.
+    pub(super) fn enabled(&mut self, base: Option<u64>) {
+        if let Some(base) = base {
+            self.management = Some(Counting { base, acknowledged: 0 });
+        }
+        self.answered(|pending| matches!(pending, Pending::Enable { .. }));
+    }
+
+    fn answered(&mut self, is_it: impl Fn(&Pending) -> bool) {
+        if let Some(at) = self.ups.iter().position(is_it) {
+            self.ups.remove(at);
+        }
+        self.shrink();
+    }
+
+    /// Stanzas up to this one are handled.
+    pub(super) fn settle(&mut self, sequence: u64) {
+        if sequence <= self.handled {
+            return;
+        }
+        self.handled = sequence;
+        let done =
+            |pending: &Pending| matches!(pending, Pending::Stanza { sequence: own, .. } if *own <= sequence);
+        while self.ups.front().is_some_and(done) {
+            self.ups.pop_front();
+        }
+        // Behind a question that is open there may be some, too.
+        if self.ups.front().is_some_and(|first| !matches!(first, Pending::Stanza { .. })) {
+            self.ups.retain(|pending| !done(pending));
+        }
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        if self.ups.is_empty() {
+            self.ups.shrink_to(0);
+        }
+    }
+
+    /// A stanza of the home has come.
+    pub(super) fn take(&mut self, queued: Queued) -> Taken {
+        if self.received == 0 {
+            self.first = queued.number;
+        } else if queued.number <= self.received {
+            return Taken::Known;
+        } else if queued.number > self.received + 1 {
+            return Taken::Gap;
+        }
+        self.received = queued.number;
+        self.highest = self.highest.max(queued.position);
+        self.counting += u32::from(queued.counts);
+        self.queue.push_back(queued);
+        Taken::New
+    }
+
+    /// The client has handled as many. What cannot be is the home's to judge.
+    pub(super) fn acknowledge(&mut self, handled: u32) {
+        let Some(management) = &mut self.management else { return };
+        let mut newly = handled.wrapping_sub(management.acknowledged);
+        if newly > self.counting {
+            return;
+        }
+        management.acknowledged = handled;
+        while newly > 0 {
+            let Some(counted) = self.unqueue() else { break };
+            newly -= u32::from(counted);
+        }
+        self.slim();
+    }
+
+    /// So many were written over this connection. Those that no `h` counts have arrived thereby, as far as anybody knows.
+    pub(super) fn written(&mut self, count: u64) {
+        let through = self.first.saturating_add(count).saturating_sub(1);
+        if self.first == 0 {
+            return;
+        }
+        while self.queue.front().is_some_and(|first| !first.counts && first.number <= through) {
+            self.unqueue();
+        }
+        self.slim();
+    }
+
+    fn unqueue(&mut self) -> Option<bool> {
+        let first = self.queue.pop_front()?;
+        self.counting -= u32::from(first.counts);
+        if let Some(position) = first.position {
+            // Rows come in the order of their positions, but for what is fed again.
+            let at = self.acknowledged.partition_point(|known| *known < position);
+            if self.acknowledged.get(at) != Some(&position) {
+                self.acknowledged.insert(at, position);
+            }
+            if self.acknowledged.len() > MAX_ACKNOWLEDGED {
+                self.acknowledged.pop_front();
+            }
+        }
+        Some(first.counts)
+    }
+
+    fn slim(&mut self) {
+        if self.queue.is_empty() {
+            self.queue.shrink_to(0);
+        }
+    }
+
+    /// The store knows of all up to here.
+    pub(super) fn saved(&mut self, through: Position) {
+        while self.acknowledged.front().is_some_and(|first| *first <= through) {
+            self.acknowledged.pop_front();
+        }
+        if self.acknowledged.is_empty() {
+            self.acknowledged.shrink_to(0);
+        }
+    }
+
+    pub(super) fn remember(&mut self, notes: &Bytes) {
+        // A copy: it must not keep the buffer alive in which it came.
+        self.notes = Bytes::copy_from_slice(notes);
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+}
