@@ -58,10 +58,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long a worker stands still for that. Whoever has slept learns it with the answer to one question; a store that does not
 /// answer is no reason to keep those waiting who need none.
 const STILL: Duration = Duration::from_secs(1);
-/// How long sessions go on without a lease. Another server may reign by then, and have sessions of the same accounts: what
-/// these ones see of presence is worth less every minute. But everybody who is sent away comes back at once, so a store
-/// that restarts, or a short cut of the network, is to end nothing.
-const ADRIFT_AFTER: Duration = Duration::from_secs(60);
+/// How long sessions go on without a lease. A store that is away, however long it takes to mend, is to end none; a server that
+/// alone is cut off from it may have a successor, and sessions of the same accounts may be there: what these ones see of
+/// presence is worth less every minute. The two look the same from here, and the first is what happens.
+const ADRIFT_AFTER: Duration = Duration::from_secs(900);
 
 /// What a worker has of an account.
 enum Slot {

@@ -154,7 +154,7 @@ fn whoever_has_no_lease_for_long_sends_its_clients_away_until_it_is_back() {
         matches!(&stage.told(&late)[..], [Down::Refused(error)] if format!("{error:?}").contains("Wait"))
     );
     assert_eq!(seen(&stage, &bob), (true, false));
-    stage.advance(Duration::from_secs(56));
+    stage.advance(Duration::from_secs(896));
     assert_eq!((seen(&stage, &alice).1, seen(&stage, &bob).1), (false, false));
     stage.advance(Duration::from_secs(2));
     assert_eq!((seen(&stage, &alice).1, seen(&stage, &bob).1), (true, true));
