@@ -19,7 +19,9 @@ impl History {
 
 /// Finds every broken rule. Nothing found means that the history is one that a correct server can cause.
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut judge = Judge { sent: HashMap::new(), rows: HashMap::new(), violations: Vec::new() };
+    let events = || history.logs.iter().flat_map(|log| &log.events);
+    let refusals = events().any(|event| matches!(event.what, What::Refused { .. }));
+    let mut judge = Judge { sent: HashMap::new(), rows: HashMap::new(), refusals, violations: Vec::new() };
     judge.read_logs(history);
     for archive in &history.archives {
         judge.check_archive(archive);
@@ -57,6 +59,9 @@ struct Judge<'a> {
     sent: HashMap<&'a str, Fate<'a>>,
     /// The first row of each (owner, `origin-id`), with its place in the archive.
     rows: HashMap<(&'a str, &'a str), (usize, &'a Row)>,
+    /// Messages were refused. Then some of those that were sent again may have been refused before: its sender had
+    /// forgotten the session in which it would have heard of that. What it then gave up is no measure of their order.
+    refusals: bool,
     violations: Vec<Violation>,
 }
 
@@ -148,6 +153,7 @@ impl<'a> Judge<'a> {
             };
             let fate = &self.sent[origin];
             let (from, message, place) = (fate.from, fate.message, fate.place);
+            let binds = !(self.refusals && fate.given_up);
             if !fate.owners().contains(&owner) {
                 let detail = format!("archived, but sent by {from} to {}", message.to);
                 self.report(Kind::Misdelivered, owner, Some(origin), detail);
@@ -162,7 +168,7 @@ impl<'a> Judge<'a> {
                 continue;
             }
             self.rows.insert((owner, origin), (index, row));
-            if let Some(later) = order.take(from, bare(&message.to), origin, place) {
+            if let Some(later) = order.take(from, bare(&message.to), origin, place, binds) {
                 let detail = format!("archived after {later}, which was sent later");
                 self.report(Kind::StoredOutOfOrder, owner, Some(origin), detail);
             }
@@ -332,7 +338,8 @@ impl<'a> Judge<'a> {
                 witness.first.insert(origin, sighting);
                 let fate = &self.sent[origin];
                 let to = bare(&fate.message.to);
-                if let Some(later) = witness.order.take(fate.from, to, origin, fate.place) {
+                let binds = !(self.refusals && fate.given_up);
+                if let Some(later) = witness.order.take(fate.from, to, origin, fate.place, binds) {
                     let detail = format!("first seen after {later}, which was sent later");
                     found.push((Kind::SeenOutOfOrder, detail));
                 }
@@ -391,13 +398,20 @@ struct Witness<'a> {
 struct Order<'a>(BTreeMap<(&'a str, &'a str), (usize, &'a str)>);
 
 impl<'a> Order<'a> {
-    /// Takes the next message of a pair; gives the `origin-id` of one that came before it but was sent after it.
-    fn take(&mut self, from: &'a str, to: &'a str, origin: &'a str, place: usize) -> Option<&'a str> {
-        let latest = self.0.entry((from, to)).or_insert((place, origin));
-        if latest.0 > place {
-            return Some(latest.1);
+    /// Takes the next message of a pair; gives the `origin-id` of one that came before it but was sent after it. What
+    /// does not bind may stand before anything.
+    fn take(
+        &mut self,
+        from: &'a str,
+        to: &'a str,
+        origin: &'a str,
+        place: usize,
+        binds: bool,
+    ) -> Option<&'a str> {
+        let latest = self.0.get(&(from, to)).filter(|latest| latest.0 > place).copied();
+        if latest.is_none() && binds {
+            self.0.insert((from, to), (place, origin));
         }
-        *latest = (place, origin);
-        None
+        latest.map(|latest| latest.1)
     }
 }

@@ -104,3 +104,36 @@ fn story(history: &History, violations: &[Violation]) -> String {
     let origin = violations.first().and_then(|v| v.origin.clone());
     origin.map(|o| history.story(&o)).unwrap_or_default()
 }
+
+/// What is sent again late stands behind what its sender gave up: with a refusal that it never heard of that is right,
+/// without any it is not.
+#[test]
+fn a_refusal_that_was_not_heard_may_change_the_order() {
+    let message = |origin: &str| {
+        let (to, body) = ("bob@localhost".to_owned(), origin.to_owned());
+        Message { origin: origin.to_owned(), to, body }
+    };
+    for refused in [true, false] {
+        let mut log = Log::new("ann@localhost/phone");
+        let mut events: Vec<What> = ["first", "second", "third"].map(|o| What::Sent(message(o))).into();
+        if refused {
+            let (origin, condition) = ("third".to_owned(), "wait resource-constraint".to_owned());
+            events.push(What::Refused { origin, condition });
+        }
+        events.extend([What::GivenUp("second".to_owned()), What::SentAgain("first".to_owned())]);
+        events.into_iter().for_each(|what| log.note(Duration::ZERO, what));
+        let row = |origin: &str| Row {
+            id: origin.to_owned(),
+            stamp: "2026-01-01T00:00:00Z".to_owned(),
+            origin: Some(origin.to_owned()),
+            from: "ann@localhost/phone".to_owned(),
+            to: "bob@localhost".to_owned(),
+            body: origin.to_owned(),
+        };
+        let rows = vec![row("second"), row("first")];
+        let archive = Archive { owner: "bob@localhost".to_owned(), rows, ..Archive::default() };
+        let violations = check(&History { logs: vec![log], archives: vec![archive] });
+        let found = violations.iter().any(|v| v.kind == Kind::StoredOutOfOrder);
+        assert_eq!(found, !refused, "{violations:?}");
+    }
+}
