@@ -199,6 +199,12 @@ impl<C: Cql> Inner<C> {
         if self.note_purge(&owner, until).await.is_err() {
             return Outcome::Nothing(StoreError::Overloaded);
         }
+        // Not below what closed the account, which wrote that no such note was seen; nor may what closes it next be.
+        let at = {
+            let mut lane = account.lane.lock();
+            lane.attempted = at.max(Position(lane.attempted.0.saturating_add(1)));
+            lane.attempted
+        };
         let changes = vec![Change::PutData(Mark::Removal.row(1))];
         let partition = Partition::Data(owner.clone());
         let note = Mutation { partition, at, changes, trace: None, attempt: 1 };

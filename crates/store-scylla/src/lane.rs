@@ -27,7 +27,8 @@ pub(crate) struct Lane {
     pub(crate) claimed: Option<(u64, u64)>,
     /// Generation and epoch for which the mark of data is durable, and was not too late.
     pub(crate) marked: Option<(u64, u64)>,
-    /// The floor of the last closing, whether or not that came to its end.
+    /// The floor of the last closing, or the timestamp of the note of a removal, whether or not that came to its end. The next
+    /// one's is higher.
     pub(crate) attempted: Position,
     /// There was no such account when it was looked for on behalf of what waits.
     pub(crate) absent: bool,

@@ -461,6 +461,39 @@ fn a_removal_that_was_not_begun_does_not_take_place() {
 }
 
 #[test]
+fn the_note_of_a_removal_is_above_what_closed_the_account() {
+    // A load that closes again has a floor of its own, which may be higher than the position that the home gives next.
+    let closed_above = |bench: &mut Bench, by: u64| {
+        bench.again();
+        let reign = Reign { floor: Position(bench.next.0 + by), ..bench.reign };
+        bench.costs(bench.store.load(&alice(), reign)).0.unwrap().unwrap();
+    };
+    let remove = |bench: &mut Bench, late| {
+        bench.delay(Some(late));
+        let at = bench.position();
+        let removed = bench.store.commit(Batch::of(at, vec![Write::DeleteAccount(alice())]));
+        assert!(matches!(bench.costs(removed).0, Err(StoreError::Unavailable(_))));
+        bench.delay(None);
+    };
+    for above in [1, 2, 1_000] {
+        let mut bench = Bench::new();
+        closed_above(&mut bench, above);
+        remove(&mut bench, "delete account");
+        bench.again();
+        let loaded = bench.costs(bench.store.load(&alice(), bench.reign)).0.unwrap();
+        assert!(loaded.is_none(), "closed {above} above: it takes place now, or at any time");
+
+        let mut bench = Bench::new();
+        closed_above(&mut bench, above);
+        remove(&mut bench, "write data");
+        bench.load();
+        bench.arrive();
+        bench.again();
+        bench.load();
+    }
+}
+
+#[test]
 fn an_account_that_is_made_late_is_no_conflict() {
     let bench = Bench::new();
     bench.delay(Some("create account"));
