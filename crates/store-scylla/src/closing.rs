@@ -21,7 +21,8 @@ use starling_store::{Position, StoreError};
 use starling_xmpp::Timestamp;
 use std::collections::BTreeSet;
 
-/// The kinds that have a mark. The cursor has none: what a device has acknowledged stays so, whoever wrote it.
+/// The kinds that have a mark. The cursor has none: what a device has acknowledged stays so, whoever wrote it. What was
+/// seen of it is written again with the marks, since a single replica may have had it.
 const MARKED: [DataKind; 4] = [DataKind::Contact, DataKind::Removed, DataKind::RosterVersion, DataKind::Doc];
 
 /// Buckets whose rows are deleted when they are unlisted.
@@ -110,6 +111,8 @@ impl Seen {
             marks.push(Change::PutData(Mark::Log.row(known.epoch)));
             // No note of a removal was seen: one that is late is not to be seen either.
             marks.push(Change::PutData(Mark::Removal.row(0)));
+            let cursor = self.data.iter().filter(|row| row.kind == DataKind::Cursor);
+            marks.extend(cursor.cloned().map(Change::PutData));
         }
         if needs.data {
             let partition = Partition::Data(owner.clone());

@@ -317,6 +317,8 @@ fn a_message_is_two_writes_and_waits_for_nothing() {
     bench.again();
     let loaded = bench.load();
     assert!(loaded.1 <= 6 && loaded.0.len() <= 12, "{loaded:?}");
+    let data = loaded.0.iter().filter(|name| *name == "write data").count();
+    assert_eq!(data, 2, "the claim, and the marks with the cursor: {loaded:?}");
     let after = bench.message(&peer(1));
     assert_eq!(bench.commit(vec![after]), cost(["write log", "write peer"], 1), "the first one of a reign");
     let again = bench.load();

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on panics
 
 use starling_node::Metrics;
-use starling_store::testing::{account, append, claim, jid, row};
+use starling_store::testing::{Late, account, append, claim, jid, row};
 use starling_store::{
     Batch, Cursor, DocKind, LogFilter, LogRow, Now, Page, Position, Reign, Result, Retention, Store,
     StoreError, Write,
@@ -64,6 +64,17 @@ impl Bench {
 
     fn message(&mut self) -> Write {
         append(LogRow { offline: false, ..row(&alice(), self.position(), &bob()) })
+    }
+
+    /// Begins another process with another reign.
+    fn again(&mut self, settings: Settings) {
+        let world = self.world.clone();
+        let now: Now = Arc::new(move || Timestamp(EPOCH + world.now().as_micros() as u64));
+        let cql = Arc::new(self.model.connect(&self.process));
+        self.store = Arc::new(ScyllaStore::open(cql, settings, now));
+        let store = Arc::clone(&self.store);
+        self.reign = self.world.run(async move { store.open_reign(claim(1)).await.unwrap() }).unwrap();
+        self.next = self.next.max(self.reign.floor);
     }
 
     /// The outcome of a message and how long it took.
@@ -156,6 +167,28 @@ fn one_replica_of_three_may_be_away() {
     }
     bench.load().unwrap();
     assert_eq!(bench.rows(), 20);
+}
+
+#[test]
+fn a_cursor_that_one_replica_had_is_there_once_it_was_loaded() {
+    for doubt in [false, true] {
+        let mut bench = Bench::new(Settings::default());
+        assert!(bench.send().0.is_ok());
+        let cursor = Cursor { through: bench.next, above: vec![] };
+        bench.model.hold(Some(Late::Somewhere));
+        let (outcome, _) = bench.commit(vec![Write::Cursor(alice(), cursor.clone())]);
+        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+        bench.model.hold(None);
+        for replicas in [[0, 1], [1, 2]] {
+            if !doubt {
+                bench.again(Settings::default());
+            }
+            bench.model.pin(Some(replicas));
+            let reign = Reign { floor: bench.position(), ..bench.reign };
+            let state = bench.world.run(bench.store.load(&alice(), reign)).unwrap().unwrap();
+            assert_eq!(state.unwrap().cursor, cursor, "{replicas:?}, in doubt: {doubt}");
+        }
+    }
 }
 
 #[test]
@@ -440,13 +473,7 @@ fn a_bucket_remembers_its_bytes_over_a_restart() {
     let settings = Settings { bucket_bytes: 1_000, ..Settings::default() };
     let mut bench = Bench::new(settings.clone());
     for _ in 0..20 {
-        let world = bench.world.clone();
-        let now: Now = Arc::new(move || Timestamp(EPOCH + world.now().as_micros() as u64));
-        let cql = Arc::new(bench.model.connect(&bench.process));
-        bench.store = Arc::new(ScyllaStore::open(cql, settings.clone(), now));
-        let store = Arc::clone(&bench.store);
-        bench.reign = bench.world.run(async move { store.open_reign(claim(1)).await.unwrap() }).unwrap();
-        bench.next = bench.next.max(bench.reign.floor);
+        bench.again(settings.clone());
         bench.load().unwrap();
         assert!(bench.send().0.is_ok());
     }

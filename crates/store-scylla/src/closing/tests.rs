@@ -101,6 +101,17 @@ fn the_end_of_the_log_is_written_again_and_what_lies_beyond_is_deleted() {
 }
 
 #[test]
+fn the_cursor_is_written_again_with_the_marks() {
+    let cursor = codec::cursor(&starling_store::Cursor { through: at(3), above: vec![at(5)] });
+    let seen = Seen { data: vec![cursor.clone(), Mark::Log.row(4)], ..Seen::default() };
+    let [.., marks] = close(&seen, Needs { log: true, data: false }).steps;
+    assert_eq!(marks.len(), 1, "no write more");
+    assert!(flat(&marks).contains(&(Partition::Data(alice()), at(1_000), Change::PutData(cursor))));
+    let [.., marks] = close(&seen, Needs { log: false, data: true }).steps;
+    assert_eq!(flat(&marks).len(), 1, "what this reign wrote itself was confirmed");
+}
+
+#[test]
 fn what_is_late_may_lie_in_two_buckets() {
     let tail = tail([(20, stored(20, 17, 1)), (10, stored(18, 17, 9))]);
     let seen = Seen { buckets: vec![bucket(1, 9), bucket(10, 9), bucket(20, 0)], tail, ..Seen::default() };
