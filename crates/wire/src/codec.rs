@@ -37,9 +37,9 @@ pub const MAX_MESSAGE: usize = (1 << 20) + (256 << 10);
 /// The largest stanza that is sent, in bytes. Configuration keeps what clients may send well below.
 pub const MAX_STANZA: usize = 1 << 20;
 /// A frame is full from here on, in bytes.
-const FULL: usize = 256 << 10;
+pub(crate) const FULL: usize = 256 << 10;
 /// The most entries of one frame.
-const MANY: usize = 4096;
+pub(crate) const MANY: usize = 4096;
 
 type Result<T> = std::result::Result<T, Malformed>;
 

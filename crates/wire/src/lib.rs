@@ -13,6 +13,7 @@ pub mod credit;
 pub mod down;
 pub mod frame;
 pub mod link;
+pub mod net;
 mod proto;
 pub mod record;
 pub mod shard;

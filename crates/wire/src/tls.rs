@@ -11,6 +11,7 @@ mod verify;
 
 pub use authority::{Authority, Pair};
 pub use identity::{Identity, Role};
+pub(crate) use verify::reason;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs;
@@ -149,7 +150,7 @@ fn read(files: &Files, cluster: &str, role: Role, clock: &SharedClock) -> Result
     }
     let now = UnixTime::since_unix_epoch(Duration::from_micros(clock.now_micros()));
     verify::chain(&roots, leaf, chain.get(1..).unwrap_or_default(), now).map_err(|error| {
-        TlsError::file(&files.cert, format_args!("{} (CA: {})", verify::reason(&error), files.ca.display()))
+        TlsError::file(&files.cert, format_args!("{} (CA: {})", reason(&error), files.ca.display()))
     })?;
     let not_after = identity::not_after(leaf);
 

@@ -1,0 +1,174 @@
+//! The form over the network: one long-lived gRPC stream per pair of processes, over mutual TLS.
+//!
+//! A router has one [`Server`]; edges reach it by an [`EdgeClient`], other routers by a [`PeerClient`]. What a process
+//! does with a link is a trait that it implements: [`Edges`] and [`Peers`] at a router, [`Routers`] at an edge. All
+//! calls are short and never wait: what is sent goes into an [`Outlet`], what comes is handed over in order.
+//!
+//! - A frame is what is ready; no timer makes it wait. TCP and HTTP/2 windows push back, and what then waits is bounded:
+//!   beyond the bound the link ends, as if it were dead. No link ever waits for one session or account.
+//! - A link that is silent for three seconds is dead. Whatever was asked over it fails at once.
+//! - A new stream of a peer ends the old one before it is answered: nothing of the old is handed over after that.
+//! - A peer that sends what cannot be is told so, and its link ends; nothing else does.
+
+mod addresses;
+mod dial;
+mod edge;
+mod outlet;
+mod peer;
+mod raft;
+mod server;
+mod services;
+mod slots;
+
+pub use addresses::{Addresses, Seeds};
+pub use edge::{EdgeClient, LinkedRouter, Questions, Routers};
+pub use outlet::{Outlet, Weigh};
+pub use peer::{PeerClient, Peers};
+pub use raft::{CallError, PeerState, RaftItem, RaftLinks};
+pub use server::{Edges, Server};
+
+use std::time::Duration;
+
+/// Bounds and times of links.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// For TCP and TLS together.
+    pub connect: Duration,
+    /// From the connection to the answered hello.
+    pub hello: Duration,
+    /// How often a peer is asked for a sign of life.
+    pub keep_alive: Duration,
+    /// How long an answer to that may take; with `keep_alive` it makes the time after which a link is dead.
+    pub keep_alive_answer: Duration,
+    /// HTTP/2 window of a stream, in bytes.
+    pub window: u32,
+    /// What may wait to be sent over one link, in bytes; beyond it the link ends.
+    pub outlet: usize,
+    /// First and longest pause between attempts to connect.
+    pub pause: (Duration, Duration),
+    /// How often addresses are looked up.
+    pub lookup: Duration,
+    /// How long a question about an account may take.
+    pub question: Duration,
+    /// How often Raft links exchange pulses.
+    pub pulse: Duration,
+    /// How often the files of TLS are looked at.
+    pub certificates: Duration,
+    /// The most connections at one server.
+    pub connections: usize,
+    /// The most requests at a time on one connection.
+    pub streams: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            hello: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(1),
+            keep_alive_answer: Duration::from_secs(2),
+            window: 4 << 20,
+            outlet: 64 << 20,
+            pause: (Duration::from_millis(50), Duration::from_secs(2)),
+            lookup: Duration::from_secs(5),
+            question: Duration::from_secs(5),
+            pulse: Duration::from_millis(100),
+            certificates: Duration::from_secs(10),
+            connections: 4096,
+            streams: 1024,
+        }
+    }
+}
+
+/// Why a link is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// This side has closed it.
+    Closed,
+    /// The same peer has another one.
+    Superseded,
+    /// More waited to be sent than may.
+    Overflow,
+    /// The peer sent what cannot be.
+    Malformed(String),
+    /// One side will not speak with the other; why.
+    Refused(String),
+    /// The connection broke or fell silent; what is known of it.
+    Lost(String),
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Closed => f.write_str("closed"),
+            Self::Superseded => f.write_str("superseded by a new link of the same peer"),
+            Self::Overflow => f.write_str("too much waited to be sent"),
+            Self::Malformed(why) => write!(f, "bad message: {why}"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Lost(why) => write!(f, "lost: {why}"),
+        }
+    }
+}
+
+/// What comes over one link.
+pub trait Hears<T>: Send + 'static {
+    /// As much as came at once, in order. Must not wait.
+    fn hear(&mut self, items: Vec<T>);
+
+    /// It is over: nothing comes any more. Called once.
+    fn ended(&mut self, end: &End);
+}
+
+/// An error with what caused it, in one line.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let own = match find_tls(error) {
+            Some(tls) => crate::tls::reason(tls),
+            None => error.to_string(),
+        };
+        if !text.contains(&own) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&own);
+        }
+        next = error.source();
+    }
+    text
+}
+
+fn find_tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref())
+}
+
+/// Why a stream ended, from its status.
+fn end_of(status: &tonic::Status) -> End {
+    let why = || status.message().to_owned();
+    match status.code() {
+        tonic::Code::Aborted => End::Superseded,
+        tonic::Code::InvalidArgument | tonic::Code::OutOfRange => End::Malformed(why()),
+        tonic::Code::FailedPrecondition | tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => {
+            End::Refused(why())
+        }
+        tonic::Code::ResourceExhausted => End::Overflow,
+        _ => End::Lost(causes(status)),
+    }
+}
+
+/// The status that tells the peer why.
+fn status_of(end: &End) -> tonic::Status {
+    let text = end.to_string();
+    match end {
+        End::Closed | End::Lost(_) => tonic::Status::unavailable(text),
+        End::Superseded => tonic::Status::aborted(text),
+        End::Overflow => tonic::Status::resource_exhausted(text),
+        End::Malformed(_) => tonic::Status::invalid_argument(text),
+        End::Refused(_) => tonic::Status::failed_precondition(text),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Connections to routers: found, made, and made again.
+
+use super::{Addresses, Options, causes};
+use crate::tls::{Identity, Tls};
+use futures::future::BoxFuture;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use rustls_pki_types::ServerName;
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tonic::body::Body;
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+pub(super) struct Task(JoinHandle<()>);
+
+impl Task {
+    pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// One HTTP/2 connection to a router; requests over it fail as soon as it is gone.
+#[derive(Clone)]
+pub(super) struct Channel(SendRequest<Body>);
+
+impl tonic::codegen::Service<hyper::Request<Body>> for Channel {
+    type Response = hyper::Response<hyper::body::Incoming>;
+    type Error = hyper::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: hyper::Request<Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
+    }
+}
+
+/// A connection while its owner lives.
+pub(super) struct Connection {
+    pub(super) channel: Channel,
+    /// Whom the certificate at the other end names.
+    pub(super) identity: Identity,
+    cause: Arc<Mutex<Option<String>>>,
+    _driver: Task,
+}
+
+impl Connection {
+    /// What the connection itself says of its end, if it has ended.
+    pub(super) async fn cause(&self) -> Option<String> {
+        // The request that failed is told a little before the task that drives the connection ends.
+        for _ in 0..20 {
+            if let Some(cause) = self.cause.lock().clone() {
+                return Some(cause);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        None
+    }
+}
+
+/// Connects to a router; the error is for the operator.
+pub(super) async fn connect(address: SocketAddr, tls: &Tls, options: &Options) -> Result<Connection, String> {
+    let attempt = async {
+        let socket = TcpStream::connect(address).await.map_err(|error| causes(&error))?;
+        socket.set_nodelay(true).map_err(|error| causes(&error))?;
+        let name = ServerName::try_from("router.invalid").map_err(|error| causes(&error))?;
+        let connector = tokio_rustls::TlsConnector::from(tls.client());
+        connector.connect(name, socket).await.map_err(|error| causes(&error))
+    };
+    let stream = tokio::time::timeout(options.connect, attempt)
+        .await
+        .map_err(|_| "no answer in time".to_owned())??;
+    let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let identity = Identity::of(leaf.ok_or("no certificate")?)?;
+    let (send, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(options.window)
+        .initial_connection_window_size(options.window.saturating_mul(2))
+        .max_frame_size(FRAME)
+        .max_header_list_size(HEADERS)
+        .keep_alive_interval(options.keep_alive)
+        .keep_alive_timeout(options.keep_alive_answer)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| causes(&error))?;
+    let cause = Arc::new(Mutex::new(None));
+    let driver = {
+        let cause = Arc::clone(&cause);
+        Task::spawn(async move {
+            let text = match connection.await {
+                Ok(()) => "closed by the peer".to_owned(),
+                Err(error) => causes(&error),
+            };
+            *cause.lock() = Some(text);
+        })
+    };
+    Ok(Connection { channel: Channel(send), identity, cause, _driver: driver })
+}
+
+/// The largest HTTP/2 frame, and the most of headers, in bytes.
+pub(super) const FRAME: u32 = 256 << 10;
+pub(super) const HEADERS: u32 = 16 << 10;
+
+/// What became of an attempt.
+pub(super) enum Outcome {
+    /// It could not be made, or it is over; why.
+    Ended(String),
+    /// At this address is this process itself, or a router that another address leads to.
+    Known,
+}
+
+/// How long an address rests that leads where another does.
+const REST: Duration = Duration::from_secs(30);
+/// How long a look-up may take.
+const LOOKUP: Duration = Duration::from_secs(5);
+/// After a link that lived so long the next attempt comes soon.
+const LIVED: Duration = Duration::from_secs(1);
+
+/// Keeps a link to every address there is. `attempt` makes one and lives as long as that; it says when it is linked.
+pub(super) async fn supervise<F, A>(addresses: Arc<dyn Addresses>, options: Options, attempt: F)
+where
+    F: Fn(SocketAddr, Arc<AtomicBool>) -> A + Clone + Send + 'static,
+    A: Future<Output = Outcome> + Send + 'static,
+{
+    let mut dialled: HashMap<SocketAddr, (Task, Arc<AtomicBool>)> = HashMap::new();
+    let mut known = Vec::new();
+    loop {
+        match tokio::time::timeout(LOOKUP, addresses.find()).await {
+            Ok(Ok(found)) if !found.is_empty() => known = found,
+            Ok(Ok(_)) => tracing::warn!("no address of a router is found: those known before are kept"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot look up the routers: those known before are kept")
+            }
+            Err(_) => tracing::warn!("looking up the routers takes too long: those known before are kept"),
+        }
+        // Who is linked stays, whatever a directory says.
+        dialled.retain(|address, (_, linked)| known.contains(address) || linked.load(Ordering::Relaxed));
+        for address in &known {
+            dialled.entry(*address).or_insert_with(|| {
+                let linked = Arc::new(AtomicBool::new(false));
+                let task = Task::spawn(dial(*address, options.clone(), attempt.clone(), Arc::clone(&linked)));
+                (task, linked)
+            });
+        }
+        let pause = if known.is_empty() { options.lookup / 10 } else { options.lookup };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn dial<F, A>(address: SocketAddr, options: Options, attempt: F, linked: Arc<AtomicBool>)
+where
+    F: Fn(SocketAddr, Arc<AtomicBool>) -> A,
+    A: Future<Output = Outcome>,
+{
+    let mut failures = 0u32;
+    let mut told = String::new();
+    loop {
+        let began = Instant::now();
+        let outcome = attempt(address, Arc::clone(&linked)).await;
+        linked.store(false, Ordering::Relaxed);
+        match outcome {
+            Outcome::Known => {
+                tokio::time::sleep(REST).await;
+                continue;
+            }
+            Outcome::Ended(why) => {
+                // The same again and again is said once.
+                if why != told {
+                    tracing::warn!(%address, %why, "no link to a router");
+                    told = why;
+                }
+            }
+        }
+        failures = if began.elapsed() >= LIVED { 0 } else { failures.saturating_add(1) };
+        let (first, longest) = options.pause;
+        let pause = first.saturating_mul(1 << failures.min(10)).min(longest);
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+    }
+}

@@ -1,0 +1,235 @@
+//! Links of an edge to all routers.
+
+use super::dial::{Channel, Connection, Outcome, Task, connect, supervise};
+use super::outlet::Frames;
+use super::slots::{Entry, Held, Slots};
+use super::{Addresses, End, Hears, Options, Outlet, end_of};
+use crate::codec::{self, EdgePieces, MAX_MESSAGE};
+use crate::frame::{EdgeHello, EdgeItem, RouterHello, RouterNews};
+use crate::proto::uplink_client::UplinkClient;
+use crate::tls::Tls;
+use crate::uplink::LinkId;
+use crate::{LinkError, Registration, RouterId, proto};
+use futures::future::BoxFuture;
+use hyper::Uri;
+use parking_lot::Mutex;
+use starling_store::AccountRow;
+use starling_xmpp::BareJid;
+use starling_xmpp::sasl::Credentials;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What an edge does with routers.
+pub trait Routers: Send + Sync + 'static {
+    /// How it begins a link.
+    fn hello(&self) -> EdgeHello;
+
+    /// A link stands. The one before it to the same router has ended.
+    fn linked(&self, router: LinkedRouter) -> Box<dyn Hears<RouterNews>>;
+}
+
+/// A router that has answered.
+#[derive(Debug)]
+pub struct LinkedRouter {
+    /// Names the link.
+    pub link: LinkId,
+    /// Its answer.
+    pub hello: RouterHello,
+    /// What is said to it.
+    pub outlet: Outlet<EdgeItem>,
+    /// What it is asked.
+    pub questions: Questions,
+}
+
+/// Asks a router about accounts, while its link lives.
+#[derive(Clone)]
+pub struct Questions {
+    client: UplinkClient<Channel>,
+    deadline: Duration,
+}
+
+impl std::fmt::Debug for Questions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Questions").finish_non_exhaustive()
+    }
+}
+
+impl Questions {
+    /// The account's row. `NoHome`: the router is not the account's home, or is gone.
+    pub fn account(&self, account: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
+        let mut client = self.client.clone();
+        let question = codec::account_question(account);
+        let deadline = self.deadline;
+        Box::pin(async move {
+            let answer = in_time(deadline, client.account(question)).await?;
+            codec::read_account(answer).map_err(|_| LinkError::Busy)
+        })
+    }
+
+    /// Creates an account.
+    pub fn register(
+        &self,
+        account: &BareJid,
+        credentials: &Credentials,
+    ) -> BoxFuture<'static, Result<Registration, LinkError>> {
+        let mut client = self.client.clone();
+        let question = codec::register_question(account, credentials);
+        let deadline = self.deadline;
+        Box::pin(async move {
+            let answer = in_time(deadline, client.register(question)).await?;
+            codec::read_registration(&answer).map_err(|_| LinkError::Busy)
+        })
+    }
+}
+
+async fn in_time<T>(
+    deadline: Duration,
+    answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, LinkError> {
+    match tokio::time::timeout(deadline, answer).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) if status.code() == tonic::Code::ResourceExhausted => Err(LinkError::Busy),
+        Ok(Err(_)) => Err(LinkError::NoHome),
+        Err(_) => Err(LinkError::Busy),
+    }
+}
+
+/// Keeps a link to every router while it lives.
+#[derive(Debug)]
+pub struct EdgeClient {
+    _task: Task,
+}
+
+impl EdgeClient {
+    /// Begins to link. Must be called within a tokio runtime.
+    pub fn start(
+        addresses: Arc<dyn Addresses>,
+        tls: Arc<Tls>,
+        options: Options,
+        routers: Arc<dyn Routers>,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            tls,
+            options: options.clone(),
+            routers,
+            slots: Slots::default(),
+            number: AtomicU64::new(1),
+            present: Mutex::default(),
+        });
+        let attempt = move |address, linked| attempt(Arc::clone(&shared), address, linked);
+        Self { _task: Task::spawn(supervise(addresses, options, attempt)) }
+    }
+}
+
+struct Shared {
+    tls: Arc<Tls>,
+    options: Options,
+    routers: Arc<dyn Routers>,
+    slots: Slots<RouterId, RouterNews>,
+    number: AtomicU64,
+    /// By which address a router is linked.
+    present: Mutex<HashMap<RouterId, SocketAddr>>,
+}
+
+async fn attempt(shared: Arc<Shared>, address: SocketAddr, linked: Arc<AtomicBool>) -> Outcome {
+    let connection = match connect(address, &shared.tls, &shared.options).await {
+        Ok(connection) => connection,
+        Err(why) => return Outcome::Ended(why),
+    };
+    let mut router = None;
+    let end = serve(&shared, address, &connection, &linked, &mut router).await;
+    if let Some(router) = router {
+        let mut present = shared.present.lock();
+        match present.get(&router) {
+            Some(other) if *other != address => return Outcome::Known,
+            _ => present.remove(&router),
+        };
+    }
+    match end {
+        End::Lost(why) => Outcome::Ended(connection.cause().await.unwrap_or(why)),
+        end => Outcome::Ended(end.to_string()),
+    }
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    address: SocketAddr,
+    connection: &Connection,
+    linked: &AtomicBool,
+    router: &mut Option<RouterId>,
+) -> End {
+    let client = UplinkClient::with_origin(connection.channel.clone(), Uri::from_static("https://router"))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let own = shared.routers.hello();
+    let outlet = Outlet::new(shared.options.outlet);
+    let first = proto::EdgeFrame { hello: Some(codec::edge_hello(&own)), batches: Vec::new() };
+    let frames = Frames::<EdgePieces>::new(first, &outlet);
+    let opened = async {
+        let mut stream = client.clone().connect(frames).await?.into_inner();
+        let first = stream.message().await?;
+        Ok::<_, tonic::Status>((stream, first))
+    };
+    let (mut stream, first) = match tokio::time::timeout(shared.options.hello, opened).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(status)) => return end_of(&status),
+        Err(_) => return End::Lost("no hello in time".to_owned()),
+    };
+    let hello = match first.and_then(|frame| frame.hello).map(codec::read_router_hello) {
+        Some(Ok(hello)) => hello,
+        Some(Err(bad)) => return End::Malformed(bad.to_string()),
+        None => return End::Malformed("no hello".to_owned()),
+    };
+    if let Some(why) = own.version.refuses(&hello.version) {
+        return End::Refused(why);
+    }
+    if !connection.identity.allows(&hello.name) {
+        return End::Refused(format!("{} calls itself {:?}", connection.identity, hello.name));
+    }
+    let id = hello.router;
+    *router = Some(id);
+    let link = LinkId { router: id, number: shared.number.fetch_add(1, Ordering::Relaxed) };
+    let held = shared.slots.take_over(id, || {
+        shared.present.lock().insert(id, address);
+        let questions = Questions { client, deadline: shared.options.question };
+        let hears = shared.routers.linked(LinkedRouter { link, hello, outlet: outlet.clone(), questions });
+        let shut = outlet.clone();
+        Ok::<_, std::convert::Infallible>((Entry { hears, shut: Box::new(move |end| shut.close(end)) }, ()))
+    });
+    let Ok((held, ())) = held;
+    linked.store(true, Ordering::Relaxed);
+    tracing::info!(%address, router = id.0, "linked to a router");
+    let end = read(&mut stream, &held, &outlet, own.edge).await;
+    held.end(end.clone());
+    tracing::info!(%address, router = id.0, %end, "a link to a router is over");
+    end
+}
+
+async fn read(
+    stream: &mut tonic::Streaming<proto::RouterFrame>,
+    held: &Held<RouterId, RouterNews>,
+    outlet: &Outlet<EdgeItem>,
+    edge: crate::EdgeId,
+) -> End {
+    let ended = outlet.ended();
+    tokio::pin!(ended);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            end = &mut ended => return end,
+            frame = stream.message() => frame,
+        };
+        match frame {
+            Ok(Some(frame)) => {
+                if let Err(end) = held.hear(codec::read_router_frame(edge, frame)) {
+                    return end;
+                }
+            }
+            Ok(None) => return End::Lost("ended by the router".to_owned()),
+            Err(status) => return end_of(&status),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Links of a router to all others: one for stanzas, one for Raft, each on a connection of its own.
+
+use super::dial::{Connection, Outcome, Task, connect, supervise};
+use super::outlet::Frames;
+use super::raft::{RaftLinks, converse};
+use super::slots::{Entry, Held, Slots};
+use super::{Addresses, End, Hears, Options, Outlet, end_of};
+use crate::codec::{self, MAX_MESSAGE, PeerPieces};
+use crate::frame::{PeerHello, PeerItem};
+use crate::proto::peer_client;
+use crate::tls::Tls;
+use crate::{RouterId, proto};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use hyper::Uri;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a router does with other routers.
+pub trait Peers: Send + Sync + 'static {
+    /// How it begins and answers links.
+    fn hello(&self) -> PeerHello;
+
+    /// A router has begun a link: it speaks, we hear. The one before it has ended.
+    ///
+    /// # Errors
+    /// Why it must not; it is told.
+    fn connected(&self, peer: PeerHello) -> Result<Box<dyn Hears<PeerItem>>, String>;
+
+    /// A router has answered a link of ours: we speak. Nothing is heard over it but its end.
+    fn linked(&self, peer: PeerHello, outlet: Outlet<PeerItem>) -> Box<dyn Hears<PeerItem>>;
+
+    /// A Raft question of another router. Its future is dropped when nobody waits any more.
+    fn raft(&self, from: RouterId, group: u16, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+
+    /// What the pulses of Raft links carry, such as which groups' leaders this router hears.
+    fn notes(&self) -> Bytes;
+
+    /// A pulse of another router.
+    fn pulse(&self, from: RouterId, notes: Bytes);
+}
+
+/// Keeps two links to every other router while it lives.
+#[derive(Debug)]
+pub struct PeerClient {
+    raft: RaftLinks,
+    _tasks: [Task; 2],
+}
+
+impl PeerClient {
+    /// Begins to link. Must be called within a tokio runtime.
+    pub fn start(
+        addresses: Arc<dyn Addresses>,
+        tls: Arc<Tls>,
+        options: Options,
+        peers: Arc<dyn Peers>,
+    ) -> Self {
+        let raft = RaftLinks::new(options.outlet);
+        let shared = Arc::new(Shared {
+            tls,
+            options: options.clone(),
+            peers,
+            slots: Slots::default(),
+            raft: raft.clone(),
+        });
+        let stanzas = {
+            let shared = Arc::clone(&shared);
+            move |address, linked| attempt(Arc::clone(&shared), address, linked, Purpose::Stanzas)
+        };
+        let rafts = move |address, linked| attempt(Arc::clone(&shared), address, linked, Purpose::Raft);
+        let tasks = [
+            Task::spawn(supervise(Arc::clone(&addresses), options.clone(), stanzas)),
+            Task::spawn(supervise(addresses, options, rafts)),
+        ];
+        Self { raft, _tasks: tasks }
+    }
+
+    /// The links that carry Raft.
+    pub fn raft(&self) -> &RaftLinks {
+        &self.raft
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Purpose {
+    Stanzas,
+    Raft,
+}
+
+pub(super) struct Shared {
+    tls: Arc<Tls>,
+    pub(super) options: Options,
+    pub(super) peers: Arc<dyn Peers>,
+    slots: Slots<RouterId, PeerItem>,
+    pub(super) raft: RaftLinks,
+}
+
+async fn attempt(
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    linked: Arc<AtomicBool>,
+    purpose: Purpose,
+) -> Outcome {
+    let connection = match connect(address, &shared.tls, &shared.options).await {
+        Ok(connection) => connection,
+        Err(why) => return Outcome::Ended(why),
+    };
+    let end = match purpose {
+        Purpose::Stanzas => serve(&shared, address, &connection, &linked).await,
+        Purpose::Raft => converse(&shared, &connection, &linked).await,
+    };
+    match end {
+        Ok(End::Lost(why)) => Outcome::Ended(connection.cause().await.unwrap_or(why)),
+        Ok(end) => Outcome::Ended(end.to_string()),
+        Err(Myself) => Outcome::Known,
+    }
+}
+
+/// The router at the other end is this one.
+pub(super) struct Myself;
+
+/// Judges the answer of a router.
+pub(super) fn judge(
+    own: &PeerHello,
+    connection: &Connection,
+    hello: Option<proto::PeerHello>,
+) -> Result<PeerHello, End> {
+    let hello = match hello.map(codec::read_peer_hello) {
+        Some(Ok(hello)) => hello,
+        Some(Err(bad)) => return Err(End::Malformed(bad.to_string())),
+        None => return Err(End::Malformed("no hello".to_owned())),
+    };
+    if let Some(why) = own.version.refuses(&hello.version) {
+        return Err(End::Refused(why));
+    }
+    if !connection.identity.allows(&hello.name) {
+        return Err(End::Refused(format!("{} calls itself {:?}", connection.identity, hello.name)));
+    }
+    Ok(hello)
+}
+
+pub(super) fn client(connection: &Connection) -> peer_client::PeerClient<super::dial::Channel> {
+    peer_client::PeerClient::with_origin(connection.channel.clone(), Uri::from_static("https://router"))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    address: SocketAddr,
+    connection: &Connection,
+    linked: &AtomicBool,
+) -> Result<End, Myself> {
+    let own = shared.peers.hello();
+    let outlet = Outlet::new(shared.options.outlet);
+    let first = proto::PeerFrame { hello: Some(codec::peer_hello(&own)), items: Vec::new() };
+    let frames = Frames::<PeerPieces>::new(first, &outlet);
+    let mut client = client(connection);
+    let opened = async {
+        let mut stream = client.stanzas(frames).await?.into_inner();
+        let first = stream.message().await?;
+        Ok::<_, tonic::Status>((stream, first))
+    };
+    let (mut stream, first) = match tokio::time::timeout(shared.options.hello, opened).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(status)) if status.code() == tonic::Code::AlreadyExists => return Err(Myself),
+        Ok(Err(status)) => return Ok(end_of(&status)),
+        Err(_) => return Ok(End::Lost("no hello in time".to_owned())),
+    };
+    let hello = match judge(&own, connection, first.and_then(|frame| frame.hello)) {
+        Ok(hello) => hello,
+        Err(end) => return Ok(end),
+    };
+    let id = hello.router;
+    let held = shared.slots.take_over(id, || {
+        let hears = shared.peers.linked(hello, outlet.clone());
+        let shut = outlet.clone();
+        Ok::<_, std::convert::Infallible>((Entry { hears, shut: Box::new(move |end| shut.close(end)) }, ()))
+    });
+    let Ok((held, ())) = held;
+    linked.store(true, Ordering::Relaxed);
+    tracing::info!(%address, router = id.0, "linked to a peer");
+    let end = read(&mut stream, &held, &outlet).await;
+    held.end(end.clone());
+    tracing::info!(%address, router = id.0, %end, "a link to a peer is over");
+    Ok(end)
+}
+
+/// Hands over what comes of a peer until the link ends.
+pub(super) async fn read(
+    stream: &mut tonic::Streaming<proto::PeerFrame>,
+    held: &Held<RouterId, PeerItem>,
+    outlet: &Outlet<PeerItem>,
+) -> End {
+    let ended = outlet.ended();
+    tokio::pin!(ended);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            end = &mut ended => return end,
+            frame = stream.message() => frame,
+        };
+        match frame {
+            Ok(Some(frame)) => {
+                if let Err(end) = held.hear(codec::read_peer_frame(frame)) {
+                    return end;
+                }
+            }
+            Ok(None) => return End::Lost("ended by the peer".to_owned()),
+            Err(status) => return end_of(&status),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The listener of a router, for edges and other routers.
+
+use super::dial::{FRAME, HEADERS, Task};
+use super::services::{PeerService, UplinkService};
+use super::{Hears, Options, Outlet, Peers, causes};
+use crate::codec::MAX_MESSAGE;
+use crate::frame::{EdgeHello, RouterHello, RouterItem, UpBatch};
+use crate::proto::peer_server::PeerServer;
+use crate::proto::uplink_server::UplinkServer;
+use crate::tls::{Identity, Tls};
+use crate::{LinkError, Registration};
+use futures::future::BoxFuture;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use starling_store::AccountRow;
+use starling_xmpp::BareJid;
+use starling_xmpp::sasl::Credentials;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tonic::body::Body;
+use tonic::codegen::Service;
+
+/// What a router does with edges.
+pub trait Edges: Send + Sync + 'static {
+    /// An edge has begun a link. The one before it has ended.
+    ///
+    /// # Errors
+    /// Why it must not; it is told.
+    fn connected(
+        &self,
+        edge: EdgeHello,
+        outlet: Outlet<RouterItem>,
+    ) -> Result<(RouterHello, Box<dyn Hears<UpBatch>>), String>;
+
+    /// As [`RouterLink::account`](crate::RouterLink::account).
+    fn account(&self, account: BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>>;
+
+    /// As [`RouterLink::register`](crate::RouterLink::register).
+    fn register(
+        &self,
+        account: BareJid,
+        credentials: Credentials,
+    ) -> BoxFuture<'static, Result<Registration, LinkError>>;
+}
+
+/// Listens while it lives.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    _tasks: [Task; 2],
+}
+
+impl Server {
+    /// Begins to serve. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn start(
+        address: SocketAddr,
+        tls: Arc<Tls>,
+        options: Options,
+        edges: Arc<dyn Edges>,
+        peers: Arc<dyn Peers>,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let uplink = UplinkServer::new(UplinkService::new(edges, Arc::clone(&peers), options.clone()))
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let peer = PeerServer::new(PeerService::new(peers, options.clone()))
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let services = Services { uplink, peer };
+        let watch = Task::spawn(watch(Arc::clone(&tls), options.clone()));
+        let accept = Task::spawn(accept(listener, tls, options, services));
+        Ok(Self { address, _tasks: [watch, accept] })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Reads the files of TLS again when they change.
+pub(super) async fn watch(tls: Arc<Tls>, options: Options) {
+    loop {
+        tokio::time::sleep(options.certificates).await;
+        if tls.changed() {
+            match tls.reload() {
+                Ok(()) => tracing::info!(identity = %tls.identity(), "new certificates are in use"),
+                Err(error) => tracing::error!(%error, "new certificates cannot be used: the old ones stay"),
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Services {
+    uplink: UplinkServer<UplinkService>,
+    peer: PeerServer<PeerService>,
+}
+
+async fn accept(listener: TcpListener, tls: Arc<Tls>, options: Options, services: Services) {
+    let room = Arc::new(Semaphore::new(options.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let (socket, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a link");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            tracing::warn!(%address, "too many links: one is turned away");
+            continue;
+        };
+        let (tls, options, services) = (Arc::clone(&tls), options.clone(), services.clone());
+        connections.spawn(async move {
+            if let Err(why) = serve(socket, &tls, &options, services).await {
+                tracing::warn!(%address, %why, "a link is turned away or broken");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn serve(socket: TcpStream, tls: &Tls, options: &Options, services: Services) -> Result<(), String> {
+    socket.set_nodelay(true).map_err(|error| causes(&error))?;
+    let handshake = TlsAcceptor::from(tls.server()).accept(socket);
+    let stream = tokio::time::timeout(options.connect, handshake)
+        .await
+        .map_err(|_| "no TLS handshake in time".to_owned())?
+        .map_err(|error| causes(&error))?;
+    let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let identity = Caller(Arc::new(Identity::of(leaf.ok_or("no certificate")?)?));
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(identity.clone());
+        let mut services = services.clone();
+        async move {
+            let path = request.uri().path();
+            if path.starts_with("/starling.cluster.v1.Uplink/") {
+                services.uplink.call(request).await
+            } else if path.starts_with("/starling.cluster.v1.Peer/") {
+                services.peer.call(request).await
+            } else {
+                Ok(tonic::Status::unimplemented("no such service").into_http::<Body>())
+            }
+        }
+    });
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(options.window)
+        .initial_connection_window_size(options.window.saturating_mul(2))
+        .max_frame_size(FRAME)
+        .max_header_list_size(HEADERS)
+        .max_concurrent_streams(options.streams)
+        .keep_alive_interval(options.keep_alive)
+        .keep_alive_timeout(options.keep_alive_answer);
+    builder.serve_connection(TokioIo::new(stream), service).await.map_err(|error| causes(&error))
+}
+
+/// Whom the certificate of a request's connection names.
+#[derive(Debug, Clone)]
+pub(super) struct Caller(pub(super) Arc<Identity>);

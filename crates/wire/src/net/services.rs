@@ -1,0 +1,333 @@
+//! What a server answers.
+
+use super::outlet::Frames;
+use super::peer::{self, Peers};
+use super::raft::{AT_ONCE, RaftItem, RaftPieces};
+use super::server::{Caller, Edges};
+use super::slots::{Entry, Held, Slots};
+use super::{End, Options, Outlet, end_of, status_of};
+use crate::codec::{self, PeerPieces, Reader, RouterPieces};
+use crate::frame::{PeerHello, PeerItem, RouterItem, UpBatch, Version};
+use crate::proto::peer_server::Peer;
+use crate::proto::uplink_server::Uplink;
+use crate::tls::{Identity, Role};
+use crate::{EdgeId, LinkError, RouterId, proto};
+use bytes::Bytes;
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt};
+use std::pin::Pin;
+use std::sync::Arc;
+use tonic::{Request, Response, Status, Streaming};
+
+type Answers<F> = Pin<Box<dyn Stream<Item = Result<F, Status>> + Send>>;
+
+/// The frames of an outlet, and at the end why it ended.
+fn answers<P>(hello: P::Frame, outlet: &Outlet<P::Item>) -> Answers<P::Frame>
+where
+    P: codec::Pieces + Unpin,
+    P::Item: Unpin,
+    P::Frame: Unpin,
+{
+    let last = {
+        let outlet = outlet.clone();
+        futures::stream::once(async move { Err(status_of(&outlet.ended().await)) })
+    };
+    Box::pin(Frames::<P>::new(hello, outlet).map(Ok).chain(last))
+}
+
+/// Whom the connection's certificate names, if it has this role in this cluster.
+fn caller<T>(request: &Request<T>, role: Role, own: &Version) -> Result<Arc<Identity>, Status> {
+    let Caller(caller) =
+        request.extensions().get::<Caller>().ok_or_else(|| Status::unauthenticated("no certificate"))?;
+    if caller.cluster != own.cluster {
+        return Err(Status::permission_denied(format!(
+            "{caller} is of another cluster: this is {:?}",
+            own.cluster
+        )));
+    }
+    if caller.role != role {
+        return Err(Status::permission_denied(format!("{caller} may not speak as {}", role.as_str())));
+    }
+    Ok(Arc::clone(caller))
+}
+
+fn called(caller: &Identity, name: &str) -> Result<(), Status> {
+    if caller.allows(name) {
+        return Ok(());
+    }
+    Err(Status::permission_denied(format!("{caller} may not call itself {name:?}")))
+}
+
+async fn first<F>(stream: &mut Streaming<F>, options: &Options) -> Result<F, Status> {
+    match tokio::time::timeout(options.hello, stream.message()).await {
+        Ok(Ok(Some(first))) => Ok(first),
+        Ok(Ok(None)) => Err(Status::invalid_argument("no hello")),
+        Ok(Err(status)) => Err(status),
+        Err(_) => Err(Status::deadline_exceeded("no hello in time")),
+    }
+}
+
+fn bad(malformed: codec::Malformed) -> Status {
+    Status::invalid_argument(malformed.to_string())
+}
+
+fn no_hello() -> Status {
+    Status::invalid_argument("no hello")
+}
+
+pub(super) struct UplinkService {
+    edges: Arc<dyn Edges>,
+    peers: Arc<dyn Peers>,
+    options: Options,
+    slots: Slots<EdgeId, UpBatch>,
+}
+
+impl UplinkService {
+    pub(super) fn new(edges: Arc<dyn Edges>, peers: Arc<dyn Peers>, options: Options) -> Self {
+        Self { edges, peers, options, slots: Slots::default() }
+    }
+
+    fn question<T>(&self, request: Request<T>) -> Result<T, Status> {
+        caller(&request, Role::Edge, &self.peers.hello().version)?;
+        Ok(request.into_inner())
+    }
+}
+
+fn refused(error: LinkError) -> Status {
+    match error {
+        LinkError::NoHome => Status::unavailable("not the home of this account"),
+        LinkError::Busy => Status::resource_exhausted("busy"),
+    }
+}
+
+#[tonic::async_trait]
+impl Uplink for UplinkService {
+    type ConnectStream = Answers<proto::RouterFrame>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<proto::EdgeFrame>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let own = self.peers.hello().version;
+        let caller = caller(&request, Role::Edge, &own)?;
+        let mut stream = request.into_inner();
+        let hello = first(&mut stream, &self.options).await?.hello.ok_or_else(no_hello)?;
+        let hello = codec::read_edge_hello(hello).map_err(bad)?;
+        if let Some(why) = own.refuses(&hello.version) {
+            return Err(Status::failed_precondition(why));
+        }
+        called(&caller, &hello.name)?;
+        let edge = hello.edge;
+        let outlet = Outlet::new(self.options.outlet);
+        let (held, answer) = self.slots.take_over(edge, || {
+            let (answer, hears) =
+                self.edges.connected(hello, outlet.clone()).map_err(Status::failed_precondition)?;
+            let shut = outlet.clone();
+            Ok::<_, Status>((Entry { hears, shut: Box::new(move |end| shut.close(end)) }, answer))
+        })?;
+        let first = proto::RouterFrame { hello: Some(codec::router_hello(&answer)), items: Vec::new() };
+        let answers = answers::<RouterPieces>(first, &outlet);
+        tokio::spawn(async move {
+            let end = hear_edge(&mut stream, &held, &outlet, edge).await;
+            tracing::info!(edge = edge.0, %end, "the link of an edge is over");
+            held.end(end);
+        });
+        Ok(Response::new(answers))
+    }
+
+    async fn account(
+        &self,
+        request: Request<proto::AccountQuestion>,
+    ) -> Result<Response<proto::AccountAnswer>, Status> {
+        let question = self.question(request)?;
+        let account = codec::read_account_question(&question).map_err(bad)?;
+        let row = self.edges.account(account).await.map_err(refused)?;
+        Ok(Response::new(codec::account_answer(row.as_ref())))
+    }
+
+    async fn register(
+        &self,
+        request: Request<proto::RegisterQuestion>,
+    ) -> Result<Response<proto::RegisterAnswer>, Status> {
+        let question = self.question(request)?;
+        let (account, credentials) = codec::read_register(&question).map_err(bad)?;
+        let registration = self.edges.register(account, credentials).await.map_err(refused)?;
+        Ok(Response::new(codec::register_answer(registration)))
+    }
+}
+
+async fn hear_edge(
+    stream: &mut Streaming<proto::EdgeFrame>,
+    held: &Held<EdgeId, UpBatch>,
+    outlet: &Outlet<RouterItem>,
+    edge: EdgeId,
+) -> End {
+    let mut reader = Reader::new(edge);
+    let ended = outlet.ended();
+    tokio::pin!(ended);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            end = &mut ended => return end,
+            frame = stream.message() => frame,
+        };
+        match frame {
+            Ok(Some(frame)) => {
+                if let Err(end) = held.hear(reader.read(frame)) {
+                    return end;
+                }
+            }
+            Ok(None) => return End::Lost("ended by the edge".to_owned()),
+            Err(status) => return end_of(&status),
+        }
+    }
+}
+
+pub(super) struct PeerService {
+    peers: Arc<dyn Peers>,
+    options: Options,
+    stanzas: Slots<RouterId, PeerItem>,
+    rafts: Slots<RouterId, ()>,
+}
+
+impl PeerService {
+    pub(super) fn new(peers: Arc<dyn Peers>, options: Options) -> Self {
+        Self { peers, options, stanzas: Slots::default(), rafts: Slots::default() }
+    }
+
+    fn judge(
+        &self,
+        caller: &Identity,
+        own: &PeerHello,
+        hello: Option<proto::PeerHello>,
+    ) -> Result<PeerHello, Status> {
+        let hello = codec::read_peer_hello(hello.ok_or_else(no_hello)?).map_err(bad)?;
+        if let Some(why) = own.version.refuses(&hello.version) {
+            return Err(Status::failed_precondition(why));
+        }
+        called(caller, &hello.name)?;
+        if hello.router == own.router {
+            if hello.incarnation == own.incarnation {
+                return Err(Status::already_exists("this is the same router"));
+            }
+            tracing::error!(name = hello.name, "another process has the identity of this router");
+            return Err(Status::failed_precondition(
+                "two processes have one router's identity: its data directory was copied",
+            ));
+        }
+        Ok(hello)
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type StanzasStream = Answers<proto::PeerFrame>;
+    type RaftStream = Answers<proto::RaftFrame>;
+
+    async fn stanzas(
+        &self,
+        request: Request<Streaming<proto::PeerFrame>>,
+    ) -> Result<Response<Self::StanzasStream>, Status> {
+        let own = self.peers.hello();
+        let caller = caller(&request, Role::Router, &own.version)?;
+        let mut stream = request.into_inner();
+        let first = first(&mut stream, &self.options).await?;
+        let hello = self.judge(&caller, &own, first.hello)?;
+        let id = hello.router;
+        let outlet = Outlet::new(self.options.outlet);
+        let (held, ()) = self.stanzas.take_over(id, || {
+            let hears = self.peers.connected(hello).map_err(Status::failed_precondition)?;
+            let shut = outlet.clone();
+            Ok::<_, Status>((Entry { hears, shut: Box::new(move |end| shut.close(end)) }, ()))
+        })?;
+        // Asked again: what the old link brought may have changed it.
+        let hello = Some(codec::peer_hello(&self.peers.hello()));
+        let answers = answers::<PeerPieces>(proto::PeerFrame { hello, items: Vec::new() }, &outlet);
+        tokio::spawn(async move {
+            let end = peer::read(&mut stream, &held, &outlet).await;
+            tracing::info!(router = id.0, %end, "the link of a peer is over");
+            held.end(end);
+        });
+        Ok(Response::new(answers))
+    }
+
+    async fn raft(
+        &self,
+        request: Request<Streaming<proto::RaftFrame>>,
+    ) -> Result<Response<Self::RaftStream>, Status> {
+        let own = self.peers.hello();
+        let caller = caller(&request, Role::Router, &own.version)?;
+        let mut stream = request.into_inner();
+        let first = first(&mut stream, &self.options).await?;
+        let hello = self.judge(&caller, &own, first.hello)?;
+        let id = hello.router;
+        let outlet = Outlet::new(self.options.outlet);
+        let Ok((held, ())) = self.rafts.take_over(id, || {
+            let shut = outlet.clone();
+            let entry = Entry { hears: Box::new(Nobody), shut: Box::new(move |end| shut.close(end)) };
+            Ok::<_, std::convert::Infallible>((entry, ()))
+        });
+        let hello = Some(codec::peer_hello(&self.peers.hello()));
+        let first = proto::RaftFrame { hello, ..proto::RaftFrame::default() };
+        let answers = answers::<RaftPieces>(first, &outlet);
+        let peers = Arc::clone(&self.peers);
+        tokio::spawn(async move {
+            let end = answer_raft(&mut stream, &held, &outlet, &peers, id).await;
+            held.end(end);
+        });
+        Ok(Response::new(answers))
+    }
+}
+
+/// Raft's questions are answered where they are read.
+struct Nobody;
+
+impl super::Hears<()> for Nobody {
+    fn hear(&mut self, _items: Vec<()>) {}
+    fn ended(&mut self, _end: &End) {}
+}
+
+async fn answer_raft(
+    stream: &mut Streaming<proto::RaftFrame>,
+    held: &Held<RouterId, ()>,
+    outlet: &Outlet<RaftItem>,
+    peers: &Arc<dyn Peers>,
+    from: RouterId,
+) -> End {
+    let mut working = FuturesUnordered::new();
+    let ended = outlet.ended();
+    tokio::pin!(ended);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            end = &mut ended => return end,
+            Some((id, result)) = working.next() => {
+                outlet.push(RaftItem::Answer { id, result });
+                continue;
+            }
+            frame = stream.message() => frame,
+        };
+        let frame = match frame {
+            Ok(Some(frame)) if frame.hello.is_some() => return End::Malformed("second hello".to_owned()),
+            Ok(Some(frame)) => frame,
+            Ok(None) => return End::Lost("ended by the peer".to_owned()),
+            Err(status) => return end_of(&status),
+        };
+        if !held.is_current() {
+            return End::Superseded;
+        }
+        if let Some(proto::Pulse { number, notes }) = frame.pulse {
+            peers.pulse(from, Bytes::copy_from_slice(&notes));
+            outlet.push(RaftItem::Pulse { number, notes: peers.notes() });
+        }
+        for proto::RaftCall { id, group, body } in frame.calls {
+            let Ok(group) = u16::try_from(group) else { return End::Malformed("group".to_owned()) };
+            if working.len() >= AT_ONCE {
+                outlet.push(RaftItem::Answer { id, result: Err("busy".to_owned()) });
+                continue;
+            }
+            let answer = peers.raft(from, group, body);
+            working.push(async move { (id, answer.await) });
+        }
+    }
+}
