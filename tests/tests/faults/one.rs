@@ -17,8 +17,9 @@ use crate::swarm::Swarm;
 const RATE: u32 = 120;
 /// Retries that a server may have saved up in good times, beyond one for ten requests.
 const SAVED: u64 = 100;
-/// When it is measured how soon a server is used again: no client should be waiting for its turn.
-const EAGER: u32 = 500;
+/// When it is measured how soon a server is used again: no client should be waiting for its turn, and none behind what
+/// a busy machine cannot work off.
+const EAGER: u32 = 160;
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
