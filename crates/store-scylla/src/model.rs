@@ -175,16 +175,16 @@ impl Model {
         self.0.state.lock().damaged.clone()
     }
 
-    /// How many rows of logs were written twice under one timestamp and differ: a server would mix their cells.
+    /// How many rows of accounts were written twice under one timestamp and differ: a server would mix their cells.
     pub fn torn(&self) -> u64 {
         let state = self.0.state.lock();
-        logs(&state).map(|(_, table)| table.torn()).sum()
+        owned(&state).map(|(_, table)| table.torn()).sum()
     }
 
     /// Where the first of them is, and what was written.
     pub fn tear(&self) -> Option<String> {
         let state = self.0.state.lock();
-        let torn = logs(&state).filter_map(|(partition, table)| Some((partition, table.tear()?)));
+        let torn = owned(&state).filter_map(|(partition, table)| Some((partition, table.tear()?)));
         torn.min().map(|(partition, tear)| format!("{partition:?}: {tear}"))
     }
 
@@ -201,12 +201,15 @@ impl Model {
 
     fn spoken(&self, mutation: Mutation) -> Spoken {
         let second = self.second();
-        let told = mutation.changes.into_iter().map(|change| {
-            let ends = change.ttl().map(|ttl| second + u64::from(ttl));
-            Told { change, ends }
-        });
+        let told = mutation.changes.into_iter().map(|change| Told::of(change, second));
         Spoken { partition: mutation.partition, at: mutation.at.0, told: told.collect() }
     }
+}
+
+/// Partitions of accounts on all replicas: what homes decide.
+fn owned(state: &State) -> impl Iterator<Item = (&Partition, &Table)> {
+    let tables = state.replicas.iter().flat_map(|replica| &replica.tables);
+    tables.filter(|(partition, _)| !matches!(partition, Partition::Names(..) | Partition::Purges(..)))
 }
 
 /// Partitions of logs and indexes on all replicas.

@@ -1,7 +1,7 @@
 //! The form that does everything at once.
 
 use super::network::Live;
-use super::table::{Key, Table};
+use super::table::{Key, Part};
 use super::{Connection, register::Registers};
 use crate::cql::{Answer, Mutation, Partition};
 use futures::FutureExt;
@@ -20,14 +20,14 @@ impl Connection {
     pub(super) fn read_now<T: Send + 'static>(
         &self,
         partition: &Partition,
-        (low, high): (Key, Key),
+        bounds: (Key, Key),
         then: impl FnOnce(Live<'_>) -> T,
     ) -> Answer<T> {
         let state = self.model.0.state.lock();
         let table = state.replicas.first().and_then(|replica| replica.tables.get(partition));
         let answer = match table {
-            Some(table) => then(Live::of(table, low, high, self.model.second())),
-            None => then(Live::of(&Table::default(), low, high, 0)),
+            Some(table) => then(Live::Table(table, bounds, self.model.second())),
+            None => then(Live::Part(&Part::default(), 0)),
         };
         ready(Ok(answer)).boxed()
     }

@@ -2,7 +2,7 @@
 
 use super::faults::part;
 use super::register::Registers;
-use super::table::{Key, Table};
+use super::table::{Key, Part, Table, Value};
 use super::{Connection, Model, Reach, Spoken, World};
 use crate::cql::{Answer, CqlError, Mutation, Partition};
 use futures::FutureExt;
@@ -41,21 +41,20 @@ impl<T> Reply<T> {
     }
 }
 
-/// The rows of a read between its bounds.
-pub(super) struct Live<'a> {
-    table: &'a Table,
-    low: Key,
-    high: Key,
-    second: u64,
+/// What a read finds.
+pub(super) enum Live<'a> {
+    /// The rows of a table between these bounds, at this second.
+    Table(&'a Table, (Key, Key), u64),
+    /// The rows that replicas have answered with, at this second.
+    Part(&'a Part, u64),
 }
 
 impl<'a> Live<'a> {
-    pub(super) fn of(table: &'a Table, low: Key, high: Key, second: u64) -> Self {
-        Self { table, low, high, second }
-    }
-
-    pub(super) fn rows(self) -> impl DoubleEndedIterator<Item = (&'a Key, &'a super::table::Value, u64)> {
-        self.table.live(self.low, self.high, self.second)
+    pub(super) fn rows(self) -> Box<dyn DoubleEndedIterator<Item = (&'a Key, &'a Value)> + 'a> {
+        match self {
+            Live::Table(table, (low, high), second) => Box::new(table.live(low, high, second)),
+            Live::Part(part, second) => Box::new(part.live(second)),
+        }
     }
 }
 
@@ -196,7 +195,7 @@ impl Model {
         let mut state = self.0.state.lock();
         let state = &mut *state;
         let Some(chosen) = state.pair() else { return self.answer(world, state, &reply, Err(too_few())) };
-        let merge = Arc::new(Mutex::new((0, Table::default(), Some(then))));
+        let merge = Arc::new(Mutex::new((0, Part::default(), Some(then))));
         for index in chosen {
             let (model, at, reply, merge) = (self.clone(), world.clone(), reply.clone(), merge.clone());
             let (partition, low, high) = (partition.clone(), low.clone(), high.clone());
@@ -208,8 +207,8 @@ impl Model {
                 }
                 let mut merge = merge.lock();
                 if let Some(table) = state.replicas[index].tables.get(&partition) {
-                    let slice = table.slice(&low, &high);
-                    merge.1.absorb(slice);
+                    let part = std::mem::take(&mut merge.1);
+                    merge.1 = part.merge(table.slice(&low, &high));
                 }
                 merge.0 += 1;
                 if merge.0 < 2 {
@@ -219,10 +218,10 @@ impl Model {
                 if state.repairs {
                     for index in chosen {
                         let table = state.replicas[index].tables.entry(partition.clone()).or_default();
-                        table.absorb(merge.1.clone());
+                        table.absorb(&merge.1);
                     }
                 }
-                let answer = then(Live::of(&merge.1, low, high, model.second()));
+                let answer = then(Live::Part(&merge.1, model.second()));
                 model.answer(&at, &mut state, &reply, Ok(answer));
             });
         }

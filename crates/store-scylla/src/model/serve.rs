@@ -73,7 +73,7 @@ fn decide<T: Clone>(register: &mut Register<T>, show: bool, change: impl FnOnce(
 /// The rows of a slice, in its order.
 fn slice<'a, T>(live: Live<'a>, slice: Slice, value: impl Fn(&'a Key, &'a Value) -> Option<T>) -> Vec<T> {
     let rows = live.rows();
-    let found = |(key, of, _)| value(key, of);
+    let found = |(key, of)| value(key, of);
     if slice.newest {
         rows.rev().filter_map(found).take(slice.limit).collect()
     } else {
@@ -102,7 +102,7 @@ impl Cql for Connection {
     fn data(&self, owner: &Owner) -> Answer<Vec<DataRow>> {
         let bounds = (Key::Data(DataKind::Cursor, String::new()), Key::End);
         self.read(Partition::Data(owner.clone()), bounds, |live| {
-            let rows = live.rows().filter_map(|(key, value, _)| match (key, value) {
+            let rows = live.rows().filter_map(|(key, value)| match (key, value) {
                 (Key::Data(kind, name), Value::Data(number, body)) => {
                     Some(DataRow { kind: *kind, name: name.clone(), number: *number, body: body.clone() })
                 }
@@ -139,7 +139,7 @@ impl Cql for Connection {
         let partition = Partition::Log(owner.clone(), bucket);
         let damaged = self.model.damaged();
         self.read(partition, (Key::Place(low.0), Key::Place(high.0)), move |live| {
-            let rows = live.rows().filter_map(|(_, value, _)| found(value, &damaged));
+            let rows = live.rows().filter_map(|(_, value)| found(value, &damaged));
             rows.filter(|row| positions.contains(&row.position())).collect()
         })
     }
@@ -163,7 +163,7 @@ impl Cql for Connection {
     fn names(&self, domain: &str, of: u16, after: Option<&str>, limit: usize) -> Answer<Vec<String>> {
         let low = Key::Name(after.map_or_else(String::new, |after| format!("{after}\0")));
         self.read(Partition::Names(domain.to_owned(), of), (low, Key::End), move |live| {
-            let names = live.rows().filter_map(|(key, _, _)| match key {
+            let names = live.rows().filter_map(|(key, _)| match key {
                 Key::Name(name) => Some(name.clone()),
                 _ => None,
             });
@@ -175,7 +175,7 @@ impl Cql for Connection {
         let after = after.cloned();
         let low = after.clone().map_or(Key::Place(0), Key::Purge);
         self.read(Partition::Purges(day, of), (low, Key::End), move |live| {
-            let purges = live.rows().filter_map(|(key, value, _)| match (key, value) {
+            let purges = live.rows().filter_map(|(key, value)| match (key, value) {
                 (Key::Purge(owner), Value::Purge(since, removed)) => {
                     Some(PurgeRow { owner: owner.clone(), since: *since, removed: *removed })
                 }

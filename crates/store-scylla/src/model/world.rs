@@ -8,7 +8,8 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -30,12 +31,18 @@ pub struct Process {
 struct Core {
     now: Duration,
     next: u64,
-    due: BTreeMap<(Duration, u64), Event>,
-    tasks: HashMap<u64, Task>,
+    due: BinaryHeap<Due>,
+    tasks: BTreeMap<u64, Task>,
     ready: Vec<u64>,
-    dead: HashSet<u64>,
-    stopped: HashSet<u64>,
+    dead: BTreeSet<u64>,
+    stopped: BTreeSet<u64>,
     dice: Dice,
+}
+
+/// The first of them is the largest.
+struct Due {
+    at: (Duration, u64),
+    event: Event,
 }
 
 struct Task {
@@ -58,11 +65,11 @@ impl World {
         Self(Arc::new(Mutex::new(Core {
             now: Duration::ZERO,
             next: 0,
-            due: BTreeMap::new(),
-            tasks: HashMap::new(),
+            due: BinaryHeap::new(),
+            tasks: BTreeMap::new(),
             ready: Vec::new(),
-            dead: HashSet::new(),
-            stopped: HashSet::new(),
+            dead: BTreeSet::new(),
+            stopped: BTreeSet::new(),
             dice: Dice::new(seed),
         })))
     }
@@ -88,8 +95,8 @@ impl World {
     pub fn after(&self, time: Duration, event: impl FnOnce() + Send + 'static) {
         let mut core = self.0.lock();
         core.next += 1;
-        let key = (core.now + time, core.next);
-        core.due.insert(key, Box::new(event));
+        let at = (core.now + time, core.next);
+        core.due.push(Due { at, event: Box::new(event) });
     }
 
     /// Runs one task that is ready, or lets the time jump to the next event; false when there is neither.
@@ -166,17 +173,35 @@ impl World {
     fn next_event(&self, until: Duration) -> bool {
         let event = {
             let mut core = self.0.lock();
-            match core.due.first_entry() {
-                Some(entry) if entry.key().0 <= until => {
-                    let ((time, _), event) = entry.remove_entry();
-                    core.now = time;
-                    event
-                }
-                _ => return false,
+            if core.due.peek().is_none_or(|due| due.at.0 > until) {
+                return false;
             }
+            let Some(Due { at: (time, _), event }) = core.due.pop() else { return false };
+            core.now = time;
+            event
         };
         event();
         true
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at.cmp(&self.at)
     }
 }
 
@@ -241,9 +266,9 @@ impl Process {
             let mut core = self.world.0.lock();
             core.dead.insert(self.id);
             core.stopped.remove(&self.id);
-            let mut ids: Vec<_> =
+            // Rising: what a future does when it is dropped is part of the run.
+            let ids: Vec<_> =
                 core.tasks.iter().filter(|(_, task)| task.process == self.id).map(|(id, _)| *id).collect();
-            ids.sort_unstable(); // what a future does when it is dropped is part of the run
             core.ready.retain(|id| ids.binary_search(id).is_err());
             ids.iter().filter_map(|id| core.tasks.remove(id)).collect()
         };
