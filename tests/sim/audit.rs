@@ -1,4 +1,5 @@
-//! Everything that is stored, read as a client reads it: archives page by page in both directions, rosters, block lists.
+//! Everything that is stored, read as a client reads it: archives page by page in both directions, rosters, block lists;
+//! and logs as homes read them, which takes a fraction of the time.
 
 use crate::client::account;
 use crate::line::{FromClient, Line, ToClient};
@@ -8,9 +9,10 @@ use crate::speech::{DELAY, FORWARD};
 use crate::stage::Stage;
 use futures::StreamExt;
 use futures::future::{Either, select};
+use starling_store::{LogFilter, LogRow, Page, SharedStore, StoreError};
 use starling_tests::history::{Archive, Row};
 use starling_xmpp::{BareJid, Element, IqType, Kind, Stanza, ns};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,8 +50,8 @@ impl Reading {
 /// How carefully to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Care {
-    /// In both directions, in small pages, and what is with each account once more.
-    Full,
+    /// In both directions, in pages small enough for logs of so many rows, and what is with each account once more.
+    Full(usize),
     /// In one go.
     Quick,
 }
@@ -62,7 +64,8 @@ pub(crate) async fn read_all(stage: &Arc<Stage>, casts: &[Cast], care: Care) -> 
         match Reader::open(stage, &owner).await {
             Ok(mut reader) => match reader.all(care).await {
                 Ok(mut kept) => {
-                    if let Some(server) = stage.serving()
+                    if matches!(care, Care::Full(_))
+                        && let Some(server) = stage.serving()
                         && let Some(row) = server.account(stage, &owner).await
                     {
                         let known = (0..=u8::MAX).find(|number| run::keys(*number) == row.credentials);
@@ -79,6 +82,64 @@ pub(crate) async fn read_all(stage: &Arc<Stage>, casts: &[Cast], care: Care) -> 
         }
     }
     reading
+}
+
+/// Logs as they are stored.
+pub(crate) type Rows = BTreeMap<String, Vec<LogRow>>;
+
+/// Reads all logs; and what is in them with each account, if the index is to be looked at as well. What cannot be read, or differs, is noted as wrong.
+pub(crate) async fn read_rows(stage: &Arc<Stage>, casts: &[Cast], index: bool) -> Rows {
+    let mut all = Rows::new();
+    let Some(store) = stage.serving().and_then(|server| server.own_store()) else { return all };
+    for cast in casts {
+        let owner = account(cast.name);
+        match rows_of(&store, &owner, index).await {
+            Ok((rows, lost)) => {
+                if let Some(peer) = lost {
+                    let text = format!("{owner}: the index does not lead to all rows with {peer}");
+                    stage.wrong("paging", None, text);
+                }
+                all.insert(owner.as_str().to_owned(), rows);
+            }
+            Err(error) => stage.wrong("audit", None, format!("{owner}: {error}")),
+        }
+    }
+    all
+}
+
+/// The rows of a log, and whose are not found by the index.
+async fn rows_of(
+    store: &SharedStore,
+    owner: &BareJid,
+    index: bool,
+) -> Result<(Vec<LogRow>, Option<BareJid>), StoreError> {
+    let rows = pages(store, owner, None).await?;
+    let peers: BTreeSet<BareJid> = rows.iter().filter(|_| index).map(|row| row.with.clone()).collect();
+    for peer in peers {
+        let found = pages(store, owner, Some(&peer)).await?;
+        if !found.iter().eq(rows.iter().filter(|row| row.with == peer)) {
+            return Ok((rows, Some(peer)));
+        }
+    }
+    Ok((rows, None))
+}
+
+async fn pages(
+    store: &SharedStore,
+    owner: &BareJid,
+    with: Option<&BareJid>,
+) -> Result<Vec<LogRow>, StoreError> {
+    let mut rows: Vec<LogRow> = Vec::new();
+    let mut above = None;
+    loop {
+        let filter = LogFilter { with: with.cloned(), above, ..LogFilter::default() };
+        let page = store.log_page(owner, filter, Page::First(250)).await?;
+        above = page.reached.or_else(|| page.rows.last().map(|row| row.position));
+        rows.extend(page.rows);
+        if page.complete || above.is_none() {
+            return Ok(rows);
+        }
+    }
 }
 
 /// A page of an archive.
@@ -112,11 +173,14 @@ impl<'a> Reader<'a> {
 
     async fn all(&mut self, care: Care) -> Result<Kept, String> {
         let mut dice = self.stage.dice();
-        let mut size = || if care == Care::Full { dice.place(12) + 1 } else { 250 };
+        let mut size = || match care {
+            Care::Full(most) => dice.place(12) + 1 + dice.place(most / 4),
+            Care::Quick => 250,
+        };
         let rows = self.forward(None, size()).await?;
         let mut with = Vec::new();
         let mut backwards = rows.iter().map(|row| row.id.clone()).collect();
-        if care == Care::Full {
+        if matches!(care, Care::Full(_)) {
             backwards = self.backward(size()).await?;
             let archive = Archive { owner: self.owner.clone(), rows: rows.clone(), ..Archive::default() };
             for peer in archive.peers() {

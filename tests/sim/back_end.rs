@@ -23,6 +23,6 @@ pub(crate) fn open(stage: &Stage, process: &Process, clock: &SimClock) -> Shared
         entropy: || [9; 32],
         ..Settings::default()
     };
-    let cql = planted::cql(stage, stage.model.connect(process));
+    let cql = planted::cql(stage, stage.model.connect(process), clock);
     Arc::new(ScyllaStore::open(Arc::new(cql), settings, clock.now()))
 }

@@ -17,11 +17,25 @@ pub(crate) struct SimClock {
     world: World,
     /// By how much it is wrong, in microseconds.
     error: Arc<Mutex<i64>>,
+    /// What its process has slept, where its monotonic time leaves that out: planted, for no real one may.
+    slept: Option<Arc<Mutex<Duration>>>,
 }
 
 impl SimClock {
     pub(crate) fn new(world: &World, error: i64) -> Self {
-        Self { world: world.clone(), error: Arc::new(Mutex::new(error)) }
+        Self { world: world.clone(), error: Arc::new(Mutex::new(error)), slept: None }
+    }
+
+    /// One that stands still while its process does.
+    pub(crate) fn sleeping(self) -> Self {
+        Self { slept: Some(Arc::default()), ..self }
+    }
+
+    /// Its process has slept for so long.
+    pub(crate) fn slept(&self, time: Duration) {
+        if let Some(slept) = &self.slept {
+            *slept.lock() += time;
+        }
     }
 
     /// Is set anew.
@@ -48,6 +62,7 @@ impl Clock for SimClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.world.now()
+        let slept = self.slept.as_ref().map_or(Duration::ZERO, |slept| *slept.lock());
+        self.world.now().saturating_sub(slept)
     }
 }

@@ -12,7 +12,7 @@ mod paging;
 mod removal;
 mod sessions;
 
-use crate::audit::Reading;
+use crate::audit::{Reading, Rows};
 use crate::run::MAYFLY;
 use crate::stage::{Stage, Wrong};
 use starling_tests::history::{History, Violation, What, check};
@@ -23,8 +23,10 @@ pub(crate) struct Evidence<'a> {
     pub(crate) violations: &'a [Violation],
     /// What the server had in memory and in the store at the end.
     pub(crate) before: &'a Reading,
-    /// What later servers read, after which event, from which replicas.
+    /// What later servers read, after which event.
     pub(crate) later: &'a [(String, Reading)],
+    /// Logs as homes read them: then, and after which event, from which replicas.
+    pub(crate) rows: &'a [(String, Rows)],
 }
 
 /// An invariant: its name, and what it finds.
@@ -50,9 +52,10 @@ pub(crate) fn judge(
     history: &History,
     before: &Reading,
     later: &[(String, Reading)],
+    rows: &[(String, Rows)],
 ) -> Vec<Wrong> {
     let violations = check(history);
-    let evidence = Evidence { stage, violations: &violations, before, later };
+    let evidence = Evidence { stage, violations: &violations, before, later, rows };
     let mut wrong = Vec::new();
     for (invariant, find) in ALL {
         for (message, text) in find(&evidence) {
@@ -103,6 +106,8 @@ impl Evidence<'_> {
             Kind::NeverSeen => plain || pest,
             // The error that said so may be lost with a session that is not resumed.
             Kind::MissingRow => pest,
+            // It was on the way to such a client when that left, and comes again when the server has died since.
+            Kind::SeenOutOfOrder if plain => true,
             // Refused in a session that was lost with the error, while what came after it was taken: sent again it comes
             // after that.
             Kind::SeenOutOfOrder | Kind::StoredOutOfOrder => {

@@ -29,6 +29,12 @@ pub(crate) struct Plan {
     /// Accounts of which the store remembers something.
     pub(crate) owners: usize,
     pub(crate) resume_timeout: Duration,
+    /// How long clients keep a connection, at most.
+    pub(crate) sessions: Duration,
+    /// How long they bear it when it is silent.
+    pub(crate) patience: Duration,
+    /// How often of a thousand times that they write they change their roster or block list as well.
+    pub(crate) duties: u16,
     pub(crate) planted: Option<Planted>,
     /// Whether all that happens is written down.
     pub(crate) told: bool,
@@ -80,10 +86,12 @@ impl Plan {
         });
         let accounts = accounts.collect();
         let faults = Faults::of(&mut dice);
+        // Most bugs need few messages, and short runs are many.
+        let most = [30, 30, 60, 140][dice.place(4)];
         Self {
             seed,
             accounts,
-            messages: u32::try_from(dice.within(20..140)).unwrap_or(20),
+            messages: u32::try_from(dice.within(10..most)).unwrap_or(10),
             blows: u32::try_from(dice.within(0..6)).unwrap_or(0),
             calm: Duration::from_millis([300, 2_000, 8_000][dice.place(3)]),
             faults,
@@ -95,6 +103,9 @@ impl Plan {
             window: [1, 3, 256][dice.place(3)],
             owners: [1, 3, 1_000][dice.place(3)],
             resume_timeout: Duration::from_secs([2, 20, 300][dice.place(3)]),
+            sessions: Duration::from_secs([6, 6, 40][dice.place(3)]),
+            patience: Duration::from_secs([12, 12, 30][dice.place(3)]),
+            duties: [80, 80, 400][dice.place(3)],
             planted,
             told: false,
         }

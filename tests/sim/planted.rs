@@ -3,6 +3,7 @@
 mod cql;
 mod store;
 
+use crate::clock::SimClock;
 use crate::stage::Stage;
 use starling_store::SharedStore;
 use starling_store_scylla::model::Connection;
@@ -35,23 +36,32 @@ pub(crate) enum Planted {
     MarkEarly,
     /// Rows are written again without their end.
     NoEnd,
+    /// A conditional write without an answer is taken for one that was refused.
+    RefusedInstead,
+    /// A write without an answer is taken for one that was not made.
+    UncertainForgotten,
+    /// The clock by which a process judges its lease stands still while it sleeps.
+    NoLease,
 }
 
 impl Planted {
     /// All, each with a seed that found it when this was written, and the number of seeds within which one must.
-    pub(crate) const ALL: [(Self, u64, u64); 12] = [
-        (Self::AcknowledgeEarly, 20, 100),
-        (Self::DeliverEarly, 1, 100),
-        (Self::CursorTooFar, 31, 200),
-        (Self::NewPosition, 175, 500),
-        (Self::NoTombstones, 143, 500),
+    pub(crate) const ALL: [(Self, u64, u64); 15] = [
+        (Self::AcknowledgeEarly, 4, 200),
+        (Self::DeliverEarly, 8, 200),
+        (Self::CursorTooFar, 87, 500),
+        (Self::NewPosition, 718, 4_000),
+        (Self::NoTombstones, 73, 1_000),
         (Self::NoRewrite, 1, 100),
-        (Self::KeepListings, 803, 2_000),
+        (Self::KeepListings, 233, 4_000),
         (Self::WallClock, 1, 100),
-        (Self::ListingEarly, 118, 500),
+        (Self::ListingEarly, 119, 1_000),
         (Self::IndexEarly, 11, 100),
-        (Self::MarkEarly, 1_451, 4_000),
+        (Self::MarkEarly, 663, 20_000),
         (Self::NoEnd, 1, 100),
+        (Self::RefusedInstead, 303, 2_000),
+        (Self::UncertainForgotten, 168, 2_000),
+        (Self::NoLease, 58, 1_000),
     ];
 }
 
@@ -64,6 +74,11 @@ pub(crate) fn store(stage: &Stage, store: SharedStore) -> SharedStore {
 }
 
 /// The way to the server, with the bug that is planted in it.
-pub(crate) fn cql(stage: &Stage, connection: Connection) -> cql::WrongCql {
-    cql::WrongCql::new(connection, stage.plan.planted)
+pub(crate) fn cql(stage: &Stage, connection: Connection, clock: &SimClock) -> cql::WrongCql {
+    cql::WrongCql::new(connection, clock.clone(), stage.plan.planted)
+}
+
+/// A process' clock, with the bug that is planted in it.
+pub(crate) fn clock(stage: &Stage, clock: SimClock) -> SimClock {
+    if stage.plan.planted == Some(Planted::NoLease) { clock.sleeping() } else { clock }
 }

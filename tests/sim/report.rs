@@ -3,9 +3,13 @@
 use crate::plan::Plan;
 use crate::planted::Planted;
 use crate::run::{Outcome, run};
+use parking_lot::Mutex;
 use starling_tests::report::{self, Report};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long seeds are run where nobody says how many.
@@ -18,12 +22,17 @@ const SEARCH: Duration = Duration::from_secs(20);
 const TWICE: u64 = 50;
 /// A run is given up after so many seeds that failed.
 const MOST_FAILED: usize = 5;
+/// After so many seeds it is said how far a run has come.
+const TOLD: u64 = 10_000;
 
 pub(crate) fn main() -> ExitCode {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("SIM_SEED") {
         let planted = std::env::var("SIM_PLANTED").ok().and_then(|name| by_name(&name));
         return one(seed, planted);
+    }
+    if let Some(seeds) = number("SIM_SURVEY") {
+        return survey(seeds);
     }
     let (from, seeds) = (number("SIM_FROM").unwrap_or(1), number("SIM_SEEDS"));
     let mut report = Report::default();
@@ -85,35 +94,67 @@ fn safely(seed: u64, planted: Option<Planted>) -> Result<Outcome, String> {
     })
 }
 
+/// Does something with each of these seeds, one to a core, until it says that it is enough.
+fn each(seeds: impl Iterator<Item = u64> + Send, work: impl Fn(u64) -> ControlFlow<()> + Sync) {
+    let seeds = Mutex::new(seeds.fuse());
+    let enough = AtomicBool::new(false);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    let seed = seeds.lock().next();
+                    let Some(seed) = seed else { return };
+                    if work(seed).is_break() {
+                        enough.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// Runs so many seeds, or as many as there is time for; gives their number and what was wrong.
 fn many(from: u64, seeds: Option<u64>) -> (u64, Option<String>) {
     let begin = Instant::now();
-    let mut failed = Vec::new();
-    let mut ran = 0;
-    let more = |ran: u64| match seeds {
-        Some(seeds) => ran < seeds,
-        None => ran < LEAST || begin.elapsed() < BUDGET,
-    };
-    while more(ran) && failed.len() < MOST_FAILED {
-        let seed = from + ran;
-        ran += 1;
-        match safely(seed, None) {
-            Err(panic) => failed.push(format!("seed {seed}: panicked: {panic}")),
-            Ok(outcome) if !outcome.wrong.is_empty() => {
-                tell(seed, &outcome);
-                story(seed, &outcome);
-                failed.push(format!("seed {seed}: SIM_SEED={seed} cargo test -p starling-tests --test sim"));
-            }
-            Ok(outcome) if seed.is_multiple_of(TWICE) => {
-                if safely(seed, None).map(|again| again.hash) != Ok(outcome.hash) {
-                    failed.push(format!("seed {seed}: not the same run when it is run again"));
-                }
-            }
-            Ok(_) => {}
+    let failed = Mutex::new(Vec::new());
+    let ran = AtomicU64::new(0);
+    let last = seeds.map_or(u64::MAX, |seeds| from.saturating_add(seeds) - 1);
+    each(from..=last, |seed| {
+        let fault = judge(seed);
+        let ran = ran.fetch_add(1, Ordering::Relaxed) + 1;
+        if ran.is_multiple_of(TOLD) {
+            println!("{ran} seeds, {:.0} a second", ran as f64 / begin.elapsed().as_secs_f64());
         }
-    }
-    (ran, (!failed.is_empty()).then(|| failed.join("\n")))
+        let mut failed = failed.lock();
+        failed.extend(fault.map(|fault| (seed, fault)));
+        let late = seeds.is_none() && ran >= LEAST && begin.elapsed() > BUDGET;
+        if late || failed.len() >= MOST_FAILED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let mut failed = failed.into_inner();
+    failed.sort();
+    let failed: Vec<_> = failed.into_iter().map(|(seed, fault)| format!("seed {seed}: {fault}")).collect();
+    (ran.into_inner(), (!failed.is_empty()).then(|| failed.join("\n")))
 }
+
+/// Runs a seed, some of them twice; gives what is wrong.
+fn judge(seed: u64) -> Option<String> {
+    let outcome = match safely(seed, None) {
+        Err(panic) => return Some(format!("panicked: {panic}")),
+        Ok(outcome) => outcome,
+    };
+    if !outcome.wrong.is_empty() {
+        let _one_at_a_time = TELLING.lock();
+        tell(seed, &outcome);
+        story(seed, &outcome);
+        return Some(format!("SIM_SEED={seed} cargo test -p starling-tests --test sim"));
+    }
+    let differs = || safely(seed, None).map(|again| again.hash) != Ok(outcome.hash);
+    (seed.is_multiple_of(TWICE) && differs()).then(|| "not the same run when it is run again".to_owned())
+}
+
+/// Held by whoever prints more than a line.
+static TELLING: Mutex<()> = Mutex::new(());
 
 /// What happened to the first message concerned.
 fn story(seed: u64, outcome: &Outcome) {
@@ -132,21 +173,58 @@ fn story(seed: u64, outcome: &Outcome) {
 /// Looks for a planted bug: with the seed that is known to find it, then with others.
 fn find(planted: Planted, known: u64, within: u64, in_haste: bool) -> report::Outcome {
     let begin = Instant::now();
-    for seed in std::iter::once(known).chain(1..=within) {
-        let found = match safely(seed, Some(planted)) {
-            Ok(outcome) if outcome.wrong.is_empty() => false,
-            // A seed that fails without it says nothing.
-            _ => safely(seed, None).is_ok_and(|sound| sound.wrong.is_empty()),
-        };
-        if found {
-            if seed != known {
-                println!("planted {planted:?} is found with seed {seed}, no longer with {known}");
-            }
-            return report::Outcome::Passed;
-        }
-        if in_haste && begin.elapsed() > SEARCH {
-            return report::Outcome::Skipped(format!("not found up to seed {seed} in {SEARCH:?}"));
-        }
+    if is_found(planted, known) {
+        return report::Outcome::Passed;
     }
-    report::Outcome::Failed(format!("not found within {within} seeds"))
+    let (tried, found) = (AtomicU64::new(0), Mutex::new(None));
+    each(1..=within, |seed| {
+        let late = in_haste && begin.elapsed() > SEARCH;
+        if late {
+            return ControlFlow::Break(());
+        }
+        let is_found = is_found(planted, seed);
+        tried.fetch_max(seed, Ordering::Relaxed);
+        if is_found {
+            *found.lock() = Some(seed);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
+    let tried = tried.into_inner();
+    match found.into_inner() {
+        Some(seed) => {
+            println!("planted {planted:?} is found with seed {seed}, no longer with {known}");
+            report::Outcome::Passed
+        }
+        None if tried < within => {
+            report::Outcome::Skipped(format!("not found up to seed {tried} in {SEARCH:?}"))
+        }
+        None => report::Outcome::Failed(format!("not found within {within} seeds")),
+    }
+}
+
+/// Whether a seed shows that something is wrong with a bug, and nothing without it.
+fn is_found(planted: Planted, seed: u64) -> bool {
+    let found = !safely(seed, Some(planted)).is_ok_and(|outcome| outcome.wrong.is_empty());
+    found && safely(seed, None).is_ok_and(|sound| sound.wrong.is_empty())
+}
+
+/// How many of so many seeds find each planted bug, and which is the first: for whoever changes what a run is like.
+fn survey(seeds: u64) -> ExitCode {
+    for (planted, ..) in Planted::ALL {
+        if !report::wanted(&format!("planted_{planted:?}")) {
+            continue;
+        }
+        let found = Mutex::new(BTreeSet::new());
+        each(1..=seeds, |seed| {
+            if is_found(planted, seed) {
+                found.lock().insert(seed);
+            }
+            ControlFlow::Continue(())
+        });
+        let found = found.into_inner();
+        let first: Vec<_> = found.iter().take(5).collect();
+        println!("planted {planted:?}: {} of {seeds} seeds, {first:?}", found.len());
+    }
+    ExitCode::SUCCESS
 }

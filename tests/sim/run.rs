@@ -92,26 +92,32 @@ async fn direct(stage: Arc<Stage>) -> Vec<Wrong> {
     director.sleep(Duration::from_secs(4)).await;
 
     // What is in memory and what is stored are the same, now, after a restart, and when everything late has come.
-    let before = audit::read_all(&stage, &casts, Care::Full).await;
+    let read = audit::read_rows(&stage, &casts, false).await;
+    let most = read.values().map(Vec::len).max().unwrap_or(0);
+    let before = audit::read_all(&stage, &casts, Care::Full(most)).await;
+    let mut rows = vec![("before".to_owned(), read)];
+    let mut later = Vec::new();
     director.restart().await;
     director.quiet(Duration::from_secs(2), Duration::from_secs(60)).await;
-    let mut later = Vec::new();
-    for pair in [[0, 1], [1, 2], [0, 2]] {
+    let pairs = [[0, 1], [1, 2], [0, 2]];
+    let pair = pairs[stage.dice().place(3)];
+    stage.model.pin(Some(pair));
+    let when = "after a restart";
+    rows.push((format!("{when}, from replicas {pair:?}"), audit::read_rows(&stage, &casts, false).await));
+    later.push((when.to_owned(), audit::read_all(&stage, &casts, Care::Quick).await));
+    director.sleep(stage.latest() + Duration::from_secs(5)).await;
+    let when = "at last";
+    for pair in pairs {
         stage.model.pin(Some(pair));
-        let reading = audit::read_all(&stage, &casts, Care::Quick).await;
-        later.push((format!("after a restart, from replicas {pair:?}"), reading));
+        let read = audit::read_rows(&stage, &casts, pair == [1, 2]).await;
+        rows.push((format!("{when}, from replicas {pair:?}"), read));
     }
-    director.sleep(stage.plan.faults.latest() + Duration::from_secs(5)).await;
-    for pair in [[0, 1], [1, 2], [0, 2]] {
-        stage.model.pin(Some(pair));
-        let care = if pair == [0, 2] { Care::Full } else { Care::Quick };
-        let reading = audit::read_all(&stage, &casts, care).await;
-        later.push((format!("at last, from replicas {pair:?}"), reading));
-    }
+    let care = if stage.dice().permille(100) { Care::Full(most) } else { Care::Quick };
+    later.push((when.to_owned(), audit::read_all(&stage, &casts, care).await));
     stage.model.pin(None);
     stage.enter(Phase::Over);
     let history = History { logs: stage.logs(), archives: before.archives() };
-    invariants::judge(&stage, &history, &before, &later)
+    invariants::judge(&stage, &history, &before, &later, &rows)
 }
 
 /// Makes the accounts, while nothing goes wrong.
@@ -194,7 +200,7 @@ impl Director {
     async fn blow(&mut self) {
         let stage = self.stage.clone();
         let mut dice = stage.dice();
-        match dice.place(15) {
+        match dice.place(16) {
             0..4 => self.restart().await,
             4 => self.another_instance().await,
             5 => self.zombie().await,
@@ -230,8 +236,22 @@ impl Director {
                 }
             }
             12 => self.change_keys().await,
+            13 => self.belate().await,
             _ => self.remake().await,
         }
+    }
+
+    /// For a while most of what is written comes late.
+    async fn belate(&mut self) {
+        let stage = self.stage.clone();
+        let usual = stage.faults();
+        let late_by = Duration::from_millis(stage.dice().within(1_000..120_000));
+        stage.set_faults(Faults { late: 700, late_by, ..usual });
+        self.pause(Duration::from_secs(8)).await;
+        if stage.dice().permille(500) {
+            self.restart().await;
+        }
+        stage.set_faults(usual);
     }
 
     /// Somebody gets a new password.
@@ -259,6 +279,11 @@ impl Director {
         self.stage.tell("server", format!("removal of {owner}: {removed:?}"));
         if removed.is_some() {
             self.stage.removed(asked);
+            // Nobody else makes it.
+            if let Some(row) = server.account(&self.stage, &owner).await {
+                let text = format!("{owner} is there as {} after its removal", row.generation);
+                self.stage.wrong("removal", None, text);
+            }
         }
         self.pause(Duration::from_millis(500)).await;
         let generation = 1_000 + self.stage.number();
@@ -297,17 +322,14 @@ impl Director {
     /// Another machine is told to serve while the first one is stopped, and goes on later.
     async fn zombie(&mut self) {
         let Some(old) = self.server.take() else { return };
-        self.stage.tell("server", format!("life {} is stopped", old.life));
-        self.stage.roughen();
-        old.process.stop();
         self.stage.serve(None);
         self.instance += 1;
-        self.launch();
         let mut dice = self.stage.dice();
         let nap = Duration::from_millis(dice.within(0..20_000));
-        self.sleep(nap).await;
-        self.stage.tell("server", format!("life {} goes on", old.life));
-        old.process.go_on();
+        let stage = self.stage.clone();
+        let asleep = old.nap(&stage, nap);
+        self.launch();
+        asleep.await;
         // Back in time: the other one is told that the store is in use. Otherwise it takes over.
         while self.server.as_ref().is_some_and(|new| !new.is_over() && !new.serves()) {
             self.sleep(Duration::from_millis(50)).await;
@@ -325,12 +347,8 @@ impl Director {
     /// The process sleeps for a while, and nobody takes over.
     async fn nap(&self) {
         let Some(server) = self.server.clone() else { return };
-        self.stage.tell("server", format!("life {} is stopped", server.life));
-        self.stage.roughen();
-        server.process.stop();
-        self.pause(Duration::from_secs(14)).await;
-        self.stage.tell("server", format!("life {} goes on", server.life));
-        server.process.go_on();
+        let nap = Duration::from_millis(self.stage.dice().within(0..14_000));
+        server.nap(&self.stage, nap).await;
     }
 
     /// Sees to it that a server serves; gives up after this time.
@@ -356,6 +374,9 @@ impl Director {
         for replica in 0..3 {
             stage.set_replica(replica, true);
         }
+        self.up(Duration::from_secs(60)).await;
+        // One that was followed and has not been told finds out when it asks for positions.
+        self.sleep(Duration::from_secs(3)).await;
         self.up(Duration::from_secs(60)).await;
         if let Some(server) = &self.server {
             // It may be gone; now it can be made.

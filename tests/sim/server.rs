@@ -58,7 +58,7 @@ impl Server {
         let machine = u64::try_from(instance).unwrap_or(0);
         let off = Dice::new(stage.plan.seed ^ machine << 32).within(0..most * 2 + 1);
         let error = i64::try_from(off).unwrap_or(0) - stage.plan.clocks;
-        let clock = SimClock::new(&stage.world, error);
+        let clock = planted::clock(stage, SimClock::new(&stage.world, error));
         let (edge, inside) = Edge::new(stage, &process);
         let server =
             Arc::new(Self { life, instance, process: process.clone(), clock, edge, state: Mutex::default() });
@@ -157,6 +157,17 @@ impl Server {
         self.process.kill();
     }
 
+    /// Sleeps for so long, as a machine does that was suspended.
+    pub(crate) async fn nap(&self, stage: &Stage, time: Duration) {
+        stage.tell("server", format!("life {} is stopped", self.life));
+        stage.roughen();
+        self.process.stop();
+        stage.crowd.sleep(time).await;
+        stage.tell("server", format!("life {} goes on", self.life));
+        self.clock.slept(time);
+        self.process.go_on();
+    }
+
     /// Whether it has ended, by itself or not.
     pub(crate) fn is_over(&self) -> bool {
         self.state.lock().over.is_some()
@@ -224,6 +235,11 @@ impl Server {
                 .boxed(),
         )
         .await
+    }
+
+    /// The store as it sees it.
+    pub(crate) fn own_store(&self) -> Option<SharedStore> {
+        self.state.lock().store.clone()
     }
 
     /// An account's row.

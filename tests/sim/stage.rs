@@ -51,6 +51,9 @@ struct Inner {
     removed: Option<Duration>,
     /// Something has gone wrong so that commits may have failed.
     rough: bool,
+    faults: Faults,
+    /// How late a write may be, of all that have been made.
+    latest: Duration,
     story: Vec<(Duration, String)>,
     hash: u64,
     dice: Dice,
@@ -81,6 +84,8 @@ impl Stage {
             healed: None,
             removed: None,
             rough: false,
+            faults: Faults::NONE,
+            latest: Duration::ZERO,
             story: Vec::new(),
             hash: 0xcbf2_9ce4_8422_2325,
             dice: world.dice(),
@@ -207,9 +212,23 @@ impl Stage {
         self.inner.lock().rough = true;
     }
 
+    /// What goes wrong now.
+    pub(crate) fn faults(&self) -> Faults {
+        self.inner.lock().faults
+    }
+
+    /// After how long everything has arrived that will.
+    pub(crate) fn latest(&self) -> Duration {
+        self.inner.lock().latest
+    }
+
     pub(crate) fn set_faults(&self, faults: Faults) {
         self.tell("store", format!("{faults:?}"));
-        self.inner.lock().rough |= faults.may_fail();
+        let mut inner = self.inner.lock();
+        inner.rough |= faults.may_fail();
+        inner.faults = faults;
+        inner.latest = inner.latest.max(faults.latest());
+        drop(inner);
         self.model.set_faults(faults);
     }
 

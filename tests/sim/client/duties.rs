@@ -31,7 +31,8 @@ impl Client {
         if self.account.local() == Some(MAYFLY) {
             return; // it may forget what it promises
         }
-        if self.dice.permille(100) {
+        let often = self.stage.plan.duties;
+        if self.dice.permille(often) {
             self.duties.number += 1;
             let name = format!("name {}", self.duties.number);
             let contact = self.duties.contact.clone();
@@ -40,7 +41,7 @@ impl Client {
             let place = self.stage.promises().contact(&self.account, &contact, name);
             self.demand(line, session, query, place);
         }
-        if self.receives() && self.account.as_str() != PEST && self.dice.permille(80) {
+        if self.receives() && self.account.as_str() != PEST && self.dice.permille(often) {
             let on = self.dice.permille(500);
             let verb = if on { "block" } else { "unblock" };
             let item = Element::new(ns::BLOCKING, "item").attr("jid", PEST);

@@ -8,9 +8,6 @@ use starling_tests::history::{Message, What, bare};
 use starling_xmpp::{IqType, Kind, MessageType, Stanza};
 use std::time::Duration;
 
-/// A connection that is silent for so long, while something is expected of it, is given up.
-const SILENCE: Duration = Duration::from_secs(12);
-
 /// When it does what next.
 struct Times {
     mishap: Duration,
@@ -26,14 +23,17 @@ impl Client {
     /// Writes and receives until something happens.
     pub(super) async fn work(&mut self, line: &mut Line, session: &mut Session) -> End {
         let now = self.stage.world.now();
+        let most = u64::try_from(self.stage.plan.sessions.as_micros()).unwrap_or(u64::MAX);
         let mut times = Times {
-            mishap: now + self.micros(50_000..6_000_000),
+            mishap: now + self.micros(50_000..most),
             write: now + self.micros(0..50_000),
             ask: now + Duration::from_millis(100),
             held: None,
             heard: now,
             settled: false,
         };
+        let patience = self.stage.plan.patience;
+        let silent = |now: Duration, times: &Times| now > times.heard + patience;
         loop {
             let phase = self.stage.phase();
             let now = self.stage.world.now();
@@ -45,8 +45,9 @@ impl Client {
                 return self.mishap(line);
             }
             self.act(line, session, &mut times, phase);
-            let idle = if times.settled { 5_000 } else { 100 };
-            let mut until = now + Duration::from_millis(idle);
+            let waits = session.counted && !self.open.is_empty();
+            let idle = if times.settled { 60_000 } else { 1_000 };
+            let mut until = now + Duration::from_millis(if waits { 100 } else { idle });
             if phase == Phase::Storm {
                 until = until.min(times.write).min(times.mishap);
             }
@@ -59,7 +60,7 @@ impl Client {
                         return end;
                     }
                 }
-                None if session.counted && !self.open.is_empty() && now > times.heard + SILENCE => {
+                None if session.counted && !self.open.is_empty() && silent(now, &times) => {
                     self.note(What::Remark("silence".to_owned()));
                     return End::Lost;
                 }

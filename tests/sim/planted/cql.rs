@@ -1,9 +1,11 @@
 //! Bugs between the store's decisions and its server.
 
 use super::Planted;
+use crate::clock::SimClock;
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::{BoxFuture, ready};
+use futures::future::{BoxFuture, Either, ready, select};
+use starling_node::clock::Clock;
 use starling_store::{AccountRow, Position};
 use starling_store_scylla::cql::{
     Answer, Bucket, BucketRow, Change, Cql, CqlError, DataKind, DataRow, Found, Level, Mutation, Owner,
@@ -18,12 +20,13 @@ use std::time::Duration;
 #[derive(Clone)]
 pub(crate) struct WrongCql {
     inner: Connection,
+    clock: SimClock,
     planted: Option<Planted>,
 }
 
 impl WrongCql {
-    pub(super) fn new(inner: Connection, planted: Option<Planted>) -> Self {
-        Self { inner, planted }
+    pub(super) fn new(inner: Connection, clock: SimClock, planted: Option<Planted>) -> Self {
+        Self { inner, clock, planted }
     }
 
     fn has(&self, planted: Planted) -> bool {
@@ -70,6 +73,21 @@ impl WrongCql {
             _ => false,
         }
     }
+
+    /// What there is no answer to is taken for this, a little before the store's own patience is over.
+    fn taken_for<T: Send + 'static>(&self, instead: Result<T, CqlError>, answer: Answer<T>) -> Answer<T> {
+        let impatience = self.inner.sleep(Duration::from_millis(1_900));
+        select(answer, impatience)
+            .map(|first| match first {
+                Either::Left((Err(CqlError::Unknown(_)), _)) | Either::Right(_) => instead,
+                Either::Left((answer, _)) => answer,
+            })
+            .boxed()
+    }
+
+    fn conditional(&self, answer: Answer<bool>) -> Answer<bool> {
+        if self.has(Planted::RefusedInstead) { self.taken_for(Ok(false), answer) } else { answer }
+    }
 }
 
 fn is_range(change: &Change) -> bool {
@@ -104,6 +122,9 @@ impl Cql for WrongCql {
         }
         let hasty = self.is_hasty(&mutation);
         let done = self.inner.write(mutation);
+        if self.has(Planted::UncertainForgotten) {
+            return self.taken_for(Err(CqlError::Refused("no answer".to_owned())), done);
+        }
         if hasty { ready(Ok(())).boxed() } else { done }
     }
 
@@ -146,15 +167,15 @@ impl Cql for WrongCql {
     }
 
     fn create_account(&self, jid: &BareJid, row: AccountRow) -> Answer<bool> {
-        self.inner.create_account(jid, row)
+        self.conditional(self.inner.create_account(jid, row))
     }
 
     fn set_credentials(&self, owner: &Owner, before: Credentials, after: Credentials) -> Answer<bool> {
-        self.inner.set_credentials(owner, before, after)
+        self.conditional(self.inner.set_credentials(owner, before, after))
     }
 
     fn delete_account(&self, owner: &Owner) -> Answer<bool> {
-        self.inner.delete_account(owner)
+        self.conditional(self.inner.delete_account(owner))
     }
 
     fn setting(&self, name: &str, level: Level) -> Answer<Option<Bytes>> {
@@ -162,7 +183,7 @@ impl Cql for WrongCql {
     }
 
     fn create_setting(&self, name: &str, value: Bytes) -> Answer<bool> {
-        self.inner.create_setting(name, value)
+        self.conditional(self.inner.create_setting(name, value))
     }
 
     fn reign(&self) -> Answer<Option<ReignRow>> {
@@ -170,11 +191,11 @@ impl Cql for WrongCql {
     }
 
     fn set_reign(&self, before: Option<(u64, u64)>, after: ReignRow) -> Answer<bool> {
-        self.inner.set_reign(before, after)
+        self.conditional(self.inner.set_reign(before, after))
     }
 
     fn monotonic(&self) -> Duration {
-        self.inner.monotonic()
+        self.clock.monotonic()
     }
 
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
