@@ -1,7 +1,9 @@
 //! What waits for a home, in the order in which it came, and how long.
 
-use crate::msg::Msg;
-use std::collections::VecDeque;
+use crate::msg::{Msg, needs_store};
+use starling_wire::{ConnId, Up};
+use starling_xmpp::Jid;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 /// How long anything waits until its home is loaded, or can decide. Then it is answered, whatever the store does.
@@ -12,6 +14,15 @@ pub(crate) struct Held {
     /// Since when (monotonic).
     pub(crate) since: Duration,
     pub(crate) msg: Msg,
+}
+
+/// Who speaks in a line: whatever was refused to a sender, nothing that he sent after it is taken out of the same line.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Sender {
+    /// A session of the home's own.
+    Conn(ConnId),
+    /// Anybody else.
+    Jid(Jid),
 }
 
 /// All that waits for one home.
@@ -53,7 +64,8 @@ impl Line {
         std::mem::take(&mut self.held)
     }
 
-    /// Takes what has waited long enough; returns when to look again, if there is more.
+    /// Takes what has waited long enough, and what the senders of that have sent since, in order; returns when to look again, if
+    /// there is more.
     pub(crate) fn look(&mut self, now: Duration) -> (Vec<Held>, Option<Duration>) {
         if self.due.is_none_or(|due| now < due) {
             // Somebody else asked, who is gone.
@@ -61,7 +73,21 @@ impl Line {
         }
         self.due = None;
         let over = self.held.iter().take_while(|held| held.since + PATIENCE <= now).count();
-        let over = self.held.drain(..over).collect();
+        let mut over: Vec<_> = self.held.drain(..over).collect();
+        let refused = |held: &&Held| match &held.msg {
+            Msg::Edge(message) => {
+                matches!(&message.up, Up::Stanza { stanza, fault: None, .. } if needs_store(stanza))
+            }
+            Msg::Forward(forward) => needs_store(&forward.stanza),
+            _ => false,
+        };
+        let refused: HashSet<_> = over.iter().filter(refused).filter_map(sender).collect();
+        if !refused.is_empty() {
+            // What came later would be taken before what is sent again (promise 4).
+            let behind = |held: &Held| sender(held).is_some_and(|sender| refused.contains(&sender));
+            let (behind, others) = std::mem::take(&mut self.held).into_iter().partition(behind);
+            (self.held, over) = (others, over.into_iter().chain::<VecDeque<_>>(behind).collect());
+        }
         (over, self.ask())
     }
 
@@ -74,9 +100,19 @@ impl Line {
     }
 }
 
+fn sender(held: &Held) -> Option<Sender> {
+    match &held.msg {
+        Msg::Edge(message) => Some(Sender::Conn(message.conn)),
+        Msg::Forward(forward) => forward.stanza.from.clone().map(Sender::Jid),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::msg::Forward;
+    use starling_xmpp::{BareJid, MessageType, Stanza};
 
     fn held(since: u64) -> Held {
         Held { since: Duration::from_secs(since), msg: Msg::Fenced }
@@ -101,5 +137,30 @@ mod tests {
         let (over, next) = line.look(secs(21));
         assert_eq!((over.len(), next), (0, None));
         assert_eq!(line.push_first(held(30)), Some(secs(35)));
+    }
+
+    /// From this sender to somebody whose home is not there.
+    fn message(since: u64, from: &str) -> Held {
+        let account = BareJid::parse("bob@localhost").unwrap();
+        let mut stanza = Stanza::message(MessageType::Chat);
+        (stanza.from, stanza.to) = (Jid::parse(from).ok(), Some(account.clone().into()));
+        let forward = Forward { account, stanza, ticket: None, hops: 1, trace: None };
+        Held { since: Duration::from_secs(since), msg: Msg::Forward(Box::new(forward)) }
+    }
+
+    #[test]
+    fn nothing_is_taken_that_was_sent_after_what_is_refused() {
+        let secs = Duration::from_secs;
+        let (phone, desk) = ("alice@localhost/phone", "alice@localhost/desk");
+        let mut line = Line::default();
+        assert_eq!(line.push(message(10, phone)), Some(secs(15)));
+        for (since, from) in [(11, desk), (12, phone), (13, desk), (14, phone)] {
+            assert_eq!(line.push(message(since, from)), None);
+        }
+        let (over, next) = line.look(secs(15));
+        let since: Vec<_> = over.iter().map(|held| held.since.as_secs()).collect();
+        assert_eq!((since, next), (vec![10, 12, 14], Some(secs(16))));
+        let since: Vec<_> = line.take().iter().map(|held| held.since.as_secs()).collect();
+        assert_eq!(since, [11, 13]);
     }
 }

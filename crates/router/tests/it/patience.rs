@@ -100,6 +100,36 @@ fn a_sender_is_answered_whatever_commits_do_and_once() {
 }
 
 #[test]
+fn nothing_overtakes_what_was_refused_out_of_the_same_line() {
+    let mut stage = Stage::new();
+    let (mut alice, mut carol) = (stage.client("alice"), stage.client("carol"));
+    stage.store.hold_loads("bob");
+    for text in ["one", "two", "three"] {
+        stage.chat(&mut alice, "bob", text);
+        stage.chat(&mut carol, "bob", &format!("{text} of carol's"));
+        stage.advance(Duration::from_secs(2));
+        if text == "one" {
+            // What waits as long as that one is refused, and no more.
+            assert!(stage.messages(&alice).is_empty() && stage.messages(&carol).is_empty());
+            stage.chat(&mut alice, "carol", "elsewhere");
+            assert_eq!(stage.messages(&carol), ["elsewhere"]);
+        }
+    }
+    assert_eq!(stage.messages(&alice), [REFUSED; 3]);
+    assert_eq!(stage.messages(&carol), [REFUSED; 3]);
+    let mut desk = stage.device("alice", "desk");
+    stage.chat(&mut alice, "bob", "one");
+    stage.advance(Duration::from_secs(4));
+    stage.chat(&mut alice, "bob", "two");
+    stage.chat(&mut desk, "bob", "of another session");
+    stage.advance(Duration::from_secs(1));
+    assert_eq!((stage.messages(&alice), stage.messages(&desk).len()), (vec![REFUSED.to_owned(); 2], 0));
+    stage.store.release_loads("bob");
+    stage.advance(STEP);
+    assert_eq!(stage.rows("bob"), ["of another session"]);
+}
+
+#[test]
 fn all_that_a_message_waits_for_counts_together() {
     let mut stage = Stage::new();
     let mut alice = stage.client("alice");
