@@ -8,7 +8,6 @@ use crate::msg::{Ask, Forward, Msg, Ticket};
 use crate::recognise::Fingerprint;
 use crate::route::{self, is_subscription, route};
 use crate::session;
-use crate::tail;
 use crate::turn::Turn;
 use starling_hooks::BlockList;
 use starling_node::telemetry::Step;
@@ -217,13 +216,12 @@ pub(crate) fn carry_out(
         What::Leave(leaving) => leave(out, home, *leaving, ok),
         What::Arrive(arriving) => arrive(out, home, *arriving, ok),
         What::Feed(token, through) => session::feed(out, home, token, through),
-        What::CountWaiting => out.reads.push(tail::count_waiting(out.shared, home)),
         What::Close(token, error) => session::end(turn, home, token, Some(error)),
         What::Report(answer) => {
             drop(answer.send(if ok { Ok(true) } else { result.clone().map(|()| true) }));
         }
         What::Wrote(wrote) if !ok => not_written(home, wrote),
-        What::ReadTail | What::Wrote(_) | What::Deleted(_) => {}
+        What::ReadTail | What::CountWaiting | What::Wrote(_) | What::Deleted(_) => {}
     }
 }
 
@@ -317,9 +315,8 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
     let Arriving { stanza, ticket, to, position, offline, mut refused, spans } = arriving;
     let trace = spans.written(ok);
     if !ok {
-        if let Some(position) = position.filter(|_| offline && home.doubt.is_some()) {
-            // Should it be there, it waits as any other.
-            home.deliveries.kept(position);
+        if let Some(position) = position.filter(|_| offline) {
+            not_kept(home, position, stanza.encoded_len(), &to);
         }
         refused = Some(Box::new(decide::message::not_confirmed()));
     } else if refused.is_none() {
@@ -349,6 +346,22 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
             (None, Some(ticket)) => route::receipt(out.shared, ticket, None),
             (None, None) => {}
         },
+    }
+}
+
+/// The row of a message for the account's devices was not confirmed.
+fn not_kept(home: &mut Home, position: Position, bytes: usize, to: &[(Token, As)]) {
+    // What was for nobody in particular was counted when that was decided.
+    let counted = !to.iter().any(|(_, how)| *how == As::Itself);
+    if home.doubt.is_some() {
+        // Should it be there, it waits as any other.
+        home.deliveries.kept(position);
+        if !counted {
+            home.count.add(bytes);
+        }
+        home.count.doubt();
+    } else if counted {
+        home.count.remove(bytes);
     }
 }
 

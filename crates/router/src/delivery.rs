@@ -1,6 +1,6 @@
 //! Deliveries: numbering stanzas for a session, its window, and feeding it from the log.
 
-use crate::home::{Home, Read, Waiting};
+use crate::home::{Home, Read};
 use crate::link::As;
 use crate::msg::{Fed, Msg};
 use crate::shared::Shared;
@@ -110,6 +110,9 @@ pub(crate) fn committed(
     }
     if offline && !taken {
         home.deliveries.kept(position);
+        if to.iter().any(|(_, how)| *how == As::Itself) {
+            home.count.add(stanza.encoded_len());
+        }
     }
 }
 
@@ -308,6 +311,7 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
         }
         if home.deliveries.wants(position) {
             home.deliveries.offered(position, token);
+            home.count.remove(row.stanza.len());
             if let Some(stanza) = stored(out.shared, home, &row) {
                 number(out, home, at, stanza, Some(position), None);
             }
@@ -322,7 +326,9 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
         home.links[at].feed.waiting = Some((reach, through));
         return;
     }
-    home.waiting = Some(Waiting::default());
+    if home.deliveries.waiting_above().is_none() {
+        home.count.clear();
+    }
     // A session may have ended meanwhile, and what it had lies below what was just read.
     let again = home.links[at].feed.again.take();
     let above = home.deliveries.waiting_above();

@@ -1,5 +1,6 @@
 //! A home: all that one account needs in memory while it is touched.
 
+use crate::count::Count;
 use crate::doubt::Doubt;
 use crate::line::Line;
 use crate::link::Link;
@@ -20,11 +21,13 @@ use std::time::Duration;
 /// Something that is looked up or worked out elsewhere; what comes of it is a message.
 pub(crate) type Read = BoxFuture<'static, Msg>;
 
-/// Messages that wait for nobody in particular.
-#[derive(Debug, Clone, Copy, Default)]
+/// A page of the messages that wait for an account's devices.
+#[derive(Debug)]
 pub(crate) struct Waiting {
-    pub(crate) messages: usize,
-    pub(crate) bytes: u64,
+    /// Where they are, and their bytes.
+    pub(crate) rows: Vec<(Position, usize)>,
+    /// Above what the next page begins, if there may be more.
+    pub(crate) next: Option<Position>,
 }
 
 /// One account.
@@ -66,8 +69,8 @@ pub(crate) struct Home {
     pub(crate) answer_timer: bool,
     /// It is in the queue of homes that wait for less to be under way.
     pub(crate) crowded: bool,
-    /// Messages that wait for the account's devices; `None` until it was asked for.
-    pub(crate) waiting: Option<Waiting>,
+    /// How much waits for the account's devices.
+    pub(crate) count: Count,
     /// Whom it writes to outside its roster.
     pub(crate) strangers: Strangers,
     pub(crate) asking: usize,
@@ -94,12 +97,14 @@ impl Home {
         shared: &Shared,
     ) -> Result<Self, StoreError> {
         let (blocked, archive) = documents(&state, shared)?;
+        let deliveries = Deliveries::load(state.cursor, state.last);
+        let count = Count::begin(deliveries.waiting_above().is_some());
         Ok(Self {
             life,
             generation: state.row.generation,
             account: Account { jid, roster: state.roster, blocked, archive, sessions: Vec::new() },
             links: Vec::new(),
-            deliveries: Deliveries::load(state.cursor, state.last),
+            deliveries,
             last: state.last,
             top: state.last,
             unresumed: None,
@@ -115,7 +120,7 @@ impl Home {
             paused: Line::default(),
             answer_timer: false,
             crowded: false,
-            waiting: None,
+            count,
             strangers: Strangers::default(),
             asking: 0,
             questions: VecDeque::new(),

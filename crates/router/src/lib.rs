@@ -17,6 +17,7 @@
 
 mod act;
 pub mod config;
+mod count;
 mod decide;
 mod delivery;
 mod doubt;

@@ -126,6 +126,11 @@ impl Pipeline {
         if self.together { usize::MAX } else { MAX_FLIGHTS.saturating_sub(self.flights.len()) }
     }
 
+    /// How many commits are under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.flights.len()
+    }
+
     /// Whether nothing is under way.
     pub(crate) fn is_empty(&self) -> bool {
         self.steps == 0

@@ -5,7 +5,7 @@ use crate::config::Conflict;
 use crate::decide;
 use crate::delivery::{self, Out};
 use crate::home::Home;
-use crate::link::{Link, Management};
+use crate::link::{As, Link, Management};
 use crate::timers::{Timers, Why};
 use crate::turn::Turn;
 use compact_str::CompactString;
@@ -263,6 +263,7 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
         home.unresumed = Some(turn.monotonic);
     }
     home.deliveries.dropped(token);
+    waits_again(home, &link);
     for entry in link.queue {
         let Some(stanza) = entry.stanza else { continue };
         if let Kind::Iq(IqType::Get | IqType::Set) = stanza.kind
@@ -277,6 +278,20 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
     hand_over(turn, home);
 }
 
+/// What only a session that has ended had been sent, or was to be, counts as waiting.
+fn waits_again(home: &mut Home, link: &Link) {
+    for entry in &link.queue {
+        if entry.position.is_some_and(|position| home.deliveries.wants(position)) {
+            home.count.add(entry.size as usize);
+        }
+    }
+    let mut missed = link.feed.missed.iter().filter(|(_, how)| *how == As::Itself);
+    if missed.any(|(position, _)| home.deliveries.wants(*position)) {
+        // How large these are is not known.
+        home.count.miss();
+    }
+}
+
 /// What waits for nobody goes to the heir.
 fn hand_over(turn: &mut Turn, home: &mut Home) {
     if let Some(token) = heir(home) {
@@ -285,11 +300,9 @@ fn hand_over(turn: &mut Turn, home: &mut Home) {
     }
 }
 
-/// Who gets what waits for nobody, if anything does: the most available session, rather one that is connected. What is left
-/// is to be counted again.
-pub(crate) fn heir(home: &mut Home) -> Option<Token> {
+/// Who gets what waits for nobody, if anything does: the most available session, rather one that is connected.
+pub(crate) fn heir(home: &Home) -> Option<Token> {
     home.deliveries.waiting_above()?;
-    home.waiting = None;
     let sessions = home.account.sessions.iter().zip(&home.links);
     let heir = sessions
         .filter(|(session, _)| session.takes_bare())

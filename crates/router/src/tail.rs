@@ -1,17 +1,13 @@
-//! Reads of an account's log that a decision waits for: its tail, and how much of it waits for a device.
+//! Reads of the tail of an account's log, which a decision waits for.
 
 use crate::decide;
-use crate::home::{Home, Read, Waiting};
+use crate::home::{Home, Read};
 use crate::msg::{Msg, Ticket};
 use crate::recognise::{self, Recent};
 use crate::shared::Shared;
 use crate::turn::Turn;
-use starling_store::{LogFilter, Page, Position, SharedStore, StoreError};
+use starling_store::{Position, SharedStore};
 use starling_wire::{ToHome, Up};
-use starling_xmpp::BareJid;
-
-/// How many rows are in memory at once when what waits is counted.
-const COUNTED: usize = 200;
 
 /// Whether the tail of the log must be read before this message can be decided.
 pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
@@ -58,35 +54,4 @@ pub(crate) fn read(shared: &Shared, home: &mut Home) -> Read {
         let tail = recognise::read_tail(store, account.clone(), window, through).await;
         Msg::Tail { account, number, tail }
     })
-}
-
-/// Counts what waits for an account's devices, up to its limits.
-pub(crate) fn count_waiting(shared: &Shared, home: &Home) -> Read {
-    let (store, account) = (SharedStore::clone(&shared.store), home.account.jid.clone());
-    let most = (shared.config.offline_messages, shared.config.offline_bytes);
-    let above = home.deliveries.waiting_above();
-    Box::pin(async move {
-        let waiting = count(&store, &account, above, most).await;
-        Msg::Waiting { account, waiting }
-    })
-}
-
-async fn count(
-    store: &SharedStore,
-    account: &BareJid,
-    mut above: Option<Position>,
-    (messages, bytes): (usize, u64),
-) -> Result<Waiting, StoreError> {
-    let mut waiting = Waiting::default();
-    loop {
-        let filter = LogFilter { offline: true, above, ..LogFilter::default() };
-        let page = store.log_page(account, filter, Page::First(COUNTED)).await?;
-        waiting.messages += page.rows.len();
-        waiting.bytes += page.rows.iter().map(|row| row.stanza.len() as u64).sum::<u64>();
-        let next = page.reached.or_else(|| page.rows.last().map(|row| row.position));
-        if page.complete || next.is_none() || waiting.messages >= messages || waiting.bytes >= bytes {
-            return Ok(waiting);
-        }
-        above = next;
-    }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Why {
     Tail,
     /// What waits for the home may have waited long enough.
     Patience,
+    /// What waits for its devices is to be counted further.
+    Count,
     /// So may a sender have, for an answer.
     Answer,
     /// Nobody may need this home any more.

@@ -4,17 +4,20 @@
 //! the clock that it was given.
 
 mod acting;
+mod counting;
 mod deadlines;
 mod doubts;
 mod ending;
 mod loading;
 mod waiting;
 
+use self::counting::Counting;
 use self::ending::AWAY;
 use crate::act::{self, Act, What};
+use crate::count::Remembered;
 use crate::decide;
 use crate::delivery::{self, Out};
-use crate::home::{Home, Read};
+use crate::home::{Home, Read, Waiting};
 use crate::line::{Held, Line};
 use crate::msg::{Admin, Forward, Msg, Refusal, needs_store};
 use crate::pipeline::{Done, Pipeline};
@@ -91,6 +94,8 @@ pub(crate) struct Worker {
     /// Homes whose messages wait because too much is under way in all.
     crowded: VecDeque<BareJid>,
     flushes: Vec<tokio::sync::oneshot::Sender<()>>,
+    counting: Counting,
+    remembered: Remembered,
     ended: Ended,
     fenced: bool,
     /// Since when it is known that the lease is over.
@@ -122,6 +127,8 @@ impl Worker {
             batch: Vec::new(),
             crowded: VecDeque::new(),
             flushes: Vec::new(),
+            counting: Counting::default(),
+            remembered: Remembered::default(),
             ended: Ended::default(),
             fenced: false,
             lapsed: None,
@@ -177,6 +184,7 @@ impl Worker {
             }
         }
         self.commit(turn);
+        self.go_on_counting(turn);
         self.finish();
         if self.backlog.is_empty() && self.backlog.capacity() > KEPT {
             // A burst is over.
@@ -218,6 +226,9 @@ impl Worker {
         }
         if let Msg::Loaded { state, .. } = msg {
             return self.loaded(turn, account, state);
+        }
+        if let Msg::Waiting { waiting, .. } = msg {
+            return self.counted(turn, &account, waiting);
         }
         match self.homes.get_mut(&account) {
             Some(Slot::Loading(waiting)) if waiting::is_full(waiting, &msg) => self.unloadable(msg),
@@ -288,11 +299,6 @@ impl Worker {
                 self.timers.set(turn.monotonic + REREAD_AFTER, account.clone(), Why::Feed(token));
             }
             Msg::Rows { token, rows, .. } => delivery::fed(&mut out, home, token, rows),
-            Msg::Waiting { waiting: Ok(waiting), .. } => home.waiting = Some(waiting),
-            Msg::Waiting { waiting: Err(error), .. } => {
-                tracing::warn!(event = "count_failed", %error, "waiting messages could not be counted");
-                home.waiting = None;
-            }
             Msg::Answered { ask, later, .. } => decide::iq::answered(turn, home, ask, later),
             Msg::Tail { number, .. } if number != home.tails => {}
             Msg::Tail { tail, .. } => return self.tail_read(turn, account, tail),
@@ -302,7 +308,8 @@ impl Worker {
                 turn.act(home, What::Report(answer));
             }
             Msg::Admin(Admin::Delete(_, answer)) => turn.delete(home, Some(answer)),
-            Msg::Admin(Admin::Sessions(_)) | Msg::Loaded { .. } | Msg::Flush(_) | Msg::Fenced => {}
+            Msg::Admin(Admin::Sessions(_)) | Msg::Loaded { .. } | Msg::Waiting { .. } => {}
+            Msg::Flush(_) | Msg::Fenced => {}
         }
         self.touch(account);
     }

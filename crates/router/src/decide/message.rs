@@ -2,7 +2,7 @@
 
 use crate::act::{Arriving, Leaving, Spans, What};
 use crate::decide::{received_hooks, refuse, sent_hooks, ticket};
-use crate::home::{Home, Waiting};
+use crate::home::Home;
 use crate::im::recipients::{Recipients, recipients};
 use crate::link::{As, Unanswered};
 use crate::msg::Ticket;
@@ -218,6 +218,7 @@ fn arrive(
         };
         position = append(turn, home, &stanza, ticket.as_ref().unwrap_or(&fresh), direction, with, &fate);
         if position.is_none() {
+            home.count.doubt();
             return settle(turn, home, stanza, ticket, Some(Box::new(not_confirmed())), spans);
         }
         if own.is_some() {
@@ -255,15 +256,12 @@ fn undelivered(
     // Whatever was decided for delivery no longer holds: keeping it is the hooks' decision.
     fate.offline = false;
     if keep {
-        let config = &turn.shared.config;
-        let full = home.waiting.is_some_and(|waiting| {
-            waiting.messages >= config.offline_messages || waiting.bytes >= config.offline_bytes
-        });
-        if full {
-            turn.shared.metrics.limits.at(Limit::Offline).inc();
+        let shared = Arc::clone(&turn.shared);
+        if home.count.is_full(&shared.config) {
+            count(turn, home);
+            shared.metrics.limits.at(Limit::Offline).inc();
             return unavailable();
         }
-        let shared = Arc::clone(&turn.shared);
         let flow = turn.decide(home, None, |cx| {
             shared
                 .hooks
@@ -276,17 +274,8 @@ fn undelivered(
         }
         if fate.offline || fate.archived {
             if fate.offline {
-                match &mut home.waiting {
-                    Some(waiting) => {
-                        waiting.messages += 1;
-                        waiting.bytes += stanza.encoded_len() as u64;
-                    }
-                    None => {
-                        // Counted once; until the answer comes a few more than the limit may be kept.
-                        home.waiting = Some(Waiting::default());
-                        turn.act(home, What::CountWaiting);
-                    }
-                }
+                home.count.add(stanza.encoded_len());
+                count(turn, home);
             }
             return Flow::Next;
         }
@@ -297,6 +286,13 @@ fn undelivered(
         return Flow::Drop;
     }
     if bounce { unavailable() } else { Flow::Next }
+}
+
+/// Has counted what waits, if that is not known. Until it is, as many again as may wait may be kept, and no more.
+fn count(turn: &mut Turn, home: &mut Home) {
+    if home.count.asks(turn.monotonic, &turn.shared.config) {
+        turn.act(home, What::CountWaiting);
+    }
 }
 
 /// A message with a body that could not be kept is answered; a bare notification is not.

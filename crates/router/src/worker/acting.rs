@@ -115,6 +115,7 @@ impl Worker {
                     self.asked.push(tail::read(&self.shared, home));
                 }
             }
+            What::CountWaiting => self.counting.add(home, turn.monotonic),
             What::Deleted(report) => {
                 if let Some(report) = report {
                     let _ = report.send(result.clone().map(|()| true));

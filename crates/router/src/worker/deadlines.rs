@@ -27,7 +27,7 @@ impl Worker {
                     }
                     continue;
                 }
-                Why::Patience => continue,
+                Why::Patience | Why::Count => continue,
                 Why::Answer => self.give_up(turn, &account),
                 Why::Tail => {
                     // With a doubt it is read when that is settled.
@@ -88,6 +88,7 @@ impl Worker {
                         if let Some(end) = home.unresumed {
                             self.ended.keep(account.clone(), end, turn.monotonic, window);
                         }
+                        self.remembered.keep(&account, &home.count, home.last);
                         turn.shared.positions.forget(home.top);
                         self.homes.remove(&account);
                         continue;

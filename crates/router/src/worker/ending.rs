@@ -89,6 +89,7 @@ impl Worker {
         self.timers = Timers::default();
         self.touched.clear();
         self.crowded.clear();
+        self.counting = Counting::default();
         for account in self.accounts() {
             let waiting = match self.homes.remove(&account) {
                 Some(Slot::Ready(mut home)) => {

@@ -35,6 +35,7 @@ impl Worker {
             Ok(Some(mut home)) => {
                 home.used = turn.monotonic;
                 home.unresumed = self.ended.take(&account);
+                self.remembered.take(&account, &mut home.count, home.last);
                 self.timers.set(turn.monotonic + EVICT_AFTER, account.clone(), Why::Evict);
                 self.homes.insert(account.clone(), Slot::Ready(Box::new(home)));
                 for held in waiting {

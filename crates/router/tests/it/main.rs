@@ -5,6 +5,7 @@
 mod apart;
 mod bench;
 mod clocks;
+mod counting;
 mod doubts;
 mod leases;
 mod messages;
@@ -12,3 +13,4 @@ mod patience;
 mod races;
 mod sessions;
 mod stage;
+mod toil;

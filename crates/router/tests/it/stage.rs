@@ -1,11 +1,12 @@
 //! Homes without a runtime, on a store whose answers are given one by one, with a clock that stands still.
 
 use crate::bench::{account, chat, jid, parts};
+use crate::toil::{COMMIT, LOAD, ROW, Toil};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, ready};
 use parking_lot::Mutex;
-use starling_node::ManualClock;
+use starling_node::{Clock, ManualClock};
 use starling_router::{Homes, RouterConfig};
 use starling_store::testing::FaultyStore;
 use starling_store::{
@@ -44,7 +45,15 @@ struct State {
     grants: Option<StoreError>,
     grants_held: Option<Vec<oneshot::Sender<()>>>,
     released: Vec<u64>,
+    toil: Option<Toil>,
+    /// Pages of what waits that were longer than what a session is fed; so many of them at once.
+    pages: usize,
+    abreast: usize,
+    most_abreast: usize,
 }
+
+/// Rows that a session is fed at once.
+const FED: usize = 50;
 
 struct Answer {
     rows: usize,
@@ -135,6 +144,29 @@ impl Gate {
         state.floors.iter().filter(|(of, _)| *of == jid(account)).map(|(_, floor)| *floor).collect()
     }
 
+    /// From now on it does one thing after the other, and takes its time.
+    pub(crate) fn toil(&self, clock: &ManualClock) {
+        self.state.lock().toil = Some(Toil::new(clock));
+    }
+
+    /// How many pages were read to count what waits, and how many at once at most.
+    pub(crate) fn counted(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.pages, state.most_abreast)
+    }
+
+    /// The answer, when all that was to be done before is done.
+    fn after<T: Send + 'static>(
+        &self,
+        cost: Duration,
+        answer: BoxFuture<'static, Result<T>>,
+    ) -> BoxFuture<'static, Result<T>> {
+        match &mut self.state.lock().toil {
+            Some(toil) => toil.add(cost).then(|_| answer).boxed(),
+            None => answer,
+        }
+    }
+
     /// Reigns that were ended in order.
     pub(crate) fn released(&self) -> Vec<u64> {
         self.state.lock().released.clone()
@@ -180,7 +212,8 @@ impl Store for Gate {
         let rows = batch.writes.iter().filter(|write| matches!(write, Write::Append(_))).count();
         let answer = self.inner.commit(batch);
         if !state.held.contains(&owner) && !state.all_held {
-            return answer;
+            drop(state);
+            return self.after(COMMIT, answer);
         }
         let (tell, told) = oneshot::channel();
         let waiting = state.waiting.entry(owner).or_default();
@@ -224,7 +257,8 @@ impl Store for Gate {
             let (store, jid) = (self.inner.clone(), jid.clone());
             return wait.then(move |_| store.load(&jid, reign)).boxed();
         }
-        self.inner.load(jid, reign)
+        drop(state);
+        self.after(LOAD, self.inner.load(jid, reign))
     }
 
     fn log_page(
@@ -233,7 +267,23 @@ impl Store for Gate {
         filter: LogFilter,
         page: Page,
     ) -> BoxFuture<'static, Result<LogPage>> {
-        self.inner.log_page(owner, filter, page)
+        let (Page::First(limit) | Page::Last(limit)) = page;
+        let counts = filter.offline && limit > FED;
+        let answer = self.inner.log_page(owner, filter, page);
+        if !counts {
+            return self.after(ROW * u32::try_from(limit).unwrap(), answer);
+        }
+        let mut state = self.state.lock();
+        state.pages += 1;
+        state.abreast += 1;
+        state.most_abreast = state.most_abreast.max(state.abreast);
+        drop(state);
+        let store = self.clone();
+        let ended = move |page| {
+            store.state.lock().abreast -= 1;
+            page
+        };
+        self.after(ROW * u32::try_from(limit).unwrap(), answer).map(ended).boxed()
     }
 
     fn log_rows(&self, owner: &BareJid, positions: Vec<Position>) -> BoxFuture<'static, Result<Vec<LogRow>>> {
@@ -290,6 +340,7 @@ pub(crate) struct Stage {
     pub(crate) store: Gate,
     pub(crate) clock: ManualClock,
     pub(crate) homes: Homes,
+    config: RouterConfig,
     told: Arc<Told>,
     conns: u64,
 }
@@ -310,6 +361,11 @@ impl Stage {
 
     /// Homes of others.
     pub(crate) fn of(accounts: impl IntoIterator<Item = String>) -> Self {
+        Self::under(RouterConfig::default(), accounts)
+    }
+
+    /// The same with other limits.
+    pub(crate) fn under(config: RouterConfig, accounts: impl IntoIterator<Item = String>) -> Self {
         let (store, clock) = (Gate::new(), ManualClock::at_micros(START));
         let row = account();
         for name in accounts {
@@ -317,17 +373,16 @@ impl Stage {
         }
         let told = Arc::new(Told::default());
         let shared: SharedStore = Arc::new(store.clone());
-        let config = RouterConfig::default();
-        let homes = now(Homes::begin(parts(shared, config, Arc::new(clock.clone()), told.clone()))).unwrap();
-        Self { store, clock, homes, told, conns: 0 }
+        let parts = parts(shared, config.clone(), Arc::new(clock.clone()), told.clone());
+        let homes = now(Homes::begin(parts)).unwrap();
+        Self { store, clock, homes, config, told, conns: 0 }
     }
 
     /// A crash, and another life on the same store.
     pub(crate) fn crash(&mut self) {
         let shared: SharedStore = Arc::new(self.store.clone());
         let clock = Arc::new(self.clock.clone());
-        self.homes =
-            now(Homes::begin(parts(shared, RouterConfig::default(), clock, self.told.clone()))).unwrap();
+        self.homes = now(Homes::begin(parts(shared, self.config.clone(), clock, self.told.clone()))).unwrap();
     }
 
     /// Goes on until there is nothing to do.
@@ -343,7 +398,6 @@ impl Stage {
 
     /// Lets time pass.
     pub(crate) fn advance(&mut self, time: Duration) {
-        use starling_node::Clock;
         let end = self.clock.monotonic() + time;
         loop {
             self.run();
@@ -351,8 +405,15 @@ impl Stage {
             if at >= end {
                 return;
             }
-            let next = self.homes.deadline().unwrap_or(end).clamp(at, end);
+            let next = [self.homes.deadline(), self.store.state.lock().toil.as_ref().and_then(Toil::next)]
+                .into_iter()
+                .flatten()
+                .min();
+            let next = next.unwrap_or(end).clamp(at, end);
             self.clock.advance((next - at).max(Duration::from_micros(1)));
+            if let Some(toil) = &mut self.store.state.lock().toil {
+                toil.finish();
+            }
         }
     }
 
@@ -363,16 +424,22 @@ impl Stage {
 
     /// The same on another device.
     pub(crate) fn device(&mut self, account: &str, resource: &str) -> Client {
-        self.conns += 1;
-        let full = Jid::parse(&format!("{account}@localhost/{resource}")).unwrap();
-        let mut client = Client { account: jid(account), full, conn: ConnId::local(self.conns), sequence: 0 };
-        let bind = Up::Bind { token: Token(u128::from(self.conns)), resource: Some(resource.into()) };
-        self.say(&client, bind);
-        self.run();
+        let mut client = self.bound(account, resource);
         self.send(&mut client, Stanza::presence(PresenceType::Available));
         self.run();
         let downs = self.told(&client);
         assert!(matches!(downs.first(), Some(Down::Bound { .. })), "{downs:?}");
+        client
+    }
+
+    /// Somebody who is connected, and not available.
+    pub(crate) fn bound(&mut self, account: &str, resource: &str) -> Client {
+        self.conns += 1;
+        let full = Jid::parse(&format!("{account}@localhost/{resource}")).unwrap();
+        let client = Client { account: jid(account), full, conn: ConnId::local(self.conns), sequence: 0 };
+        let bind = Up::Bind { token: Token(u128::from(self.conns)), resource: Some(resource.into()) };
+        self.say(&client, bind);
+        self.run();
         client
     }
 
