@@ -155,6 +155,7 @@ mod tests {
         Down::Stanza {
             number: 0,
             position: None,
+            waits: false,
             counts: false,
             stanza: Stanza::message(MessageType::Chat),
             lazy,

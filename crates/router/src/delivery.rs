@@ -164,6 +164,7 @@ fn push(
             down: Down::Stanza {
                 number: 0,
                 position: None,
+                waits: false,
                 counts: false,
                 stanza: stanza.clone(),
                 lazy: false,

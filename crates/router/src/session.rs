@@ -198,6 +198,7 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
                 down: Down::Stanza {
                     number: 0,
                     position: None,
+                    waits: false,
                     counts: false,
                     stanza: stanza.clone(),
                     lazy: false,

@@ -53,8 +53,10 @@ pub enum Down {
         /// Its number in the session, from 1, without gaps; kept over resumptions and moves of the home. 0 where homes
         /// and edges share a process: nobody has to give it back.
         number: u64,
-        /// Its row in the account's log, when it has one that waits for an acknowledgement.
+        /// Its row in the account's log, when it has one.
         position: Option<Position>,
+        /// The row waits for an acknowledgement of this session: it is no copy of what is for another one.
+        waits: bool,
         /// The client's `h` counts it (XEP-0198): it was numbered after `<enabled/>`.
         counts: bool,
         /// `to` and `from` as they go to the client.

@@ -141,6 +141,7 @@ pub struct NotHome {
 }
 
 /// What an edge says over a link, one by one.
+#[allow(clippy::large_enum_variant)] // nearly all are of the large one
 #[derive(Debug)]
 pub enum EdgeItem {
     /// Records of all sessions of the shard follow.
@@ -187,7 +188,7 @@ pub enum RouterNews {
 }
 
 /// What routers say to one another.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum PeerItem {
     /// A reign has begun.
     Home(Home),

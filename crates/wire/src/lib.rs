@@ -3,7 +3,9 @@
 //! `edge` and `router` never see one another: they meet in two traits. An edge holds a [`RouterLink`] and
 //! speaks [`Up`]; a router holds an [`EdgeLink`] and speaks [`Down`]. Both are one-way and never block: what
 //! bounds them is [credit](credit::Credit), 64 stanzas or 256 KiB per session that its home has not taken yet.
-//! Messages of one session arrive in the order they were sent. [`channel`] is the form inside one process.
+//! Messages of one session arrive in the order they were sent. [`channel`] is the form inside one process; [`net`] is
+//! the one between processes, with the messages of `proto/` ([`codec`]) under certificates of the cluster ([`tls`]).
+//! What an edge keeps so that its sessions outlive a home is [`uplink`].
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! The form over the network: one long-lived gRPC stream per pair of processes, over mutual TLS.
 //!
 //! A router has one [`Server`]; edges reach it by an [`EdgeClient`], other routers by a [`PeerClient`]. What a process
-//! does with a link is a trait that it implements: [`Edges`] and [`Peers`] at a router, [`Routers`] at an edge. All
+//! does with a link is a trait that it implements: [`Edges`] and [`Peers`] at a router, [`Routers`] at an edge, which [`Uplink`] does for it. All
 //! calls are short and never wait: what is sent goes into an [`Outlet`], what comes is handed over in order.
 //!
 //! - A frame is what is ready; no timer makes it wait. TCP and HTTP/2 windows push back, and what then waits is bounded:
@@ -13,12 +13,14 @@
 mod addresses;
 mod dial;
 mod edge;
+mod guard;
 mod outlet;
 mod peer;
 mod raft;
 mod server;
 mod services;
 mod slots;
+mod uplink;
 
 pub use addresses::{Addresses, Seeds};
 pub use edge::{EdgeClient, LinkedRouter, Questions, Routers};
@@ -26,6 +28,7 @@ pub use outlet::{Outlet, Weigh};
 pub use peer::{PeerClient, Peers};
 pub use raft::{CallError, PeerState, RaftItem, RaftLinks};
 pub use server::{Edges, Server};
+pub use uplink::{Own, Sockets, Uplink};
 
 use std::time::Duration;
 
@@ -58,6 +61,13 @@ pub struct Options {
     pub connections: usize,
     /// The most requests at a time on one connection.
     pub streams: u32,
+}
+
+impl Options {
+    /// After how long without a sign of life a link is dead.
+    fn dead(&self) -> Duration {
+        self.keep_alive + self.keep_alive_answer
+    }
 }
 
 impl Default for Options {

@@ -23,7 +23,7 @@ pub struct Record {
     pub handled: u64,
     /// Highest number of the home's stanzas that has come to the edge; 0 when none has.
     pub received: u64,
-    /// Number of the first one that came over this connection, from which `Up::Written` counts; 0 when none has come.
+    /// Number of the first one over this connection, from which `Up::Written` counts; 0 when that is not known yet.
     pub first: u64,
     /// Stream management, once the edge has been told that it is on. Where the home believes that and the record does
     /// not say it, the answer was lost: the question follows once more and is answered the same.
@@ -32,7 +32,7 @@ pub struct Record {
     pub queue: Vec<Queued>,
     /// Rows that were acknowledged, by rising position, as far as no home said that the store knows it.
     pub acknowledged: Vec<Position>,
-    /// Highest row that has come.
+    /// Highest row that has come, of copies too.
     pub highest: Option<Position>,
     /// What the home last asked to be remembered; empty when it never did.
     pub notes: Bytes,
@@ -52,8 +52,10 @@ pub struct Counting {
 pub struct Queued {
     /// Its number in the session.
     pub number: u64,
-    /// Its row, when it has one that waits for an acknowledgement.
+    /// Its row, when it has one.
     pub position: Option<Position>,
+    /// The row waits for an acknowledgement of this session.
+    pub waits: bool,
     /// The client's `h` counts it.
     pub counts: bool,
     /// `to` and `from` as they go to the client.

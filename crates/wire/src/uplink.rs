@@ -6,6 +6,11 @@
 //!
 //! - The highest reign that was announced is the home. It is told of all sessions first, then all that no home has
 //!   handled comes again, marked so. What an older reign says is dropped.
+//!   In the other direction the same holds: over a new link a home tells a session nothing that has a number before the
+//!   edge has told of that session.
+//! - A session that goes on over another connection of the same edge takes all of it along. From one edge to another:
+//!   after `Resumed` a home sends the queue and then its notes; with those the edge has all of the session, and says so
+//!   with its record. Only then may the connection before it be told `Released`.
 //! - What goes up is kept until it is handled, what came down until the client has it. Both are bounded by others: the
 //!   session's credit, and the home's window.
 //! - Without a home sockets are not read, and after a while they are closed: the clients resume elsewhere.
@@ -43,6 +48,19 @@ pub enum Output {
     Cut(ConnId),
     /// What came over the link cannot be: end it.
     Break(LinkId),
+}
+
+/// How much a seat keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Sessions, and connections that are about to have one.
+    pub sessions: usize,
+    /// Of these, without a socket.
+    pub detached: usize,
+    /// Questions and stanzas that no home has answered or handled.
+    pub ups: usize,
+    /// Stanzas of homes that have not arrived for certain.
+    pub downs: usize,
 }
 
 /// How long what is kept.

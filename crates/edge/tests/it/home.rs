@@ -167,6 +167,7 @@ impl State {
                     .map(|stanza| Down::Stanza {
                         number: 0,
                         position: None,
+                        waits: false,
                         counts: false,
                         stanza,
                         lazy: false,

@@ -62,6 +62,7 @@ fn large() -> Down {
     Down::Stanza {
         number: 0,
         position: None,
+        waits: false,
         counts: false,
         stanza: Stanza::message(MessageType::Chat).child(body),
         lazy: false,
@@ -110,6 +111,7 @@ async fn a_slow_reader_gets_everything_in_order() {
             Down::Stanza {
                 number: 0,
                 position: None,
+                waits: false,
                 counts: false,
                 stanza: Stanza::message(MessageType::Chat).child(body),
                 lazy: false,

@@ -242,6 +242,7 @@ async fn what_is_written_is_told_with_the_next_word_or_soon() {
     let say = |lazy| Down::Stanza {
         number: 0,
         position: None,
+        waits: false,
         counts: false,
         stanza: Stanza::message(MessageType::Headline),
         lazy,

@@ -23,11 +23,12 @@ pub(super) fn envelope(message: ToEdge) -> (proto::DownEnvelope, usize) {
         Down::NotResumed { handled } => Said::NotResumed(proto::NotResumed { handled }),
         Down::SmEnabled { resume, base } => Said::Managed(proto::Managed { resume, base }),
         Down::SmFailed => Said::Unmanaged(proto::Empty {}),
-        Down::Stanza { number, position: row, counts, stanza, lazy, trace: span } => {
+        Down::Stanza { number, position: row, waits, counts, stanza, lazy, trace: span } => {
             let (stanza, _) = stanza_bytes(&stanza);
             size += stanza.len() + 32;
             let trace = span.map(trace);
-            Said::Stanza(proto::ServerStanza { number, position: position(row), counts, stanza, lazy, trace })
+            let position = position(row);
+            Said::Stanza(proto::ServerStanza { number, position, waits, counts, stanza, lazy, trace })
         }
         Down::Handled { sequence } => Said::Handled(sequence),
         Down::Remember(notes) => {
@@ -57,6 +58,7 @@ pub(super) fn read(edge: EdgeId, envelope: proto::DownEnvelope) -> Result<ToEdge
         Said::Stanza(said) => Down::Stanza {
             number: said.number,
             position: said.position.map(Position),
+            waits: said.waits,
             counts: said.counts,
             stanza: read_stanza(said.stanza)?,
             lazy: said.lazy,

@@ -82,7 +82,7 @@ fn records(account: &str, conn: u64, record: Record, out: &mut VecDeque<(proto::
         more: false,
     };
     let mut size = part.notes.len() + 8 * part.acknowledged.len();
-    for Queued { number, position: row, counts, stanza } in record.queue {
+    for Queued { number, position: row, waits, counts, stanza } in record.queue {
         let (stanza, _) = stanza_bytes(&stanza);
         if size + stanza.len() > PART && size > 0 {
             part.more = true;
@@ -90,7 +90,7 @@ fn records(account: &str, conn: u64, record: Record, out: &mut VecDeque<(proto::
             size = 0;
         }
         size += stanza.len() + 32;
-        part.queue.push(proto::Queued { number, position: position(row), counts, stanza });
+        part.queue.push(proto::Queued { number, position: position(row), waits, counts, stanza });
     }
     push(account.to_owned(), conn, Said::Attach(Box::new(part)), out);
 }
@@ -217,6 +217,7 @@ fn read_queued(queued: proto::Queued) -> Result<Queued> {
     Ok(Queued {
         number: queued.number,
         position: queued.position.map(Position),
+        waits: queued.waits,
         counts: queued.counts,
         stanza: read_stanza(queued.stanza)?,
     })

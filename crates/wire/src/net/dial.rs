@@ -1,5 +1,6 @@
 //! Connections to routers: found, made, and made again.
 
+use super::guard::Guarded;
 use super::{Addresses, Options, causes};
 use crate::tls::{Identity, Tls};
 use futures::future::BoxFuture;
@@ -83,7 +84,7 @@ pub(super) async fn connect(address: SocketAddr, tls: &Tls, options: &Options) -
         socket.set_nodelay(true).map_err(|error| causes(&error))?;
         let name = ServerName::try_from("router.invalid").map_err(|error| causes(&error))?;
         let connector = tokio_rustls::TlsConnector::from(tls.client());
-        connector.connect(name, socket).await.map_err(|error| causes(&error))
+        connector.connect(name, Guarded::new(socket, options.dead())).await.map_err(|error| causes(&error))
     };
     let stream = tokio::time::timeout(options.connect, attempt)
         .await

@@ -2,6 +2,7 @@
 
 use super::dial::{Channel, Connection, Outcome, Task, connect, supervise};
 use super::outlet::Frames;
+use super::server::watch;
 use super::slots::{Entry, Held, Slots};
 use super::{Addresses, End, Hears, Options, Outlet, end_of};
 use crate::codec::{self, EdgePieces, MAX_MESSAGE};
@@ -100,7 +101,7 @@ async fn in_time<T>(
 /// Keeps a link to every router while it lives.
 #[derive(Debug)]
 pub struct EdgeClient {
-    _task: Task,
+    _tasks: [Task; 2],
 }
 
 impl EdgeClient {
@@ -111,6 +112,7 @@ impl EdgeClient {
         options: Options,
         routers: Arc<dyn Routers>,
     ) -> Self {
+        let watch = Task::spawn(watch(Arc::clone(&tls), options.clone()));
         let shared = Arc::new(Shared {
             tls,
             options: options.clone(),
@@ -120,7 +122,7 @@ impl EdgeClient {
             present: Mutex::default(),
         });
         let attempt = move |address, linked| attempt(Arc::clone(&shared), address, linked);
-        Self { _task: Task::spawn(supervise(addresses, options, attempt)) }
+        Self { _tasks: [watch, Task::spawn(supervise(addresses, options, attempt))] }
     }
 }
 

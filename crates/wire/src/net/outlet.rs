@@ -259,5 +259,6 @@ where
 impl<P: Pieces> Drop for Frames<P> {
     fn drop(&mut self) {
         self.outlet.close(End::Lost("the connection is gone".to_owned()));
+        self.outlet.0.state.lock().taken = 0;
     }
 }

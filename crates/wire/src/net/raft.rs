@@ -137,6 +137,9 @@ struct Inner {
 struct Line {
     outlet: Outlet<RaftItem>,
     next: AtomicU64,
+    /// When anything came last, in microseconds since `born`.
+    heard: AtomicU64,
+    born: Instant,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>>>,
 }
 
@@ -187,6 +190,13 @@ impl RaftLinks {
         }
     }
 
+    /// How long nothing has come of a router; `None` while it is not linked. Pulses come all the time.
+    pub fn silence(&self, router: RouterId) -> Option<Duration> {
+        let line = self.0.lines.lock().get(&router).map(Arc::clone)?;
+        let heard = Duration::from_micros(line.heard.load(Ordering::Relaxed));
+        Some(line.born.elapsed().saturating_sub(heard))
+    }
+
     /// Who is linked, and what they say: those that have answered a pulse within the time after which a link is dead.
     pub fn states(&self) -> watch::Receiver<BTreeMap<RouterId, PeerState>> {
         self.0.states.subscribe()
@@ -229,7 +239,13 @@ pub(super) async fn converse(
         Err(end) => return Ok(end),
     };
     let id = hello.router;
-    let line = Arc::new(Line { outlet, next: AtomicU64::new(1), waiting: Mutex::default() });
+    let line = Arc::new(Line {
+        outlet,
+        next: AtomicU64::new(1),
+        heard: AtomicU64::new(0),
+        born: Instant::now(),
+        waiting: Mutex::default(),
+    });
     if let Some(old) = links.lines.lock().insert(id, Arc::clone(&line)) {
         old.outlet.close(End::Superseded);
         old.fail_all();
@@ -277,11 +293,13 @@ async fn exchange(
 ) -> End {
     let mut pulse = tokio::time::interval(shared.options.pulse);
     pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let dead = shared.options.keep_alive + shared.options.keep_alive_answer;
+    let dead = shared.options.dead();
     let mut number = 0;
-    // When the newest pulse went that has not come back, and the newest that has.
+    // When the pulses went that have not come back.
     let mut sent = VecDeque::new();
-    let mut heard = Instant::now();
+    let silent = |line: &Line| {
+        line.born.elapsed().saturating_sub(Duration::from_micros(line.heard.load(Ordering::Relaxed)))
+    };
     let ended = line.outlet.ended();
     tokio::pin!(ended);
     loop {
@@ -290,7 +308,7 @@ async fn exchange(
             end = &mut ended => return end,
             frame = stream.message() => frame,
             _ = pulse.tick() => {
-                if heard.elapsed() > dead {
+                if silent(line) > dead {
                     return End::Lost("silent for too long".to_owned());
                 }
                 number += 1;
@@ -307,7 +325,8 @@ async fn exchange(
             Ok(None) => return End::Lost("ended by the peer".to_owned()),
             Err(status) => return end_of(&status),
         };
-        heard = Instant::now();
+        let now = u64::try_from(line.born.elapsed().as_micros()).unwrap_or(u64::MAX);
+        line.heard.store(now, Ordering::Relaxed);
         if let Some(pulse) = frame.pulse {
             while let Some((own, at)) = sent.pop_front_if(|(own, _)| *own <= pulse.number) {
                 if own == pulse.number {

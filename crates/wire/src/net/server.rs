@@ -1,6 +1,7 @@
 //! The listener of a router, for edges and other routers.
 
 use super::dial::{FRAME, HEADERS, Task};
+use super::guard::Guarded;
 use super::services::{PeerService, UplinkService};
 use super::{Hears, Options, Outlet, Peers, causes};
 use crate::codec::MAX_MESSAGE;
@@ -18,8 +19,9 @@ use starling_xmpp::sasl::Credentials;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
@@ -138,13 +140,21 @@ async fn accept(listener: TcpListener, tls: Arc<Tls>, options: Options, services
 
 async fn serve(socket: TcpStream, tls: &Tls, options: &Options, services: Services) -> Result<(), String> {
     socket.set_nodelay(true).map_err(|error| causes(&error))?;
-    let handshake = TlsAcceptor::from(tls.server()).accept(socket);
-    let stream = tokio::time::timeout(options.connect, handshake)
-        .await
-        .map_err(|_| "no TLS handshake in time".to_owned())?
-        .map_err(|error| causes(&error))?;
+    let handshake = TlsAcceptor::from(tls.server()).accept(Guarded::new(socket, options.dead()));
+    let stream = match tokio::time::timeout(options.connect, handshake.into_fallible()).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err((error, socket))) => {
+            linger(socket).await;
+            return Err(causes(&error));
+        }
+        Err(_) => return Err("no TLS handshake in time".to_owned()),
+    };
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let identity = Caller(Arc::new(Identity::of(leaf.ok_or("no certificate")?)?));
+    let ending = Arc::new(Notify::new());
+    let identity = Caller {
+        identity: Arc::new(Identity::of(leaf.ok_or("no certificate")?)?),
+        ending: Arc::clone(&ending),
+    };
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(identity.clone());
         let mut services = services.clone();
@@ -169,9 +179,30 @@ async fn serve(socket: TcpStream, tls: &Tls, options: &Options, services: Servic
         .max_concurrent_streams(options.streams)
         .keep_alive_interval(options.keep_alive)
         .keep_alive_timeout(options.keep_alive_answer);
-    builder.serve_connection(TokioIo::new(stream), service).await.map_err(|error| causes(&error))
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        result = connection => result.map_err(|error| causes(&error)),
+        () = ending.notified() => Err("the peer does not read what it is sent".to_owned()),
+    }
 }
 
-/// Whom the certificate of a request's connection names.
+/// Reads what a peer still sends after it was turned away: if the socket were closed at once, the reason might be lost.
+async fn linger(mut socket: Guarded) {
+    let drain = async {
+        let mut bytes = [0; 1024];
+        let mut left = 64;
+        while left > 0 && matches!(socket.read(&mut bytes).await, Ok(1..)) {
+            left -= 1;
+        }
+    };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), drain).await;
+}
+
+/// Who is at the other end of a request's connection.
 #[derive(Debug, Clone)]
-pub(super) struct Caller(pub(super) Arc<Identity>);
+pub(super) struct Caller {
+    /// Whom the certificate names.
+    pub(super) identity: Arc<Identity>,
+    /// Ends the connection, with all that waits on it.
+    pub(super) ending: Arc<Notify>,
+}

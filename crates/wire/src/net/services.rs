@@ -36,9 +36,10 @@ where
 }
 
 /// Whom the connection's certificate names, if it has this role in this cluster.
-fn caller<T>(request: &Request<T>, role: Role, own: &Version) -> Result<Arc<Identity>, Status> {
-    let Caller(caller) =
-        request.extensions().get::<Caller>().ok_or_else(|| Status::unauthenticated("no certificate"))?;
+fn caller<T>(request: &Request<T>, role: Role, own: &Version) -> Result<Caller, Status> {
+    let known = request.extensions().get::<Caller>();
+    let known = known.ok_or_else(|| Status::unauthenticated("no certificate"))?;
+    let caller = &known.identity;
     if caller.cluster != own.cluster {
         return Err(Status::permission_denied(format!(
             "{caller} is of another cluster: this is {:?}",
@@ -48,7 +49,14 @@ fn caller<T>(request: &Request<T>, role: Role, own: &Version) -> Result<Arc<Iden
     if caller.role != role {
         return Err(Status::permission_denied(format!("{caller} may not speak as {}", role.as_str())));
     }
-    Ok(Arc::clone(caller))
+    Ok(known.clone())
+}
+
+/// A peer that does not read does not read why either: all that waits for it is given back.
+fn finish(caller: &Caller, end: &End) {
+    if *end == End::Overflow {
+        caller.ending.notify_one();
+    }
 }
 
 fn called(caller: &Identity, name: &str) -> Result<(), Status> {
@@ -116,7 +124,7 @@ impl Uplink for UplinkService {
         if let Some(why) = own.refuses(&hello.version) {
             return Err(Status::failed_precondition(why));
         }
-        called(&caller, &hello.name)?;
+        called(&caller.identity, &hello.name)?;
         let edge = hello.edge;
         let outlet = Outlet::new(self.options.outlet);
         let (held, answer) = self.slots.take_over(edge, || {
@@ -130,6 +138,7 @@ impl Uplink for UplinkService {
         tokio::spawn(async move {
             let end = hear_edge(&mut stream, &held, &outlet, edge).await;
             tracing::info!(edge = edge.0, %end, "the link of an edge is over");
+            finish(&caller, &end);
             held.end(end);
         });
         Ok(Response::new(answers))
@@ -232,7 +241,7 @@ impl Peer for PeerService {
         let caller = caller(&request, Role::Router, &own.version)?;
         let mut stream = request.into_inner();
         let first = first(&mut stream, &self.options).await?;
-        let hello = self.judge(&caller, &own, first.hello)?;
+        let hello = self.judge(&caller.identity, &own, first.hello)?;
         let id = hello.router;
         let outlet = Outlet::new(self.options.outlet);
         let (held, ()) = self.stanzas.take_over(id, || {
@@ -246,6 +255,7 @@ impl Peer for PeerService {
         tokio::spawn(async move {
             let end = peer::read(&mut stream, &held, &outlet).await;
             tracing::info!(router = id.0, %end, "the link of a peer is over");
+            finish(&caller, &end);
             held.end(end);
         });
         Ok(Response::new(answers))
@@ -259,7 +269,7 @@ impl Peer for PeerService {
         let caller = caller(&request, Role::Router, &own.version)?;
         let mut stream = request.into_inner();
         let first = first(&mut stream, &self.options).await?;
-        let hello = self.judge(&caller, &own, first.hello)?;
+        let hello = self.judge(&caller.identity, &own, first.hello)?;
         let id = hello.router;
         let outlet = Outlet::new(self.options.outlet);
         let Ok((held, ())) = self.rafts.take_over(id, || {
@@ -273,6 +283,7 @@ impl Peer for PeerService {
         let peers = Arc::clone(&self.peers);
         tokio::spawn(async move {
             let end = answer_raft(&mut stream, &held, &outlet, &peers, id).await;
+            finish(&caller, &end);
             held.end(end);
         });
         Ok(Response::new(answers))

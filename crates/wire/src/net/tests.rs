@@ -1,1 +1,8 @@
+//! Over real sockets of this machine, with real certificates.
 
+mod hostile;
+mod links;
+mod rafts;
+mod stage;
+mod trouble;
+mod whole;

@@ -107,8 +107,9 @@ impl Authority {
 /// The longest common name that a certificate may have (RFC 5280, ub-common-name).
 const MAX_COMMON_NAME: usize = 64;
 
+/// Each has a name of its own: by that a peer finds the one that a certificate stands under.
 fn subject(cluster: &str) -> String {
-    format!("Starling cluster {cluster}")
+    format!("Starling CA {:08x} of {cluster}", rand::random::<u32>())
 }
 
 fn called(name: &str) -> DistinguishedName {

@@ -25,6 +25,10 @@ pub(super) struct Kept {
     pub(super) handled: u64,
     received: u64,
     first: u64,
+    /// It goes on with a session, whose next number only the home knows.
+    resumed: bool,
+    /// The home has not been told that all of it has arrived here.
+    unconfirmed: bool,
     management: Option<Counting>,
     queue: VecDeque<Queued>,
     /// How many of the queue the client's `h` counts.
@@ -98,7 +102,9 @@ impl Kept {
             ups: VecDeque::from([question]),
             handled: 0,
             received: 0,
-            first: 0,
+            first: 1,
+            resumed: false,
+            unconfirmed: false,
             management: None,
             queue: VecDeque::new(),
             counting: 0,
@@ -143,13 +149,17 @@ impl Kept {
         let Some(acknowledged) = handled else { return };
         self.jid = Some(jid);
         self.handled = sequence;
+        self.first = 0;
+        self.resumed = true;
+        self.unconfirmed = true;
         self.management = Some(Counting { base, acknowledged });
         self.answered(|pending| matches!(pending, Pending::Resume { .. }));
     }
 
     /// The answer to `<enable/>`; `None`: it was refused.
     pub(super) fn enabled(&mut self, base: Option<u64>) {
-        if let Some(base) = base {
+        // An answer that comes twice begins nothing anew.
+        if let (Some(base), None) = (base, self.management) {
             self.management = Some(Counting { base, acknowledged: 0 });
         }
         self.answered(|pending| matches!(pending, Pending::Enable { .. }));
@@ -188,7 +198,10 @@ impl Kept {
 
     /// A stanza of the home has come.
     pub(super) fn take(&mut self, queued: Queued) -> Taken {
-        if self.received == 0 {
+        if self.jid.is_none() {
+            return Taken::Gap;
+        }
+        if self.received == 0 && self.resumed {
             self.first = queued.number;
         } else if queued.number <= self.received {
             return Taken::Known;
@@ -232,7 +245,7 @@ impl Kept {
     fn unqueue(&mut self) -> Option<bool> {
         let first = self.queue.pop_front()?;
         self.counting -= u32::from(first.counts);
-        if let Some(position) = first.position {
+        if let Some(position) = first.position.filter(|_| first.waits) {
             // Rows come in the order of their positions, but for what is fed again.
             let at = self.acknowledged.partition_point(|known| *known < position);
             if self.acknowledged.get(at) != Some(&position) {
@@ -261,9 +274,33 @@ impl Kept {
         }
     }
 
-    pub(super) fn remember(&mut self, notes: &Bytes) {
+    /// Keeps notes of the home. True when with them all is there of a session that was resumed.
+    pub(super) fn remember(&mut self, notes: &Bytes) -> bool {
         // A copy: it must not keep the buffer alive in which it came.
         self.notes = Bytes::copy_from_slice(notes);
+        std::mem::take(&mut self.unconfirmed) && self.gone.is_none()
+    }
+
+    /// Takes over what the connection before had, as far as the client has not acknowledged it. What the home sends of it
+    /// once more is known then.
+    pub(super) fn inherit(&mut self, mut old: Self) {
+        let (Some(own), Some(theirs)) = (self.management, old.management) else { return };
+        if own.acknowledged.wrapping_sub(theirs.acknowledged) > old.counting {
+            return; // the session has been at another edge since: the home knows more
+        }
+        old.acknowledge(own.acknowledged);
+        self.received = old.received;
+        self.first = old.queue.front().map_or(old.received + 1, |first| first.number);
+        self.resumed = false;
+        self.queue = old.queue;
+        self.counting = old.counting;
+        self.acknowledged = old.acknowledged;
+        self.highest = old.highest;
+        self.notes = old.notes;
+    }
+
+    pub(super) fn queue(&self) -> impl Iterator<Item = &Queued> {
+        self.queue.iter()
     }
 
     pub(super) fn queued(&self) -> usize {

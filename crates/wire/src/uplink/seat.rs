@@ -1,7 +1,7 @@
 //! One shard, as an edge sees it.
 
 use super::kept::{Kept, Pending, Taken};
-use super::{LinkId, Output, Patience};
+use super::{LinkId, Load, Output, Patience};
 use crate::frame::{EdgeItem, Home};
 use crate::record::Queued;
 use crate::{ConnId, Down, EdgeId, Epoch, Leave, RouterId, Shard, ToEdge, ToHome, Token, Up};
@@ -50,6 +50,11 @@ impl Seat {
         }
     }
 
+    /// Which one.
+    pub fn shard(&self) -> Shard {
+        self.shard
+    }
+
     /// Its home and the reign.
     pub fn home(&self) -> Option<(LinkId, Epoch)> {
         self.home
@@ -60,9 +65,15 @@ impl Seat {
         self.home.is_some()
     }
 
-    /// Sessions that are kept, and stanzas of homes kept for them.
-    pub fn len(&self) -> (usize, usize) {
-        (self.kept.len(), self.kept.values().map(Kept::queued).sum())
+    /// What is kept now; it counts, so for metrics, not for every stanza.
+    pub fn load(&self) -> Load {
+        let mut load = Load { sessions: self.kept.len(), ..Load::default() };
+        for kept in self.kept.values() {
+            load.detached += usize::from(kept.gone.is_some());
+            load.ups += kept.ups.len();
+            load.downs += kept.queued();
+        }
+        load
     }
 
     /// A router says that it is the home, in its hello or since.
@@ -234,15 +245,13 @@ impl Seat {
                 }
                 kept.resumed(jid.clone(), *sequence, *base);
                 let token = kept.token;
-                let before = self.by_token.insert(token, number);
-                if let Some(before) = before.filter(|before| *before != number) {
-                    // Its record is this one's now.
-                    let old = self.kept.remove(&before);
-                    if old.is_some_and(|old| old.gone.is_none()) {
-                        let conn = ConnId { edge: self.edge, number: before };
-                        out.push(Output::Deliver(ToEdge { conn, down: Down::Released }));
-                    }
+                if kept.gone.is_none() {
+                    out.push(Output::Deliver(ToEdge { conn, down }));
                 }
+                if let Some(before) = self.by_token.insert(token, number).filter(|before| *before != number) {
+                    self.inherit(before, number, out);
+                }
+                return;
             }
             Down::Refused(_) | Down::NotResumed { .. } => {
                 if kept.jid.is_some() {
@@ -254,9 +263,14 @@ impl Seat {
             Down::SmFailed => kept.enabled(None),
             Down::Handled { sequence } => kept.settle(*sequence),
             Down::Stanza { number: 0, .. } | Down::RequestAck | Down::Close(_) => {}
-            Down::Stanza { number: own, position, counts, stanza, .. } => {
-                let queued =
-                    Queued { number: *own, position: *position, counts: *counts, stanza: stanza.clone() };
+            Down::Stanza { number: own, position, waits, counts, stanza, .. } => {
+                let queued = Queued {
+                    number: *own,
+                    position: *position,
+                    waits: *waits,
+                    counts: *counts,
+                    stanza: stanza.clone(),
+                };
                 match kept.take(queued) {
                     Taken::New => {}
                     Taken::Known => return,
@@ -266,7 +280,17 @@ impl Seat {
                     }
                 }
             }
-            Down::Remember(notes) => return kept.remember(notes),
+            Down::Remember(notes) => {
+                if kept.remember(notes)
+                    && let Some(record) = kept.record(Duration::ZERO)
+                {
+                    // From now on the connection before it may forget the session.
+                    let (home, account) = (Home { shard: self.shard, epoch }, kept.account.clone());
+                    let up = Up::Attach(Box::new(record));
+                    out.push(Output::Send(link, EdgeItem::Up(home, ToHome { account, conn, up })));
+                }
+                return;
+            }
             Down::Saved { through } => return kept.saved(*through),
             Down::Released => {
                 let connected = kept.gone.is_none();
@@ -277,6 +301,27 @@ impl Seat {
             }
         }
         if self.kept.get(&number).is_none_or(|kept| kept.gone.is_none()) {
+            out.push(Output::Deliver(ToEdge { conn, down }));
+        }
+    }
+
+    /// The session goes on over another connection of this edge, which has all of it at once.
+    fn inherit(&mut self, before: u64, number: u64, out: &mut Vec<Output>) {
+        let Some(old) = self.kept.remove(&before) else { return };
+        if old.gone.is_none() {
+            let conn = self.conn(before);
+            out.push(Output::Deliver(ToEdge { conn, down: Down::Released }));
+        }
+        let conn = self.conn(number);
+        let Some(kept) = self.kept.get_mut(&number) else { return };
+        kept.inherit(old);
+        if kept.gone.is_some() {
+            return;
+        }
+        for Queued { number, position, waits, counts, stanza } in kept.queue() {
+            let (stanza, lazy, trace) = (stanza.clone(), false, None);
+            let (number, position, waits, counts) = (*number, *position, *waits, *counts);
+            let down = Down::Stanza { number, position, waits, counts, stanza, lazy, trace };
             out.push(Output::Deliver(ToEdge { conn, down }));
         }
     }

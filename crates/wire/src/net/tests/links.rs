@@ -1,0 +1,177 @@
+//! Links that work.
+
+use super::super::*;
+use super::stage::*;
+use crate::frame::{EdgeItem, PeerItem, RouterItem};
+use crate::{EdgeId, LinkError, Registration};
+use bytes::Bytes;
+use starling_xmpp::BareJid;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_and_a_router_speak() {
+    let site = Site::new();
+    let (router, _server, edge, _client) = pair(&site).await;
+    let link = edge.link(1).unwrap();
+    assert_eq!(link.hello.homes, [HOME]);
+    assert_eq!(&*link.hello.decoy_secret, b"secret");
+    for sequence in 1..=3 {
+        assert!(link.outlet.push(say(sequence, "hi")));
+    }
+    until(|| router.heard() == [1, 2, 3]).await;
+    let outlet = router.edges.lock()[&7].clone();
+    outlet.append(&mut vec![tell(EdgeId(7), 1, "hi"), RouterItem::Home(HOME), tell(EdgeId(7), 2, "ho")]);
+    until(|| *edge.numbers.lock() == [1, 2] && edge.count("Home") == 1).await;
+
+    let ask = |name: &str| link.questions.account(&BareJid::parse(&format!("{name}@example.org")).unwrap());
+    assert_eq!(ask("alice").await.unwrap().unwrap().generation, 4);
+    assert!(ask("nobody").await.unwrap().is_none());
+    assert!(matches!(ask("busy").await, Err(LinkError::Busy)));
+    assert!(matches!(ask("elsewhere").await, Err(LinkError::NoHome)));
+    assert!(matches!(ask("slow").await, Err(LinkError::Busy)), "it has a deadline");
+    let credentials = starling_xmpp::sasl::Credentials::derive("secret", [1; 16], 1).unwrap();
+    let register = |name: &str| {
+        let account = BareJid::parse(&format!("{name}@example.org")).unwrap();
+        link.questions.register(&account, &credentials)
+    };
+    assert_eq!(register("alice").await, Ok(Registration::Conflict));
+    assert_eq!(register("bob").await, Ok(Registration::Created));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_a_second_arrive_in_order_in_both_directions() {
+    const RATE: u64 = 10_000;
+    const ALL: u64 = 30_000;
+    let site = Site::new();
+    let (router, _server, edge, _client) = pair(&site).await;
+    let up = edge.link(1).unwrap().outlet.clone();
+    let down = router.edges.lock()[&7].clone();
+    let began = Instant::now();
+    let mut sent = 0;
+    let mut tick = tokio::time::interval(Duration::from_millis(2));
+    while sent < ALL {
+        tick.tick().await;
+        let due = (began.elapsed().as_micros() as u64 * RATE / 1_000_000).min(ALL);
+        while sent < due {
+            sent += 1;
+            assert!(up.push(say(sent, "a message of usual length, forty-eight octets")));
+            assert!(down.push(tell(EdgeId(7), sent, "a message of usual length, forty-eight octets")));
+        }
+    }
+    let took = began.elapsed();
+    until(|| edge.numbers.lock().len() == ALL as usize && router.heard().len() == ALL as usize).await;
+    let expected: Vec<u64> = (1..=ALL).collect();
+    assert_eq!(router.heard(), expected);
+    assert_eq!(*edge.numbers.lock(), expected);
+    assert!(took < Duration::from_secs(5), "sent at {} a second", ALL * 1000 / took.as_millis() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn routers_speak_and_know_themselves() {
+    let site = Site::new();
+    let (one, two) = (Router::new(1), Router::new(2));
+    let (first, second) = (serve(&site, &one).await, serve(&site, &two).await);
+    let book = Book::of(&[first.address(), second.address()]);
+    let start = |router: &Arc<Router>| {
+        let tls = site.tls(&format!("starling://one/router/r{}", router.id));
+        PeerClient::start(Arc::new(book.clone()), tls, options(), Arc::new(Host(Arc::clone(router))))
+    };
+    let _clients = (start(&one), start(&two));
+    until(|| one.peers.lock().contains_key(&2) && two.peers.lock().contains_key(&1)).await;
+    let item = |id| PeerItem::Question { id, body: Bytes::from_static(b"?") };
+    let to_two = one.peers.lock()[&2].clone();
+    to_two.append(&mut (1..=100).map(item).collect());
+    until(|| two.count(|event| matches!(event, Event::Item(1, _))) == 100).await;
+    let heard: Vec<Event> =
+        two.events.lock().iter().filter(|e| matches!(e, Event::Item(..))).cloned().collect();
+    assert_eq!(heard, (1..=100).map(|id| Event::Item(1, item(id))).collect::<Vec<_>>());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!one.peers.lock().contains_key(&1), "nobody links to itself");
+    assert_eq!(two.count(|event| matches!(event, Event::Peer(1))), 1, "and once is enough");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copied_disk_is_refused() {
+    let site = Site::new();
+    let (one, copy) = (Router::new(1), Router::new(1));
+    copy.incarnation.store(999, Ordering::Relaxed);
+    let server = serve(&site, &one).await;
+    let book = Arc::new(Book::of(&[server.address()]));
+    let host = Arc::new(Host(Arc::clone(&copy)));
+    let _client = PeerClient::start(book, site.tls("starling://one/router/r1"), options(), host);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!((one.events.lock().len(), copy.events.lock().len()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_replaced_while_links_live() {
+    let site = Site::new();
+    let clock: starling_node::SharedClock = starling_node::SystemClock::shared();
+    let now = seconds(&clock);
+    let ca = site.authority.pair().cert.clone();
+    let files = site.files(&ca, &site.authority, "starling://one/router/r1", now);
+    let tls = role_tls(&site, files.clone(), "one", crate::tls::Role::Router, clock.clone());
+    let router = Router::new(1);
+    let server = serve_with(Arc::clone(&tls), &router, options(), 0).await;
+    let book = Book::of(&[server.address()]);
+    let old = Edge::new(7);
+    let _old = dial(site.tls("starling://one/edge/*"), &old, &book);
+    until(|| old.link(1).is_some()).await;
+
+    // Another CA; the edges that come have it, too.
+    let next = crate::tls::Authority::create("one", now, DAY).unwrap();
+    let fresh = site.files(&next.pair().cert, &next, "starling://one/router/r1", now);
+    std::fs::write(&files.ca, format!("{ca}{}", next.pair().cert)).unwrap();
+    std::fs::copy(&fresh.key, &files.key).unwrap();
+    std::fs::copy(&fresh.cert, &files.cert).unwrap();
+    until(|| !tls.changed()).await;
+    let new = Edge::new(8);
+    let files = site.files(&next.pair().cert, &next, "starling://one/edge/*", now);
+    let _new = dial(role_tls(&site, files, "one", crate::tls::Role::Edge, clock), &new, &book);
+    until(|| new.link(1).is_some()).await;
+    assert!(old.link(1).unwrap().outlet.push(say(1, "still here")));
+    until(|| router.heard() == [1]).await;
+    assert_eq!(old.count("ended"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_directory_ends_no_link_and_a_router_that_comes_back_is_found() {
+    let site = Site::new();
+    let router = Router::new(1);
+    let server = serve(&site, &router).await;
+    let address = server.address();
+    let edge = Edge::new(7);
+    let book = Book::of(&[address]);
+    let _client = dial(site.tls("starling://one/edge/*"), &edge, &book);
+    until(|| edge.link(1).is_some()).await;
+    for answer in [Some(Vec::new()), None] {
+        *book.0.lock() = answer;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!((edge.count("linked"), edge.count("ended")), (1, 0));
+    }
+    drop(server);
+    until(|| edge.count("ended") == 1).await;
+    let tls = site.tls("starling://one/router/r1");
+    let began = Instant::now();
+    let _server = serve_with(tls, &router, options(), address.port()).await;
+    until(|| edge.link(1).is_some()).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let link = edge.link(1).unwrap();
+    assert!(link.link.number > 1 && link.outlet.push(EdgeItem::AttachBegin(HOME)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_addresses_of_one_router_make_one_link() {
+    let site = Site::new();
+    let router = Router::new(1);
+    let (one, two) = (serve(&site, &router).await, serve(&site, &router).await);
+    let edge = Edge::new(7);
+    let _client = dial(site.tls("starling://one/edge/*"), &edge, &Book::of(&[one.address(), two.address()]));
+    until(|| edge.link(1).is_some()).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(edge.count("linked") <= 2, "they do not take turns: {:?}", edge.told.lock());
+    assert!(edge.link(1).unwrap().outlet.is_open());
+}

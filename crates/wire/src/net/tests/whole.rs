@@ -1,0 +1,186 @@
+//! An edge's uplink over real links: homes move, links break, sessions go on.
+
+use super::super::*;
+use super::stage::*;
+use crate::frame::{EdgeHello, Home, RouterHello, RouterItem, UpBatch};
+use crate::uplink::Patience;
+use crate::{
+    ConnId, Down, EdgeId, EdgeLink, Epoch, Incarnation, LinkError, Registration, RouterId, RouterLink, Shard,
+    Shards, ToEdge, ToHome, Token, Up,
+};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use starling_node::SystemClock;
+use starling_store::AccountRow;
+use starling_xmpp::sasl::Credentials;
+use starling_xmpp::{BareJid, FullJid};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A home of all shards in one reign: it takes what comes, and says that it is handled.
+struct Homes {
+    router: u64,
+    epoch: u64,
+    /// (epoch, sequence, again), and records as (epoch, handled, none).
+    log: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<u64>>,
+    /// Takes, and does not answer.
+    mute: bool,
+}
+
+struct HomesEar {
+    homes: Arc<Homes>,
+    outlet: Outlet<RouterItem>,
+}
+
+impl Hears<UpBatch> for HomesEar {
+    fn hear(&mut self, items: Vec<UpBatch>) {
+        let mut log = self.homes.log.lock();
+        for batch in items {
+            assert_eq!(batch.home.epoch.0, self.homes.epoch);
+            for message in batch.ups {
+                let conn = message.conn;
+                let tell = |down| self.outlet.push(RouterItem::Down(batch.home, ToEdge { conn, down }));
+                let epoch = self.homes.epoch;
+                match message.up {
+                    Up::Bind { .. } => {
+                        tell(Down::Bound { jid: FullJid::parse("alice@example.org/phone").unwrap() });
+                    }
+                    Up::Stanza { sequence, again, .. } => {
+                        log.push(format!("{epoch}: {sequence}{}", if again { " again" } else { "" }));
+                        let mut received = self.homes.received.lock();
+                        *received = (*received).max(sequence);
+                        if !self.homes.mute {
+                            tell(Down::Handled { sequence });
+                        }
+                    }
+                    Up::Attach(record) => log.push(format!("{epoch}: record {}", record.handled)),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, _end: &End) {}
+}
+
+struct HomesHost(Arc<Homes>);
+
+impl Edges for HomesHost {
+    fn connected(
+        &self,
+        _edge: EdgeHello,
+        outlet: Outlet<RouterItem>,
+    ) -> Result<(RouterHello, Box<dyn Hears<UpBatch>>), String> {
+        let homes = (0..16).map(|shard| Home { shard: Shard(shard), epoch: Epoch(self.0.epoch) }).collect();
+        let hello = RouterHello {
+            version: version(),
+            router: RouterId(self.0.router),
+            name: "r".to_owned(),
+            incarnation: Incarnation(1),
+            homes,
+            decoy_secret: Bytes::from_static(b"decoy"),
+            features: Vec::new(),
+        };
+        Ok((hello, Box::new(HomesEar { homes: Arc::clone(&self.0), outlet })))
+    }
+
+    fn account(&self, _account: BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn register(
+        &self,
+        _account: BareJid,
+        _credentials: Credentials,
+    ) -> BoxFuture<'static, Result<Registration, LinkError>> {
+        Box::pin(async { Ok(Registration::Created) })
+    }
+}
+
+/// What the sessions of the edge are told.
+#[derive(Default)]
+struct Desk {
+    told: Mutex<Vec<Down>>,
+    reading: Mutex<Vec<(u16, bool)>>,
+    cut: Mutex<Vec<u64>>,
+}
+
+impl EdgeLink for Desk {
+    fn deliver(&self, batch: &mut Vec<ToEdge>) {
+        self.told.lock().extend(batch.drain(..).map(|message| message.down));
+    }
+}
+
+impl Sockets for Desk {
+    fn reading(&self, shard: Shard, on: bool) {
+        self.reading.lock().push((shard.0, on));
+    }
+
+    fn cut(&self, conn: ConnId) {
+        self.cut.lock().push(conn.number);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_outlive_their_home() {
+    let site = Site::new();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let host = |router, epoch, mute| {
+        Arc::new(Homes { router, epoch, log: Arc::clone(&log), received: Arc::default(), mute })
+    };
+    let start = async |homes: &Arc<Homes>| {
+        let peers = Arc::new(Host(Router::new(homes.router)));
+        let tls = site.tls("starling://one/router/*");
+        let edges = Arc::new(HomesHost(Arc::clone(homes)));
+        Server::start("127.0.0.1:0".parse().unwrap(), tls, options(), edges, peers).await.unwrap()
+    };
+    let first = host(1, 5, true);
+    let server = start(&first).await;
+    let desk = Arc::new(Desk::default());
+    let own =
+        Own { edge: EdgeId(7), name: "e7".to_owned(), cluster: "one".to_owned(), shards: Shards::default() };
+    let patience = Patience { homeless: Duration::from_secs(3), ..Patience::default() };
+    let uplink =
+        Uplink::start(own, patience, Arc::clone(&desk) as _, Arc::clone(&desk) as _, SystemClock::shared());
+    assert!(!uplink.ready() && uplink.router_hello().is_none());
+    assert!(matches!(uplink.account(&account()).await, Err(LinkError::NoHome)));
+    let book = Book::of(&[server.address()]);
+    let tls = site.tls("starling://one/edge/*");
+    let _client = EdgeClient::start(Arc::new(book.clone()), tls, options(), Arc::new(Arc::clone(&uplink)));
+    until(|| uplink.reading(&account())).await;
+    assert_eq!(&*uplink.router_hello().unwrap().decoy_secret, b"decoy");
+    assert!(uplink.account(&account()).await.unwrap().is_none());
+
+    let conn = ConnId { edge: EdgeId(7), number: 1 };
+    let say = |up| uplink.send(&mut vec![ToHome { account: account(), conn, up }]);
+    let stanza =
+        |sequence| Up::Stanza { sequence, stanza: body("hi"), fault: None, trace: None, again: false };
+    say(Up::Bind { token: Token(1), resource: None });
+    until(|| matches!(desk.told.lock().last(), Some(Down::Bound { .. }))).await;
+    for sequence in 1..=3 {
+        say(stanza(sequence));
+    }
+    until(|| *first.received.lock() == 3).await;
+
+    // The home is lost. What it did not answer goes to the next one.
+    let second = host(2, 6, false);
+    let next = start(&second).await;
+    *book.0.lock() = Some(vec![next.address()]);
+    drop(server);
+    until(|| matches!(desk.told.lock().last(), Some(Down::Handled { sequence: 3 }))).await;
+    say(stanza(4));
+    until(|| matches!(desk.told.lock().last(), Some(Down::Handled { sequence: 4 }))).await;
+    let expected = ["5: 1", "5: 2", "5: 3", "6: record 0", "6: 1 again", "6: 2 again", "6: 3 again", "6: 4"];
+    assert_eq!(*log.lock(), expected);
+    assert!(uplink.ready() && desk.cut.lock().is_empty());
+    assert_eq!(uplink.load().0, 16);
+
+    // None is left: nothing is read, then sockets are closed.
+    drop(next);
+    until(|| !uplink.ready()).await;
+    until(|| *desk.cut.lock() == [1]).await;
+    let reading = desk.reading.lock();
+    assert_eq!(reading.iter().filter(|(_, on)| !on).count(), reading.iter().filter(|(_, on)| *on).count());
+}

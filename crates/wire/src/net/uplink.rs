@@ -1,0 +1,282 @@
+//! An edge's way to the homes of a cluster: seats, links and time put together.
+
+use super::{End, Hears, LinkedRouter, Routers};
+use crate::frame::{EdgeHello, EdgeItem, RouterHello, RouterNews, Version};
+use crate::uplink::{LinkId, Load, Output, Patience, Seat};
+use crate::{ConnId, EdgeId, EdgeLink, LinkError, Registration, RouterLink, Shard, Shards, ToHome};
+use futures::future::BoxFuture;
+use parking_lot::{Mutex, RwLock};
+use starling_node::SharedClock;
+use starling_store::AccountRow;
+use starling_xmpp::BareJid;
+use starling_xmpp::sasl::Credentials;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// What an edge does with its sockets when homes come and go. Must not wait, and must not call the uplink.
+pub trait Sockets: Send + Sync + 'static {
+    /// Whether sockets of this shard's sessions may be read.
+    fn reading(&self, shard: Shard, on: bool);
+
+    /// Close this one so that its session can be resumed elsewhere: no end of the stream, and then `Gone(Lost)`.
+    fn cut(&self, conn: ConnId);
+}
+
+/// Which edge this is.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// One life of its process.
+    pub edge: EdgeId,
+    /// For people; its certificate must allow it.
+    pub name: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// How many shards that has.
+    pub shards: Shards,
+}
+
+/// The edge's end of all its links. It is what sessions speak to, and what [`EdgeClient`](super::EdgeClient) feeds.
+pub struct Uplink {
+    own: Own,
+    seats: Vec<Mutex<Seat>>,
+    links: RwLock<HashMap<LinkId, Arc<LinkedRouter>>>,
+    /// The answer of the router that was linked last.
+    hello: RwLock<Option<RouterHello>>,
+    table: Arc<dyn EdgeLink>,
+    sockets: Arc<dyn Sockets>,
+    clock: SharedClock,
+}
+
+impl std::fmt::Debug for Uplink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uplink").field("own", &self.own).finish_non_exhaustive()
+    }
+}
+
+/// How often seats look at the time.
+const TICK: Duration = Duration::from_millis(250);
+
+impl Uplink {
+    /// Nobody is linked yet. `table` takes what homes say. Must be called within a tokio runtime.
+    pub fn start(
+        own: Own,
+        patience: Patience,
+        table: Arc<dyn EdgeLink>,
+        sockets: Arc<dyn Sockets>,
+        clock: SharedClock,
+    ) -> Arc<Self> {
+        let now = clock.monotonic();
+        let seat = |shard| Mutex::new(Seat::new(own.edge, shard, patience, now));
+        let seats = own.shards.all().map(seat).collect();
+        let (links, hello) = (RwLock::default(), RwLock::default());
+        let uplink = Arc::new(Self { own, seats, links, hello, table, sockets, clock });
+        let ticking = Arc::downgrade(&uplink);
+        tokio::spawn(tick(ticking));
+        uplink
+    }
+
+    /// What routers say that an edge cannot know by itself; `None` until the first is linked.
+    pub fn router_hello(&self) -> Option<RouterHello> {
+        self.hello.read().clone()
+    }
+
+    /// Whether so much waits for the account's home that its sockets should not be read.
+    pub fn is_pressed(&self, account: &BareJid) -> bool {
+        let home = self.seat(account).lock().home();
+        let link = home.and_then(|(link, _)| self.links.read().get(&link).cloned());
+        link.is_some_and(|link| link.outlet.is_pressed())
+    }
+
+    /// Whether sockets of the account's sessions may be read.
+    pub fn reading(&self, account: &BareJid) -> bool {
+        self.seat(account).lock().reading()
+    }
+
+    /// How many shards have a home, and how much is kept for sessions; it counts, so for metrics only.
+    pub fn load(&self) -> (usize, Load) {
+        let mut homes = 0;
+        let mut sum = Load::default();
+        for seat in &self.seats {
+            let seat = seat.lock();
+            homes += usize::from(seat.home().is_some());
+            let load = seat.load();
+            sum.sessions += load.sessions;
+            sum.detached += load.detached;
+            sum.ups += load.ups;
+            sum.downs += load.downs;
+        }
+        (homes, sum)
+    }
+
+    fn seat(&self, account: &BareJid) -> &Mutex<Seat> {
+        // There is a seat for every shard.
+        &self.seats[usize::from(self.own.shards.of(account).0) % self.seats.len()]
+    }
+
+    fn of(&self, shard: Shard) -> Option<&Mutex<Seat>> {
+        self.seats.get(usize::from(shard.0))
+    }
+
+    /// Carries out what a seat returned. The seat is still locked: what it says over a link keeps its order.
+    fn act(&self, seat: &Seat, out: &mut Vec<Output>) {
+        let mut told = Vec::new();
+        for output in out.drain(..) {
+            match output {
+                Output::Deliver(message) => {
+                    told.push(message);
+                    continue;
+                }
+                // In the order in which they were put out.
+                _ if !told.is_empty() => self.table.deliver(&mut told),
+                _ => {}
+            }
+            match output {
+                Output::Send(link, item) => self.say(link, item),
+                Output::Reading(on) => self.sockets.reading(seat.shard(), on),
+                Output::Cut(conn) => self.sockets.cut(conn),
+                Output::Break(link) => {
+                    if let Some(linked) = self.links.read().get(&link) {
+                        linked.outlet.close(End::Malformed("a number was left out".to_owned()));
+                    }
+                }
+                Output::Deliver(_) => {}
+            }
+        }
+        if !told.is_empty() {
+            self.table.deliver(&mut told);
+        }
+    }
+
+    fn say(&self, link: LinkId, item: EdgeItem) {
+        if let Some(linked) = self.links.read().get(&link) {
+            // If it is over, its end will be heard.
+            linked.outlet.push(item);
+        }
+    }
+
+    fn news(&self, link: LinkId, news: RouterNews) {
+        let now = self.clock.monotonic();
+        let mut out = Vec::new();
+        let shard = match &news {
+            RouterNews::Home(home) | RouterNews::Downs(home, _) => home.shard,
+            RouterNews::NotHome(not) => not.shard,
+        };
+        let Some(seat) = self.of(shard) else { return };
+        let mut seat = seat.lock();
+        match news {
+            RouterNews::Home(home) => seat.announced(link, home.epoch, now, &mut out),
+            RouterNews::NotHome(not) => seat.not_home(link, not.epoch, not.hint, now, &mut out),
+            RouterNews::Downs(home, downs) => {
+                for message in downs {
+                    seat.down(link, home.epoch, message, &mut out);
+                }
+            }
+        }
+        self.act(&seat, &mut out);
+    }
+
+    fn tick(&self) {
+        let now = self.clock.monotonic();
+        let mut out = Vec::new();
+        for seat in &self.seats {
+            let mut seat = seat.lock();
+            seat.tick(now, &mut out);
+            self.act(&seat, &mut out);
+        }
+    }
+
+    /// The link to the account's home.
+    fn home(&self, account: &BareJid) -> Option<Arc<LinkedRouter>> {
+        let (link, _) = self.seat(account).lock().home()?;
+        self.links.read().get(&link).cloned()
+    }
+}
+
+async fn tick(uplink: Weak<Uplink>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        let Some(uplink) = uplink.upgrade() else { return };
+        uplink.tick();
+    }
+}
+
+impl RouterLink for Uplink {
+    fn send(&self, batch: &mut Vec<ToHome>) {
+        let now = self.clock.monotonic();
+        let mut out = Vec::new();
+        for message in batch.drain(..) {
+            let mut seat = self.seat(&message.account).lock();
+            seat.up(message, now, &mut out);
+            self.act(&seat, &mut out);
+        }
+    }
+
+    fn account(&self, account: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
+        match self.home(account) {
+            Some(link) => link.questions.account(account),
+            None => Box::pin(async { Err(LinkError::NoHome) }),
+        }
+    }
+
+    fn register(
+        &self,
+        account: &BareJid,
+        credentials: Credentials,
+    ) -> BoxFuture<'static, Result<Registration, LinkError>> {
+        match self.home(account) {
+            Some(link) => link.questions.register(account, &credentials),
+            None => Box::pin(async { Err(LinkError::NoHome) }),
+        }
+    }
+
+    /// Some shard has a home: without any this edge is of no use to anybody.
+    fn ready(&self) -> bool {
+        self.seats.iter().any(|seat| seat.lock().reading())
+    }
+}
+
+impl Routers for Arc<Uplink> {
+    fn hello(&self) -> EdgeHello {
+        let Own { edge, name, cluster, shards } = &self.own;
+        EdgeHello { version: Version::own(cluster, *shards), edge: *edge, name: name.clone() }
+    }
+
+    fn linked(&self, router: LinkedRouter) -> Box<dyn Hears<RouterNews>> {
+        let link = router.link;
+        let homes = router.hello.homes.clone();
+        *self.hello.write() = Some(router.hello.clone());
+        self.links.write().insert(link, Arc::new(router));
+        for home in homes {
+            self.news(link, RouterNews::Home(home));
+        }
+        Box::new(Ear { uplink: Self::downgrade(self), link })
+    }
+}
+
+/// Listens to one router.
+struct Ear {
+    uplink: Weak<Uplink>,
+    link: LinkId,
+}
+
+impl Hears<RouterNews> for Ear {
+    fn hear(&mut self, items: Vec<RouterNews>) {
+        let Some(uplink) = self.uplink.upgrade() else { return };
+        for news in items {
+            uplink.news(self.link, news);
+        }
+    }
+
+    fn ended(&mut self, _end: &End) {
+        let Some(uplink) = self.uplink.upgrade() else { return };
+        uplink.links.write().remove(&self.link);
+        let now = uplink.clock.monotonic();
+        let mut out = Vec::new();
+        for seat in &uplink.seats {
+            let mut seat = seat.lock();
+            seat.unlinked(self.link, now, &mut out);
+            uplink.act(&seat, &mut out);
+        }
+    }
+}
