@@ -4,7 +4,8 @@ use crate::decide;
 use crate::delivery::{self, Out};
 use crate::home::Home;
 use crate::link::As;
-use crate::msg::{Ask, Forward, Msg, Ticket};
+use crate::msg::{Ask, Forward, Ticket};
+use crate::pairs;
 use crate::recognise::Fingerprint;
 use crate::route::{self, is_subscription, route};
 use crate::session;
@@ -51,6 +52,12 @@ pub(crate) enum What {
     CountWaiting,
     /// Something that is not a row is written.
     Wrote(Wrote),
+    /// A session may begin, when that is recorded.
+    Bound(Token),
+    /// A session waits, but not for long, for what was said over the connection before.
+    Drain(Token),
+    /// A session may go on there, when that is recorded.
+    Moved(Token, ConnId),
     /// End a session's stream.
     Close(Token, StreamError),
     /// The account is gone; end all its sessions.
@@ -62,8 +69,8 @@ pub(crate) enum What {
 /// What was written, as far as it matters when it is not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wrote {
-    /// How far devices have acknowledged.
-    Cursor,
+    /// How far devices have acknowledged; for each session of another process, up to where that is all that it has.
+    Cursor(Vec<(Token, Position)>),
     /// A contact's state.
     Contact(BareJid),
     /// The list of whom it blocks, as it was before.
@@ -104,7 +111,7 @@ impl What {
     pub(crate) fn is_doubtful(&self, clean: bool) -> bool {
         match self {
             Self::Wrote(Wrote::Contact(_) | Wrote::Blocked(_) | Wrote::Document) => true,
-            Self::Wrote(Wrote::Cursor | Wrote::Account) => !clean,
+            Self::Wrote(Wrote::Cursor(_) | Wrote::Account) => !clean,
             what => what.is_row() && !clean,
         }
     }
@@ -221,14 +228,21 @@ pub(crate) fn carry_out(
             drop(answer.send(if ok { Ok(true) } else { result.clone().map(|()| true) }));
         }
         What::Wrote(wrote) if !ok => not_written(home, wrote),
-        What::ReadTail | What::CountWaiting | What::Wrote(_) | What::Deleted(_) => {}
+        What::Wrote(Wrote::Cursor(saved)) => session::saved(out, home, &saved),
+        What::ReadTail
+        | What::CountWaiting
+        | What::Wrote(_)
+        | What::Deleted(_)
+        | What::Bound(_)
+        | What::Drain(_)
+        | What::Moved(..) => {}
     }
 }
 
 /// What is undone or tried again when a write was not confirmed.
 fn not_written(home: &mut Home, wrote: Wrote) {
     match wrote {
-        Wrote::Cursor => home.deliveries.not_written(),
+        Wrote::Cursor(_) => home.deliveries.not_written(),
         Wrote::Contact(contact) => {
             if let Some(doubt) = &mut home.doubt {
                 doubt.contacts.insert(contact);
@@ -305,9 +319,10 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
         return;
     }
     let Some(to) = &stanza.to else { return };
-    let account = to.to_bare();
-    let forward = Forward { account: account.clone(), stanza, ticket: Some(ticket), hops: 1, trace };
-    out.shared.send(&account, Msg::Forward(Box::new(forward)));
+    let mut ticket = ticket;
+    pairs::leaves(out.shared, home, &mut ticket, &to.to_bare());
+    let forward = Forward { account: to.to_bare(), stanza, ticket: Some(ticket), hops: 1, trace };
+    out.shared.forward(forward);
 }
 
 /// A message has arrived and is committed: deliveries, then the receipt. Or it is refused: then that comes with the answer.
@@ -339,13 +354,18 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
             }
             settle_ticket(home, &ticket);
         }
-        ticket => match (refused, &ticket) {
-            (Some(error), ticket) => {
-                route::refuse(out.shared, &home.account.jid, ticket.as_ref(), &stanza, &error, 1);
+        ticket => {
+            if let Some(ticket) = &ticket {
+                pairs::done(out.shared, home, ticket, refused.as_deref());
             }
-            (None, Some(ticket)) => route::receipt(out.shared, ticket, None),
-            (None, None) => {}
-        },
+            match (refused, &ticket) {
+                (Some(error), ticket) => {
+                    route::refuse(out.shared, &home.account.jid, ticket.as_ref(), &stanza, &error, 1);
+                }
+                (None, Some(ticket)) => route::receipt(out.shared, &home.account.jid, ticket, None),
+                (None, None) => {}
+            }
+        }
     }
 }
 
@@ -387,9 +407,12 @@ fn settle_ticket(home: &mut Home, ticket: &Ticket) {
 
 /// The account is gone: its sessions are told.
 pub(crate) fn deleted(out: &mut Out<'_>, home: &mut Home) {
-    for conn in home.links.drain(..).filter_map(|link| link.conn) {
-        let error = StreamError::new(StreamCondition::NotAuthorized).with_text("account removed");
-        out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+    for link in home.links.drain(..) {
+        if let Some(conn) = link.conn {
+            let error = StreamError::new(StreamCondition::NotAuthorized).with_text("account removed");
+            out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+        }
+        session::release(out.downs, &link);
     }
     home.account.sessions.clear();
 }

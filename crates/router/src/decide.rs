@@ -11,18 +11,22 @@ use crate::msg::{Forward, Ticket};
 use crate::turn::Turn;
 use starling_hooks::{Fate, Flow};
 use starling_wire::{Token, Trace};
-use starling_xmpp::{Kind, Stanza, StanzaCondition, StanzaError};
+use starling_xmpp::{IqType, Kind, Stanza, StanzaCondition, StanzaError};
+
+/// A stanza of a session.
+pub(crate) struct Said {
+    pub(crate) sequence: u64,
+    pub(crate) stanza: Stanza,
+    /// What its edge has found wrong with it.
+    pub(crate) fault: Option<Box<StanzaError>>,
+    pub(crate) trace: Option<Trace>,
+    /// It may have been decided before, by a home before this one.
+    pub(crate) again: bool,
+}
 
 /// A session's stanza: taken, checked by the hooks, decided on by kind.
-pub(crate) fn sent(
-    turn: &mut Turn,
-    home: &mut Home,
-    at: usize,
-    sequence: u64,
-    mut stanza: Stanza,
-    fault: Option<Box<StanzaError>>,
-    trace: Option<Trace>,
-) {
+pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
+    let Said { sequence, mut stanza, fault, trace, again } = said;
     let token = home.links[at].token;
     home.links[at].take(sequence);
     home.touched = true;
@@ -31,7 +35,12 @@ pub(crate) fn sent(
         return;
     }
     if let Kind::Message(_) = stanza.kind {
-        message::sent(turn, home, at, sequence, stanza, trace);
+        message::sent(turn, home, at, Said { sequence, stanza, fault: None, trace, again });
+        return;
+    }
+    if again && matches!(stanza.kind, Kind::Iq(IqType::Get | IqType::Set)) {
+        // It may be done, and its answer lost.
+        refuse(turn, home, token, sequence, &stanza, &message::not_confirmed());
         return;
     }
     match sent_hooks(turn, home, at, &mut stanza, &mut Fate::default()) {
@@ -171,5 +180,6 @@ pub(crate) fn bounce(turn: &mut Turn, home: &mut Home, stanza: &Stanza, error: &
 
 /// The ticket of a session's message.
 pub(crate) fn ticket(home: &Home, token: Token, sequence: u64) -> Ticket {
-    Ticket { origin: origin(token, sequence), sender: home.account.jid.clone(), token, sequence, again: None }
+    let (origin, sender) = (origin(token, sequence), home.account.jid.clone());
+    Ticket { origin, sender, token, sequence, again: None, repeated: false, pair: None }
 }

@@ -1,7 +1,7 @@
 //! Deliveries: numbering stanzas for a session, its window, and feeding it from the log.
 
 use crate::home::{Home, Read};
-use crate::link::As;
+use crate::link::{As, Row};
 use crate::msg::{Fed, Msg};
 use crate::shared::Shared;
 use starling_hooks::carbon::{self, Way};
@@ -100,7 +100,7 @@ pub(crate) fn committed(
         // Older ones that may yet turn up are not overtaken.
         if sure && link.feed.is_live() && link.can_take(&out.shared.config, out.shared.config.window) {
             if let Some(stanza) = dress(home, *token, *how, &stanza) {
-                number(out, home, at, stanza, counts.then_some(position), trace);
+                number(out, home, at, stanza, Some(Row { position, waits: counts }), trace);
             }
         } else if link.feed.missed.len() < MAX_MISSED {
             link.feed.missed.push_back((position, *how));
@@ -142,11 +142,11 @@ fn number(
     home: &mut Home,
     at: usize,
     stanza: Stanza,
-    position: Option<Position>,
+    row: Option<Row>,
     trace: Option<Trace>,
 ) {
     release(out, home, at);
-    push(out, home, at, stanza, position, trace);
+    push(out, home, at, stanza, row, trace);
 }
 
 fn push(
@@ -154,26 +154,23 @@ fn push(
     home: &mut Home,
     at: usize,
     stanza: Stanza,
-    position: Option<Position>,
+    row: Option<Row>,
     trace: Option<Trace>,
 ) {
     let link = &mut home.links[at];
-    if let (Some(conn), None) = (link.conn, link.resuming) {
-        out.downs.push(ToEdge {
-            conn,
-            down: Down::Stanza {
-                number: 0,
-                position: None,
-                waits: false,
-                counts: false,
-                stanza: stanza.clone(),
-                lazy: false,
-                trace,
-            },
-        });
+    if let Some(conn) = link.hears() {
+        out.downs.push(ToEdge { conn, down: link.next(stanza.clone(), row, trace) });
         home.touched = true;
     }
-    link.queue(stanza, position);
+    link.queue(stanza, row);
+}
+
+/// Sends a session once more what it has not acknowledged, above this number.
+pub(crate) fn send_again(out: &mut Out<'_>, home: &mut Home, at: usize, after: u64) {
+    if let Some(conn) = home.links[at].hears() {
+        out.downs.extend(home.links[at].queued(after).map(|down| ToEdge { conn, down }));
+        home.touched = true;
+    }
 }
 
 fn hold(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza) {
@@ -314,7 +311,7 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
             home.deliveries.offered(position, token);
             home.count.remove(row.stanza.len());
             if let Some(stanza) = stored(out.shared, home, &row) {
-                number(out, home, at, stanza, Some(position), None);
+                number(out, home, at, stanza, Some(Row { position, waits: true }), None);
             }
         }
         home.deliveries.read_through(from, position);
@@ -351,7 +348,8 @@ fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, asked: &[Position]
             && let Some(stanza) = stored(out.shared, home, &row)
             && let Some(stanza) = dress(home, token, how, &stanza)
         {
-            number(out, home, at, stanza, (row.offline && how == As::Itself).then_some(position), None);
+            let waits = row.offline && how == As::Itself;
+            number(out, home, at, stanza, Some(Row { position, waits }), None);
         }
     }
 }
@@ -368,7 +366,7 @@ pub(crate) fn acknowledged(out: &mut Out<'_>, home: &mut Home, at: usize, count:
     let token = home.links[at].token;
     for _ in 0..count {
         let Some(entry) = home.links[at].unqueue() else { break };
-        if let Some(position) = entry.position {
+        if let Some(position) = entry.position.filter(|_| entry.waits) {
             home.deliveries.acknowledged(position);
         }
     }

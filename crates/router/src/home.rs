@@ -2,10 +2,12 @@
 
 use crate::count::Count;
 use crate::doubt::Doubt;
+use crate::heard::Heard;
 use crate::line::Line;
 use crate::link::Link;
 use crate::log::Deliveries;
 use crate::msg::{Ask, Msg};
+use crate::rebuild::Opening;
 use crate::recognise::{Fingerprint, Recent};
 use crate::refused::{Earlier, Refused};
 use crate::shared::Shared;
@@ -13,7 +15,7 @@ use crate::strangers::Strangers;
 use futures::future::BoxFuture;
 use starling_hooks::{Account, ArchivePreferences, BlockList, Later};
 use starling_store::{AccountState, DocKind, Origin, Position, StoreError};
-use starling_wire::Token;
+use starling_wire::{ConnId, Token};
 use starling_xmpp::{BareJid, Stanza};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -80,6 +82,12 @@ pub(crate) struct Home {
     /// It is in the list of those that are looked at at the end of the turn.
     pub(crate) listed: bool,
     pub(crate) cursor_timer: bool,
+    /// It is not open yet: what is said to it waits.
+    pub(crate) opening: Option<Box<Opening>>,
+    /// Of sessions of other shards.
+    pub(crate) heard: Heard,
+    /// It will be looked whether other homes have answered.
+    pub(crate) resend_timer: bool,
     /// Acts not yet carried out: the home must stay.
     pub(crate) acts: usize,
     pub(crate) used: Duration,
@@ -127,6 +135,9 @@ impl Home {
             touched: false,
             listed: false,
             cursor_timer: false,
+            opening: None,
+            heard: Heard::since(shared.clock.monotonic()),
+            resend_timer: false,
             acts: 0,
             used: Duration::ZERO,
         })
@@ -160,7 +171,7 @@ impl Home {
 
     /// Whether what comes has to wait, whatever there is room for.
     pub(crate) fn is_held(&self) -> bool {
-        self.reading.is_some() || self.leaving || self.doubt.is_some()
+        self.reading.is_some() || self.leaving || self.doubt.is_some() || self.opening.is_some()
     }
 
     /// Whether acts that follow from what it believed when they were decided are to fail.
@@ -190,6 +201,20 @@ impl Home {
     /// Since when the message waits for an answer that does so longest.
     pub(crate) fn waits_since(&self) -> Option<Duration> {
         self.links.iter().filter_map(Link::waits_since).min()
+    }
+
+    /// Since when another home has not answered.
+    pub(crate) fn unanswered_since(&self) -> Option<Duration> {
+        self.links.iter().filter_map(Link::unanswered_since).min()
+    }
+
+    /// The session for which a connection may say something that counts: its own, or one that it had and that has to say what
+    /// no home has handled.
+    pub(crate) fn says(&self, conn: ConnId) -> Option<usize> {
+        self.links.iter().position(|link| match &link.far {
+            Some(far) if far.drains || link.conn.is_none() => far.built == Some(conn),
+            _ => link.conn == Some(conn),
+        })
     }
 
     /// Where this session is in the lists.

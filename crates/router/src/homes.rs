@@ -1,5 +1,6 @@
 //! The homes of one worker without a runtime: the very code of the server, moved by whoever holds it.
 
+use crate::cluster::{Door, ShardParts};
 use crate::drive::Turns;
 use crate::lease::Lease;
 use crate::msg::{Admin, Msg};
@@ -23,7 +24,8 @@ use tokio::sync::oneshot;
 pub struct Homes {
     shared: Arc<Shared>,
     seat: Seat,
-    lease: Lease,
+    /// What keeps the reign, where nobody else does.
+    lease: Option<Lease>,
 }
 
 /// A worker and the turn that it is in.
@@ -35,7 +37,9 @@ pub(crate) struct Seat {
 impl Seat {
     pub(crate) fn new(shared: &Arc<Shared>, index: usize) -> Self {
         let worker = Worker::new(Arc::clone(shared), index);
-        Self { worker, turn: Turn::new(Arc::clone(shared), 0) }
+        // Ids that homes make up are not those of an earlier reign, whose sessions go on.
+        let first = if shared.tier.is_some() { shared.positions.epoch() << 24 } else { 0 };
+        Self { worker, turn: Turn::new(Arc::clone(shared), first) }
     }
 }
 
@@ -56,8 +60,21 @@ impl Homes {
     /// When the store cannot begin one.
     pub async fn begin(parts: RouterParts) -> Result<Self, StoreError> {
         let shared = Shared::begin(parts, 1, None).await?;
-        let (seat, lease) = (Seat::new(&shared, 0), Lease::new(Arc::clone(&shared)));
+        let (seat, lease) = (Seat::new(&shared, 0), Some(Lease::new(Arc::clone(&shared))));
         Ok(Self { shared, seat, lease })
+    }
+
+    /// The homes of one shard of a cluster, in a reign that others have begun and keep. When that is over they are dropped: no
+    /// client is told anything, for its sessions go on in the next reign.
+    pub fn of_shard(parts: ShardParts) -> Self {
+        let shared = Shared::of_shard(parts, None);
+        let seat = Seat::new(&shared, 0);
+        Self { shared, seat, lease: None }
+    }
+
+    /// The way to them, for whoever has the links.
+    pub fn door(&self) -> Door {
+        Door { shared: Arc::clone(&self.shared) }
     }
 
     /// The way to the homes, for edges.
@@ -73,14 +90,15 @@ impl Homes {
     /// Does what there is to do. `Ready`: something was done, and there may be more. `Pending`: there was nothing; the waker is
     /// called when there is, and a turn is due at the [`deadline`](Self::deadline).
     pub fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let lease = self.lease.turn(cx);
+        let lease = self.lease.as_mut().map_or(Poll::Pending, |lease| lease.turn(cx));
         let seat = self.seat.turn(cx);
         if lease.is_ready() { lease } else { seat }
     }
 
     /// When something is to be done in any case, on the monotonic time of the clock.
     pub fn deadline(&self) -> Option<Duration> {
-        [self.lease.deadline(), self.seat.deadline()].into_iter().flatten().min()
+        let lease = self.lease.as_ref().and_then(Turns::deadline);
+        [lease, self.seat.deadline()].into_iter().flatten().min()
     }
 
     /// Another reign has taken over: nothing is decided any more, and all sessions have been ended.

@@ -16,13 +16,16 @@
 #![forbid(unsafe_code)]
 
 mod act;
+mod cluster;
 pub mod config;
 mod count;
 mod decide;
 mod delivery;
 mod doubt;
 mod drive;
+mod far;
 mod fence;
+mod heard;
 mod home;
 mod homes;
 pub mod im;
@@ -30,9 +33,13 @@ mod lease;
 mod line;
 mod link;
 mod log;
+mod mail;
 mod msg;
+mod notes;
+mod pairs;
 mod pipeline;
 mod positions;
+mod rebuild;
 mod recognise;
 mod refused;
 mod route;
@@ -45,6 +52,7 @@ mod timers;
 mod turn;
 mod worker;
 
+pub use cluster::{Door, Edges, LocationOp, Place, Post, RecordError, Register, Reigning, ShardParts};
 pub use config::RouterConfig;
 pub use homes::Homes;
 pub use router::{Router, RouterParts};

@@ -1,10 +1,11 @@
 //! One session's two directions: what it has sent and is not settled, what it was sent and has not acknowledged.
 
 use crate::config::RouterConfig;
+use crate::far::Far;
 use compact_str::CompactString;
 use starling_store::{Origin, Position};
-use starling_wire::{ConnId, Token};
-use starling_xmpp::{Stanza, Timestamp, sm};
+use starling_wire::{ConnId, Down, Token, Trace};
+use starling_xmpp::{BareJid, Stanza, Timestamp, sm};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -22,11 +23,21 @@ pub(crate) enum As {
 /// A stanza sent to the client and not acknowledged (with stream management) or not written (without).
 #[derive(Debug)]
 pub(crate) struct Unacked {
-    /// Kept for sending it again; only with stream management.
+    /// Kept for sending it again: with stream management, and where it may be lost on its way to the edge.
     pub(crate) stanza: Option<Stanza>,
-    /// Its row, when it has one that waits for an acknowledgement.
+    /// Its row, when it has one.
     pub(crate) position: Option<Position>,
+    /// The row waits for an acknowledgement of this session.
+    pub(crate) waits: bool,
     pub(crate) size: u32,
+}
+
+/// The row of a stanza that is sent to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) position: Position,
+    /// It waits for an acknowledgement of this session; a copy does not.
+    pub(crate) waits: bool,
 }
 
 /// A stanza of the client that is taken and not settled.
@@ -37,6 +48,16 @@ struct Unsettled {
     message: Option<Box<Unanswered>>,
 }
 
+impl Unsettled {
+    fn sent(&self) -> Option<&Sent> {
+        self.message.as_ref().and_then(|message| message.sent.as_ref())
+    }
+
+    fn goes_to(&self, to: &BareJid) -> bool {
+        self.sent().is_some_and(|sent| sent.to == *to)
+    }
+}
+
 /// A message whose sender has no answer yet.
 #[derive(Debug)]
 pub(crate) struct Unanswered {
@@ -45,6 +66,21 @@ pub(crate) struct Unanswered {
     /// Under which it may be kept.
     pub(crate) origin: Origin,
     pub(crate) stanza: Stanza,
+    /// When it went to the home of another shard.
+    pub(crate) sent: Option<Sent>,
+}
+
+/// A message on its way to the home of another shard.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    /// The recipient.
+    pub(crate) to: BareJid,
+    /// When it was sent last (monotonic).
+    pub(crate) at: Duration,
+    /// The same, if it was sent more than once.
+    pub(crate) again: Option<Duration>,
+    /// Its client may have sent it before, in a session that ended then.
+    pub(crate) resent: Option<Duration>,
 }
 
 /// Stream management of a session (XEP-0198).
@@ -52,6 +88,8 @@ pub(crate) struct Unanswered {
 pub(crate) struct Management {
     /// The session can be resumed.
     pub(crate) resume: bool,
+    /// For how long at most its client asked to be able to.
+    pub(crate) max: Option<u32>,
     /// Sequence at which counting of the client's stanzas began.
     pub(crate) base: u64,
     /// The client's last `h`.
@@ -103,6 +141,8 @@ pub(crate) struct Link {
     unsettled: VecDeque<Unsettled>,
     /// Has sent a message with an `origin-id`, which its client may send again should it lose the session.
     pub(crate) may_resend: bool,
+    /// Number of the last stanza that was sent to it.
+    pub(crate) sent: u64,
     /// Highest sequence that the edge was told is handled.
     pub(crate) announced: u64,
     pub(crate) queue: VecDeque<Unacked>,
@@ -118,6 +158,8 @@ pub(crate) struct Link {
     pub(crate) feed: Feed,
     /// What waits while nobody looks (XEP-0352), by the key under which a later one replaces it.
     pub(crate) held: Vec<(CompactString, Stanza)>,
+    /// Its edge, where that is another process.
+    pub(crate) far: Option<Box<Far>>,
 }
 
 impl Link {
@@ -131,6 +173,7 @@ impl Link {
             received: 0,
             unsettled: VecDeque::new(),
             may_resend: false,
+            sent: 0,
             announced: 0,
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -141,6 +184,7 @@ impl Link {
             awaited: false,
             feed: Feed::default(),
             held: Vec::new(),
+            far: None,
         }
     }
 
@@ -182,6 +226,56 @@ impl Link {
         Some(*message)
     }
 
+    /// Whether this stanza came before, over a link that was broken since.
+    pub(crate) fn has_taken(&self, sequence: u64) -> bool {
+        self.far.is_some() && sequence <= self.received
+    }
+
+    /// A message that has no answer yet.
+    pub(crate) fn message(&self, sequence: u64) -> Option<&Stanza> {
+        let entry = self.place(sequence).and_then(|index| self.unsettled.get(index))?;
+        entry.message.as_ref().map(|message| &message.stanza)
+    }
+
+    /// A message goes to the home of another shard.
+    pub(crate) fn sends(&mut self, sequence: u64, sent: Sent) {
+        let entry = self.place(sequence).and_then(|index| self.unsettled.get_mut(index));
+        if let Some(message) = entry.and_then(|entry| entry.message.as_mut()) {
+            message.sent = Some(sent);
+        }
+    }
+
+    /// The last message there, before this one, that has no receipt.
+    pub(crate) fn unreceipted(&self, to: &BareJid, before: u64) -> Option<u64> {
+        let mut earlier = self.unsettled.iter().rev().skip_while(|entry| entry.sequence >= before);
+        earlier.find(|entry| entry.goes_to(to)).map(|entry| entry.sequence)
+    }
+
+    /// All messages there that have no receipt, in order.
+    pub(crate) fn waiting_for<'a>(
+        &'a mut self,
+        to: &'a BareJid,
+    ) -> impl Iterator<Item = (u64, &'a mut Unanswered)> {
+        let waiting = self.unsettled.iter_mut().filter(|entry| entry.goes_to(to));
+        waiting.filter_map(|entry| Some((entry.sequence, &mut **entry.message.as_mut()?)))
+    }
+
+    /// Where messages went, by this moment or before, that have no receipt.
+    pub(crate) fn unanswered(&self, by: Duration) -> Vec<BareJid> {
+        let mut all = Vec::new();
+        for sent in self.unsettled.iter().filter_map(Unsettled::sent) {
+            if sent.at <= by && !all.contains(&sent.to) {
+                all.push(sent.to.clone());
+            }
+        }
+        all
+    }
+
+    /// When the first of them went.
+    pub(crate) fn unanswered_since(&self) -> Option<Duration> {
+        self.unsettled.iter().filter_map(Unsettled::sent).map(|sent| sent.at).min()
+    }
+
     /// Whether this stanza has its answer.
     pub(crate) fn has_settled(&self, sequence: u64) -> bool {
         self.place(sequence).is_none()
@@ -206,22 +300,87 @@ impl Link {
     }
 
     /// Adds what was just sent (or would have been, were the session not detached).
-    pub(crate) fn queue(&mut self, stanza: Stanza, position: Option<Position>) {
-        let size = u32::try_from(stanza.encoded_len()).unwrap_or(u32::MAX);
-        self.queued_bytes += size as usize;
-        self.queued_stored += usize::from(position.is_some());
-        let stanza = self.management.as_mut().map(|management| {
+    pub(crate) fn queue(&mut self, stanza: Stanza, row: Option<Row>) {
+        if let Some(management) = &mut self.management {
             management.sent = management.sent.wrapping_add(1);
-            stanza
-        });
-        self.queue.push_back(Unacked { stanza, position, size });
+        }
+        self.sent += 1;
+        self.keep(stanza, row);
+    }
+
+    /// Adds what was sent before.
+    pub(crate) fn keep(&mut self, stanza: Stanza, row: Option<Row>) {
+        let size = u32::try_from(stanza.encoded_len()).unwrap_or(u32::MAX);
+        let (position, waits) = (row.map(|row| row.position), row.is_some_and(|row| row.waits));
+        self.queued_bytes += size as usize;
+        self.queued_stored += usize::from(waits);
+        let stanza = (self.management.is_some() || self.far.is_some()).then_some(stanza);
+        self.queue.push_back(Unacked { stanza, position, waits, size });
+    }
+
+    /// Whether stanzas go to its connection now, or only into its queue.
+    pub(crate) fn hears(&self) -> Option<ConnId> {
+        self.conn.filter(|_| self.resuming.is_none() && self.far.as_ref().is_none_or(|far| !far.quiet))
+    }
+
+    /// What its connection is told of the stanza that is queued next.
+    pub(crate) fn next(&self, stanza: Stanza, row: Option<Row>, trace: Option<Trace>) -> Down {
+        self.told(self.sent + 1, self.management.is_some(), stanza, row, trace)
+    }
+
+    /// What it is told of those in the queue whose number is above this one.
+    pub(crate) fn queued(&self, after: u64) -> impl Iterator<Item = Down> {
+        let first = self.first();
+        let before = self.management.as_ref().map_or(usize::MAX, |management| management.before);
+        self.queue.iter().enumerate().filter_map(move |(index, entry)| {
+            let number = first + index as u64;
+            let stanza = entry.stanza.as_ref().filter(|_| number > after)?;
+            let row = entry.position.map(|position| Row { position, waits: entry.waits });
+            Some(self.told(number, index >= before, stanza.clone(), row, None))
+        })
+    }
+
+    /// Number of the first one in the queue, or of the next.
+    pub(crate) fn first(&self) -> u64 {
+        self.sent + 1 - self.queue.len() as u64
+    }
+
+    fn told(
+        &self,
+        number: u64,
+        counts: bool,
+        stanza: Stanza,
+        row: Option<Row>,
+        trace: Option<Trace>,
+    ) -> Down {
+        if self.far.is_none() {
+            // An edge in this process keeps nothing.
+            return Down::Stanza {
+                number: 0,
+                position: None,
+                waits: false,
+                counts: false,
+                stanza,
+                lazy: false,
+                trace,
+            };
+        }
+        let (position, waits) = (row.map(|row| row.position), row.is_some_and(|row| row.waits));
+        Down::Stanza { number, position, waits, counts, stanza, lazy: false, trace }
+    }
+
+    /// Its edge has to remember something new of it.
+    pub(crate) fn note(&mut self) {
+        if let Some(far) = &mut self.far {
+            far.news = true;
+        }
     }
 
     /// Takes the oldest entry off.
     pub(crate) fn unqueue(&mut self) -> Option<Unacked> {
         let entry = self.queue.pop_front()?;
         self.queued_bytes -= entry.size as usize;
-        self.queued_stored -= usize::from(entry.position.is_some());
+        self.queued_stored -= usize::from(entry.waits);
         if self.queue.is_empty() {
             self.queue.shrink_to(0);
         }

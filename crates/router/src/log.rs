@@ -88,6 +88,35 @@ impl Deliveries {
         }
     }
 
+    /// Whether it may wait: no device is known to have acknowledged it.
+    pub(crate) fn may_wait(&self, position: Position) -> bool {
+        position > self.through && !self.above.contains(&position)
+    }
+
+    /// It waits, whoever has been sent it.
+    pub(crate) fn waits(&mut self, position: Position) {
+        self.newest = self.newest.max(position);
+        self.open.entry(position).or_default();
+    }
+
+    /// A device had acknowledged it before this home began.
+    pub(crate) fn was_acknowledged(&mut self, position: Position) {
+        self.open.remove(&position);
+        if self.may_wait(position) {
+            self.above.insert(position);
+            self.advance();
+        }
+    }
+
+    /// All that waits above this row is known one by one.
+    pub(crate) fn known_above(&mut self, position: Position) {
+        if let Some((from, to)) = self.backlog {
+            let to = to.min(position);
+            self.backlog = (from < to).then_some((from, to));
+            self.advance();
+        }
+    }
+
     /// A session is gone for good; what only it had been sent waits again.
     pub(crate) fn dropped(&mut self, token: Token) {
         for holders in self.open.values_mut() {

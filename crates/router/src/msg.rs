@@ -6,7 +6,7 @@ use crate::route::is_subscription;
 use starling_hooks::Later;
 use starling_store::{AccountState, LogRow, Origin, Position, StoreError};
 use starling_wire::up::SessionInfo;
-use starling_wire::{ToHome, Token, Trace, Up};
+use starling_wire::{EdgeId, Shard, ToHome, Token, Trace, Up};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, IqType, Kind, MessageType, Stanza};
 use std::time::Duration;
@@ -35,6 +35,16 @@ pub(crate) enum Msg {
     Broken { account: BareJid, token: Token },
     /// From administration.
     Admin(Admin),
+    /// A home is needed: sessions of the account may be gone with their edge.
+    Wake(BareJid),
+    /// The newest rows of the log, which sessions from before this reign may not have been sent, and whether they are all.
+    Unsent { account: BareJid, rows: Result<(Vec<LogRow>, bool), StoreError> },
+    /// The recipient's home asks for what it has not seen: all that this session sent to it after a sequence.
+    Missing { account: BareJid, token: Token, recipient: BareJid, after: Option<u64> },
+    /// The recipient's home has no room now for what this session sends to it.
+    Full { account: BareJid, token: Token, recipient: BareJid },
+    /// Of edges and other homes, in a cluster.
+    Network(Network),
     /// Write down what is only in memory (cursors); answered when it is durable.
     Flush(oneshot::Sender<()>),
     /// Another reign has begun.
@@ -46,9 +56,15 @@ impl Msg {
     pub(crate) fn is_about_the_past(&self) -> bool {
         match self {
             Self::Edge(message) => !matches!(message.up, Up::Bind { .. } | Up::Resume { .. }),
-            Self::Forward(_) | Self::Admin(_) | Self::Flush(_) | Self::Fenced => false,
+            Self::Forward(_) | Self::Admin(_) | Self::Wake(_) => false,
+            Self::Network(_) | Self::Flush(_) | Self::Fenced => false,
             _ => true,
         }
+    }
+
+    /// Whether an edge names a session.
+    pub(crate) fn is_attach(&self) -> bool {
+        matches!(self, Self::Edge(ToHome { up: Up::Attach(_), .. }))
     }
 
     /// The account whose home takes it; `None` for the worker itself.
@@ -62,9 +78,13 @@ impl Msg {
             | Self::Tail { account, .. }
             | Self::Waiting { account, .. }
             | Self::Answered { account, .. }
-            | Self::Broken { account, .. } => Some(account),
+            | Self::Broken { account, .. }
+            | Self::Unsent { account, .. }
+            | Self::Missing { account, .. }
+            | Self::Full { account, .. }
+            | Self::Wake(account) => Some(account),
             Self::Admin(admin) => admin.account(),
-            Self::Flush(_) | Self::Fenced => None,
+            Self::Network(_) | Self::Flush(_) | Self::Fenced => None,
         }
     }
 
@@ -79,6 +99,18 @@ impl Msg {
             _ => false,
         }
     }
+}
+
+/// What concerns all homes of a shard, or comes from homes of other shards.
+pub(crate) enum Network {
+    /// An edge will name all its sessions, over the link of this number.
+    AttachBegin(EdgeId, u64),
+    /// It has.
+    AttachEnd(EdgeId),
+    /// An edge is taken for dead.
+    Dead(EdgeId),
+    /// What another shard's home has not answered is to go once more.
+    Moved(Shard),
 }
 
 /// Whether a stanza may have something written, or is answered from what the store holds.
@@ -115,6 +147,17 @@ pub(crate) struct Ticket {
     pub(crate) sequence: u64,
     /// The message may have been sent before, in a session that ended unresumed by this moment of monotonic time.
     pub(crate) again: Option<Duration>,
+    /// It may have been decided before, under this very origin, by this home or one before it.
+    pub(crate) repeated: bool,
+    /// What of its session and its recipient comes before it, where that is another shard's.
+    pub(crate) pair: Option<Pairing>,
+}
+
+/// The order of what one session sends to one account of another shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pairing {
+    /// The last one before it that had no receipt when it was sent.
+    pub(crate) prev: Option<u64>,
 }
 
 /// Why a message was taken no further.
@@ -122,8 +165,9 @@ pub(crate) struct Ticket {
 pub(crate) struct Refusal {
     /// What its sender is told, where that is possible.
     pub(crate) answer: Option<Stanza>,
-    /// It may be kept, under this origin: its client may send it again.
-    pub(crate) unsure: Option<(Fingerprint, Origin)>,
+    /// It may be kept, under this origin: its client may send it again. Of what comes from another shard, the sender's home
+    /// knows itself what message it was.
+    pub(crate) unsure: Option<(Option<Fingerprint>, Origin)>,
 }
 
 /// An IQ request whose answer is being worked out.

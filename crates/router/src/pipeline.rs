@@ -6,6 +6,7 @@
 //! no home waits for another's.
 
 use crate::act::Act;
+use crate::cluster::{LocationOp, RecordError};
 use crate::shared::Shared;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -26,8 +27,14 @@ const MAX_FLIGHTS: usize = 4_096;
 /// Rows of one home that may be unconfirmed, then.
 const MAX_ROWS: usize = 256;
 
-/// What is carried out together, and what became of the writes that it waited for.
-pub(crate) type Done = (Vec<Act>, Result<(), StoreError>);
+/// What is carried out together, and what became of what it waited for.
+pub(crate) struct Done {
+    pub(crate) acts: Vec<Act>,
+    /// Of its writes.
+    pub(crate) result: Result<(), StoreError>,
+    /// Whether what it has to say of who is where is recorded.
+    pub(crate) recorded: bool,
+}
 
 /// What was decided for one lane.
 #[derive(Default)]
@@ -37,6 +44,8 @@ pub(crate) struct Draft {
     pub(crate) acts: Vec<Act>,
     /// With their positions; none where none could be given.
     pub(crate) writes: Vec<(Option<Position>, Write)>,
+    /// Of who is where.
+    pub(crate) ops: Vec<LocationOp>,
 }
 
 /// All that a worker has under way.
@@ -62,6 +71,7 @@ struct Step {
     acts: Vec<Act>,
     /// Of its writes, when that is known.
     result: Option<Result<(), StoreError>>,
+    recorded: bool,
 }
 
 /// A commit under way.
@@ -69,23 +79,55 @@ struct Flight {
     lane: Option<BareJid>,
     number: u64,
     began: Duration,
-    commit: BoxFuture<'static, Result<(), StoreError>>,
+    commit: Doing<StoreError>,
+    record: Doing<RecordError>,
+}
+
+/// Something under way, or what came of it.
+enum Doing<E> {
+    Going(BoxFuture<'static, Result<(), E>>),
+    /// `None`: it was never begun.
+    Over(Option<Result<(), E>>),
+}
+
+impl<E: Unpin> Doing<E> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Going(doing) = self {
+            *self = Self::Over(Some(ready!(doing.as_mut().poll(cx))));
+        }
+        Poll::Ready(())
+    }
+
+    fn take(&mut self) -> Option<Result<(), E>> {
+        match self {
+            Self::Going(_) => None,
+            Self::Over(result) => result.take(),
+        }
+    }
 }
 
 struct Landing {
     lane: Option<BareJid>,
     number: u64,
     began: Duration,
-    result: Result<(), StoreError>,
+    /// `None`: nothing was to be written.
+    result: Option<Result<(), StoreError>>,
+    recorded: bool,
 }
 
 impl Future for Flight {
     type Output = Landing;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landing> {
-        let result = ready!(self.commit.as_mut().poll(cx));
+        let (commit, record) = (self.commit.poll(cx), self.record.poll(cx));
+        ready!(commit);
+        ready!(record);
         let (lane, number, began) = (self.lane.take(), self.number, self.began);
-        Poll::Ready(Landing { lane, number, began, result })
+        let (result, record) = (self.commit.take(), self.record.take());
+        if let Some(Err(error)) = record {
+            tracing::warn!(event = "record_failed", %error, "who is where was not recorded");
+        }
+        Poll::Ready(Landing { lane, number, began, result, recorded: !matches!(record, Some(Err(_))) })
     }
 }
 
@@ -138,24 +180,32 @@ impl Pipeline {
 
     /// Takes what was decided. Returned at once where there is nothing to wait for.
     pub(crate) fn push(&mut self, shared: &Shared, draft: Draft) -> Option<Done> {
-        let Draft { lane, acts, writes } = draft;
+        let Draft { lane, acts, writes, ops } = draft;
         let (result, batch) = match batch(writes, &acts) {
             None => (Some(Ok(())), None),
             Some(Ok(batch)) => (None, Some(batch)),
             Some(Err(error)) => (Some(Err(error)), None),
         };
+        let record = shared.tier.as_ref().filter(|_| !ops.is_empty()).map(|tier| tier.register.record(ops));
         let idle = self.lanes.get(&lane).is_none_or(|lane| lane.steps.is_empty());
-        let result = match result {
-            Some(result) if idle => return Some((acts, result)),
+        let mut result = match result {
+            Some(result) if idle && record.is_none() => return Some(Done { acts, result, recorded: true }),
             result => result,
         };
+        let mut commit = Doing::Over(None);
+        if let Some(batch) = batch {
+            commit = Doing::Going(shared.store.commit(batch));
+        } else if record.is_some() {
+            commit = Doing::Over(result.take().filter(Result::is_err));
+        }
         let steps = self.lanes.entry(lane.clone()).or_default();
         let number = steps.first + steps.steps.len() as u64;
-        steps.steps.push_back(Step { acts, result });
+        let flies = result.is_none();
+        steps.steps.push_back(Step { acts, result, recorded: true });
         self.steps += 1;
-        if let Some(batch) = batch {
-            let (began, commit) = (shared.clock.monotonic(), shared.store.commit(batch));
-            self.flights.push(Flight { lane, number, began, commit });
+        if flies {
+            let record = record.map_or(Doing::Over(None), Doing::Going);
+            self.flights.push(Flight { lane, number, began: shared.clock.monotonic(), commit, record });
         }
         None
     }
@@ -171,19 +221,22 @@ impl Pipeline {
         // After all of them: what is confirmed counts only if the lease holds when it is.
         let now = shared.clock.monotonic();
         let holds = shared.positions.hold(now);
-        for Landing { lane, number, began, result } in self.landings.drain(..) {
+        for Landing { lane, number, began, result, recorded } in self.landings.drain(..) {
+            let written = result.is_some();
             let result = match result {
-                Ok(()) if !holds => Err(StoreError::Unavailable("the lease is over".to_owned())),
-                result => result,
+                Some(Ok(())) if !holds => Err(StoreError::Unavailable("the lease is over".to_owned())),
+                result => result.unwrap_or(Ok(())),
             };
-            let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
-            let took = now.saturating_sub(began);
-            let level = if self.together { Consistency::Disk } else { Consistency::LocalQuorum };
-            shared.metrics.store_write.at(StoreTable::Log, level, outcome).observe(took.as_secs_f64());
+            if written {
+                let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
+                let took = now.saturating_sub(began);
+                let level = if self.together { Consistency::Disk } else { Consistency::LocalQuorum };
+                shared.metrics.store_write.at(StoreTable::Log, level, outcome).observe(took.as_secs_f64());
+            }
             let Some(steps) = self.lanes.get_mut(&lane) else { continue };
             let index = usize::try_from(number.wrapping_sub(steps.first)).unwrap_or(usize::MAX);
             let Some(step) = steps.steps.get_mut(index) else { continue };
-            step.result = Some(result);
+            (step.result, step.recorded) = (Some(result), recorded);
             if index == 0 {
                 self.landed.push_back(lane);
             }
@@ -194,11 +247,13 @@ impl Pipeline {
     pub(crate) fn next(&mut self) -> Option<Done> {
         while let Some(lane) = self.landed.front() {
             if let Some(steps) = self.lanes.get_mut(lane) {
-                if let Some(result) = steps.steps.front_mut().and_then(|step| step.result.take()) {
-                    let acts = steps.steps.pop_front().map(|step| step.acts).unwrap_or_default();
+                let result = steps.steps.front_mut().and_then(|step| step.result.take());
+                if let Some((result, step)) =
+                    result.and_then(|result| Some((result, steps.steps.pop_front()?)))
+                {
                     steps.first += 1;
                     self.steps -= 1;
-                    return Some((acts, result));
+                    return Some(Done { acts: step.acts, result, recorded: step.recorded });
                 }
                 if steps.steps.is_empty() && lane.is_some() {
                     self.lanes.remove(lane);

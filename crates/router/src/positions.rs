@@ -1,9 +1,12 @@
-//! The reign's positions: rising, above the reign's floor, below a ceiling that the store has granted, and only while
-//! the lease that came with the grant holds.
+//! The reign's positions: rising, above the reign's floor, below a ceiling that was granted, and only while the lease holds.
+//!
+//! Alone, both come from the store, with each grant. In a cluster the locations keep them up to date.
 
+use crate::cluster::Reigning;
 use starling_store::{Claim, LEASE, Position, Reign, SharedStore, StoreError};
 use starling_xmpp::Timestamp;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How far ahead of the clock positions are granted.
@@ -14,7 +17,7 @@ const ABOVE: Duration = Duration::from_secs(1);
 /// How much earlier than the store a home takes its lease for over.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Shared by all homes of a process.
+/// Shared by all homes of a reign.
 #[derive(Debug)]
 pub(crate) struct Positions {
     epoch: u64,
@@ -22,11 +25,12 @@ pub(crate) struct Positions {
     alone: bool,
     /// Every position given from now on is above it.
     floor: AtomicU64,
-    ceiling: AtomicU64,
+    ceiling: Arc<AtomicU64>,
     /// When the lease ends, in microseconds of monotonic time.
-    until: AtomicU64,
-    /// When the store last said whether it grants any.
+    until: Arc<AtomicU64>,
+    /// When the store last said whether it grants any; 0 where others keep the lease.
     answered: AtomicU64,
+    closed: AtomicBool,
 }
 
 impl Positions {
@@ -39,10 +43,18 @@ impl Positions {
             epoch: reign.epoch,
             alone,
             floor: AtomicU64::new(floor),
-            ceiling: AtomicU64::new(ceiling),
-            until: AtomicU64::new(until),
+            ceiling: Arc::new(AtomicU64::new(ceiling)),
+            until: Arc::new(AtomicU64::new(until)),
             answered: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
         })
+    }
+
+    /// Those of a reign that others keep.
+    pub(crate) fn of(reign: Reigning) -> Self {
+        let Reigning { epoch, floor, ceiling, until } = reign;
+        let (floor, answered, closed) = (AtomicU64::new(floor.0), AtomicU64::new(0), AtomicBool::new(false));
+        Self { epoch: epoch.0, alone: false, floor, ceiling, until, answered, closed }
     }
 
     /// Which ceiling to ask for now.
@@ -67,24 +79,28 @@ impl Positions {
     /// since. That does not last: it answers, if only that it cannot.
     pub(crate) fn are_open(&self, now: Duration) -> bool {
         let until = self.until.load(Ordering::Acquire);
-        micros(now) >= until && self.answered.load(Ordering::Acquire) < until
+        let answered = self.answered.load(Ordering::Acquire);
+        micros(now) >= until && (answered < until || answered == 0) && !self.are_closed()
     }
 
     /// No more are given, and nothing that is confirmed from now on counts.
     pub(crate) fn close(&self) {
-        self.ceiling.store(0, Ordering::Release);
-        self.until.store(0, Ordering::Release);
+        self.closed.store(true, Ordering::Release);
+    }
+
+    fn are_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Whether what was confirmed before this moment of monotonic time counts.
     pub(crate) fn hold(&self, now: Duration) -> bool {
-        micros(now) < self.until.load(Ordering::Acquire)
+        micros(now) < self.until.load(Ordering::Acquire) && !self.are_closed()
     }
 
     /// When the lease ends as it is now (monotonic); `None` where it never does.
     pub(crate) fn until(&self) -> Option<Duration> {
         let until = self.until.load(Ordering::Acquire);
-        (until < u64::MAX).then(|| Duration::from_micros(until))
+        (until < u64::MAX && !self.are_closed()).then(|| Duration::from_micros(until))
     }
 
     /// The position after `last` at `now`; `None` when it would pass the ceiling or the lease is over, which means that the

@@ -1,15 +1,21 @@
 //! From home to home: stanzas by their `to`, receipts back to the sender's.
 
+use crate::mail;
 use crate::msg::{Forward, Msg, Refusal, Ticket};
 use crate::recognise::Fingerprint;
 use crate::shared::Shared;
-use starling_xmpp::{BareJid, Stanza, StanzaCondition, StanzaError};
+use starling_xmpp::{BareJid, ErrorType, IqType, Kind, Stanza, StanzaCondition, StanzaError};
 
 /// Homes a stanza may pass: a reply to a reply is no loop, more is.
 const MAX_HOPS: u8 = 8;
 
 /// Tells the sender's home that a message is safe, or why it is not.
-pub(crate) fn receipt(shared: &Shared, ticket: &Ticket, refused: Option<Refusal>) {
+pub(crate) fn receipt(shared: &Shared, own: &BareJid, ticket: &Ticket, refused: Option<Refusal>) {
+    if let (Some(shard), Some(tier)) = (shared.elsewhere(&ticket.sender), &shared.tier) {
+        // Whoever waits for it asks again, should it be lost.
+        tier.post.send(shard, mail::receipt(shard, own, ticket, refused));
+        return;
+    }
     let Ticket { sender, token, sequence, .. } = ticket;
     let (account, refused) = (sender.clone(), refused.map(Box::new));
     shared.send(sender, Msg::Receipt { account, token: *token, sequence: *sequence, refused });
@@ -29,8 +35,8 @@ pub(crate) fn refuse(
         Some(ticket) => {
             let unsure = error.condition == StanzaCondition::ResourceConstraint;
             let message = unsure.then(|| Fingerprint::of(&ticket.sender, own, stanza)).flatten();
-            let unsure = message.map(|message| (message, ticket.origin));
-            receipt(shared, ticket, Some(Refusal { answer, unsure }));
+            let unsure = message.map(|message| (Some(message), ticket.origin));
+            receipt(shared, own, ticket, Some(Refusal { answer, unsure }));
         }
         None => {
             if let Some(answer) = answer {
@@ -55,13 +61,18 @@ pub(crate) fn route(shared: &Shared, from: &BareJid, stanza: Stanza, hops: u8) {
     }
     if shared.server.is_local(to) && to.local().is_some() {
         let account = to.to_bare();
-        let forward = Forward { account: account.clone(), stanza, ticket: None, hops, trace: None };
-        shared.send(&account, Msg::Forward(Box::new(forward)));
+        let asks = matches!(stanza.kind, Kind::Iq(IqType::Get | IqType::Set)).then(|| stanza.clone());
+        let forward = Forward { account, stanza, ticket: None, hops, trace: None };
+        if let (false, Some(request)) = (shared.forward(forward), asks) {
+            // Nobody else will answer it.
+            let error = StanzaError::new(StanzaCondition::ResourceConstraint).with_type(ErrorType::Wait);
+            if let Some(answer) = request.error(&error) {
+                route(shared, from, answer, hops + 1);
+            }
+        }
         return;
     }
-    if shared.server.is_local(to)
-        || matches!(stanza.kind, starling_xmpp::Kind::Presence(_)) && !is_subscription(&stanza)
-    {
+    if shared.server.is_local(to) || matches!(stanza.kind, Kind::Presence(_)) && !is_subscription(&stanza) {
         return;
     }
     let error = StanzaError::new(StanzaCondition::RemoteServerNotFound);
@@ -72,7 +83,7 @@ pub(crate) fn route(shared: &Shared, from: &BareJid, stanza: Stanza, hops: u8) {
 
 /// The presence types whose failure the sender learns of (rfc 6120 §10.4: only these are answered).
 pub(crate) fn is_subscription(stanza: &Stanza) -> bool {
-    use starling_xmpp::{Kind, PresenceType};
+    use starling_xmpp::PresenceType;
     matches!(
         stanza.kind,
         Kind::Presence(

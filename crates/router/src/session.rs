@@ -1,11 +1,14 @@
 //! The life of a session: bound, managed, detached, resumed, ended.
 
 use crate::act::What;
+use crate::cluster::LocationOp;
 use crate::config::Conflict;
 use crate::decide;
 use crate::delivery::{self, Out};
+use crate::far::Far;
 use crate::home::Home;
 use crate::link::{As, Link, Management};
+use crate::notes;
 use crate::timers::{Timers, Why};
 use crate::turn::Turn;
 use compact_str::CompactString;
@@ -25,6 +28,9 @@ pub(crate) fn bind(
     token: Token,
     resource: Option<CompactString>,
 ) {
+    if let Some(at) = home.find(token) {
+        return bound_already(turn, home, at, conn);
+    }
     let resource = match resource {
         Some(resource) if !resource.is_empty() => resource,
         // RFC 6120 §7.6: unique and not to be guessed.
@@ -56,8 +62,62 @@ pub(crate) fn bind(
         home.unresumed = Some(turn.monotonic);
     }
     home.account.sessions.push(Session::new(token, jid.clone()));
-    home.links.push(Link::new(token, conn, turn.now));
-    turn.act(home, What::Tell(conn, Down::Bound { jid }));
+    let mut link = Link::new(token, conn, turn.now);
+    if turn.shared.tier.is_none() {
+        home.links.push(link);
+        return turn.act(home, What::Tell(conn, Down::Bound { jid }));
+    }
+    link.far = Some(Box::new(Far::new(conn, home.last)));
+    home.links.push(link);
+    turn.record(home, LocationOp::Bind { jid, token, edge: conn.edge }, What::Bound(token));
+}
+
+/// The same question once more: the answer was lost, or has yet to come.
+fn bound_already(turn: &mut Turn, home: &mut Home, at: usize, conn: ConnId) {
+    let link = &mut home.links[at];
+    let (token, own) = (link.token, link.conn == Some(conn));
+    match &mut link.far {
+        Some(far) if own => {
+            far.quiet = false;
+            if far.bound {
+                turn.act(home, What::Bound(token));
+            }
+        }
+        _ => refuse_bind(turn, home, conn, StanzaError::new(StanzaCondition::Conflict)),
+    }
+}
+
+/// A session is recorded and may begin, or not.
+pub(crate) fn bound(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, token: Token, recorded: bool) {
+    let Some(at) = home.find(token) else { return };
+    let (link, session) = (&mut home.links[at], &home.account.sessions[at]);
+    let (Some(conn), Some(far)) = (link.conn, &mut link.far) else { return };
+    if !recorded {
+        let error = Box::new(decide::message::not_confirmed());
+        out.downs.push(ToEdge { conn, down: Down::Refused(error) });
+        // Its stream stays open: it may ask again.
+        far.holders.clear();
+        link.conn = None;
+        return end(turn, home, token, None);
+    }
+    far.bound = true;
+    if far.quiet {
+        // It asks again.
+        return;
+    }
+    let jid = session.jid.clone();
+    remember(out, home, at);
+    out.downs.push(ToEdge { conn, down: Down::Bound { jid } });
+    delivery::send_again(out, home, at, 0);
+}
+
+/// Has the edge remember what the home knows of the session, as it is now.
+pub(crate) fn remember(out: &mut Out<'_>, home: &mut Home, at: usize) {
+    let link = &mut home.links[at];
+    let (Some(conn), Some(far)) = (link.conn, &mut link.far) else { return };
+    far.news = false;
+    let notes = notes::encode(&home.account.sessions[at], &home.links[at]);
+    out.downs.push(ToEdge { conn, down: Down::Remember(notes) });
 }
 
 fn refuse_bind(turn: &mut Turn, home: &mut Home, conn: ConnId, error: StanzaError) {
@@ -69,24 +129,39 @@ pub(crate) fn enable(out: &mut Out<'_>, home: &mut Home, at: usize, resume: bool
     let limit = u32::try_from(out.shared.config.resume_timeout.as_secs()).unwrap_or(u32::MAX);
     let link = &mut home.links[at];
     let Some(conn) = link.conn else { return };
-    let down = if link.management.is_some() {
+    let unheard = link.far.as_mut().is_some_and(|far| std::mem::take(&mut far.unheard));
+    let down = if let Some(management) = link.management.as_ref().filter(|_| unheard) {
+        let (resume, base) = (management.resume, management.base);
+        let resume = resume.then(|| management.max.map_or(limit, |max| max.min(limit)));
+        Down::SmEnabled { resume, base }
+    } else if link.management.is_some() {
         Down::SmFailed
     } else {
         let base = link.received;
+        let max = max.filter(|max| *max > 0);
         link.management = Some(Box::new(Management {
             resume,
+            max,
             base,
             acked: 0,
             sent: 0,
             before: link.queue.len(),
             asked_at: None,
         }));
-        Down::SmEnabled {
-            resume: resume.then(|| max.filter(|max| *max > 0).map_or(limit, |max| max.min(limit))),
-            base,
-        }
+        Down::SmEnabled { resume: resume.then(|| max.map_or(limit, |max| max.min(limit))), base }
     };
+    // Whoever is told that a session can be resumed has to know what of it cannot be counted.
+    remember(out, home, at);
     out.downs.push(ToEdge { conn, down });
+    if unheard {
+        let link = &mut home.links[at];
+        let before = link.management.as_ref().map_or(0, |management| management.before as u64);
+        let after = link.first() + before - 1;
+        if let Some(far) = &mut link.far {
+            far.quiet = false;
+        }
+        delivery::send_again(out, home, at, after);
+    }
 }
 
 /// `<a/>` (XEP-0198 §4).
@@ -157,7 +232,7 @@ pub(crate) fn resume(
         return turn.act(home, What::Tell(conn, Down::NotResumed { handled: None }));
     };
     let link = &mut home.links[at];
-    if let Some(old) = link.conn.replace(conn) {
+    if let Some(old) = link.conn.replace(conn).filter(|old| *old != conn) {
         let error = StreamError::new(StreamCondition::Conflict).with_text("resumed by another connection");
         out.downs.push(ToEdge { conn: old, down: Down::Close(Some(Box::new(error))) });
     }
@@ -165,12 +240,61 @@ pub(crate) fn resume(
     link.detached_at = None;
     link.written = 0;
     home.touched = true;
+    let Some(far) = &mut link.far else { return };
+    (far.quiet, far.cut) = (false, false);
+    far.drains = far.built.is_some_and(|built| built != conn);
+    if far.drains {
+        turn.act(home, What::Drain(token));
+    }
+    let Some(far) = &mut home.links[at].far else { return };
+    if let Some(holder) = far.goes_to(conn) {
+        out.downs.push(ToEdge { conn: holder, down: Down::Released });
+    }
+    if far.edge != conn.edge && far.moving != Some(conn) {
+        far.moving = Some(conn);
+        let (jid, edge) = (home.account.sessions[at].jid.clone(), conn.edge);
+        let op = LocationOp::Move { jid, token, edge, attempt: conn.number.max(1) };
+        turn.record(home, op, What::Moved(token, conn));
+    }
+}
+
+/// All has come that the connection before had to say.
+pub(crate) fn drained(home: &mut Home, at: usize) {
+    if let Some(far) = &mut home.links[at].far {
+        (far.built, far.drains) = (None, false);
+        home.touched = true;
+    }
+}
+
+/// It is recorded that a session goes on there, or not.
+pub(crate) fn moved(
+    turn: &mut Turn,
+    out: &mut Out<'_>,
+    home: &mut Home,
+    (token, conn): (Token, ConnId),
+    recorded: bool,
+    timers: &mut Timers,
+) {
+    let Some(at) = home.find(token) else { return };
+    let link = &mut home.links[at];
+    let Some(far) = link.far.as_mut().filter(|far| far.moving == Some(conn)) else { return };
+    far.moving = None;
+    if recorded {
+        far.edge = conn.edge;
+        home.touched = true;
+    } else if link.conn == Some(conn) {
+        // It may come again, here or over another edge.
+        let error = StreamError::new(StreamCondition::ResourceConstraint).with_text("not confirmed");
+        out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+        cut(turn, home, at, timers);
+    }
 }
 
 /// Ends a resumption once all that the old connection sent is settled: the client's stanzas are counted, its unacknowledged ones sent again.
 pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let link = &mut home.links[at];
-    if !link.is_settled() || link.mute {
+    let moves = link.far.as_ref().is_some_and(|far| far.moving.is_some() || far.quiet || far.drains);
+    if !link.is_settled() || link.mute || moves {
         return;
     }
     let (Some(handled), Some(conn)) = (link.resuming.take(), link.conn) else { return };
@@ -191,24 +315,11 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let jid = home.account.sessions[at].jid.clone();
     out.downs.push(ToEdge { conn, down: Down::Resumed { jid, sequence, base } });
     delivery::acknowledged(out, home, at, before + newly);
-    for entry in &home.links[at].queue {
-        if let Some(stanza) = &entry.stanza {
-            out.downs.push(ToEdge {
-                conn,
-                down: Down::Stanza {
-                    number: 0,
-                    position: None,
-                    waits: false,
-                    counts: false,
-                    stanza: stanza.clone(),
-                    lazy: false,
-                    trace: None,
-                },
-            });
-        }
-    }
+    delivery::send_again(out, home, at, 0);
     // XEP-0352 §5: a resumed stream is active, whatever was said on the one before.
     home.account.sessions[at].active = true;
+    // The edge's answer to this says that it has it all: then the one before may forget it.
+    remember(out, home, at);
     delivery::release(out, home, at);
     out.shared.metrics.resumptions.at(ResumeResult::Ok).inc();
     home.touched = true;
@@ -248,6 +359,14 @@ pub(crate) fn gone(turn: &mut Turn, home: &mut Home, at: usize, leave: Leave, ti
     );
 }
 
+/// A session leaves its connection, which the home is about to close: what is said of that is not about it any more.
+pub(crate) fn cut(turn: &mut Turn, home: &mut Home, at: usize, timers: &mut Timers) {
+    if let Some(far) = &mut home.links[at].far {
+        far.cut = true;
+    }
+    gone(turn, home, at, Leave::Lost, timers);
+}
+
 /// Ends a session for good: its presence, what it had not acknowledged, its place.
 pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<StreamError>) {
     let Some(at) = home.find(token) else { return };
@@ -256,9 +375,15 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
     home.account.sessions[at].presence = None;
     decide::presence_hooks(turn, home, at, before);
     let link = home.links.remove(at);
-    home.account.sessions.remove(at);
+    let session = home.account.sessions.remove(at);
     if let (Some(conn), Some(error)) = (link.conn, error) {
         turn.act(home, What::Tell(conn, Down::Close(Some(Box::new(error)))));
+    }
+    if let Some(far) = &link.far {
+        for holder in far.holders.clone() {
+            turn.act(home, What::Tell(holder, Down::Released));
+        }
+        turn.unbinds.push(LocationOp::Unbind { jid: session.jid, token });
     }
     if link.may_resend {
         home.unresumed = Some(turn.monotonic);
@@ -282,7 +407,7 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
 /// What only a session that has ended had been sent, or was to be, counts as waiting.
 fn waits_again(home: &mut Home, link: &Link) {
     for entry in &link.queue {
-        if entry.position.is_some_and(|position| home.deliveries.wants(position)) {
+        if entry.waits && entry.position.is_some_and(|position| home.deliveries.wants(position)) {
             home.count.add(entry.size as usize);
         }
     }
@@ -314,7 +439,10 @@ pub(crate) fn heir(home: &Home) -> Option<Token> {
 /// A session may be given what waits up to this row.
 pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: starling_store::Position) {
     let Some(at) = home.find(token) else { return };
-    home.links[at].feed.begun = true;
+    if !std::mem::replace(&mut home.links[at].feed.begun, true) {
+        home.links[at].note();
+        home.touched = true;
+    }
     if !home.account.sessions[at].takes_bare() {
         return;
     }
@@ -326,6 +454,26 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: st
     {
         link.feed.waiting = Some((above, through));
         delivery::feed(out, home, token);
+    }
+}
+
+/// What was acknowledged is kept by the store now.
+pub(crate) fn saved(out: &mut Out<'_>, home: &mut Home, saved: &[(Token, starling_store::Position)]) {
+    for (token, through) in saved {
+        let Some(at) = home.find(*token) else { continue };
+        let link = &mut home.links[at];
+        let (Some(conn), Some(far)) = (link.hears(), &mut link.far) else { continue };
+        if far.saved < *through {
+            far.saved = *through;
+            out.downs.push(ToEdge { conn, down: Down::Saved { through: *through } });
+        }
+    }
+}
+
+/// Tells edges that they may forget a session.
+pub(crate) fn release(downs: &mut Vec<ToEdge>, link: &Link) {
+    if let Some(far) = &link.far {
+        downs.extend(far.holders.iter().map(|conn| ToEdge { conn: *conn, down: Down::Released }));
     }
 }
 

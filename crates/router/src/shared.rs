@@ -1,16 +1,18 @@
-//! What all workers of a router share.
+//! What all workers of a reign share: of all accounts, or of one shard of a cluster.
 
+use crate::cluster::{ShardParts, Tier};
 use crate::config::RouterConfig;
 use crate::fence::Fence;
-use crate::msg::Msg;
+use crate::mail;
+use crate::msg::{Forward, Msg};
 use crate::positions::Positions;
 use crate::router::RouterParts;
 use futures::future::BoxFuture;
 use starling_hooks::{Hooks, Server};
 use starling_node::{Metrics, SharedClock, Tracer};
 use starling_store::{SharedStore, StoreError};
-use starling_wire::EdgeLink;
 use starling_wire::channel::Inbox;
+use starling_wire::{EdgeLink, Shard};
 use starling_xmpp::{BareJid, Timestamp};
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ pub(crate) type Spawn = fn(BoxFuture<'static, ()>);
 pub(crate) struct Shared {
     pub(crate) config: RouterConfig,
     pub(crate) server: Arc<Server>,
-    pub(crate) hooks: Hooks,
+    pub(crate) hooks: Arc<Hooks>,
     pub(crate) store: SharedStore,
     pub(crate) edge: Arc<dyn EdgeLink>,
     pub(crate) inboxes: Vec<Arc<Inbox<Msg>>>,
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) hasher: std::hash::RandomState,
     /// Where questions are worked out that may take long; `None` for in between.
     pub(crate) spawn: Option<Spawn>,
+    /// The cluster, of which this is one shard.
+    pub(crate) tier: Option<Tier>,
 }
 
 impl Shared {
@@ -60,7 +64,7 @@ impl Shared {
         Ok(Arc::new(Self {
             config,
             server,
-            hooks,
+            hooks: Arc::new(hooks),
             store,
             edge,
             inboxes: (0..workers.max(1)).map(|_| Arc::new(Inbox::default())).collect(),
@@ -72,7 +76,32 @@ impl Shared {
             began,
             hasher: std::hash::RandomState::new(),
             spawn,
+            tier: None,
         }))
+    }
+
+    /// A reign over one shard that others have begun and keep. It has one worker.
+    pub(crate) fn of_shard(parts: ShardParts, spawn: Option<Spawn>) -> Arc<Self> {
+        let ShardParts { config, server, hooks, store, edges, register, post, .. } = parts;
+        let ShardParts { clock, metrics, tracer, shard, shards, reign, .. } = parts;
+        let began = clock.monotonic();
+        Arc::new(Self {
+            config,
+            server,
+            hooks,
+            store,
+            edge: Arc::clone(&edges) as Arc<dyn EdgeLink>,
+            inboxes: vec![Arc::default()],
+            clock,
+            positions: Positions::of(reign),
+            fence: Fence::default(),
+            metrics,
+            tracer,
+            began,
+            hasher: std::hash::RandomState::new(),
+            spawn,
+            tier: Some(Tier { shard, shards, edges, register, post }),
+        })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -93,6 +122,24 @@ impl Shared {
     /// Hands a message to the home of its account.
     pub(crate) fn send(&self, account: &BareJid, msg: Msg) {
         self.inbox_of(account).push(msg);
+    }
+
+    /// The shard of an account whose home is not of this reign.
+    pub(crate) fn elsewhere(&self, account: &BareJid) -> Option<Shard> {
+        let tier = self.tier.as_ref()?;
+        let shard = tier.shards.of(account);
+        (shard != tier.shard).then_some(shard)
+    }
+
+    /// Hands a stanza to the home of its account, wherever that is. False: there is none now.
+    pub(crate) fn forward(&self, forward: Forward) -> bool {
+        match (self.elsewhere(&forward.account), &self.tier) {
+            (Some(shard), Some(tier)) => tier.post.send(shard, mail::forward(self, shard, forward)),
+            _ => {
+                self.send(&forward.account.clone(), Msg::Forward(Box::new(forward)));
+                true
+            }
+        }
     }
 
     /// What was looked up goes back to the home that asked.

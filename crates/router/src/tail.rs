@@ -8,13 +8,19 @@ use crate::shared::Shared;
 use crate::turn::Turn;
 use starling_store::{Position, SharedStore};
 use starling_wire::{ToHome, Up};
+use starling_xmpp::BareJid;
 
 /// Whether the tail of the log must be read before this message can be decided.
 pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
     let (sender, end) = match msg {
-        Msg::Edge(ToHome { account, up: Up::Stanza { stanza, fault: None, .. }, .. }) => {
+        Msg::Edge(ToHome { account, conn, up: Up::Stanza { sequence, stanza, fault: None, again, .. } }) => {
             if !stanza.is_message() {
                 return false;
+            }
+            let taken = home.says(*conn).is_none_or(|at| home.links[at].has_taken(*sequence));
+            let began = turn.shared.began;
+            if *again && !taken && !home.recent.as_ref().is_some_and(|recent| recent.covers(began)) {
+                return read_first(home, account.clone(), began);
             }
             match home.earlier(stanza, turn.monotonic, &turn.shared) {
                 Some(earlier) if earlier.kept => return false,
@@ -26,6 +32,16 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
             }
         }
         Msg::Forward(forward) => match &forward.ticket {
+            Some(ticket) if ticket.repeated => {
+                let since = home.heard.unknown_before();
+                if !home.recent.as_ref().is_some_and(|recent| recent.covers(since)) {
+                    return read_first(home, ticket.sender.clone(), since);
+                }
+                match ticket.again {
+                    Some(end) => (&ticket.sender, end),
+                    None => return false,
+                }
+            }
             Some(Ticket { again: Some(end), sender, .. }) => (sender, *end),
             _ => return false,
         },
@@ -34,12 +50,18 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
     if home.recent.as_ref().is_some_and(|recent| recent.covers_sender(sender, end, turn.shared.began)) {
         return false;
     }
+    let sender = sender.clone();
+    read_first(home, sender, end)
+}
+
+/// Whether it must be read for a sender whose messages may have been decided up to this end of their session.
+fn read_first(home: &mut Home, sender: BareJid, end: std::time::Duration) -> bool {
     if home.last == Position(0) {
         // There never was a row.
         home.recent = Some(Recent::empty(end));
         return false;
     }
-    home.reading = Some((sender.clone(), end));
+    home.reading = Some((sender, end));
     true
 }
 

@@ -27,6 +27,18 @@ pub(crate) enum Why {
     Count,
     /// So may a sender have, for an answer.
     Answer,
+    /// Other homes may not have answered.
+    Resend,
+    /// Edges have had their time to name sessions.
+    Open,
+    /// The log is to be read once more for sessions that were built.
+    Unsent,
+    /// Recorded sessions may be nobody's.
+    Lost,
+    /// What was said over the connection before has come, or will not.
+    Drain(Token),
+    /// A session may be gone from its edge.
+    Unseen(Token),
     /// Nobody may need this home any more.
     Evict,
 }

@@ -1,10 +1,11 @@
 //! A turn: what is decided until the next commit.
 
 use crate::act::{Act, What, Wrote};
+use crate::cluster::LocationOp;
 use crate::home::{Home, Read};
 use crate::pipeline::Draft;
 use crate::shared::Shared;
-use starling_hooks::{Account, Change, Cx, Effect};
+use starling_hooks::{Change, Cx, Effect};
 use starling_store::{DocKind, LogRow, Origin, Position, StoreError, Write};
 use starling_wire::Token;
 use starling_xmpp::{BareJid, Timestamp};
@@ -23,6 +24,10 @@ pub(crate) struct Turn {
     pub(crate) acts: Vec<Act>,
     /// Questions that the turn has begun to work on.
     pub(crate) reads: Vec<Read>,
+    /// What is to be recorded of who is where, with the home that waits for it.
+    ops: Vec<(BareJid, LocationOp)>,
+    /// The same of sessions that have ended; nobody waits for it.
+    pub(crate) unbinds: Vec<LocationOp>,
     /// Source of ids; goes on over turns.
     pub(crate) next_id: u64,
     effects: Vec<Effect>,
@@ -32,7 +37,8 @@ impl Turn {
     pub(crate) fn new(shared: Arc<Shared>, next_id: u64) -> Self {
         let (now, monotonic) = (shared.now(), shared.clock.monotonic());
         let (writes, acts, reads, effects) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { shared, now, monotonic, came: monotonic, writes, acts, reads, next_id, effects }
+        let (ops, unbinds) = (Vec::new(), Vec::new());
+        Self { shared, now, monotonic, came: monotonic, writes, acts, reads, ops, unbinds, next_id, effects }
     }
 
     /// Looks at the clock again: a turn begins.
@@ -43,7 +49,10 @@ impl Turn {
     /// An origin for what no session has sent.
     pub(crate) fn anonymous(&mut self) -> Origin {
         self.next_id += 1;
-        Origin { session: u128::from(self.shared.positions.epoch()), sequence: self.next_id }
+        let epoch = u128::from(self.shared.positions.epoch());
+        // Reigns over different shards may have the same epoch.
+        let shard = self.shared.tier.as_ref().map_or(0, |tier| u128::from(tier.shard.0) + 1);
+        Origin { session: shard << 64 | epoch, sequence: self.next_id }
     }
 
     /// A position for what this home has written now; `None` when none may be given.
@@ -71,6 +80,12 @@ impl Turn {
         self.act(home, What::Wrote(what));
     }
 
+    /// Has a change of who is where recorded; the act follows when it is, or not.
+    pub(crate) fn record(&mut self, home: &mut Home, op: LocationOp, what: What) {
+        self.ops.push((home.account.jid.clone(), op));
+        self.act(home, what);
+    }
+
     /// Adds a row; an act that says what follows from it has to be added too.
     pub(crate) fn append(&mut self, home: &mut Home, row: LogRow) {
         (home.last, home.rows) = (row.position, home.rows + 1);
@@ -80,11 +95,13 @@ impl Turn {
     /// What was decided since the last call, by lane.
     pub(crate) fn drafts(&mut self, together: bool) -> Vec<Draft> {
         let (acts, writes) = (std::mem::take(&mut self.acts), std::mem::take(&mut self.writes));
+        let ops = std::mem::take(&mut self.ops);
         if acts.is_empty() && writes.is_empty() {
             return Vec::new();
         }
         if together {
-            return vec![Draft { lane: None, acts, writes }];
+            let ops = ops.into_iter().map(|(_, op)| op).collect();
+            return vec![Draft { lane: None, acts, writes, ops }];
         }
         let mut drafts: Vec<Draft> = Vec::new();
         let mut places = HashMap::new();
@@ -103,6 +120,10 @@ impl Turn {
         for (at, write) in writes {
             let place = place(&mut drafts, write.owner());
             drafts[place].writes.push((at, write));
+        }
+        for (home, op) in ops {
+            let place = place(&mut drafts, &home);
+            drafts[place].ops.push(op);
         }
         drafts
     }
@@ -136,6 +157,31 @@ impl Turn {
         for effect in effects.drain(..) {
             self.take(home, effect);
         }
+        self.effects = effects;
+        answer
+    }
+
+    /// Runs a decision of which nothing but its answer counts: it was made before.
+    pub(crate) fn consult<R>(
+        &mut self,
+        home: &Home,
+        session: Option<usize>,
+        decision: impl FnOnce(&mut Cx<'_>) -> R,
+    ) -> R {
+        let mut effects = std::mem::take(&mut self.effects);
+        let answer = {
+            let mut cx = Cx {
+                account: &home.account,
+                session: session.and_then(|at| home.account.sessions.get(at)),
+                now: self.now,
+                server: &self.shared.server,
+                effects: &mut effects,
+                because: "",
+                next_id: &mut self.next_id,
+            };
+            decision(&mut cx)
+        };
+        effects.clear();
         self.effects = effects;
         answer
     }
@@ -215,13 +261,13 @@ impl Turn {
             Change::Credentials(credentials) => {
                 self.write(home, Write::Credentials(jid, Box::new(credentials.0)), Wrote::Account)
             }
-            Change::Carbons(token, on) => session(account, token, |session| session.carbons = on),
-            Change::Interested(token) => session(account, token, |session| session.interested = true),
-            Change::WatchesBlocks(token) => session(account, token, |session| session.watches_blocks = true),
-            Change::Directed(token, jid) => session(account, token, |session| {
+            Change::Carbons(token, on) => session(home, token, |session| session.carbons = on),
+            Change::Interested(token) => session(home, token, |session| session.interested = true),
+            Change::WatchesBlocks(token) => session(home, token, |session| session.watches_blocks = true),
+            Change::Directed(token, jid) => session(home, token, |session| {
                 session.directed.insert(jid);
             }),
-            Change::Undirected(token, jid) => session(account, token, |session| {
+            Change::Undirected(token, jid) => session(home, token, |session| {
                 session.directed.remove(&jid);
             }),
             Change::Presence(token, presence, priority) => {
@@ -245,6 +291,7 @@ impl Turn {
         let session = &mut home.account.sessions[at];
         session.presence = presence;
         session.priority = priority;
+        home.links[at].note();
         if was_there && !session.is_available() {
             // What waits from now on comes when it is back; newer ones wait with it (promise 4).
             home.links[at].feed.begun = false;
@@ -257,8 +304,9 @@ impl Turn {
     }
 }
 
-fn session(account: &mut Account, token: Token, change: impl FnOnce(&mut starling_hooks::Session)) {
-    if let Some(session) = account.sessions.iter_mut().find(|session| session.token == token) {
-        change(session);
+fn session(home: &mut Home, token: Token, change: impl FnOnce(&mut starling_hooks::Session)) {
+    if let Some(at) = home.find(token) {
+        change(&mut home.account.sessions[at]);
+        home.links[at].note();
     }
 }

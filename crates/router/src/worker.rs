@@ -4,22 +4,31 @@
 //! the clock that it was given.
 
 mod acting;
+mod attaching;
 mod counting;
 mod deadlines;
 mod doubts;
 mod ending;
 mod loading;
+mod resending;
+mod unbinding;
 mod waiting;
 
+use self::attaching::{Attaching, Parked};
 use self::counting::Counting;
 use self::ending::AWAY;
+use self::unbinding::Unbinding;
 use crate::act::{self, Act, What};
+use crate::cluster::LocationOp;
 use crate::count::Remembered;
 use crate::decide;
 use crate::delivery::{self, Out};
+use crate::far::Far;
 use crate::home::{Home, Read, Waiting};
 use crate::line::{Held, Line};
-use crate::msg::{Admin, Forward, Msg, Refusal, needs_store};
+use crate::link::Link;
+use crate::msg::{Admin, Forward, Msg, Network, Refusal, needs_store};
+use crate::pairs;
 use crate::pipeline::{Done, Pipeline};
 use crate::recognise::{Ended, GRACE, Recent};
 use crate::route;
@@ -56,6 +65,9 @@ const REREAD_AFTER: Duration = Duration::from_secs(1);
 /// slow takes to be given up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a resumed session waits for what its edge from before this reign has to say.
+const DRAIN: Duration = Duration::from_secs(2);
+
 /// How soon to look again whether it is known who reigns.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long a worker stands still for that. Whoever has slept learns it with the answer to one question; a store that does not
@@ -68,8 +80,10 @@ const ADRIFT_AFTER: Duration = Duration::from_secs(900);
 
 /// What a worker has of an account.
 enum Slot {
-    /// Being loaded; these wait.
-    Loading(Line),
+    /// Being loaded; these wait, and sessions that edges have named.
+    Loading(Line, Vec<Parked>),
+    /// Nobody has spoken to it in this reign: only sessions that edges have named.
+    Parked(Vec<Parked>),
     /// Here.
     Ready(Box<Home>),
 }
@@ -97,6 +111,9 @@ pub(crate) struct Worker {
     counting: Counting,
     remembered: Remembered,
     ended: Ended,
+    /// What is known of edges, in a cluster.
+    attaching: Attaching,
+    unbinding: Unbinding,
     fenced: bool,
     /// Since when it is known that the lease is over.
     lapsed: Option<Duration>,
@@ -130,6 +147,8 @@ impl Worker {
             counting: Counting::default(),
             remembered: Remembered::default(),
             ended: Ended::default(),
+            attaching: Attaching::default(),
+            unbinding: Unbinding::default(),
             fenced: false,
             lapsed: None,
             blind: None,
@@ -151,7 +170,8 @@ impl Worker {
             (None, Some(since)) => Some(since + ADRIFT_AFTER),
             (None, None) => self.shared.positions.until(),
         };
-        [lease, self.timers.next()].into_iter().flatten().min()
+        let cluster = [self.unbinding.deadline(), self.attaching.deadline(&self.shared)];
+        [lease, self.timers.next()].into_iter().chain(cluster).flatten().min()
     }
 
     /// One turn. `Pending`: there was nothing to do; the waker is called when there is.
@@ -165,6 +185,8 @@ impl Worker {
             return Poll::Pending;
         }
         let leaving = self.drift(turn);
+        self.unbinding.poll(&self.shared, turn.monotonic, cx);
+        self.look_for_lost(turn);
         let landed = self.land(turn, cx);
         // Whoever commits together first lets go what is durable: what has come meanwhile is the next commit.
         let taken = (!landed || !self.pipeline.is_together()) && self.take_in(turn, cx);
@@ -231,31 +253,43 @@ impl Worker {
             return self.counted(turn, &account, waiting);
         }
         match self.homes.get_mut(&account) {
-            Some(Slot::Loading(waiting)) if waiting::is_full(waiting, &msg) => self.unloadable(msg),
-            Some(Slot::Loading(waiting)) => {
+            _ if msg.is_attach() => {
+                if let Msg::Edge(ToHome { conn, up: Up::Attach(record), .. }) = msg {
+                    self.attach(turn, &account, conn, record);
+                }
+            }
+            Some(Slot::Parked(_)) => self.parked(turn, account, msg),
+            Some(Slot::Loading(waiting, _)) if waiting::is_full(waiting, &msg) => self.no_room(msg),
+            Some(Slot::Loading(waiting, _)) => {
                 if let Some(at) = waiting.push(Held { since: turn.monotonic, msg }) {
                     self.timers.set(at, account, Why::Patience);
                 }
             }
             Some(Slot::Ready(_)) => self.ready(turn, &account, Held { since: turn.monotonic, msg }),
             // No session and no question is left without a home: what is said of one is late.
-            None if msg.is_about_the_past() => {}
-            None => {
-                self.load(account.clone(), self.shared.positions.reign());
-                let mut line = Line::default();
-                if let Some(at) = line.push(Held { since: turn.monotonic, msg }) {
-                    self.timers.set(at, account.clone(), Why::Patience);
-                }
-                self.homes.insert(account, Slot::Loading(line));
-            }
+            None if msg.is_about_the_past() => self.nobody(&msg),
+            None => self.load_for(turn, account, msg, Vec::new()),
         }
+    }
+
+    /// Has an account loaded that this message needs, and whose sessions these are.
+    fn load_for(&mut self, turn: &Turn, account: BareJid, msg: Msg, parked: Vec<Parked>) {
+        self.load(account.clone(), self.shared.positions.reign());
+        let mut line = Line::default();
+        if let Some(at) = line.push(Held { since: turn.monotonic, msg }) {
+            self.timers.set(at, account.clone(), Why::Patience);
+        }
+        self.homes.insert(account, Slot::Loading(line, parked));
     }
 
     /// For a home that is here: now, or when it can decide again.
     fn ready(&mut self, turn: &mut Turn, account: &BareJid, held: Held) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         home.used = turn.monotonic;
-        if held.msg.may_wait()
+        if home.opening.is_some() && is_of_another(home, &held.msg) {
+            // It may be of a session that is named soon.
+            self.hold(turn, account, held);
+        } else if held.msg.may_wait()
             && (!home.paused.is_empty() || home.is_held() || !self.pipeline.has_room_for(home.rows))
         {
             self.hold(turn, account, held);
@@ -267,6 +301,11 @@ impl Worker {
     /// For a home that can decide.
     fn take(&mut self, turn: &mut Turn, account: &BareJid, held: Held) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        if let Msg::Forward(forward) = &held.msg
+            && !pairs::is_new(&self.shared, home, forward)
+        {
+            return;
+        }
         if tail::is_needed(turn, home, &held.msg) {
             turn.act(home, What::ReadTail);
             return self.wait_first(account, held);
@@ -275,13 +314,26 @@ impl Worker {
         turn.came = since;
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         match msg {
+            Msg::Edge(ToHome { conn, up: Up::Resume { token, .. }, .. })
+                if home.find(token).is_none() && self.attaching.may_have(&self.shared, home, token, turn) =>
+            {
+                // The edge that has it may yet say so: to be tried again.
+                self.close(conn, AWAY);
+            }
             Msg::Edge(message) => from_edge(turn, &mut out, home, message, &mut self.timers),
-            Msg::Forward(forward) => decide::received(turn, home, *forward),
+            Msg::Forward(forward) => {
+                pairs::decides(turn, home, &forward);
+                decide::received(turn, home, *forward);
+            }
             Msg::Receipt { token, sequence, refused, .. } => {
                 if let Some(refusal) = refused {
                     let Refusal { answer, unsure } = *refusal;
                     if let Some((message, origin)) = unsure {
-                        home.refuses(&message, origin, true, &self.shared);
+                        let own = || home.find(token).and_then(|at| home.links[at].message(sequence));
+                        let message = message.or_else(|| decide::message::fingerprint(home, own()?));
+                        if let Some(message) = message {
+                            home.refuses(&message, origin, true, &self.shared);
+                        }
                     }
                     // Where it has been given up, that was said.
                     let waits = home.find(token).is_some_and(|at| !home.links[at].has_settled(sequence));
@@ -302,14 +354,24 @@ impl Worker {
             Msg::Answered { ask, later, .. } => decide::iq::answered(turn, home, ask, later),
             Msg::Tail { number, .. } if number != home.tails => {}
             Msg::Tail { tail, .. } => return self.tail_read(turn, account, tail),
+            Msg::Missing { token, recipient, after, .. } => {
+                self.missing(turn, account, token, &recipient, after)
+            }
+            Msg::Full { token, recipient, .. } => self.full(turn, account, token, &recipient),
+            Msg::Unsent { rows, .. } => return self.unsent(turn, account, rows),
+            Msg::Wake(_) => self.end_lost(turn, account),
             Msg::Broken { token, .. } => session::end(turn, home, token, Some(delivery::too_much())),
             Msg::Admin(Admin::Passwd(jid, credentials, answer)) => {
                 turn.write(home, Write::Credentials(jid, credentials), act::Wrote::Account);
                 turn.act(home, What::Report(answer));
             }
             Msg::Admin(Admin::Delete(_, answer)) => turn.delete(home, Some(answer)),
-            Msg::Admin(Admin::Sessions(_)) | Msg::Loaded { .. } | Msg::Waiting { .. } => {}
-            Msg::Flush(_) | Msg::Fenced => {}
+            Msg::Admin(Admin::Sessions(_))
+            | Msg::Loaded { .. }
+            | Msg::Waiting { .. }
+            | Msg::Network(_)
+            | Msg::Flush(_)
+            | Msg::Fenced => {}
         }
         self.touch(account);
     }
@@ -359,6 +421,10 @@ impl Worker {
                 self.flushes.push(done);
             }
             Msg::Fenced => self.end_all(turn),
+            Msg::Network(Network::AttachBegin(edge, link)) => self.attach_begins(edge, link),
+            Msg::Network(Network::AttachEnd(edge)) => self.attach_ends(turn, edge),
+            Msg::Network(Network::Dead(edge)) => self.edge_died(turn, edge),
+            Msg::Network(Network::Moved(shard)) => self.shard_moved(turn, shard),
             _ => {}
         }
     }
@@ -373,7 +439,11 @@ impl Worker {
     fn sessions(&self) -> Vec<SessionInfo> {
         let homes = self.homes.values().filter_map(|slot| match slot {
             Slot::Ready(home) => Some(home),
-            Slot::Loading(_) => None,
+            Slot::Loading(..) | Slot::Parked(_) => None,
+        });
+        let parked = self.homes.values().flat_map(|slot| match slot {
+            Slot::Ready(home) => home.opening.as_ref().map_or(&[][..], |opening| &opening.parked),
+            Slot::Loading(_, parked) | Slot::Parked(parked) => parked,
         });
         homes
             .flat_map(|home| {
@@ -386,6 +456,7 @@ impl Worker {
                     since: link.since.0,
                 })
             })
+            .chain(parked.filter_map(attaching::info))
             .collect()
     }
 
@@ -407,25 +478,33 @@ fn from_edge(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, message: ToHom
         _ => {}
     }
     let Some(at) = home.links.iter().position(|link| link.conn == Some(conn)) else {
-        return unknown(out, conn, &up);
+        return elsewhere(turn, out, home, conn, up);
     };
     match up {
-        Up::Stanza { sequence, stanza, fault, trace, .. } => {
+        Up::Stanza { .. } => {
             if home.links[at].resuming.is_none() {
-                decide::sent(turn, home, at, sequence, stanza, fault, trace);
+                stanza(turn, home, at, up);
             }
         }
         Up::EnableSm { resume, max } => session::enable(out, home, at, resume, max),
         Up::Acknowledged { handled } => session::acknowledged(out, home, at, handled),
         Up::Written { count } => session::written(out, home, at, count),
         Up::ClientState { active } => {
-            home.account.sessions[at].active = active;
+            if std::mem::replace(&mut home.account.sessions[at].active, active) != active {
+                home.links[at].note();
+                home.touched = true;
+            }
             if active {
                 delivery::release(out, home, at);
             }
         }
         Up::Idle => session::ping(turn, home, at),
-        Up::Gone(leave) => session::gone(turn, home, at, leave, timers),
+        Up::Gone(leave) => {
+            if home.links[at].far.as_ref().is_some_and(|far| far.built == Some(conn)) {
+                session::drained(home, at);
+            }
+            session::gone(turn, home, at, leave, timers);
+        }
         Up::Bind { .. } | Up::Resume { .. } | Up::Attach(_) => {}
     }
 }
@@ -433,8 +512,50 @@ fn from_edge(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, message: ToHom
 /// A connection speaks whose session is not here: it is late (the session went on elsewhere, and its connection has been told
 /// so), or the session was lost with its home. Either way it ends, and its client comes back.
 pub(crate) fn unknown(out: &mut Out<'_>, conn: ConnId, up: &Up) {
+    if matches!(up, Up::Gone(_)) && out.shared.tier.is_some() {
+        out.downs.push(ToEdge { conn, down: Down::Released });
+    }
     if matches!(up, Up::Stanza { .. } | Up::EnableSm { .. } | Up::Idle) {
         let error = StreamError::new(StreamCondition::Reset).with_text("the session is not known any more");
         out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
     }
+}
+
+/// The same where a session may have been at the connection before.
+fn elsewhere(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, conn: ConnId, up: Up) {
+    if let (Up::Stanza { .. }, Some(at)) = (&up, home.says(conn)) {
+        // It was said before the session left that connection, to a home before this one.
+        return stanza(turn, home, at, up);
+    }
+    let holds = |link: &Link| link.far.as_ref().is_some_and(|far| far.holders.contains(&conn));
+    let Some(at) = home.links.iter().position(holds) else { return unknown(out, conn, &up) };
+    let Up::Gone(leave) = up else { return unknown(out, conn, &up) };
+    let link = &home.links[at];
+    let far = link.far.as_ref();
+    let last = far.is_some_and(|far| far.holders.last() == Some(&conn) && !far.cut);
+    if leave == Leave::Closed && last && link.conn.is_none() {
+        // It had lost its connection, as far as was known here.
+        let token = link.token;
+        return session::end(turn, home, token, None);
+    }
+    if far.is_some_and(|far| far.built == Some(conn)) {
+        session::drained(home, at);
+    }
+}
+
+/// A stanza of a session, over a connection that it has or had.
+fn stanza(turn: &mut Turn, home: &mut Home, at: usize, up: Up) {
+    let Up::Stanza { sequence, stanza, fault, trace, again } = up else { return };
+    if home.links[at].has_taken(sequence) {
+        // It came before the link was broken; whether it is handled is told again.
+        home.touched = true;
+    } else {
+        decide::sent(turn, home, at, decide::Said { sequence, stanza, fault, trace, again });
+    }
+}
+
+/// Whether a message is of a connection that has no session here yet.
+fn is_of_another(home: &Home, msg: &Msg) -> bool {
+    let Msg::Edge(message) = msg else { return false };
+    !home.links.iter().any(|link| link.conn == Some(message.conn))
 }

@@ -1,7 +1,7 @@
 //! Messages: the sender's side and the recipient's side (RFC 6121 §5, §8.5).
 
 use crate::act::{Arriving, Leaving, Spans, What};
-use crate::decide::{received_hooks, refuse, sent_hooks, ticket};
+use crate::decide::{Said, received_hooks, refuse, sent_hooks, ticket};
 use crate::home::Home;
 use crate::im::recipients::{Recipients, recipients};
 use crate::link::{As, Unanswered};
@@ -18,14 +18,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// One of the account's sessions sends a message.
-pub(crate) fn sent(
-    turn: &mut Turn,
-    home: &mut Home,
-    at: usize,
-    sequence: u64,
-    mut stanza: Stanza,
-    trace: Option<Trace>,
-) {
+pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
+    let Said { sequence, mut stanza, trace, again, .. } = said;
     let token = home.links[at].token;
     let mut spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeSent);
     let own = home.account.jid.clone();
@@ -68,9 +62,14 @@ pub(crate) fn sent(
         }
     }
     let mut ticket = ticket(home, token, sequence);
-    home.links[at].may_resend |= stanza.payload.has(ns::SID, "origin-id");
+    ticket.repeated = again;
+    if !home.links[at].may_resend && stanza.payload.has(ns::SID, "origin-id") {
+        home.links[at].may_resend = true;
+        home.links[at].note();
+    }
     let known = is_known(turn, home, &own, &with, &stanza, &mut ticket);
-    let unanswered = Unanswered { since: turn.came, origin: ticket.origin, stanza: stanza.clone() };
+    let (since, origin) = (turn.came, ticket.origin);
+    let unanswered = Unanswered { since, origin, stanza: stanza.clone(), sent: None };
     home.links[at].awaits(sequence, unanswered);
     if with == own {
         arrive(turn, home, stanza, Some(ticket), Some((fate, known)), spans.home.context());
@@ -88,7 +87,8 @@ pub(crate) fn sent(
         None
     };
     home.refused.forget(ticket.origin);
-    let copies = if known { Vec::new() } else { fate.copies };
+    // Copies of what is not kept may have gone out already, and nobody knows.
+    let copies = if known || (again && position.is_none()) { Vec::new() } else { fate.copies };
     turn.act(home, What::Leave(Box::new(Leaving { stanza, ticket, copies, position, spans })));
 }
 
@@ -101,6 +101,9 @@ fn is_known(
     stanza: &Stanza,
     ticket: &mut Ticket,
 ) -> bool {
+    if ticket.repeated && home.recent.as_ref().is_some_and(|recent| recent.has(ticket.origin)) {
+        return true;
+    }
     let earlier = home.earlier(stanza, turn.monotonic, &turn.shared);
     let recent = home.recent.as_ref();
     if let Some(earlier) = earlier {
@@ -149,7 +152,7 @@ pub(crate) fn received(
     trace: Option<Trace>,
 ) {
     let known = match (&ticket, &home.recent) {
-        (Some(ticket), Some(recent)) if ticket.again.is_some() => {
+        (Some(ticket), Some(recent)) if ticket.again.is_some() || ticket.repeated => {
             recent.has(ticket.origin)
                 || Fingerprint::of(&ticket.sender, &home.account.jid, &stanza)
                     .is_some_and(|fingerprint| recent.find(&fingerprint, ticket.origin).is_some())
@@ -207,6 +210,10 @@ fn arrive(
         (None, Some(from)) => (Direction::In, from.to_bare()),
         (None, None) => (Direction::In, home.account.jid.clone()),
     };
+    if !fate.is_kept() && ticket.as_ref().is_some_and(|ticket| ticket.repeated) {
+        // It may have been delivered, and nobody knows: what is not kept is sent once at most.
+        return settle(turn, home, stanza, ticket, None, spans);
+    }
     let mut position = None;
     if fate.is_kept() {
         let fresh = Ticket {
@@ -215,6 +222,8 @@ fn arrive(
             token: starling_wire::Token(0),
             sequence: 0,
             again: None,
+            repeated: false,
+            pair: None,
         };
         position = append(turn, home, &stanza, ticket.as_ref().unwrap_or(&fresh), direction, with, &fate);
         if position.is_none() {
@@ -357,6 +366,12 @@ fn settle(
     let (to, position) = (Vec::new(), None);
     let arriving = Arriving { stanza, ticket, to, position, offline: false, refused, spans };
     turn.act(home, What::Arrive(Box::new(arriving)));
+}
+
+/// What a message of the account is recognised by.
+pub(crate) fn fingerprint(home: &Home, stanza: &Stanza) -> Option<Fingerprint> {
+    let with = stanza.to.as_ref()?.to_bare();
+    Fingerprint::of(&home.account.jid, &with, stanza)
 }
 
 /// What cannot be kept is not acknowledged (promise 1).

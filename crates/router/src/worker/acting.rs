@@ -28,6 +28,9 @@ impl Worker {
                 }
             }
         }
+        for op in turn.unbinds.drain(..) {
+            self.unbinding.push(op);
+        }
         self.reads.extend(self.asked.drain(..).chain(turn.reads.drain(..)));
         if self.pipeline.is_empty() {
             for done in self.flushes.drain(..) {
@@ -37,14 +40,15 @@ impl Worker {
     }
 
     /// Carries out what was decided together, in order.
-    fn carry_out(&mut self, turn: &mut Turn, (acts, result): Done) {
+    fn carry_out(&mut self, turn: &mut Turn, done: Done) {
+        let Done { acts, result, recorded } = done;
         let failed = match &result {
             Ok(()) => Vec::new(),
             Err(error) => self.failed(turn, &acts, error),
         };
         for act in acts {
             let account = act.home.clone();
-            let done = catch_unwind(AssertUnwindSafe(|| self.act(turn, act, &result)));
+            let done = catch_unwind(AssertUnwindSafe(|| self.act(turn, act, &result, recorded)));
             if done.is_err() {
                 self.forsake(&account);
             }
@@ -85,7 +89,7 @@ impl Worker {
     }
 
     /// Carries one act out.
-    fn act(&mut self, turn: &mut Turn, act: Act, result: &Result<(), StoreError>) {
+    fn act(&mut self, turn: &mut Turn, act: Act, result: &Result<(), StoreError>, recorded: bool) {
         let home = match self.homes.get_mut(&act.home) {
             Some(Slot::Ready(home)) if home.life == act.life => home,
             _ => {
@@ -100,7 +104,7 @@ impl Worker {
                             let (stanza, home) = (&arriving.stanza, &act.home);
                             route::refuse(&self.shared, home, Some(ticket), stanza, &error, 1);
                         }
-                        None => route::receipt(&self.shared, ticket, None),
+                        None => route::receipt(&self.shared, &act.home, ticket, None),
                     }
                 }
                 return;
@@ -125,6 +129,17 @@ impl Worker {
                 }
                 home.leaving = false;
             }
+            What::Bound(token) => {
+                let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+                session::bound(turn, &mut out, home, token, recorded);
+            }
+            What::Drain(token) => {
+                self.timers.set(turn.monotonic + DRAIN, act.home.clone(), Why::Drain(token))
+            }
+            What::Moved(token, conn) => {
+                let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+                session::moved(turn, &mut out, home, (token, conn), recorded, &mut self.timers);
+            }
             what => {
                 let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
                 act::carry_out(turn, &mut out, home, what, result);
@@ -142,6 +157,7 @@ impl Worker {
     pub(super) fn gone(&mut self, account: &BareJid) {
         let Some(Slot::Ready(mut home)) = self.homes.remove(account) else { return };
         self.shared.positions.forget(home.top);
+        self.unbind_all(&home);
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         act::deleted(&mut out, &mut home);
         for held in home.paused.take() {
@@ -155,12 +171,24 @@ impl Worker {
         tracing::error!(event = "home_panicked", "a home has panicked and is given up; its sessions end");
         let Some(Slot::Ready(mut home)) = self.homes.remove(account) else { return };
         self.shared.positions.forget(home.top);
-        for conn in home.links.iter().filter_map(|link| link.conn) {
-            let error = StreamError::new(StreamCondition::InternalServerError);
-            self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+        self.unbind_all(&home);
+        for link in &home.links {
+            if let Some(conn) = link.conn {
+                let error = StreamError::new(StreamCondition::InternalServerError);
+                self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+            }
+            session::release(&mut self.downs, link);
         }
         for held in home.paused.take() {
             self.unloadable(held.msg);
+        }
+    }
+
+    /// All sessions of this home are over.
+    fn unbind_all(&mut self, home: &Home) {
+        let links = home.account.sessions.iter().zip(&home.links);
+        for (session, _) in links.filter(|(_, link)| link.far.is_some()) {
+            self.unbinding.push(LocationOp::Unbind { jid: session.jid.clone(), token: session.token });
         }
     }
 }

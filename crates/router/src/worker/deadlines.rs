@@ -1,6 +1,8 @@
 //! Deadlines of homes.
 
 use super::*;
+use starling_store::{Cursor, Position};
+use starling_wire::Token;
 
 impl Worker {
     /// Deadlines that are over.
@@ -10,8 +12,25 @@ impl Worker {
                 self.lose_patience(turn, &account);
                 continue;
             }
-            let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
+            let home = match self.homes.get_mut(&account) {
+                Some(Slot::Ready(home)) => home,
+                Some(Slot::Parked(_)) if matches!(why, Why::Resume(_)) => {
+                    self.parked_expired(account);
+                    continue;
+                }
+                _ => continue,
+            };
             match why {
+                Why::Resend => self.resend(turn, &account),
+                Why::Open => self.try_open(turn, &account),
+                Why::Unsent => self.read_unsent(turn, &account),
+                Why::Lost => self.end_lost(turn, &account),
+                Why::Unseen(token) => self.unseen(turn, &account, token),
+                Why::Drain(token) => {
+                    if let Some(at) = home.find(token) {
+                        session::drained(home, at);
+                    }
+                }
                 Why::Reload => {
                     if home.doubt.as_ref().is_some_and(|doubt| doubt.is_due(turn.monotonic)) {
                         self.reload(turn, &account);
@@ -72,7 +91,7 @@ impl Worker {
                     }
                     // The transport is as good as dead. The session leaves it first: it can be resumed, and what the
                     // edge says of the closed connection is no longer about it.
-                    session::gone(turn, home, at, Leave::Lost, &mut self.timers);
+                    session::cut(turn, home, at, &mut self.timers);
                     let error =
                         StreamError::new(StreamCondition::ConnectionTimeout).with_text("no acknowledgement");
                     self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
@@ -108,7 +127,19 @@ impl Worker {
             && home.doubt.is_none()
             && let Some(cursor) = home.deliveries.take_moved()
         {
-            turn.write(home, Write::Cursor(account.clone(), cursor), act::Wrote::Cursor);
+            let saved = saved(home, &cursor);
+            turn.write(home, Write::Cursor(account.clone(), cursor), act::Wrote::Cursor(saved));
         }
     }
+}
+
+/// Up to where this is all that each session of another process has acknowledged.
+fn saved(home: &Home, cursor: &Cursor) -> Vec<(Token, Position)> {
+    let highest = cursor.above.last().copied().unwrap_or_default().max(cursor.through);
+    let far = home.links.iter().filter(|link| link.far.as_ref().is_some_and(|far| far.saved < highest));
+    far.map(|link| {
+        let open = link.queue.iter().filter(|entry| entry.waits).filter_map(|entry| entry.position).min();
+        (link.token, open.map_or(highest, |open| highest.min(Position(open.0 - 1))))
+    })
+    .collect()
 }

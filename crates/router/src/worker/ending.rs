@@ -27,6 +27,12 @@ impl Worker {
                 home.answer_timer = true;
                 self.timers.set(since + ANSWER_WITHIN, account.clone(), Why::Answer);
             }
+            if !home.resend_timer
+                && let Some(since) = home.unanswered_since()
+            {
+                home.resend_timer = true;
+                self.timers.set(since + pairs::PATIENCE, account.clone(), Why::Resend);
+            }
             for at in 0..home.links.len() {
                 let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
                 session::finish_resume(&mut out, home, at);
@@ -66,7 +72,7 @@ impl Worker {
             let conns: Vec<_> = home.links.iter().filter_map(|link| link.conn).collect();
             for conn in &conns {
                 if let Some(at) = home.links.iter().position(|link| link.conn == Some(*conn)) {
-                    session::gone(turn, home, at, Leave::Lost, &mut self.timers);
+                    session::cut(turn, home, at, &mut self.timers);
                 }
             }
             for conn in conns {
@@ -90,6 +96,13 @@ impl Worker {
         self.touched.clear();
         self.crowded.clear();
         self.counting = Counting::default();
+        if self.shared.tier.is_some() {
+            // Sessions go on in the next reign: nobody is told anything.
+            self.homes.clear();
+            self.backlog.clear();
+            self.downs.clear();
+            return;
+        }
         for account in self.accounts() {
             let waiting = match self.homes.remove(&account) {
                 Some(Slot::Ready(mut home)) => {
@@ -98,8 +111,8 @@ impl Worker {
                     }
                     home.paused.take()
                 }
-                Some(Slot::Loading(mut waiting)) => waiting.take(),
-                None => continue,
+                Some(Slot::Loading(mut waiting, _)) => waiting.take(),
+                Some(Slot::Parked(_)) | None => continue,
             };
             for held in waiting {
                 self.turn_away(held.msg);
@@ -110,6 +123,7 @@ impl Worker {
     /// What comes after that.
     pub(super) fn turn_away(&mut self, msg: Msg) {
         match msg {
+            Msg::Edge(_) if self.shared.tier.is_some() => {}
             Msg::Edge(ToHome { conn, up, .. }) if !matches!(up, Up::Gone(_)) => self.close(conn, FOLLOWED),
             Msg::Admin(Admin::Passwd(_, _, answer) | Admin::Delete(_, answer)) => {
                 drop(answer.send(Err(StoreError::Fenced)))
@@ -131,7 +145,12 @@ impl Worker {
 fn report(out: &mut Out<'_>, home: &mut Home, at: usize, now: Duration, timers: &mut Timers) {
     let ack_timeout = out.shared.config.ack_timeout;
     let link = &mut home.links[at];
-    let (Some(conn), None, false) = (link.conn, link.resuming, link.mute) else { return };
+    let (Some(conn), None, false) = (link.hears(), link.resuming, link.mute) else { return };
+    if link.far.as_ref().is_some_and(|far| far.news && far.bound) {
+        // Before what it follows from is called handled.
+        session::remember(out, home, at);
+    }
+    let link = &mut home.links[at];
     let handled = link.handled();
     if handled > link.announced {
         link.announced = handled;

@@ -1,6 +1,7 @@
 //! Homes come into memory, and what came for those that are not there.
 
 use super::*;
+use crate::rebuild::Opening;
 
 impl Worker {
     /// Has an account loaded.
@@ -25,7 +26,7 @@ impl Worker {
         if let Some(Slot::Ready(_)) = self.homes.get(&account) {
             return self.settled(turn, &account, state);
         }
-        let Some(Slot::Loading(mut line)) = self.homes.remove(&account) else { return };
+        let Some(Slot::Loading(mut line, parked)) = self.homes.remove(&account) else { return };
         let waiting = line.take();
         self.lives += 1;
         let home = state.and_then(|state| {
@@ -37,23 +38,44 @@ impl Worker {
                 home.unresumed = self.ended.take(&account);
                 self.remembered.take(&account, &mut home.count, home.last);
                 self.timers.set(turn.monotonic + EVICT_AFTER, account.clone(), Why::Evict);
+                if self.shared.tier.is_some() {
+                    home.opening = Some(Box::new(Opening { parked, ..Opening::default() }));
+                }
                 self.homes.insert(account.clone(), Slot::Ready(Box::new(home)));
                 for held in waiting {
                     self.ready(turn, &account, held);
                 }
+                self.try_open(turn, &account);
             }
             Ok(None) => {
+                for parked in parked {
+                    self.absent_session(&parked);
+                }
                 for held in waiting {
                     self.absent(held.msg);
                 }
             }
             Err(error) => {
                 tracing::warn!(event = "load_failed", %error, "an account could not be loaded");
+                if !parked.is_empty() {
+                    self.homes.insert(account, Slot::Parked(parked));
+                }
                 for held in waiting {
                     self.unloadable(held.msg);
                 }
             }
         }
+    }
+
+    /// A session of an account that does not exist any more.
+    fn absent_session(&mut self, parked: &Parked) {
+        let (conn, record) = (parked.conn, &parked.record);
+        if parked.gone.is_none() {
+            let error = StreamError::new(StreamCondition::NotAuthorized).with_text("account removed");
+            self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+        }
+        self.downs.push(ToEdge { conn, down: Down::Released });
+        self.unbinding.push(LocationOp::Unbind { jid: record.jid.clone(), token: record.token });
     }
 
     /// For an account that does not exist.
@@ -70,7 +92,8 @@ impl Worker {
                 let answer = decide::nobody(&forward.stanza);
                 match (&forward.ticket, answer) {
                     (Some(ticket), answer) => {
-                        route::receipt(&self.shared, ticket, Some(Refusal { answer, unsure: None }));
+                        let refusal = Refusal { answer, unsure: None };
+                        route::receipt(&self.shared, &forward.account, ticket, Some(refusal));
                     }
                     (None, Some(answer)) => {
                         route::route(&self.shared, &forward.account, answer, forward.hops + 1);

@@ -15,7 +15,7 @@ impl Worker {
     pub(super) fn hold(&mut self, turn: &mut Turn, account: &BareJid, held: Held) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         if is_full(&home.paused, &held.msg) {
-            return self.unloadable(held.msg);
+            return self.no_room(held.msg);
         }
         if let Some(at) = home.paused.push(held) {
             self.timers.set(at, account.clone(), Why::Patience);
@@ -40,9 +40,9 @@ impl Worker {
     /// Answers what has waited long enough. Its home goes on as it would: what it will know is too late for these.
     pub(super) fn lose_patience(&mut self, turn: &mut Turn, account: &BareJid) {
         let line = match self.homes.get_mut(account) {
-            Some(Slot::Loading(line)) => line,
+            Some(Slot::Loading(line, _)) => line,
             Some(Slot::Ready(home)) => &mut home.paused,
-            None => return,
+            Some(Slot::Parked(_)) | None => return,
         };
         let (over, next) = line.look(turn.monotonic);
         if let Some(at) = next {
@@ -125,7 +125,7 @@ impl Worker {
                 conn,
                 up: Up::Stanza { sequence, stanza, fault: None, trace, again },
                 account,
-            }) => {
+            }) if home.links.iter().all(|link| link.conn != Some(conn) || !link.has_taken(sequence)) => {
                 let at =
                     home.links.iter().position(|link| link.conn == Some(conn) && link.resuming.is_none());
                 match at.filter(|_| needs_store(&stanza)) {
@@ -149,6 +149,16 @@ impl Worker {
         }
     }
 
+    /// For a home that has too much to do.
+    pub(super) fn no_room(&mut self, msg: Msg) {
+        if let Msg::Forward(forward) = &msg
+            && pairs::is_put_off(&self.shared, forward)
+        {
+            return;
+        }
+        self.unloadable(msg);
+    }
+
     /// For an account that cannot be loaded now, or whose home has too much to do.
     pub(super) fn unloadable(&mut self, msg: Msg) {
         let error = || Box::new(decide::message::not_confirmed());
@@ -157,7 +167,15 @@ impl Worker {
                 self.downs.push(ToEdge { conn, down: Down::Refused(error()) })
             }
             Msg::Edge(ToHome { conn, up: Up::Resume { .. }, .. }) => {
+                if self.shared.tier.is_some() {
+                    // The session is there, it only cannot be gone on with now.
+                    return self.close(conn, AWAY);
+                }
                 self.downs.push(ToEdge { conn, down: Down::NotResumed { handled: None } });
+            }
+            Msg::Edge(ToHome { account, conn, up: Up::Stanza { .. } }) if self.shared.tier.is_some() => {
+                // Of a session that could not be built: it comes back, and says it again.
+                self.cut_parked(&account, conn);
             }
             Msg::Forward(forward) => {
                 let Forward { account, stanza, ticket, hops, .. } = *forward;

@@ -4,13 +4,16 @@
 
 mod apart;
 mod bench;
+mod between;
 mod clocks;
 mod counting;
 mod doubts;
 mod leases;
 mod messages;
+mod moves;
 mod patience;
 mod races;
 mod sessions;
+mod site;
 mod stage;
 mod toil;

@@ -1,0 +1,77 @@
+//! What a home knows of a session's edge, where that is another process.
+
+use smallvec::{SmallVec, smallvec};
+use starling_store::Position;
+use starling_wire::{ConnId, EdgeId};
+
+/// Connections that may have been a session's; beyond that the oldest is told to forget it.
+const MAX_HOLDERS: usize = 4;
+
+/// The edges' side of one session.
+#[derive(Debug)]
+pub(crate) struct Far {
+    /// Connections whose edges may have a record of the session, the present one last. Each is told when it may forget it.
+    pub(crate) holders: SmallVec<[ConnId; 1]>,
+    /// Where the session is as recorded.
+    pub(crate) edge: EdgeId,
+    /// It is recorded that it is bound.
+    pub(crate) bound: bool,
+    /// It is being recorded that it goes on there.
+    pub(crate) moving: Option<ConnId>,
+    /// Its edge has been linked anew and has not spoken of it yet, or asks once more for an answer that has to come first:
+    /// nothing is sent to it.
+    pub(crate) quiet: bool,
+    /// What its edge is to remember has changed.
+    pub(crate) news: bool,
+    /// The answer to `<enable/>` did not arrive; the question comes once more.
+    pub(crate) unheard: bool,
+    /// It was built from what the edge of this connection keeps, which says once more what no home has handled, and at the end
+    /// that the connection is gone. What the client says over another one comes after that.
+    pub(crate) built: Option<ConnId>,
+    /// It is resumed, and waits for that.
+    pub(crate) drains: bool,
+    /// The home has closed its last connection, not its client.
+    pub(crate) cut: bool,
+    /// Rows up to here were there before it.
+    pub(crate) from: Position,
+    /// Its edge was told that what was acknowledged up to here is kept.
+    pub(crate) saved: Position,
+}
+
+impl Far {
+    /// Of a session that begins at this connection.
+    pub(crate) fn new(conn: ConnId, from: Position) -> Self {
+        Self {
+            holders: smallvec![conn],
+            edge: conn.edge,
+            bound: false,
+            moving: None,
+            quiet: false,
+            news: true,
+            unheard: false,
+            built: None,
+            drains: false,
+            cut: false,
+            from,
+            saved: Position(0),
+        }
+    }
+
+    /// The session goes on there; returns who may forget it already.
+    pub(crate) fn goes_to(&mut self, conn: ConnId) -> Option<ConnId> {
+        self.holders.retain(|holder| *holder != conn);
+        self.holders.push(conn);
+        (self.holders.len() > MAX_HOLDERS).then(|| self.holders.remove(0))
+    }
+
+    /// The present connection has spoken as one that has the session; returns who may forget it.
+    pub(crate) fn arrived(&mut self, conn: ConnId) -> SmallVec<[ConnId; 1]> {
+        if self.holders.len() < 2 || self.holders.last() != Some(&conn) {
+            return SmallVec::new();
+        }
+        std::mem::replace(&mut self.holders, smallvec![conn])
+            .into_iter()
+            .filter(|holder| *holder != conn)
+            .collect()
+    }
+}

@@ -1,0 +1,153 @@
+//! What a home has heard of sessions of other shards: up to which stanza of each it has decided, so that what comes a second
+//! time is decided once, and what overtook another is asked for again.
+
+use smallvec::SmallVec;
+use starling_wire::Token;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Sessions that are remembered; what is known of others is in the log.
+const MOST: usize = 1_024;
+/// Refusals that are remembered of each: as many stanzas as may be under way.
+const REFUSED: usize = 64;
+
+/// All that one home has heard.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    sessions: HashMap<Token, Known>,
+    /// Something was forgotten then, or is not sure since (monotonic): only what was read of the log after that tells of it.
+    since: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The last sequence that was decided.
+    last: u64,
+    /// Decided and not committed.
+    open: SmallVec<[u64; 2]>,
+    /// Decided and refused: a second one of them is decided anew.
+    refused: SmallVec<[u64; 1]>,
+}
+
+/// What becomes of a stanza that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is to be decided.
+    Decide,
+    /// It was, and committed.
+    Done,
+    /// It was, and its receipt will follow.
+    UnderWay,
+    /// One before it has not come. The last one that has, if any.
+    Gap(Option<u64>),
+}
+
+impl Heard {
+    /// Of a home that came into memory then.
+    pub(crate) fn since(moment: Duration) -> Self {
+        Self { since: moment, ..Self::default() }
+    }
+
+    /// What becomes of this one; `prev`: the one before it that has no receipt as far as its sender knows.
+    pub(crate) fn verdict(&self, token: Token, sequence: u64, prev: Option<u64>) -> Verdict {
+        let known = self.sessions.get(&token);
+        match known {
+            Some(known) if known.open.contains(&sequence) => Verdict::UnderWay,
+            Some(known) if known.refused.contains(&sequence) => Verdict::Decide,
+            Some(known) if sequence <= known.last => Verdict::Done,
+            _ => match (prev, known.map(|known| known.last)) {
+                (None, _) => Verdict::Decide,
+                (Some(prev), Some(last)) if prev <= last => Verdict::Decide,
+                (Some(_), last) => Verdict::Gap(last),
+            },
+        }
+    }
+
+    /// It is decided now.
+    pub(crate) fn decides(&mut self, token: Token, sequence: u64, now: Duration) {
+        if self.sessions.len() >= MOST && !self.sessions.contains_key(&token) {
+            self.sessions.retain(|_, known| !known.open.is_empty());
+            self.since = now;
+        }
+        let known = self.sessions.entry(token).or_default();
+        known.last = known.last.max(sequence);
+        known.refused.retain(|refused| *refused != sequence);
+        known.open.push(sequence);
+    }
+
+    /// It is done with. `refused`: its sender is told so; with `unsure`, it may be kept nevertheless.
+    pub(crate) fn done(&mut self, token: Token, sequence: u64, refused: bool, unsure: bool, now: Duration) {
+        let Some(known) = self.sessions.get_mut(&token) else { return };
+        known.open.retain(|open| *open != sequence);
+        if refused {
+            if known.refused.len() >= REFUSED {
+                known.refused.remove(0);
+            }
+            known.refused.push(sequence);
+        }
+        if unsure {
+            self.since = now;
+        }
+    }
+
+    /// From when on the log tells of all that is not known here.
+    pub(crate) fn unknown_before(&self) -> Duration {
+        self.since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Token = Token(1);
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn each_is_decided_once_and_in_order() {
+        let mut heard = Heard::since(secs(1));
+        assert_eq!(heard.verdict(A, 3, None), Verdict::Decide);
+        assert_eq!(heard.verdict(A, 5, Some(3)), Verdict::Gap(None), "3 has not come");
+        heard.decides(A, 3, secs(2));
+        assert_eq!(heard.verdict(A, 3, None), Verdict::UnderWay);
+        assert_eq!(heard.verdict(A, 5, Some(3)), Verdict::Decide);
+        assert_eq!(heard.verdict(A, 7, Some(5)), Verdict::Gap(Some(3)));
+        heard.done(A, 3, false, false, secs(3));
+        assert_eq!(heard.verdict(A, 3, None), Verdict::Done);
+        assert_eq!(heard.verdict(A, 2, None), Verdict::Done, "given up long ago");
+    }
+
+    #[test]
+    fn what_was_refused_is_decided_anew() {
+        let mut heard = Heard::since(secs(1));
+        heard.decides(A, 3, secs(2));
+        heard.done(A, 3, true, true, secs(3));
+        heard.decides(A, 4, secs(4));
+        assert_eq!(heard.verdict(A, 3, None), Verdict::Decide);
+        assert_eq!(heard.unknown_before(), secs(3), "its row may be there");
+        heard.decides(A, 3, secs(5));
+        heard.done(A, 3, false, false, secs(6));
+        assert_eq!(heard.verdict(A, 3, None), Verdict::Done);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_looked_up() {
+        let mut heard = Heard::since(secs(1));
+        for n in 0..=MOST as u128 {
+            heard.decides(Token(n), 1, secs(2 + n as u64));
+            if n > 0 {
+                heard.done(Token(n), 1, false, false, secs(2));
+            }
+        }
+        assert!(heard.sessions.len() <= 2, "{}", heard.sessions.len());
+        assert_eq!(
+            heard.verdict(Token(0), 1, None),
+            Verdict::UnderWay,
+            "it is not forgotten while it is under way"
+        );
+        assert_eq!(heard.unknown_before(), secs(2 + MOST as u64));
+    }
+}

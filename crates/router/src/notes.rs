@@ -1,0 +1,173 @@
+//! What a home has its edges remember of a session: all that cannot be counted again.
+//!
+//! Only homes read it, older and newer ones. Fields are added at the end; a reader passes over what it does not know. The
+//! number in front changes when that does not do.
+
+use crate::link::Link;
+use bytes::{BufMut, Bytes, BytesMut};
+use starling_hooks::Session;
+use starling_store::Position;
+use starling_xmpp::{Jid, Stanza, Timestamp};
+use std::collections::BTreeSet;
+
+const FORM: u8 = 1;
+
+const CARBONS: u16 = 1;
+const INTERESTED: u16 = 1 << 1;
+const WATCHES_BLOCKS: u16 = 1 << 2;
+const INACTIVE: u16 = 1 << 3;
+const BEGUN: u16 = 1 << 4;
+const MAY_RESEND: u16 = 1 << 5;
+const RESUMABLE: u16 = 1 << 6;
+const AVAILABLE: u16 = 1 << 7;
+
+/// What was remembered.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Notes {
+    pub(crate) carbons: bool,
+    pub(crate) interested: bool,
+    pub(crate) watches_blocks: bool,
+    pub(crate) active: bool,
+    pub(crate) begun: bool,
+    pub(crate) may_resend: bool,
+    /// Can be resumed, once stream management is on.
+    pub(crate) resume: bool,
+    pub(crate) priority: i8,
+    pub(crate) since: Timestamp,
+    /// Rows up to here were there before the session.
+    pub(crate) from: Position,
+    /// For how long at most it asked to be resumable, in seconds.
+    pub(crate) max: Option<u32>,
+    pub(crate) presence: Option<Stanza>,
+    pub(crate) directed: BTreeSet<Jid>,
+}
+
+/// Of a session of a cluster.
+pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
+    let management = link.management.as_deref();
+    let flags = [
+        (CARBONS, session.carbons),
+        (INTERESTED, session.interested),
+        (WATCHES_BLOCKS, session.watches_blocks),
+        (INACTIVE, !session.active),
+        (BEGUN, link.feed.begun),
+        (MAY_RESEND, link.may_resend),
+        (RESUMABLE, management.is_some_and(|management| management.resume)),
+        (AVAILABLE, session.presence.is_some()),
+    ];
+    let flags = flags.iter().filter(|(_, set)| *set).fold(0, |flags, (flag, _)| flags | flag);
+    let presence = session.presence.as_ref().map(Stanza::encode).unwrap_or_default();
+    let mut out = BytesMut::with_capacity(64 + presence.len());
+    out.put_u8(FORM);
+    out.put_u16_le(flags);
+    out.put_i8(session.priority);
+    out.put_u64_le(link.since.0);
+    out.put_u64_le(link.far.as_ref().map_or(0, |far| far.from.0));
+    out.put_u32_le(management.and_then(|management| management.max).unwrap_or(0));
+    put(&mut out, &presence);
+    out.put_u32_le(u32::try_from(session.directed.len()).unwrap_or(u32::MAX));
+    for jid in &session.directed {
+        put(&mut out, jid.as_str().as_bytes());
+    }
+    out.freeze()
+}
+
+fn put(out: &mut BytesMut, bytes: &[u8]) {
+    out.put_u32_le(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    out.put_slice(bytes);
+}
+
+/// `None` where they are in a form that is not known, or damaged.
+pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
+    let mut left = Left(notes.clone());
+    if left.number(1)? != u64::from(FORM) {
+        return None;
+    }
+    let flags = u16::try_from(left.number(2)?).ok()?;
+    let is = |flag: u16| flags & flag != 0;
+    let priority = i8::from_le_bytes([u8::try_from(left.number(1)?).ok()?]);
+    let (since, from) = (Timestamp(left.number(8)?), Position(left.number(8)?));
+    let max = u32::try_from(left.number(4)?).ok().filter(|max| *max > 0);
+    let presence = left.bytes()?;
+    let presence = is(AVAILABLE).then(|| Stanza::decode(presence).ok()).flatten();
+    let mut directed = BTreeSet::new();
+    for _ in 0..left.number(4)? {
+        directed.insert(Jid::parse(std::str::from_utf8(&left.bytes()?).ok()?).ok()?);
+    }
+    Some(Notes {
+        carbons: is(CARBONS),
+        interested: is(INTERESTED),
+        watches_blocks: is(WATCHES_BLOCKS),
+        active: !is(INACTIVE),
+        begun: is(BEGUN),
+        may_resend: is(MAY_RESEND),
+        resume: is(RESUMABLE),
+        priority,
+        since,
+        from,
+        max,
+        presence,
+        directed,
+    })
+}
+
+/// What has not been read yet.
+struct Left(Bytes);
+
+impl Left {
+    fn take(&mut self, length: usize) -> Option<Bytes> {
+        (length <= self.0.len()).then(|| self.0.split_to(length))
+    }
+
+    /// The next so many bytes, the lowest first.
+    fn number(&mut self, length: usize) -> Option<u64> {
+        let bytes = self.take(length)?;
+        Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    fn bytes(&mut self) -> Option<Bytes> {
+        let length = usize::try_from(self.number(4)?).ok()?;
+        self.take(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::far::Far;
+    use starling_wire::{ConnId, Token};
+    use starling_xmpp::{FullJid, PresenceType};
+
+    fn session() -> (Session, Link) {
+        let mut session = Session::new(Token(7), FullJid::parse("alice@localhost/phone").unwrap());
+        let mut link = Link::new(Token(7), ConnId::local(1), Timestamp(99));
+        link.far = Some(Box::new(Far::new(ConnId::local(1), Position(41))));
+        (session.carbons, session.active, session.priority) = (true, false, -7);
+        session.presence = Some(Stanza::presence(PresenceType::Available).to(session.jid.clone()));
+        session.directed.extend(["a@b/c", "d@e"].map(|jid| Jid::parse(jid).unwrap()));
+        link.feed.begun = true;
+        (session, link)
+    }
+
+    #[test]
+    fn what_is_remembered_comes_back() {
+        let (session, link) = session();
+        let notes = decode(&encode(&session, &link)).unwrap();
+        assert!(notes.carbons && !notes.interested && !notes.active && notes.begun && !notes.resume);
+        assert_eq!((notes.priority, notes.since, notes.from), (-7, Timestamp(99), Position(41)));
+        assert_eq!((notes.presence, notes.directed), (session.presence, session.directed));
+    }
+
+    #[test]
+    fn what_is_newer_is_passed_over_and_what_is_damaged_is_nothing() {
+        let (session, link) = session();
+        let whole = encode(&session, &link);
+        let newer: Bytes = [&whole[..], b"more"].concat().into();
+        assert_eq!(decode(&newer), decode(&whole));
+        for length in 0..whole.len() {
+            assert_eq!(decode(&whole.slice(..length)), None, "{length} bytes");
+        }
+        let other: Bytes = [&[9], &whole[1..]].concat().into();
+        assert_eq!(decode(&other), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! The order of what one session sends to one account of another shard, over lost links and moved homes: go-back-N.
+//!
+//! The sender's home keeps each message until its receipt; each names the one before it that has none. What was sent and not
+//! answered goes again, all of its pair in order. The recipient's home decides each once ([`crate::heard`]).
+
+use crate::decide;
+use crate::heard::Verdict;
+use crate::home::Home;
+use crate::link::Sent;
+use crate::mail;
+use crate::msg::{Forward, Pairing, Ticket};
+use crate::shared::Shared;
+use starling_wire::frame::PeerItem;
+use starling_xmpp::BareJid;
+use std::time::Duration;
+
+/// How long to wait for a receipt before all of the pair goes again.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How soon after the recipient's home said that it has no room.
+pub(crate) const ROOM: Duration = Duration::from_millis(500);
+/// What goes again because it was missed does so once in this time: word of one gap comes many times.
+const ONCE: Duration = Duration::from_millis(20);
+
+/// A message of a session goes to the home of another shard: what it is to be known by there.
+pub(crate) fn leaves(shared: &Shared, home: &mut Home, ticket: &mut Ticket, to: &BareJid) {
+    if shared.elsewhere(to).is_none() {
+        return;
+    }
+    let Some(at) = home.find(ticket.token) else { return };
+    let link = &mut home.links[at];
+    ticket.pair = Some(Pairing { prev: link.unreceipted(to, ticket.sequence) });
+    let sent = Sent { to: to.clone(), at: shared.clock.monotonic(), again: None, resent: ticket.again };
+    link.sends(ticket.sequence, sent);
+    home.touched = true;
+}
+
+/// Sends again what a session has sent there after this sequence and has no receipt for.
+pub(crate) fn send_again(shared: &Shared, home: &mut Home, at: usize, to: &BareJid, after: Option<u64>) {
+    let (now, sender) = (shared.clock.monotonic(), home.account.jid.clone());
+    let link = &mut home.links[at];
+    let token = link.token;
+    let mut prev = after.and_then(|after| link.unreceipted(to, after + 1));
+    let mut forwards = Vec::new();
+    for (sequence, message) in link.waiting_for(to) {
+        if after.is_some_and(|after| sequence <= after) {
+            continue;
+        }
+        let Some(sent) = &mut message.sent else { continue };
+        (sent.at, sent.again) = (now, Some(now));
+        let pair = Some(Pairing { prev });
+        let (origin, sender, again) = (message.origin, sender.clone(), sent.resent);
+        let ticket = Some(Ticket { origin, sender, token, sequence, again, repeated: true, pair });
+        let stanza = message.stanza.clone();
+        forwards.push(Forward { account: to.clone(), stanza, ticket, hops: 1, trace: None });
+        prev = Some(sequence);
+    }
+    for forward in forwards {
+        shared.forward(forward);
+    }
+    home.touched = true;
+}
+
+/// Whether word of a gap is news: what it asks for has not gone again just now.
+pub(crate) fn is_news(home: &mut Home, at: usize, to: &BareJid, now: Duration) -> bool {
+    let first = home.links[at].waiting_for(to).next().and_then(|(_, message)| message.sent.as_ref());
+    first.is_some_and(|sent| sent.again.is_none_or(|again| again + ONCE <= now))
+}
+
+/// A stanza of another shard has come, and the home can decide: whether it is to. If not, whoever sent it has been told.
+pub(crate) fn is_new(shared: &Shared, home: &mut Home, forward: &Forward) -> bool {
+    let Some(ticket) = &forward.ticket else { return true };
+    let Some(pair) = ticket.pair else { return true };
+    match home.heard.verdict(ticket.token, ticket.sequence, pair.prev) {
+        Verdict::Decide => return true,
+        Verdict::UnderWay => {}
+        Verdict::Done => crate::route::receipt(shared, &home.account.jid, ticket, None),
+        Verdict::Gap(after) => {
+            say(shared, &home.account.jid, ticket, |pair| PeerItem::Missing(Box::new(pair), after))
+        }
+    }
+    false
+}
+
+/// There is no room for a stanza of another shard now; false where it is to be refused instead.
+pub(crate) fn is_put_off(shared: &Shared, forward: &Forward) -> bool {
+    let Some(ticket) = forward.ticket.as_ref().filter(|ticket| ticket.pair.is_some()) else { return false };
+    say(shared, &forward.account, ticket, |pair| PeerItem::Busy(Box::new(pair), ticket.sequence));
+    true
+}
+
+fn say(
+    shared: &Shared,
+    own: &BareJid,
+    ticket: &Ticket,
+    item: impl FnOnce(starling_wire::frame::Pair) -> PeerItem,
+) {
+    if let (Some(shard), Some(tier)) = (shared.elsewhere(&ticket.sender), &shared.tier) {
+        tier.post.send(shard, item(mail::pair(shard, own, ticket)));
+    }
+}
+
+/// The stanza is decided now.
+pub(crate) fn decides(turn: &crate::turn::Turn, home: &mut Home, forward: &Forward) {
+    if let Some(ticket) = forward.ticket.as_ref().filter(|ticket| ticket.pair.is_some()) {
+        home.heard.decides(ticket.token, ticket.sequence, turn.monotonic);
+    }
+}
+
+/// It is done with; its receipt goes out.
+pub(crate) fn done(
+    shared: &Shared,
+    home: &mut Home,
+    ticket: &Ticket,
+    error: Option<&starling_xmpp::StanzaError>,
+) {
+    if ticket.pair.is_some() {
+        let unsure = error.is_some_and(|error| error.condition == decide::message::not_confirmed().condition);
+        let now = shared.clock.monotonic();
+        home.heard.done(ticket.token, ticket.sequence, error.is_some(), unsure, now);
+    }
+}

@@ -1,0 +1,271 @@
+//! Sessions from before this reign, built again from what their edges keep of them.
+
+use crate::delivery;
+use crate::far::Far;
+use crate::home::{Home, Read};
+use crate::im::recipients::{Recipients, recipients};
+use crate::link::{As, Link, Management, Row};
+use crate::msg::Msg;
+use crate::notes::Notes;
+use crate::shared::Shared;
+use crate::turn::Turn;
+use starling_hooks::{Fate, Flow, Session};
+use starling_store::{Direction, LogFilter, LogRow, Page, Position};
+use starling_wire::{ConnId, Record, Token};
+use starling_xmpp::{Kind, Stanza};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many of the newest rows are decided again for sessions that may not have been sent them.
+const UNSENT: usize = 256;
+
+/// A session that its edge has named and whose account nobody has touched yet.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) conn: ConnId,
+    pub(crate) record: Box<Record>,
+    /// Up to where its edge has what it is sent.
+    pub(crate) named: u64,
+    /// In which attachment of its edge.
+    pub(crate) attachment: u64,
+    /// What its connection has said since.
+    pub(crate) acknowledged: Option<u32>,
+    pub(crate) written: Option<u64>,
+    pub(crate) active: Option<bool>,
+    /// When it lost its connection (monotonic).
+    pub(crate) gone: Option<Duration>,
+    /// The home has closed that.
+    pub(crate) cut: bool,
+    /// Its edge has nothing more to say of what was before this reign.
+    pub(crate) drained: bool,
+}
+
+impl Parked {
+    /// As it was named at this moment.
+    pub(crate) fn new(conn: ConnId, record: Box<Record>, attachment: u64, now: Duration) -> Self {
+        let gone = record.detached.map(|ago| now.saturating_sub(ago));
+        let named = record.received;
+        Self {
+            conn,
+            record,
+            named,
+            attachment,
+            acknowledged: None,
+            written: None,
+            active: None,
+            gone,
+            cut: false,
+            drained: false,
+        }
+    }
+
+    /// Whether its queue is what it says it is: anything else cannot be gone on with.
+    pub(crate) fn is_whole(&self) -> bool {
+        let Record { queue, received, .. } = &*self.record;
+        let contiguous = queue.iter().rev().zip(0..).all(|(queued, back)| queued.number + back == *received);
+        let counting = queue.iter().skip_while(|queued| !queued.counts);
+        contiguous && counting.into_iter().all(|queued| queued.counts)
+    }
+}
+
+/// An account that is not open yet: its edges have yet to name its sessions, or the log is read for them.
+#[derive(Debug, Default)]
+pub(crate) struct Opening {
+    pub(crate) parked: Vec<Parked>,
+    /// Sessions that have just been built, and the highest row that each may have been sent.
+    pub(crate) built: Vec<(Token, Position)>,
+    /// The log is being read.
+    pub(crate) reading: bool,
+    /// It is in the list of those that wait for edges.
+    pub(crate) listed: bool,
+}
+
+/// Takes over what another record of the session has beyond this one, whose edge was given it only in part.
+pub(crate) fn merge(parked: &mut Parked, other: &Record) {
+    let own = &mut *parked.record;
+    let acked = |record: &Record| record.management.map_or(0, |counting| counting.acknowledged);
+    // What the client had when it came to the edge of this one.
+    let mut had = if own.received == 0 { acked(own).wrapping_sub(acked(other)) } else { 0 };
+    for queued in other.queue.iter().filter(|queued| queued.number > own.received) {
+        let done = had > 0;
+        had -= u32::from(done && queued.counts);
+        if !done {
+            own.queue.push(queued.clone());
+        } else if let Some(position) = queued.position.filter(|_| queued.waits) {
+            own.acknowledged.push(position);
+        }
+    }
+    own.received = own.received.max(other.received);
+    own.highest = own.highest.max(other.highest);
+    own.acknowledged.extend(&other.acknowledged);
+}
+
+/// Builds a session; returns the highest row that it may have been sent.
+pub(crate) fn build(home: &mut Home, parked: &Parked, notes: Notes, edge: starling_wire::EdgeId) -> Position {
+    let Parked { conn, record, .. } = parked;
+    let mut session = Session::new(record.token, record.jid.clone());
+    session.presence = notes.presence;
+    session.priority = notes.priority;
+    session.carbons = notes.carbons;
+    session.interested = notes.interested;
+    session.watches_blocks = notes.watches_blocks;
+    session.active = parked.active.unwrap_or(notes.active);
+    session.directed = notes.directed;
+
+    let mut link = Link::new(record.token, *conn, notes.since);
+    let mut far = Far::new(*conn, notes.from);
+    (far.bound, far.news, far.edge, far.cut) = (true, false, edge, parked.cut);
+    far.built = (!parked.drained).then_some(*conn);
+    link.far = Some(Box::new(far));
+    (link.received, link.announced) = (record.handled, record.handled);
+    let counting = record.queue.iter().filter(|queued| queued.counts).count();
+    for queued in &record.queue {
+        let row = queued.position.map(|position| Row { position, waits: queued.waits });
+        link.keep(queued.stanza.clone(), row);
+        if let Some(row) = row.filter(|row| row.waits && home.deliveries.may_wait(row.position)) {
+            home.deliveries.offered(row.position, record.token);
+        }
+    }
+    for position in &record.acknowledged {
+        home.deliveries.was_acknowledged(*position);
+    }
+    link.sent = record.received;
+    if record.first > 0 {
+        link.written = link.first().saturating_sub(record.first);
+    }
+    link.management = record.management.map(|counted| {
+        let own = u32::try_from(counting).unwrap_or(u32::MAX);
+        Box::new(Management {
+            resume: notes.resume,
+            max: notes.max,
+            base: counted.base,
+            acked: counted.acknowledged,
+            sent: counted.acknowledged.wrapping_add(own),
+            before: record.queue.len() - counting,
+            asked_at: None,
+        })
+    });
+    (link.may_resend, link.feed.begun) = (notes.may_resend, notes.begun);
+    if parked.gone.is_some() || conn.edge != edge {
+        (link.conn, link.detached_at) = (None, parked.gone);
+    }
+    home.account.sessions.push(session);
+    home.links.push(link);
+    record.highest.unwrap_or_default().max(notes.from)
+}
+
+/// Reads the rows above the lowest of these.
+pub(crate) fn read(shared: &Shared, home: &Home, above: Position) -> Read {
+    let account = home.account.jid.clone();
+    let filter = LogFilter { above: Some(above), ..LogFilter::default() };
+    let page = shared.store.log_page(&account, filter, Page::First(UNSENT));
+    Box::pin(async move {
+        let rows = page.await.map(|page| (page.rows, page.complete));
+        Msg::Unsent { account, rows }
+    })
+}
+
+/// Rows that the sessions which were just built may not have been sent: decided again for these, nobody else. They go out
+/// from the log, in order and before what is newer.
+pub(crate) fn decide(
+    turn: &mut Turn,
+    home: &mut Home,
+    built: &[(Token, Position)],
+    rows: &[LogRow],
+    complete: bool,
+) {
+    for row in rows {
+        let (position, waits) = (row.position, row.offline && home.deliveries.may_wait(row.position));
+        for (token, how) in concerned(turn, home, row) {
+            let unsent = built.iter().any(|(own, highest)| *own == token && *highest < position);
+            let Some(at) = home.find(token).filter(|_| unsent) else { continue };
+            if row.offline && !home.links[at].feed.begun {
+                // It waits until the session is available, with all that waits.
+                continue;
+            }
+            if waits && how == As::Itself {
+                home.deliveries.offered(position, token);
+            }
+            home.links[at].feed.missed.push_back((position, how));
+        }
+        if waits {
+            home.deliveries.waits(position);
+        }
+    }
+    if complete && let Some(lowest) = built.iter().map(|(_, highest)| *highest).min() {
+        home.deliveries.known_above(lowest);
+    }
+}
+
+/// Whom a row concerns, as it is decided now.
+fn concerned(turn: &mut Turn, home: &Home, row: &LogRow) -> Vec<(Token, As)> {
+    let mut all = Vec::new();
+    let Ok(stanza) = Stanza::decode(row.stanza.clone()) else { return all };
+    let (Kind::Message(kind), Some(to)) = (stanza.kind, stanza.to.clone()) else { return all };
+    let mut add = |tokens: &[Token], how: As| {
+        for token in tokens {
+            if !all.iter().any(|(known, _)| known == token) {
+                all.push((*token, how));
+            }
+        }
+    };
+    let shared = Arc::clone(&turn.shared);
+    if row.direction != Direction::Out {
+        let mut fate = Fate::default();
+        if let Recipients::To(sessions) = recipients(&home.account, &to, kind) {
+            fate.recipients = sessions;
+        }
+        let mut stanza = stanza.clone();
+        let flow = turn.consult(home, None, |cx| {
+            let mut hooks = shared.hooks.on_received().map(|hook| hook.received(cx, &mut stanza, &mut fate));
+            hooks.find(|flow| *flow != Flow::Next).unwrap_or(Flow::Next)
+        });
+        if flow == Flow::Next {
+            add(&fate.recipients, As::Itself);
+            add(&fate.copies, As::CopyReceived);
+        }
+    }
+    if row.direction != Direction::In {
+        let (mut stanza, mut fate) = (stanza, Fate::default());
+        let sender = Token(row.origin.session);
+        let flow = turn.consult(home, home.find(sender), |cx| {
+            let mut hooks = shared.hooks.on_sent().map(|hook| hook.sent(cx, &mut stanza, &mut fate));
+            hooks.find(|flow| *flow != Flow::Next).unwrap_or(Flow::Next)
+        });
+        if flow == Flow::Next {
+            fate.copies.retain(|token| *token != sender);
+            add(&fate.copies, As::CopySent);
+        }
+    }
+    all
+}
+
+/// The edge's word on how far things are, for a session that the home has: its link was broken. Returns how many of the queue
+/// are done with.
+pub(crate) fn catch_up(link: &mut Link, record: &Record) -> usize {
+    link.announced = link.announced.min(record.handled);
+    let done = record.queue.first().map_or(record.received, |first| first.number.saturating_sub(1));
+    let count = usize::try_from((done + 1).saturating_sub(link.first())).unwrap_or(0).min(link.queue.len());
+    link.written += count as u64;
+    if let Some(management) = &mut link.management {
+        let uncounted = count.min(management.before);
+        management.before -= uncounted;
+        let counted = u32::try_from(count - uncounted).unwrap_or(u32::MAX);
+        management.acked = management.acked.wrapping_add(counted);
+        if counted > 0 {
+            management.asked_at = None;
+        }
+    }
+    count
+}
+
+/// What waits for the sessions that were built goes on to them.
+pub(crate) fn feed(out: &mut delivery::Out<'_>, home: &mut Home, built: &[(Token, Position)]) {
+    for (token, _) in built {
+        delivery::feed(out, home, *token);
+    }
+    if let Some(heir) = crate::session::heir(home) {
+        let through = home.last;
+        crate::session::feed(out, home, heir, through);
+    }
+}

@@ -1,0 +1,69 @@
+//! Sessions that have ended and are still recorded. Nobody waits for it, so they go together, one batch after the other, and
+//! again until it is done: a row of a session that is over would be taken for one whose edge was lost.
+
+use crate::cluster::{LocationOp, RecordError};
+use crate::shared::Shared;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How many wait at most. What is beyond that is found by the next reign.
+const MOST: usize = 1 << 17;
+/// How many go together.
+const BATCH: usize = 1_024;
+/// How soon one that failed goes again.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// All of one worker.
+#[derive(Default)]
+pub(super) struct Unbinding {
+    waiting: VecDeque<LocationOp>,
+    /// What is under way, for the case that it fails.
+    batch: Vec<LocationOp>,
+    flight: Option<BoxFuture<'static, Result<(), RecordError>>>,
+    /// Not before.
+    again: Option<Duration>,
+}
+
+impl Unbinding {
+    pub(super) fn push(&mut self, op: LocationOp) {
+        if self.waiting.len() >= MOST {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(op);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.again
+    }
+
+    /// Goes on with it.
+    pub(super) fn poll(&mut self, shared: &Shared, now: Duration, cx: &mut Context<'_>) {
+        let Some(tier) = &shared.tier else { return };
+        loop {
+            if let Some(flight) = &mut self.flight {
+                let Poll::Ready(result) = flight.poll_unpin(cx) else { return };
+                self.flight = None;
+                match result {
+                    Ok(()) => self.batch.clear(),
+                    Err(_) => self.again = Some(now + AGAIN),
+                }
+            }
+            if self.again.is_some_and(|again| now < again) {
+                return;
+            }
+            self.again = None;
+            if self.batch.is_empty() {
+                let most = self.waiting.len().min(BATCH);
+                self.batch.extend(self.waiting.drain(..most));
+            }
+            if self.batch.is_empty() {
+                self.waiting.shrink_to(BATCH);
+                return;
+            }
+            self.flight = Some(tier.register.record(self.batch.clone()));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Between homes of different shards: each message once and in order, whatever is lost on its way.
+
+use crate::site::Site;
+use starling_wire::frame::PeerItem;
+use starling_xmpp::{Kind, Stanza};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn forwards_that_are_lost_go_again_in_order() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    site.chat(&mut alice, "bob", "0");
+    for n in 1..5 {
+        site.post(&mut alice, "bob", &n.to_string());
+        site.decide();
+        if n < 3 {
+            assert_eq!(site.lose_mail(), 1);
+        }
+    }
+    site.run();
+    assert_eq!(site.messages(&bob), ["0", "1", "2", "3", "4"], "what came too early asked for what had not");
+    assert_eq!(site.handled(&alice), 6);
+}
+
+#[test]
+fn what_has_no_receipt_goes_again_after_a_while() {
+    for receipt in [false, true] {
+        let mut site = Site::new(1);
+        let mut alice = site.client(0, "alice", "phone");
+        let bob = site.client(0, "bob", "phone");
+        site.post(&mut alice, "bob", "hello");
+        site.decide();
+        if receipt {
+            let mail: Vec<_> = site.mail().drain(..).collect();
+            for (shard, item) in mail {
+                site.hand_mail(shard, item);
+            }
+            site.decide();
+            assert!(matches!(site.mail().front(), Some((_, PeerItem::Receipt(_)))));
+        }
+        assert_eq!(site.lose_mail(), 1);
+        site.advance(4 * SECOND);
+        assert_eq!(site.handled(&alice), 0);
+        site.advance(2 * SECOND);
+        assert_eq!(site.handled(&alice), 2, "receipt: {receipt}");
+        assert_eq!(site.messages(&bob), ["hello"]);
+        assert_eq!(site.rows("bob"), ["hello"]);
+    }
+}
+
+#[test]
+fn a_refusal_whose_receipt_is_lost_stays_one() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    let mut refused = Stanza::message(starling_xmpp::MessageType::Groupchat);
+    refused.to = Some(starling_xmpp::Jid::parse("bob@localhost").unwrap());
+    site.send(&mut alice, refused);
+    site.post(&mut alice, "bob", "behind it");
+    site.decide();
+    let mail: Vec<_> = site.mail().drain(..).collect();
+    for (shard, item) in mail {
+        site.hand_mail(shard, item);
+    }
+    site.decide();
+    assert_eq!(site.lose_mail(), 2);
+    site.advance(6 * SECOND);
+    let errors: Vec<_> = site.messages(&alice);
+    assert!(errors.len() == 1 && errors[0].contains("service-unavailable"), "{errors:?}");
+    assert_eq!(site.messages(&bob), ["behind it"]);
+    assert_eq!(site.rows("bob"), ["behind it"]);
+}
+
+#[test]
+fn the_next_home_of_the_recipient_decides_each_once() {
+    for committed in [false, true] {
+        let mut site = Site::new(1);
+        let mut alice = site.client(0, "alice", "phone");
+        let bob = site.managed(0, "bob", "phone");
+        site.chat(&mut alice, "bob", "first");
+        for n in 0..3 {
+            site.post(&mut alice, "bob", &n.to_string());
+        }
+        site.decide();
+        if committed {
+            let mail: Vec<_> = site.mail().drain(..).collect();
+            for (shard, item) in mail {
+                site.hand_mail(shard, item);
+            }
+            site.decide();
+            site.decide();
+            site.forget_downs();
+            assert_eq!(site.rows("bob").len(), 4);
+        }
+        site.lose_mail();
+        site.succeed("bob");
+        assert_eq!(site.messages(&bob), ["first", "0", "1", "2"], "committed: {committed}");
+        assert_eq!(site.rows("bob"), ["first", "0", "1", "2"]);
+        assert_eq!(site.handled(&alice), 5);
+    }
+}
+
+#[test]
+fn both_homes_may_move() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    for n in 0..5 {
+        site.post(&mut alice, "bob", &n.to_string());
+        site.decide();
+        match n {
+            0 => site.succeed("alice"),
+            1 => site.succeed("bob"),
+            2 => {
+                site.crash("bob");
+                site.succeed("alice");
+                let shard = site.shard("bob");
+                site.begin(shard);
+            }
+            3 => {
+                site.lose_mail();
+                site.succeed("alice");
+            }
+            _ => {}
+        }
+        site.run();
+    }
+    site.advance(6 * SECOND);
+    assert_eq!(site.messages(&bob), ["0", "1", "2", "3", "4"]);
+    assert_eq!(site.rows("alice"), ["0", "1", "2", "3", "4"]);
+    assert_eq!(site.rows("bob"), ["0", "1", "2", "3", "4"]);
+    assert_eq!(site.handled(&alice), 6);
+}
+
+#[test]
+fn requests_to_a_shard_without_a_home_are_answered() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    site.close_post("bob", true);
+    let mut ask =
+        Stanza::iq(starling_xmpp::IqType::Get).child(starling_xmpp::Element::new("urn:xmpp:ping", "ping"));
+    (ask.id, ask.to) = (Some("q1".into()), Some(starling_xmpp::Jid::parse("bob@localhost/phone").unwrap()));
+    site.send(&mut alice, ask);
+    site.run();
+    let downs = site.told(&alice);
+    let answered = downs.iter().any(|down| match down {
+        starling_wire::Down::Stanza { stanza, .. } => {
+            matches!(stanza.kind, Kind::Iq(_))
+                && crate::stage::condition(stanza) == "!resource-constraint wait"
+        }
+        _ => false,
+    });
+    assert!(answered, "{downs:?}");
+    // A message waits for the home, and its sender is answered in time.
+    site.chat(&mut alice, "bob", "hello");
+    site.advance(7 * SECOND);
+    assert!(site.messages(&alice).is_empty());
+    site.advance(4 * SECOND);
+    assert_eq!(site.messages(&alice), ["!resource-constraint wait"]);
+}

@@ -1,0 +1,456 @@
+//! Sessions go on when their home moves, when links break, and over another edge.
+
+use crate::site::Site;
+use starling_router::RecordError;
+use starling_wire::{Down, Leave, Up};
+use starling_xmpp::{Kind, PresenceType, Stanza};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_session_goes_on_in_the_next_reign() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let mut bob = site.managed(1, "bob", "phone");
+    for n in 0..3 {
+        site.chat(&mut alice, "bob", &format!("before {n}"));
+    }
+    assert_eq!(site.messages(&bob), ["before 0", "before 1", "before 2"]);
+    site.say(&bob, Up::Acknowledged { handled: 1 });
+    site.succeed("bob");
+    assert!(site.told(&bob).is_empty(), "nobody is told anything");
+    site.chat(&mut alice, "bob", "after");
+    assert_eq!(site.messages(&bob), ["after"], "it is available, and nothing comes twice");
+    assert_eq!(site.handled(&alice), 5);
+    site.chat(&mut bob, "alice", "answer");
+    assert_eq!(site.messages(&alice), ["answer"]);
+    // What was not acknowledged is kept over it.
+    site.lose(&bob);
+    let bob = site.resume(&bob, 0, 2);
+    site.run();
+    assert_eq!(site.messages(&bob), ["before 2", "after"]);
+    site.say(&bob, Up::Acknowledged { handled: 4 });
+    site.advance(5 * SECOND);
+    assert!(site.saved > 0);
+    // And what was acknowledged is not sent to the next session.
+    site.say(&bob, Up::Gone(Leave::Closed));
+    site.run();
+    let mut tablet = site.connect(0, "bob", "tablet");
+    site.run();
+    site.send(&mut tablet, Stanza::presence(PresenceType::Available));
+    site.run();
+    assert!(site.messages(&tablet).is_empty());
+    assert_eq!(site.kept(0) + site.kept(1), 2, "the edges have forgotten what is over");
+}
+
+#[test]
+fn what_was_acknowledged_before_the_cursor_was_written_does_not_come_again() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.managed(0, "bob", "phone");
+    for n in 0..4 {
+        site.chat(&mut alice, "bob", &format!("{n}"));
+    }
+    assert_eq!(site.messages(&bob).len(), 4);
+    site.say(&bob, Up::Acknowledged { handled: 3 });
+    site.run();
+    site.succeed("bob");
+    site.lose(&bob);
+    let bob = site.resume(&bob, 0, 3);
+    site.run();
+    assert_eq!(site.messages(&bob), ["3"]);
+    site.say(&bob, Up::Gone(Leave::Closed));
+    site.run();
+    let mut bob = site.connect(0, "bob", "tablet");
+    site.run();
+    site.send(&mut bob, Stanza::presence(PresenceType::Available));
+    site.run();
+    assert_eq!(site.messages(&bob), ["3"], "and only that");
+}
+
+#[test]
+fn what_was_committed_and_not_delivered_is_delivered_once() {
+    for restarts in 1..3 {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        let bob = site.managed(1, "bob", "phone");
+        site.chat(&mut alice, "bob", "first");
+        assert_eq!(site.messages(&bob), ["first"]);
+        // The edge of bob hears nothing more of this reign.
+        site.cut(1);
+        for n in 0..3 {
+            site.chat(&mut alice, "bob", &format!("lost {n}"));
+        }
+        for _ in 0..restarts {
+            site.succeed("bob");
+        }
+        site.link(1);
+        site.run();
+        assert!(site.messages(&bob).is_empty(), "the account is not touched yet");
+        site.chat(&mut alice, "bob", "next");
+        assert_eq!(site.messages(&bob), ["lost 0", "lost 1", "lost 2", "next"]);
+        assert_eq!(site.rows("bob"), ["first", "lost 0", "lost 1", "lost 2", "next"]);
+    }
+}
+
+#[test]
+fn copies_come_once_too() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let mut phone = site.managed(0, "bob", "phone");
+    let mut tablet = site.managed(0, "bob", "tablet");
+    let low = Stanza::presence(PresenceType::Available)
+        .child(starling_xmpp::Element::new("jabber:client", "priority").text("-1"));
+    site.send(&mut tablet, low);
+    site.run();
+    site.told(&tablet);
+    site.chat(&mut alice, "bob", "one");
+    assert_eq!(
+        (site.messages(&phone), site.messages(&tablet)),
+        (vec!["one".to_owned()], vec!["copy".to_owned()])
+    );
+    site.succeed("bob");
+    site.send(&mut phone, Stanza::presence(PresenceType::Available));
+    site.run();
+    assert!(site.messages(&phone).is_empty() && site.messages(&tablet).is_empty());
+    site.cut(0);
+    site.run();
+    assert!(site.messages(&tablet).is_empty());
+    site.link(0);
+    site.run();
+    site.chat(&mut alice, "bob", "two");
+    assert_eq!(
+        (site.messages(&phone), site.messages(&tablet)),
+        (vec!["two".to_owned()], vec!["copy".to_owned()])
+    );
+}
+
+#[test]
+fn a_broken_link_loses_and_doubles_nothing() {
+    for managed in [false, true] {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        let mut bob = if managed { site.managed(1, "bob", "phone") } else { site.client(1, "bob", "phone") };
+        site.chat(&mut alice, "bob", "one");
+        assert_eq!(site.messages(&bob), ["one"]);
+        site.post(&mut alice, "bob", "on its way");
+        site.post(&mut bob, "alice", "taken");
+        site.decide();
+        site.cut(1);
+        site.post(&mut bob, "alice", "said to nobody");
+        site.chat(&mut alice, "bob", "while it is cut");
+        assert!(site.messages(&bob).is_empty());
+        site.link(1);
+        site.run();
+        assert_eq!(site.messages(&bob), ["on its way", "while it is cut"], "managed: {managed}");
+        assert_eq!(site.messages(&alice), ["taken", "said to nobody"]);
+        site.chat(&mut bob, "alice", "last");
+        assert_eq!((site.handled(&bob), site.messages(&alice)), (bob.sequence, vec!["last".to_owned()]));
+        site.chat(&mut alice, "bob", "after");
+        assert_eq!(site.messages(&bob), ["after"]);
+        assert_eq!(site.rows("alice").len(), 7);
+    }
+}
+
+#[test]
+fn what_no_home_has_handled_comes_again_and_has_one_row() {
+    for lost in [false, true] {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let bob = site.client(0, "bob", "phone");
+        site.post(&mut alice, "bob", "hello");
+        if lost {
+            // The home dies before it has read it.
+            site.crash("alice");
+        } else {
+            // It has its rows at both ends; alice's edge does not learn of it.
+            for _ in 0..4 {
+                site.decide();
+                let mail: Vec<_> = site.mail().drain(..).collect();
+                for (shard, item) in mail {
+                    site.hand_mail(shard, item);
+                }
+            }
+            site.forget_downs();
+            assert_eq!((site.rows("alice").len(), site.rows("bob").len()), (1, 1));
+            site.crash("alice");
+        }
+        let shard = site.shard("alice");
+        site.begin(shard);
+        site.run();
+        assert_eq!(site.handled(&alice), 2);
+        assert_eq!(
+            (site.rows("alice"), site.rows("bob")),
+            (vec!["hello".to_owned()], vec!["hello".to_owned()])
+        );
+        if lost {
+            assert_eq!(site.messages(&bob), ["hello"]);
+        }
+    }
+}
+
+#[test]
+fn an_open_request_is_answered_by_the_next_home() {
+    let mut site = Site::new(1);
+    let mut alice = site.managed(0, "alice", "phone");
+    let mut ask = Stanza::iq(starling_xmpp::IqType::Get)
+        .child(starling_xmpp::Element::new("urn:xmpp:blocking", "blocklist"));
+    ask.id = Some("q1".into());
+    site.send(&mut alice, ask);
+    site.crash("alice");
+    let shard = site.shard("alice");
+    site.begin(shard);
+    site.run();
+    let downs = site.told(&alice);
+    let answers = downs.iter().filter_map(|down| match down {
+        Down::Stanza { stanza, .. } if matches!(stanza.kind, Kind::Iq(_)) => {
+            Some(crate::stage::condition(stanza))
+        }
+        _ => None,
+    });
+    assert_eq!(answers.collect::<Vec<_>>(), ["!resource-constraint wait"]);
+    assert!(downs.iter().any(|down| matches!(down, Down::Handled { sequence: 2 })));
+}
+
+#[test]
+fn a_session_is_resumed_over_another_edge() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let old = site.managed(0, "bob", "phone");
+    site.chat(&mut alice, "bob", "one");
+    site.told(&old);
+    assert_eq!(site.books[usize::from(site.shard("bob").0)].edges(), [("bob@localhost/phone".to_owned(), 1)]);
+    let new = site.resume(&old, 1, 0);
+    site.run();
+    let downs = site.told(&new);
+    assert!(matches!(downs.first(), Some(Down::Resumed { .. })), "{downs:?}");
+    assert_eq!(site.books[usize::from(site.shard("bob").0)].edges(), [("bob@localhost/phone".to_owned(), 2)]);
+    let downs = site.told(&old);
+    assert!(matches!(downs[..], [Down::Close(Some(_))]), "{downs:?}");
+    assert_eq!((site.kept(0), site.kept(1)), (1, 1), "alice's, and the one that goes on");
+    // The home moves: the new edge has it all.
+    site.succeed("bob");
+    site.chat(&mut alice, "bob", "two");
+    assert_eq!(site.messages(&new), ["two"]);
+    site.say(&new, Up::Acknowledged { handled: 2 });
+    site.run();
+    assert!(site.messages(&new).is_empty());
+}
+
+#[test]
+fn a_resumption_outlives_the_home_that_was_asked() {
+    for steps in 0..3 {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        let old = site.managed(0, "bob", "phone");
+        for n in 0..3 {
+            site.chat(&mut alice, "bob", &format!("{n}"));
+        }
+        assert_eq!(site.messages(&old).len(), 3);
+        site.lose(&old);
+        let new = site.resume(&old, 1, 1);
+        for _ in 0..steps {
+            site.decide();
+        }
+        site.forget_downs();
+        site.succeed("bob");
+        let downs = site.told(&new);
+        assert!(matches!(downs.first(), Some(Down::Resumed { .. })), "{steps}: {downs:?}");
+        let queued = downs.iter().filter(|down| matches!(down, Down::Stanza { .. })).count();
+        assert_eq!(queued, 2, "{steps}: {downs:?}");
+        site.chat(&mut alice, "bob", "next");
+        assert_eq!(site.messages(&new), ["next"]);
+        site.say(&new, Up::Acknowledged { handled: 4 });
+        site.run();
+        assert_eq!(site.kept(0), 1, "{steps}: the old edge has forgotten it");
+    }
+}
+
+#[test]
+fn what_the_edge_before_has_to_say_comes_before_the_client_says_it_again() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    // It has its rows at both ends, and nobody was told.
+    site.post(&mut alice, "bob", "hello");
+    for _ in 0..4 {
+        site.decide();
+        let mail: Vec<_> = site.mail().drain(..).collect();
+        for (shard, item) in mail {
+            site.hand_mail(shard, item);
+        }
+    }
+    site.forget_downs();
+    site.crash("alice");
+    site.lose(&alice);
+    let mut alice = site.resume(&alice, 1, 0);
+    let shard = site.shard("alice");
+    // The edge that is asked finds the home first.
+    site.cut(0);
+    site.begin(shard);
+    site.decide();
+    site.link(0);
+    site.run();
+    let resumed = site.told(&alice).into_iter().find_map(|down| match down {
+        Down::Resumed { sequence, .. } => Some(sequence),
+        _ => None,
+    });
+    // Its client need not say it again.
+    assert_eq!(resumed, Some(2));
+    alice.sequence = 2;
+    site.chat(&mut alice, "bob", "next");
+    assert_eq!(site.rows("alice"), ["hello", "next"]);
+    assert_eq!(site.rows("bob"), ["hello", "next"]);
+    assert_eq!(site.messages(&bob).last().map(String::as_str), Some("next"));
+}
+
+#[test]
+fn a_resource_is_taken_over_by_a_session_of_another_edge() {
+    let mut site = Site::new(2);
+    let old = site.managed(0, "bob", "phone");
+    let _new = site.client(1, "bob", "phone");
+    let downs = site.told(&old);
+    assert!(matches!(downs[..], [Down::Close(Some(_)), ..]), "{downs:?}");
+    assert_eq!(site.books[usize::from(site.shard("bob").0)].edges(), [("bob@localhost/phone".to_owned(), 2)]);
+    assert_eq!((site.kept(0), site.kept(1)), (0, 1));
+}
+
+#[test]
+fn a_session_waits_for_its_client_when_its_edge_is_dead() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    let plain = site.client(1, "bob", "plain");
+    site.told(&plain);
+    site.kill_edge(1);
+    site.chat(&mut alice, "bob", "while nobody knows");
+    site.declare_dead(1);
+    site.chat(&mut alice, "bob", "when it is dead");
+    let bob = site.resume(&bob, 0, 0);
+    site.run();
+    let messages = site.messages(&bob);
+    assert_eq!(messages, ["while nobody knows", "when it is dead"]);
+    let rows = site.books[usize::from(site.shard("bob").0)].edges();
+    assert_eq!(rows, [("bob@localhost/phone".to_owned(), 1)], "what cannot be resumed has ended");
+}
+
+#[test]
+fn an_edge_that_was_not_dead_goes_on() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    site.cut(1);
+    site.chat(&mut alice, "bob", "one");
+    site.declare_dead(1);
+    site.chat(&mut alice, "bob", "two");
+    site.link(1);
+    site.run();
+    assert_eq!(site.messages(&bob), ["one", "two"]);
+    site.say(&bob, Up::Acknowledged { handled: 2 });
+    site.chat(&mut alice, "bob", "three");
+    assert_eq!(site.messages(&bob), ["three"]);
+}
+
+#[test]
+fn what_nobody_has_any_more_is_unbound() {
+    let mut site = Site::new(2);
+    let _alice = site.client(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    let _ = bob;
+    site.kill_edge(1);
+    site.succeed("bob");
+    let book = site.books[usize::from(site.shard("bob").0)].clone();
+    assert_eq!(book.edges().len(), 1);
+    site.advance(4 * SECOND);
+    assert_eq!(book.edges().len(), 1, "the edge may come back");
+    site.advance(4 * SECOND);
+    assert_eq!(book.edges(), []);
+}
+
+#[test]
+fn a_silent_edge_is_not_waited_for_long() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    site.cut(1);
+    site.succeed("bob");
+    site.post(&mut alice, "bob", "hello");
+    site.advance(Duration::from_millis(200));
+    assert_eq!(site.handled(&alice), 0, "bob's edge may yet name his session");
+    site.advance(Duration::from_millis(200));
+    assert_eq!(site.handled(&alice), 2);
+    site.link(1);
+    site.run();
+    assert_eq!(site.messages(&bob), ["hello"], "it is named late, and gets what it has missed");
+}
+
+#[test]
+fn what_is_not_recorded_is_not_bound() {
+    let mut site = Site::new(2);
+    let book = site.books[usize::from(site.shard("bob").0)].clone();
+    *book.failing.lock() = Some(RecordError::NotLeader);
+    let bob = site.connect(0, "bob", "phone");
+    site.run();
+    let downs = site.told(&bob);
+    assert!(matches!(downs[..], [Down::Refused(_)]), "{downs:?}");
+    *book.failing.lock() = None;
+    let bob = site.managed(0, "bob", "phone");
+    // A resumption that is not recorded fails for now; the session is there.
+    *book.failing.lock() = Some(RecordError::Busy);
+    let first = site.resume(&bob, 1, 0);
+    site.run();
+    let downs = site.told(&first);
+    assert!(matches!(downs[..], [Down::Close(Some(_))]), "{downs:?}");
+    *book.failing.lock() = None;
+    let second = site.resume(&bob, 1, 0);
+    site.run();
+    assert!(matches!(site.told(&second).first(), Some(Down::Resumed { .. })));
+}
+
+#[test]
+fn answers_that_were_lost_are_given_once_more() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let mut bob = site.connect(0, "bob", "phone");
+    site.decide();
+    site.decide();
+    site.cut(0);
+    site.run();
+    site.link(0);
+    site.run();
+    let downs = site.told(&bob);
+    assert!(matches!(downs[..], [Down::Bound { .. }]), "{downs:?}");
+    site.send(&mut bob, Stanza::presence(PresenceType::Available));
+    site.say(&bob, Up::EnableSm { resume: true, max: None });
+    site.decide();
+    site.post(&mut alice, "bob", "counted");
+    site.decide();
+    site.cut(0);
+    site.run();
+    site.link(0);
+    site.run();
+    let downs = site.told(&bob);
+    let enabled = downs.iter().position(|down| matches!(down, Down::SmEnabled { base: 1, .. }));
+    let message = downs.iter().position(|down| matches!(down, Down::Stanza { counts: true, .. }));
+    assert!(enabled.is_some() && enabled < message, "{downs:?}");
+    assert_eq!(downs.iter().filter(|down| matches!(down, Down::SmEnabled { .. })).count(), 1);
+    site.say(&bob, Up::Acknowledged { handled: 1 });
+    site.run();
+    assert!(!site.told(&bob).iter().any(|down| matches!(down, Down::Close(_))));
+}
+
+#[test]
+fn a_short_lapse_of_the_lease_is_waited_for() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    site.end_lease("bob");
+    site.post(&mut alice, "bob", "hello");
+    site.advance(SECOND / 2);
+    assert!(site.messages(&bob).is_empty());
+    site.renew_lease("bob");
+    site.advance(SECOND / 10);
+    assert_eq!(site.messages(&bob), ["hello"]);
+    assert_eq!(site.handled(&alice), 2);
+}

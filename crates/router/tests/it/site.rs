@@ -1,0 +1,629 @@
+//! A cluster without a network: homes of several shards, edges as they keep their sessions, a clock that stands still. Links
+//! can be cut, homes can crash, what is on its way can be lost.
+
+use crate::bench::{account, body, chat, jid, parts};
+use crate::stage::{condition, now};
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use parking_lot::Mutex;
+use starling_node::{Clock, ManualClock};
+use starling_router::{
+    Door, Edges, Homes, LocationOp, Place, Post, RecordError, Register, Reigning, RouterConfig, RouterParts,
+    ShardParts,
+};
+use starling_store::testing::FaultyStore;
+use starling_store::{LogFilter, Page, Position, SharedStore, Store};
+use starling_wire::frame::{EdgeItem, PeerItem, UpBatch};
+use starling_wire::uplink::{LinkId, Output, Patience, Seat};
+use starling_wire::{
+    ConnId, Down, EdgeId, EdgeLink, Epoch, Leave, RouterId, Shard, Shards, ToEdge, ToHome, Token, Up,
+};
+use starling_xmpp::{BareJid, FullJid, Jid, Kind, MessageType, PresenceType, Stanza};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::Context;
+use std::time::Duration;
+
+const START: u64 = 1_700_000_000_000_000;
+const ROUTER: RouterId = RouterId(1);
+
+/// Who is where, of one shard; outlives reigns.
+#[derive(Default)]
+pub(crate) struct Book {
+    rows: Mutex<BTreeMap<String, (FullJid, Token, EdgeId)>>,
+    /// What is recorded from now on fails so.
+    pub(crate) failing: Mutex<Option<RecordError>>,
+}
+
+impl Book {
+    pub(crate) fn edges(&self) -> Vec<(String, u64)> {
+        self.rows.lock().iter().map(|(jid, (_, _, edge))| (jid.clone(), edge.0)).collect()
+    }
+}
+
+impl Register for Book {
+    fn record(&self, ops: Vec<LocationOp>) -> BoxFuture<'static, Result<(), RecordError>> {
+        if let Some(error) = *self.failing.lock() {
+            return ready(Err(error)).boxed();
+        }
+        let mut rows = self.rows.lock();
+        for op in ops {
+            match op {
+                LocationOp::Bind { jid, token, edge } => {
+                    rows.insert(jid.as_str().to_owned(), (jid, token, edge));
+                }
+                LocationOp::Move { jid, token, edge, .. } => {
+                    if let Some(row) = rows.get_mut(jid.as_str()).filter(|row| row.1 == token) {
+                        row.2 = edge;
+                    }
+                }
+                LocationOp::Unbind { jid, token } => {
+                    if rows.get(jid.as_str()).is_some_and(|row| row.1 == token) {
+                        rows.remove(jid.as_str());
+                    }
+                }
+            }
+        }
+        // Raft takes a moment: the answer comes with the next turn.
+        let mut first = true;
+        futures::future::poll_fn(move |cx| {
+            if std::mem::take(&mut first) {
+                cx.waker().wake_by_ref();
+                return std::task::Poll::Pending;
+            }
+            std::task::Poll::Ready(Ok(()))
+        })
+        .boxed()
+    }
+
+    fn places(&self, account: &BareJid) -> Vec<Place> {
+        let rows = self.rows.lock();
+        let own = rows.values().filter(|(jid, ..)| jid.as_jid().to_bare() == *account);
+        own.map(|(jid, token, edge)| Place { jid: jid.clone(), token: *token, edge: *edge }).collect()
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(&FullJid, Token, EdgeId)) {
+        for (jid, token, edge) in self.rows.lock().values() {
+            visit(jid, *token, *edge);
+        }
+    }
+}
+
+/// To an edge over the link of this number, of a shard's home in its reign.
+type OnItsWay = (EdgeId, u64, Shard, Epoch, ToEdge);
+
+/// What is on its way.
+#[derive(Default)]
+struct Wires {
+    /// The number of each edge's link, for edges that have one.
+    links: Mutex<BTreeMap<EdgeId, u64>>,
+    downs: Mutex<VecDeque<OnItsWay>>,
+    mail: Mutex<VecDeque<(Shard, PeerItem)>>,
+    /// Shards to which nothing goes.
+    closed: Mutex<Vec<Shard>>,
+}
+
+impl Post for Wires {
+    fn send(&self, to: Shard, item: PeerItem) -> bool {
+        if self.closed.lock().contains(&to) {
+            return false;
+        }
+        self.mail.lock().push_back((to, item));
+        true
+    }
+}
+
+/// One reign's way to edges.
+struct Tagged {
+    wires: Arc<Wires>,
+    shard: Shard,
+    epoch: Epoch,
+    open: Mutex<BTreeMap<EdgeId, u64>>,
+}
+
+impl EdgeLink for Tagged {
+    fn deliver(&self, batch: &mut Vec<ToEdge>) {
+        let open = self.open.lock();
+        for message in batch.drain(..) {
+            let edge = message.conn.edge;
+            if let Some(link) = open.get(&edge) {
+                self.wires.downs.lock().push_back((edge, *link, self.shard, self.epoch, message));
+            }
+        }
+    }
+}
+
+impl Edges for Tagged {
+    fn open(&self, edge: EdgeId, link: u64) {
+        self.open.lock().insert(edge, link);
+    }
+}
+
+struct Home {
+    homes: Homes,
+    door: Door,
+    epoch: Epoch,
+    until: Arc<AtomicU64>,
+}
+
+struct Edge {
+    id: EdgeId,
+    seats: Vec<Seat>,
+    link: Option<u64>,
+    told: BTreeMap<u64, Vec<Down>>,
+}
+
+pub(crate) struct Site {
+    pub(crate) store: FaultyStore,
+    pub(crate) clock: ManualClock,
+    shards: Shards,
+    homes: Vec<Option<Home>>,
+    pub(crate) books: Vec<Arc<Book>>,
+    wires: Arc<Wires>,
+    edges: Vec<Edge>,
+    /// How often edges were told that what was acknowledged is kept.
+    pub(crate) saved: usize,
+    accounts: BTreeMap<ConnId, BareJid>,
+    epochs: u64,
+    links: u64,
+    conns: u64,
+}
+
+/// A connection that has a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) account: BareJid,
+    full: Jid,
+    pub(crate) conn: ConnId,
+    pub(crate) token: Token,
+    pub(crate) sequence: u64,
+}
+
+impl Site {
+    /// Homes of all shards, and so many edges. `alice` and `bob` are of different shards.
+    pub(crate) fn new(edges: u64) -> Self {
+        let (store, clock) = (FaultyStore::in_memory().apart(), ManualClock::at_micros(START));
+        for name in ["alice", "bob", "carol"] {
+            now(store.create_account(&jid(name), account())).unwrap();
+        }
+        let shards = Shards::new(4).unwrap();
+        assert_ne!(shards.of(&jid("alice")), shards.of(&jid("bob")));
+        let edges = (1..=edges).map(|id| Edge {
+            id: EdgeId(id),
+            seats: shards
+                .all()
+                .map(|shard| Seat::new(EdgeId(id), shard, Patience::default(), clock.monotonic()))
+                .collect(),
+            link: None,
+            told: BTreeMap::new(),
+        });
+        let mut site = Self {
+            store,
+            shards,
+            homes: shards.all().map(|_| None).collect(),
+            books: shards.all().map(|_| Arc::default()).collect(),
+            wires: Arc::default(),
+            edges: edges.collect(),
+            saved: 0,
+            accounts: BTreeMap::new(),
+            epochs: 0,
+            links: 0,
+            conns: 0,
+            clock,
+        };
+        for shard in shards.all() {
+            site.begin(shard);
+        }
+        for edge in 0..site.edges.len() {
+            site.link(edge);
+        }
+        site.run();
+        site
+    }
+
+    pub(crate) fn shard(&self, account: &str) -> Shard {
+        self.shards.of(&jid(account))
+    }
+
+    /// The last reign over this account's shard is over, and another begins.
+    pub(crate) fn succeed(&mut self, account: &str) {
+        let shard = self.shard(account);
+        self.crash(account);
+        self.begin(shard);
+        self.run();
+    }
+
+    /// The reign over this account's shard is over.
+    pub(crate) fn crash(&mut self, account: &str) {
+        let shard = self.shard(account);
+        self.homes[usize::from(shard.0)] = None;
+        self.wires.mail.lock().retain(|(to, _)| *to != shard);
+    }
+
+    pub(crate) fn begin(&mut self, shard: Shard) {
+        self.epochs += 1;
+        let epoch = Epoch(self.epochs);
+        let shared: SharedStore = Arc::new(self.store.clone());
+        let clock = Arc::new(self.clock.clone());
+        let edges = Tagged { wires: Arc::clone(&self.wires), shard, epoch, open: Mutex::default() };
+        let edges = Arc::new(edges);
+        let parts = parts(shared, RouterConfig::default(), clock, edges.clone());
+        let RouterParts { config, server, hooks, store, clock, metrics, tracer, .. } = parts;
+        let micros = self.clock.now_micros();
+        let until = Arc::new(AtomicU64::new(u64::MAX / 2));
+        let homes = Homes::of_shard(ShardParts {
+            config,
+            server,
+            hooks: Arc::new(hooks),
+            store,
+            edges,
+            register: self.books[usize::from(shard.0)].clone(),
+            post: self.wires.clone(),
+            clock,
+            metrics,
+            tracer,
+            shard,
+            shards: self.shards,
+            reign: Reigning {
+                epoch,
+                floor: Position(micros + self.epochs * 1_000),
+                ceiling: Arc::new(AtomicU64::new(u64::MAX / 2)),
+                until: until.clone(),
+            },
+        });
+        let door = homes.door();
+        self.homes[usize::from(shard.0)] = Some(Home { homes, door, epoch, until });
+        for edge in 0..self.edges.len() {
+            self.announce(edge, shard);
+        }
+        for home in self.homes.iter().flatten() {
+            home.door.moved(shard);
+        }
+    }
+
+    fn announce(&mut self, edge: usize, shard: Shard) {
+        let Some(home) = &self.homes[usize::from(shard.0)] else { return };
+        let (epoch, now) = (home.epoch, self.clock.monotonic());
+        let edge = &mut self.edges[edge];
+        let Some(number) = edge.link else { return };
+        let mut out = Vec::new();
+        edge.seats[usize::from(shard.0)].announced(LinkId { router: ROUTER, number }, epoch, now, &mut out);
+        let id = edge.id;
+        self.carry_out(id, out);
+    }
+
+    /// Gives an edge a link.
+    pub(crate) fn link(&mut self, edge: usize) {
+        self.links += 1;
+        self.edges[edge].link = Some(self.links);
+        self.wires.links.lock().insert(self.edges[edge].id, self.links);
+        for shard in self.shards.all() {
+            self.announce(edge, shard);
+        }
+    }
+
+    /// Takes it away. What is on its way is lost.
+    pub(crate) fn cut(&mut self, edge: usize) {
+        let (id, now) = (self.edges[edge].id, self.clock.monotonic());
+        let Some(number) = self.edges[edge].link.take() else { return };
+        self.wires.links.lock().remove(&id);
+        let mut out = Vec::new();
+        for seat in &mut self.edges[edge].seats {
+            seat.unlinked(LinkId { router: ROUTER, number }, now, &mut out);
+        }
+        self.carry_out(id, out);
+    }
+
+    /// Homes take an edge for dead.
+    pub(crate) fn declare_dead(&mut self, edge: usize) {
+        for home in self.homes.iter().flatten() {
+            home.door.dead(self.edges[edge].id);
+        }
+        self.run();
+    }
+
+    /// Its process is another one from now on, which knows nothing.
+    pub(crate) fn kill_edge(&mut self, edge: usize) {
+        self.cut(edge);
+        let (now, id) = (self.clock.monotonic(), self.edges[edge].id);
+        self.edges[edge].seats =
+            self.shards.all().map(|shard| Seat::new(id, shard, Patience::default(), now)).collect();
+    }
+
+    fn carry_out(&mut self, edge: EdgeId, out: Vec<Output>) {
+        let mut gone = Vec::new();
+        for output in out {
+            match output {
+                Output::Send(link, item) => {
+                    if self.wires.links.lock().get(&edge) == Some(&link.number) {
+                        self.hand_over(edge, link.number, item);
+                    }
+                }
+                Output::Deliver(ToEdge { conn, down }) => {
+                    let closed = matches!(down, Down::Close(_));
+                    let own = self.edges.iter_mut().find(|own| own.id == edge).unwrap();
+                    own.told.entry(conn.number).or_default().push(down);
+                    if closed {
+                        gone.push(conn);
+                    }
+                }
+                Output::Break(_) => panic!("an edge breaks the link"),
+                Output::Reading(_) | Output::Cut(_) => {}
+            }
+        }
+        // An edge that has closed a socket says so.
+        for conn in gone {
+            let now = self.clock.monotonic();
+            let edge = self.edges.iter_mut().find(|own| own.id == conn.edge).unwrap();
+            let mut out = Vec::new();
+            let account = self.accounts[&conn].clone();
+            let message = ToHome { account: account.clone(), conn, up: Up::Gone(Leave::Closed) };
+            edge.seats[usize::from(self.shards.of(&account).0)].up(message, now, &mut out);
+            let id = edge.id;
+            self.carry_out(id, out);
+        }
+    }
+
+    fn hand_over(&mut self, edge: EdgeId, link: u64, item: EdgeItem) {
+        let batch = match item {
+            EdgeItem::AttachBegin(home) => UpBatch { attach_begin: true, ..batch(home) },
+            EdgeItem::AttachEnd(home) => UpBatch { attach_end: true, ..batch(home) },
+            EdgeItem::Up(home, up) => UpBatch { ups: vec![up], ..batch(home) },
+        };
+        self.knock(edge, link, batch);
+    }
+
+    fn knock(&mut self, edge: EdgeId, link: u64, batch: UpBatch) {
+        if let Some(home) = &self.homes[usize::from(batch.home.shard.0)]
+            && home.epoch == batch.home.epoch
+        {
+            home.door.edge(edge, link, batch);
+        }
+    }
+
+    /// Goes on until there is nothing to do.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..10_000 {
+            let mut cx = Context::from_waker(futures::task::noop_waker_ref());
+            let mut any = false;
+            for home in self.homes.iter_mut().flatten() {
+                // What waits for a moment only is there the second time.
+                for _ in 0..2 {
+                    while home.homes.turn(&mut cx).is_ready() {
+                        any = true;
+                    }
+                }
+            }
+            any |= self.deliver();
+            if !any {
+                return;
+            }
+        }
+        panic!("it goes on for ever");
+    }
+
+    /// Lets homes decide; what they say stays on its way.
+    pub(crate) fn decide(&mut self) {
+        let mut cx = Context::from_waker(futures::task::noop_waker_ref());
+        for home in self.homes.iter_mut().flatten() {
+            for _ in 0..2 {
+                while home.homes.turn(&mut cx).is_ready() {}
+            }
+        }
+    }
+
+    /// Whatever is on its way arrives.
+    fn deliver(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            let Some((id, link, shard, epoch, message)) = self.wires.downs.lock().pop_front() else { break };
+            any = true;
+            if self.wires.links.lock().get(&id) != Some(&link) {
+                continue;
+            }
+            self.saved += usize::from(matches!(message.down, Down::Saved { .. }));
+            let edge = self.edges.iter_mut().find(|own| own.id == id).unwrap();
+            let mut out = Vec::new();
+            let link = LinkId { router: ROUTER, number: link };
+            edge.seats[usize::from(shard.0)].down(link, epoch, message, &mut out);
+            self.carry_out(id, out);
+        }
+        loop {
+            let Some((shard, item)) = self.wires.mail.lock().pop_front() else { break };
+            any = true;
+            if let Some(home) = &self.homes[usize::from(shard.0)] {
+                home.door.peer(item);
+            }
+        }
+        any
+    }
+
+    /// What is on its way between homes is lost; returns how much that was.
+    pub(crate) fn lose_mail(&mut self) -> usize {
+        std::mem::take(&mut *self.wires.mail.lock()).len()
+    }
+
+    /// What is on its way between homes.
+    pub(crate) fn mail(&self) -> parking_lot::MutexGuard<'_, VecDeque<(Shard, PeerItem)>> {
+        self.wires.mail.lock()
+    }
+
+    /// One of them arrives.
+    pub(crate) fn hand_mail(&self, shard: Shard, item: PeerItem) {
+        if let Some(home) = &self.homes[usize::from(shard.0)] {
+            home.door.peer(item);
+        }
+    }
+
+    /// What is on its way to edges is lost.
+    pub(crate) fn forget_downs(&mut self) {
+        self.wires.downs.lock().clear();
+    }
+
+    /// Nothing goes to homes of this account's shard, or again.
+    pub(crate) fn close_post(&mut self, account: &str, closed: bool) {
+        let shard = self.shard(account);
+        let mut all = self.wires.closed.lock();
+        all.retain(|other| *other != shard);
+        if closed {
+            all.push(shard);
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn advance(&mut self, time: Duration) {
+        let end = self.clock.monotonic() + time;
+        loop {
+            self.run();
+            let at = self.clock.monotonic();
+            if at >= end {
+                return;
+            }
+            let next = self.homes.iter().flatten().filter_map(|home| home.homes.deadline()).min();
+            let next = next.unwrap_or(end).clamp(at, end);
+            self.clock.advance((next - at).max(Duration::from_micros(1)));
+        }
+    }
+
+    /// A connection that asks for a session.
+    pub(crate) fn connect(&mut self, edge: usize, account: &str, resource: &str) -> Client {
+        self.conns += 1;
+        let full = Jid::parse(&format!("{account}@localhost/{resource}")).unwrap();
+        let (conn, token) =
+            (ConnId { edge: self.edges[edge].id, number: self.conns }, Token(u128::from(self.conns)));
+        let client = Client { account: jid(account), full, conn, token, sequence: 0 };
+        self.say(&client, Up::Bind { token, resource: Some(resource.into()) });
+        client
+    }
+
+    /// Somebody who is available.
+    pub(crate) fn client(&mut self, edge: usize, account: &str, resource: &str) -> Client {
+        let mut client = self.connect(edge, account, resource);
+        self.run();
+        self.send(&mut client, Stanza::presence(PresenceType::Available));
+        self.run();
+        let downs = self.told(&client);
+        assert!(matches!(downs.first(), Some(Down::Bound { .. })), "{downs:?}");
+        client
+    }
+
+    /// The same with stream management.
+    pub(crate) fn managed(&mut self, edge: usize, account: &str, resource: &str) -> Client {
+        let client = self.client(edge, account, resource);
+        self.say(&client, Up::EnableSm { resume: true, max: None });
+        self.run();
+        let downs = self.told(&client);
+        assert!(
+            downs.iter().any(|down| matches!(down, Down::SmEnabled { resume: Some(_), .. })),
+            "{downs:?}"
+        );
+        client
+    }
+
+    /// The session goes on over a new connection.
+    pub(crate) fn resume(&mut self, client: &Client, edge: usize, handled: u32) -> Client {
+        self.conns += 1;
+        let conn = ConnId { edge: self.edges[edge].id, number: self.conns };
+        let client = Client { conn, ..client.clone() };
+        self.say(&client, Up::Resume { token: client.token, handled });
+        client
+    }
+
+    pub(crate) fn say(&mut self, client: &Client, up: Up) {
+        let message = ToHome { account: client.account.clone(), conn: client.conn, up };
+        self.accounts.insert(client.conn, client.account.clone());
+        let (shard, now) = (self.shards.of(&client.account), self.clock.monotonic());
+        let edge = self.edges.iter_mut().find(|own| own.id == client.conn.edge).unwrap();
+        let mut out = Vec::new();
+        edge.seats[usize::from(shard.0)].up(message, now, &mut out);
+        let id = edge.id;
+        self.carry_out(id, out);
+    }
+
+    pub(crate) fn send(&mut self, client: &mut Client, mut stanza: Stanza) {
+        client.sequence += 1;
+        stanza.from = Some(client.full.clone());
+        let (sequence, fault, trace) = (client.sequence, None, None);
+        self.say(client, Up::Stanza { sequence, stanza, fault, trace, again: false });
+    }
+
+    /// It is on its way then.
+    pub(crate) fn post(&mut self, client: &mut Client, to: &str, body: &str) {
+        self.send(client, chat(&format!("{to}@localhost"), body));
+    }
+
+    /// Sends a message and lets all go on.
+    pub(crate) fn chat(&mut self, client: &mut Client, to: &str, body: &str) {
+        self.post(client, to, body);
+        self.run();
+    }
+
+    /// Its socket is lost.
+    pub(crate) fn lose(&mut self, client: &Client) {
+        self.say(client, Up::Gone(Leave::Lost));
+        self.run();
+    }
+
+    /// What it was told since the last time.
+    pub(crate) fn told(&mut self, client: &Client) -> Vec<Down> {
+        let edge = self.edges.iter_mut().find(|own| own.id == client.conn.edge).unwrap();
+        edge.told.remove(&client.conn.number).unwrap_or_default()
+    }
+
+    /// The messages among that, as `body` or `!condition`.
+    pub(crate) fn messages(&mut self, client: &Client) -> Vec<String> {
+        let message = |down: &Down| {
+            let Down::Stanza { stanza, .. } = down else { return None };
+            match stanza.kind {
+                Kind::Message(MessageType::Error) => Some(condition(stanza)),
+                Kind::Message(_) if stanza.payload.has("urn:xmpp:carbons:2", "received") => {
+                    Some("copy".to_owned())
+                }
+                Kind::Message(_) => Some(body(stanza)),
+                _ => None,
+            }
+        };
+        self.told(client).iter().filter_map(message).collect()
+    }
+
+    /// How far its stanzas are handled.
+    pub(crate) fn handled(&mut self, client: &Client) -> u64 {
+        let handled = self.told(client).into_iter().filter_map(|down| match down {
+            Down::Handled { sequence } => Some(sequence),
+            _ => None,
+        });
+        handled.max().unwrap_or(0)
+    }
+
+    /// How many connections this edge keeps something of.
+    pub(crate) fn kept(&self, edge: usize) -> usize {
+        self.edges[edge].seats.iter().map(|seat| seat.load().sessions).sum()
+    }
+
+    /// The bodies of all rows of an account.
+    pub(crate) fn rows(&self, account: &str) -> Vec<String> {
+        let page = self.store.log_page(&jid(account), LogFilter::default(), Page::First(100_000));
+        now(page).unwrap().rows.into_iter().map(|row| body(&Stanza::decode(row.stanza).unwrap())).collect()
+    }
+
+    /// The lease over this account's shard is over.
+    pub(crate) fn end_lease(&mut self, account: &str) {
+        let shard = self.shard(account);
+        if let Some(home) = &self.homes[usize::from(shard.0)] {
+            home.until.store(0, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    /// It holds again.
+    pub(crate) fn renew_lease(&mut self, account: &str) {
+        let shard = self.shard(account);
+        if let Some(home) = &self.homes[usize::from(shard.0)] {
+            home.until.store(u64::MAX / 2, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+}
+
+fn batch(home: starling_wire::frame::Home) -> UpBatch {
+    UpBatch { home, attach_begin: false, ups: Vec::new(), attach_end: false }
+}
