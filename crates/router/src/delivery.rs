@@ -368,6 +368,9 @@ pub(crate) fn acknowledged(out: &mut Out<'_>, home: &mut Home, at: usize, count:
         let Some(entry) = home.links[at].unqueue() else { break };
         if let Some(position) = entry.position.filter(|_| entry.waits) {
             home.deliveries.acknowledged(position);
+            if let Some(far) = &mut home.links[at].far {
+                far.acknowledged(position);
+            }
         }
     }
     home.touched = true;

@@ -6,6 +6,9 @@ use starling_wire::{ConnId, EdgeId};
 
 /// Connections that may have been a session's; beyond that the oldest is told to forget it.
 const MAX_HOLDERS: usize = 4;
+/// Acknowledged rows that are remembered while the cursor is not written: what is beyond may be delivered once more, should
+/// the home be lost as well.
+const MAX_UNSAVED: usize = 1_024;
 
 /// The edges' side of one session.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ pub(crate) struct Far {
     pub(crate) cut: bool,
     /// Rows up to here were there before it.
     pub(crate) from: Position,
+    /// Rows that were acknowledged and may not be kept yet.
+    pub(crate) unsaved: Vec<Position>,
+    /// Those of them that the present connection's edge does not know of itself: it has them in its notes.
+    pub(crate) carried: Vec<Position>,
     /// Its edge was told that what was acknowledged up to here is kept.
     pub(crate) saved: Position,
 }
@@ -53,6 +60,8 @@ impl Far {
             drains: false,
             cut: false,
             from,
+            unsaved: Vec::new(),
+            carried: Vec::new(),
             saved: Position(0),
         }
     }
@@ -62,6 +71,13 @@ impl Far {
         self.holders.retain(|holder| *holder != conn);
         self.holders.push(conn);
         (self.holders.len() > MAX_HOLDERS).then(|| self.holders.remove(0))
+    }
+
+    /// A row was acknowledged.
+    pub(crate) fn acknowledged(&mut self, position: Position) {
+        if position > self.saved && self.unsaved.len() < MAX_UNSAVED {
+            self.unsaved.push(position);
+        }
     }
 
     /// The present connection has spoken as one that has the session; returns who may forget it.

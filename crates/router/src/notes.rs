@@ -40,6 +40,8 @@ pub(crate) struct Notes {
     pub(crate) max: Option<u32>,
     pub(crate) presence: Option<Stanza>,
     pub(crate) directed: BTreeSet<Jid>,
+    /// Rows that were acknowledged over connections before the present one.
+    pub(crate) acknowledged: Vec<Position>,
 }
 
 /// Of a session of a cluster.
@@ -69,6 +71,11 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
     for jid in &session.directed {
         put(&mut out, jid.as_str().as_bytes());
     }
+    let carried = link.far.as_ref().map_or(&[][..], |far| &far.carried);
+    out.put_u32_le(u32::try_from(carried.len()).unwrap_or(u32::MAX));
+    for position in carried {
+        out.put_u64_le(position.0);
+    }
     out.freeze()
 }
 
@@ -94,6 +101,10 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
     for _ in 0..left.number(4)? {
         directed.insert(Jid::parse(std::str::from_utf8(&left.bytes()?).ok()?).ok()?);
     }
+    let mut acknowledged = Vec::new();
+    for _ in 0..left.number(4)? {
+        acknowledged.push(Position(left.number(8)?));
+    }
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -108,6 +119,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         max,
         presence,
         directed,
+        acknowledged,
     })
 }
 
@@ -146,6 +158,7 @@ mod tests {
         session.presence = Some(Stanza::presence(PresenceType::Available).to(session.jid.clone()));
         session.directed.extend(["a@b/c", "d@e"].map(|jid| Jid::parse(jid).unwrap()));
         link.feed.begun = true;
+        link.far.as_mut().unwrap().carried = vec![Position(5), Position(8)];
         (session, link)
     }
 
@@ -156,6 +169,7 @@ mod tests {
         assert!(notes.carbons && !notes.interested && !notes.active && notes.begun && !notes.resume);
         assert_eq!((notes.priority, notes.since, notes.from), (-7, Timestamp(99), Position(41)));
         assert_eq!((notes.presence, notes.directed), (session.presence, session.directed));
+        assert_eq!(notes.acknowledged, [Position(5), Position(8)]);
     }
 
     #[test]

@@ -126,8 +126,14 @@ pub(crate) fn build(home: &mut Home, parked: &Parked, notes: Notes, edge: starli
             home.deliveries.offered(row.position, record.token);
         }
     }
-    for position in &record.acknowledged {
+    for position in record.acknowledged.iter().chain(&notes.acknowledged) {
         home.deliveries.was_acknowledged(*position);
+        if let Some(far) = &mut link.far {
+            far.acknowledged(*position);
+        }
+    }
+    if let Some(far) = &mut link.far {
+        far.carried = notes.acknowledged;
     }
     link.sent = record.received;
     if record.first > 0 {

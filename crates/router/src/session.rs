@@ -318,6 +318,9 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     delivery::send_again(out, home, at, 0);
     // XEP-0352 §5: a resumed stream is active, whatever was said on the one before.
     home.account.sessions[at].active = true;
+    if let Some(far) = &mut home.links[at].far {
+        far.carried = far.unsaved.clone();
+    }
     // The edge's answer to this says that it has it all: then the one before may forget it.
     remember(out, home, at);
     delivery::release(out, home, at);
@@ -465,6 +468,8 @@ pub(crate) fn saved(out: &mut Out<'_>, home: &mut Home, saved: &[(Token, starlin
         let (Some(conn), Some(far)) = (link.hears(), &mut link.far) else { continue };
         if far.saved < *through {
             far.saved = *through;
+            far.unsaved.retain(|position| *position > *through);
+            far.carried.retain(|position| *position > *through);
             out.downs.push(ToEdge { conn, down: Down::Saved { through: *through } });
         }
     }

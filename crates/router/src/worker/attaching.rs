@@ -55,12 +55,14 @@ impl Attaching {
         [sweep, lost].into_iter().flatten().min()
     }
 
-    /// Whether the edge that has a session, by what is recorded, has yet to name it.
+    /// Whether an edge may yet name a session that is recorded: the one that it is recorded at, or the one before, if the
+    /// session was on its way when the last home died.
     pub(super) fn may_have(&self, shared: &Shared, home: &Home, token: Token, turn: &Turn) -> bool {
         let Some(tier) = &shared.tier else { return false };
         let age = turn.monotonic.saturating_sub(shared.began);
         let places = tier.register.places(&home.account.jid);
-        places.iter().any(|place| place.token == token && !self.has_answered(place.edge, age))
+        let early = age < DEAD_AFTER;
+        places.iter().any(|place| place.token == token && (early || !self.has_answered(place.edge, age)))
     }
 
     /// Whether it is known what an edge has.
@@ -375,7 +377,8 @@ impl Worker {
             other_record(home, &parked, &mut self.downs);
         }
         if lost {
-            self.timers.set(turn.monotonic + LOST_GRACE, account.clone(), Why::Lost);
+            let at = (turn.monotonic + LOST_GRACE).max(shared.began + DEAD_AFTER);
+            self.timers.set(at, account.clone(), Why::Lost);
         }
         let Some(opening) = &mut home.opening else { return };
         opening.built.append(&mut built);

@@ -1,16 +1,14 @@
 //! A cluster without a network: homes of several shards, edges as they keep their sessions, a clock that stands still. Links
 //! can be cut, homes can crash, what is on its way can be lost.
 
+mod book;
+
+pub(crate) use self::book::Book;
 use crate::bench::{account, body, chat, jid, parts};
 use crate::stage::{condition, now};
-use futures::FutureExt;
-use futures::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use starling_node::{Clock, ManualClock};
-use starling_router::{
-    Door, Edges, Homes, LocationOp, Place, Post, RecordError, Register, Reigning, RouterConfig, RouterParts,
-    ShardParts,
-};
+use starling_router::{Door, Edges, Homes, Post, Reigning, RouterConfig, RouterParts, ShardParts};
 use starling_store::testing::FaultyStore;
 use starling_store::{LogFilter, Page, Position, SharedStore, Store};
 use starling_wire::frame::{EdgeItem, PeerItem, UpBatch};
@@ -18,7 +16,7 @@ use starling_wire::uplink::{LinkId, Output, Patience, Seat};
 use starling_wire::{
     ConnId, Down, EdgeId, EdgeLink, Epoch, Leave, RouterId, Shard, Shards, ToEdge, ToHome, Token, Up,
 };
-use starling_xmpp::{BareJid, FullJid, Jid, Kind, MessageType, PresenceType, Stanza};
+use starling_xmpp::{BareJid, Jid, Kind, MessageType, PresenceType, Stanza};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -27,68 +25,6 @@ use std::time::Duration;
 
 const START: u64 = 1_700_000_000_000_000;
 const ROUTER: RouterId = RouterId(1);
-
-/// Who is where, of one shard; outlives reigns.
-#[derive(Default)]
-pub(crate) struct Book {
-    rows: Mutex<BTreeMap<String, (FullJid, Token, EdgeId)>>,
-    /// What is recorded from now on fails so.
-    pub(crate) failing: Mutex<Option<RecordError>>,
-}
-
-impl Book {
-    pub(crate) fn edges(&self) -> Vec<(String, u64)> {
-        self.rows.lock().iter().map(|(jid, (_, _, edge))| (jid.clone(), edge.0)).collect()
-    }
-}
-
-impl Register for Book {
-    fn record(&self, ops: Vec<LocationOp>) -> BoxFuture<'static, Result<(), RecordError>> {
-        if let Some(error) = *self.failing.lock() {
-            return ready(Err(error)).boxed();
-        }
-        let mut rows = self.rows.lock();
-        for op in ops {
-            match op {
-                LocationOp::Bind { jid, token, edge } => {
-                    rows.insert(jid.as_str().to_owned(), (jid, token, edge));
-                }
-                LocationOp::Move { jid, token, edge, .. } => {
-                    if let Some(row) = rows.get_mut(jid.as_str()).filter(|row| row.1 == token) {
-                        row.2 = edge;
-                    }
-                }
-                LocationOp::Unbind { jid, token } => {
-                    if rows.get(jid.as_str()).is_some_and(|row| row.1 == token) {
-                        rows.remove(jid.as_str());
-                    }
-                }
-            }
-        }
-        // Raft takes a moment: the answer comes with the next turn.
-        let mut first = true;
-        futures::future::poll_fn(move |cx| {
-            if std::mem::take(&mut first) {
-                cx.waker().wake_by_ref();
-                return std::task::Poll::Pending;
-            }
-            std::task::Poll::Ready(Ok(()))
-        })
-        .boxed()
-    }
-
-    fn places(&self, account: &BareJid) -> Vec<Place> {
-        let rows = self.rows.lock();
-        let own = rows.values().filter(|(jid, ..)| jid.as_jid().to_bare() == *account);
-        own.map(|(jid, token, edge)| Place { jid: jid.clone(), token: *token, edge: *edge }).collect()
-    }
-
-    fn each(&self, visit: &mut dyn FnMut(&FullJid, Token, EdgeId)) {
-        for (jid, token, edge) in self.rows.lock().values() {
-            visit(jid, *token, *edge);
-        }
-    }
-}
 
 /// To an edge over the link of this number, of a shard's home in its reign.
 type OnItsWay = (EdgeId, u64, Shard, Epoch, ToEdge);
