@@ -37,6 +37,8 @@ pub(crate) struct Far {
     pub(crate) cut: bool,
     /// Rows up to here were there before it.
     pub(crate) from: Position,
+    /// The highest row that it was to be sent.
+    pub(crate) highest: Position,
     /// Rows that were acknowledged and may not be kept yet.
     pub(crate) unsaved: Vec<Position>,
     /// Those of them that the present connection's edge does not know of itself: it has them in its notes.
@@ -60,6 +62,7 @@ impl Far {
             drains: false,
             cut: false,
             from,
+            highest: from,
             unsaved: Vec::new(),
             carried: Vec::new(),
             saved: Position(0),

@@ -314,6 +314,9 @@ impl Link {
         let (position, waits) = (row.map(|row| row.position), row.is_some_and(|row| row.waits));
         self.queued_bytes += size as usize;
         self.queued_stored += usize::from(waits);
+        if let (Some(far), Some(position)) = (&mut self.far, position) {
+            far.highest = far.highest.max(position);
+        }
         let stanza = (self.management.is_some() || self.far.is_some()).then_some(stanza);
         self.queue.push_back(Unacked { stanza, position, waits, size });
     }

@@ -134,6 +134,7 @@ pub(crate) fn build(home: &mut Home, parked: &Parked, notes: Notes, edge: starli
     }
     if let Some(far) = &mut link.far {
         far.carried = notes.acknowledged;
+        far.highest = far.highest.max(record.highest.unwrap_or_default());
     }
     link.sent = record.received;
     if record.first > 0 {

@@ -319,6 +319,8 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     // XEP-0352 §5: a resumed stream is active, whatever was said on the one before.
     home.account.sessions[at].active = true;
     if let Some(far) = &mut home.links[at].far {
+        // All of it has been sent there, now or before.
+        far.from = far.highest;
         far.carried = far.unsaved.clone();
     }
     // The edge's answer to this says that it has it all: then the one before may forget it.
