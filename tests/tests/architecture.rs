@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 6] = [
     &["xmpp", "node"],
     &["store", "wire"],
-    &["hooks", "store-embedded", "store-scylla"],
+    &["hooks", "locations", "store-embedded", "store-scylla"],
     &["xeps", "router", "admin", "edge"],
     &["all-in-one"],
     &["starling"],

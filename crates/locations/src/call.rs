@@ -1,0 +1,540 @@
+//! What routers say to each other about locations: one call, one answer.
+//!
+//! The links carry them as bytes and do not look inside. Each names the cluster, so that routers of two clusters which
+//! meet by mistake learn nothing from each other.
+
+use crate::codec::{CodecError, EntryPb, LogIdPb, VotePb};
+use crate::types::{Entry, Types, Vote};
+use bytes::Bytes;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
+use prost::Message;
+use starling_wire::RouterId;
+
+/// A question of one router to another.
+#[derive(Debug)]
+pub enum Call {
+    /// A leader's entries, or a heartbeat.
+    Append(AppendEntriesRequest<Types>),
+    /// A candidate asks for a vote.
+    Vote(VoteRequest<u64>),
+    /// A piece of a leader's snapshot.
+    Piece(Piece),
+    /// A leader asks its heir to campaign.
+    Elect,
+    /// Sent all the time.
+    Ping(Ping),
+    /// A router asks to be taken in.
+    Join {
+        /// The name of its place.
+        name: String,
+        /// Where its cluster port is.
+        address: String,
+    },
+    /// A cluster is founded.
+    Found {
+        /// Its number.
+        cluster: u64,
+        /// Its first era.
+        era: u64,
+        /// Above which its positions are.
+        floor: u64,
+    },
+    /// A router is to be a member no more.
+    Remove(RouterId),
+}
+
+/// A piece of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The leader's vote.
+    pub vote: Vote,
+    /// Names this sending of it.
+    pub id: u64,
+    /// Which piece: the first is what describes it, the others are its parts in order.
+    pub number: u64,
+    /// Whether it is the last.
+    pub last: bool,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// How it goes at a router.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ping {
+    /// The cluster it belongs to; 0 if none.
+    pub cluster: u64,
+    /// The cluster's era.
+    pub era: u64,
+    /// Above which the era's positions are.
+    pub floor: u64,
+    /// Its disk has no state of any group, so that a cluster may be founded with it.
+    pub fresh: bool,
+    /// The groups whose leader it hears, a bit each.
+    pub hears: Vec<u8>,
+    /// The groups that it leads with a lease.
+    pub leads: Vec<u8>,
+    /// How many groups it leads.
+    pub reigns: u32,
+    /// It is about to leave and takes no leadership.
+    pub leaving: bool,
+}
+
+/// The answer to a [`Call`].
+#[derive(Debug)]
+pub enum Answer {
+    /// To entries.
+    Append(AppendEntriesResponse<u64>),
+    /// To a candidate.
+    Vote(VoteResponse<u64>),
+    /// A piece is there; with the last one the snapshot was installed, under this vote.
+    Piece(Option<Vote>),
+    /// To a ping: how it goes here.
+    Pong(Ping),
+    /// It was done, or begun.
+    Done,
+    /// It was not done.
+    Refused(Refusal),
+}
+
+/// Why a call was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It cannot be read here.
+    #[error("malformed or of a later version")]
+    Malformed,
+    /// The caller belongs to another cluster, or to none, or this router to none.
+    #[error("not of the same cluster")]
+    Stranger,
+    /// The caller was a member and is none any more: another disk is there in its stead, or it was removed.
+    #[error("no member any more")]
+    Removed,
+    /// A leader with a lease votes for nobody.
+    #[error("led with a lease")]
+    Led,
+    /// Not now.
+    #[error("not now")]
+    Busy,
+    /// The group has stopped here.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl Call {
+    /// The call as bytes.
+    pub fn encode(&self, cluster: u64) -> Bytes {
+        let kind = match self {
+            Self::Append(append) => CallKind::Append(AppendPb {
+                vote: Some((&append.vote).into()),
+                previous: append.prev_log_id.as_ref().map(Into::into),
+                entries: append.entries.iter().map(Into::into).collect(),
+                committed: append.leader_commit.as_ref().map(Into::into),
+            }),
+            Self::Vote(vote) => CallKind::Vote(CandidatePb {
+                vote: Some((&vote.vote).into()),
+                last: vote.last_log_id.as_ref().map(Into::into),
+            }),
+            Self::Piece(piece) => CallKind::Piece(PiecePb {
+                vote: Some((&piece.vote).into()),
+                id: piece.id,
+                number: piece.number,
+                last: piece.last,
+                bytes: piece.bytes.clone(),
+            }),
+            Self::Elect => CallKind::Elect(EmptyPb {}),
+            Self::Ping(ping) => CallKind::Ping(ping.into()),
+            Self::Join { name, address } => {
+                CallKind::Join(JoinPb { name: name.clone(), address: address.clone() })
+            }
+            Self::Found { cluster, era, floor } => {
+                CallKind::Found(FoundPb { cluster: *cluster, era: *era, floor: *floor })
+            }
+            Self::Remove(router) => CallKind::Remove(router.0),
+        };
+        CallPb { cluster, kind: Some(kind) }.encode_to_vec().into()
+    }
+
+    /// The call that these bytes are, and the caller's cluster.
+    ///
+    /// # Errors
+    /// When they are none, or one of a later version.
+    pub fn decode(bytes: Bytes) -> Result<(u64, Self), CodecError> {
+        let call = CallPb::decode(bytes)?;
+        let kind = match call.kind.ok_or(CodecError::Missing("a call's kind"))? {
+            CallKind::Append(append) => {
+                let entries: Result<Vec<Entry>, CodecError> =
+                    append.entries.into_iter().map(TryInto::try_into).collect();
+                Self::Append(AppendEntriesRequest {
+                    vote: vote(append.vote)?,
+                    prev_log_id: append.previous.map(Into::into),
+                    entries: entries?,
+                    leader_commit: append.committed.map(Into::into),
+                })
+            }
+            CallKind::Vote(candidate) => Self::Vote(VoteRequest {
+                vote: vote(candidate.vote)?,
+                last_log_id: candidate.last.map(Into::into),
+            }),
+            CallKind::Piece(piece) => Self::Piece(Piece {
+                vote: vote(piece.vote)?,
+                id: piece.id,
+                number: piece.number,
+                last: piece.last,
+                bytes: piece.bytes,
+            }),
+            CallKind::Elect(EmptyPb {}) => Self::Elect,
+            CallKind::Ping(ping) => Self::Ping(ping.into()),
+            CallKind::Join(join) => Self::Join { name: join.name, address: join.address },
+            CallKind::Found(found) => {
+                Self::Found { cluster: found.cluster, era: found.era, floor: found.floor }
+            }
+            CallKind::Remove(router) => Self::Remove(RouterId(router)),
+        };
+        Ok((call.cluster, kind))
+    }
+}
+
+impl Answer {
+    /// The answer as bytes.
+    pub fn encode(&self) -> Bytes {
+        let kind = match self {
+            Self::Append(answer) => AnswerKind::Append(match answer {
+                AppendEntriesResponse::Success => AppendedPb { result: APPENDED, ..AppendedPb::default() },
+                AppendEntriesResponse::PartialSuccess(upto) => AppendedPb {
+                    result: APPENDED_PARTLY,
+                    upto: upto.as_ref().map(Into::into),
+                    ..AppendedPb::default()
+                },
+                AppendEntriesResponse::Conflict => AppendedPb { result: CONFLICT, ..AppendedPb::default() },
+                AppendEntriesResponse::HigherVote(vote) => {
+                    AppendedPb { result: HIGHER_VOTE, vote: Some(vote.into()), ..AppendedPb::default() }
+                }
+            }),
+            Self::Vote(answer) => AnswerKind::Vote(VotedPb {
+                vote: Some((&answer.vote).into()),
+                granted: answer.vote_granted,
+                last: answer.last_log_id.as_ref().map(Into::into),
+            }),
+            Self::Piece(vote) => AnswerKind::Piece(TakenPb { vote: vote.as_ref().map(Into::into) }),
+            Self::Pong(ping) => AnswerKind::Pong(ping.into()),
+            Self::Done => AnswerKind::Done(EmptyPb {}),
+            Self::Refused(why) => AnswerKind::Refused(refusal(*why)),
+        };
+        AnswerPb { kind: Some(kind) }.encode_to_vec().into()
+    }
+
+    /// The answer that these bytes are.
+    ///
+    /// # Errors
+    /// When they are none, or one of a later version.
+    pub fn decode(bytes: Bytes) -> Result<Self, CodecError> {
+        Ok(match AnswerPb::decode(bytes)?.kind.ok_or(CodecError::Missing("an answer's kind"))? {
+            AnswerKind::Append(answer) => Self::Append(match answer.result {
+                APPENDED => AppendEntriesResponse::Success,
+                APPENDED_PARTLY => AppendEntriesResponse::PartialSuccess(answer.upto.map(Into::into)),
+                CONFLICT => AppendEntriesResponse::Conflict,
+                HIGHER_VOTE => AppendEntriesResponse::HigherVote(vote(answer.vote)?),
+                _ => return Err(CodecError::Missing("the result of an append")),
+            }),
+            AnswerKind::Vote(answer) => Self::Vote(VoteResponse {
+                vote: vote(answer.vote)?,
+                vote_granted: answer.granted,
+                last_log_id: answer.last.map(Into::into),
+            }),
+            AnswerKind::Piece(answer) => Self::Piece(answer.vote.map(Into::into)),
+            AnswerKind::Pong(ping) => Self::Pong(ping.into()),
+            AnswerKind::Done(EmptyPb {}) => Self::Done,
+            AnswerKind::Refused(why) => Self::Refused(match why {
+                2 => Refusal::Stranger,
+                3 => Refusal::Removed,
+                4 => Refusal::Led,
+                5 => Refusal::Busy,
+                6 => Refusal::Stopped,
+                _ => Refusal::Malformed,
+            }),
+        })
+    }
+}
+
+const APPENDED: u32 = 1;
+const APPENDED_PARTLY: u32 = 2;
+const CONFLICT: u32 = 3;
+const HIGHER_VOTE: u32 = 4;
+
+fn refusal(why: Refusal) -> u32 {
+    match why {
+        Refusal::Malformed => 1,
+        Refusal::Stranger => 2,
+        Refusal::Removed => 3,
+        Refusal::Led => 4,
+        Refusal::Busy => 5,
+        Refusal::Stopped => 6,
+    }
+}
+
+fn vote(vote: Option<VotePb>) -> Result<Vote, CodecError> {
+    Ok(vote.ok_or(CodecError::Missing("a vote"))?.into())
+}
+
+/// Whether a group's bit is set.
+pub(crate) fn has(bits: &[u8], group: u16) -> bool {
+    bits.get(usize::from(group / 8)).is_some_and(|byte| byte >> (group % 8) & 1 == 1)
+}
+
+/// The bits of these groups.
+pub(crate) fn bits(groups: impl Iterator<Item = u16>) -> Vec<u8> {
+    let mut bits = Vec::new();
+    for group in groups {
+        let at = usize::from(group / 8);
+        bits.resize(bits.len().max(at + 1), 0);
+        bits[at] |= 1 << (group % 8);
+    }
+    bits
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CallPb {
+    #[prost(fixed64, tag = "1")]
+    cluster: u64,
+    #[prost(oneof = "CallKind", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    kind: Option<CallKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum CallKind {
+    #[prost(message, tag = "2")]
+    Append(AppendPb),
+    #[prost(message, tag = "3")]
+    Vote(CandidatePb),
+    #[prost(message, tag = "4")]
+    Piece(PiecePb),
+    #[prost(message, tag = "5")]
+    Elect(EmptyPb),
+    #[prost(message, tag = "6")]
+    Ping(PingPb),
+    #[prost(message, tag = "7")]
+    Join(JoinPb),
+    #[prost(message, tag = "8")]
+    Found(FoundPb),
+    #[prost(fixed64, tag = "9")]
+    Remove(u64),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EmptyPb {}
+
+#[derive(Clone, PartialEq, Message)]
+struct AppendPb {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VotePb>,
+    #[prost(message, optional, tag = "2")]
+    previous: Option<LogIdPb>,
+    #[prost(message, repeated, tag = "3")]
+    entries: Vec<EntryPb>,
+    #[prost(message, optional, tag = "4")]
+    committed: Option<LogIdPb>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CandidatePb {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VotePb>,
+    #[prost(message, optional, tag = "2")]
+    last: Option<LogIdPb>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PiecePb {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VotePb>,
+    #[prost(fixed64, tag = "2")]
+    id: u64,
+    #[prost(uint64, tag = "3")]
+    number: u64,
+    #[prost(bool, tag = "4")]
+    last: bool,
+    #[prost(bytes = "bytes", tag = "5")]
+    bytes: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PingPb {
+    #[prost(fixed64, tag = "1")]
+    cluster: u64,
+    #[prost(bool, tag = "2")]
+    fresh: bool,
+    #[prost(bytes = "vec", tag = "3")]
+    hears: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    leads: Vec<u8>,
+    #[prost(uint32, tag = "5")]
+    reigns: u32,
+    #[prost(bool, tag = "6")]
+    leaving: bool,
+    #[prost(uint64, tag = "7")]
+    era: u64,
+    #[prost(uint64, tag = "8")]
+    floor: u64,
+}
+
+impl From<&Ping> for PingPb {
+    fn from(ping: &Ping) -> Self {
+        let Ping { cluster, era, floor, fresh, hears, leads, reigns, leaving } = ping.clone();
+        Self { cluster, era, floor, fresh, hears, leads, reigns, leaving }
+    }
+}
+
+impl From<PingPb> for Ping {
+    fn from(ping: PingPb) -> Self {
+        let PingPb { cluster, era, floor, fresh, hears, leads, reigns, leaving } = ping;
+        Self { cluster, era, floor, fresh, hears, leads, reigns, leaving }
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct JoinPb {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    address: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FoundPb {
+    #[prost(fixed64, tag = "1")]
+    cluster: u64,
+    #[prost(uint64, tag = "2")]
+    era: u64,
+    #[prost(uint64, tag = "3")]
+    floor: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AnswerPb {
+    #[prost(oneof = "AnswerKind", tags = "1, 2, 3, 4, 5, 6")]
+    kind: Option<AnswerKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum AnswerKind {
+    #[prost(message, tag = "1")]
+    Append(AppendedPb),
+    #[prost(message, tag = "2")]
+    Vote(VotedPb),
+    #[prost(message, tag = "3")]
+    Piece(TakenPb),
+    #[prost(message, tag = "4")]
+    Pong(PingPb),
+    #[prost(message, tag = "5")]
+    Done(EmptyPb),
+    #[prost(uint32, tag = "6")]
+    Refused(u32),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AppendedPb {
+    #[prost(uint32, tag = "1")]
+    result: u32,
+    #[prost(message, optional, tag = "2")]
+    upto: Option<LogIdPb>,
+    #[prost(message, optional, tag = "3")]
+    vote: Option<VotePb>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct VotedPb {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VotePb>,
+    #[prost(bool, tag = "2")]
+    granted: bool,
+    #[prost(message, optional, tag = "3")]
+    last: Option<LogIdPb>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TakenPb {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VotePb>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Command, LogId};
+    use openraft::{CommittedLeaderId, EntryPayload};
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId::new(CommittedLeaderId::new(term, 3), index)
+    }
+
+    #[test]
+    fn calls_arrive_as_they_were_sent() {
+        let vote = Vote::new_committed(4, 3);
+        let entry =
+            Entry { log_id: id(4, 9), payload: EntryPayload::Normal(Command(Bytes::from_static(b"x"))) };
+        let calls = [
+            Call::Append(AppendEntriesRequest {
+                vote,
+                prev_log_id: Some(id(3, 8)),
+                entries: vec![entry, Entry { log_id: id(4, 10), payload: EntryPayload::Blank }],
+                leader_commit: None,
+            }),
+            Call::Vote(VoteRequest { vote, last_log_id: Some(id(1, 2)) }),
+            Call::Piece(Piece { vote, id: 9, number: 1 << 33, last: true, bytes: vec![7; 100].into() }),
+            Call::Elect,
+            Call::Ping(Ping {
+                cluster: 7,
+                era: 8,
+                floor: 9,
+                fresh: true,
+                hears: vec![1],
+                leads: vec![2],
+                reigns: 3,
+                leaving: true,
+            }),
+            Call::Join { name: "router-0".to_owned(), address: "host:5270".to_owned() },
+            Call::Found { cluster: 1, era: 2, floor: 3 },
+            Call::Remove(RouterId(u64::MAX)),
+        ];
+        for call in calls {
+            let (cluster, again) = Call::decode(call.encode(77)).unwrap();
+            assert_eq!((cluster, format!("{again:?}")), (77, format!("{call:?}")));
+        }
+        assert!(Call::decode(Bytes::from_static(b"\x78\x01")).is_err(), "a kind that is not known");
+        assert!(Call::decode(Bytes::from_static(b"\x1a\x00")).is_err(), "a candidate without a vote");
+    }
+
+    #[test]
+    fn answers_arrive_as_they_were_given() {
+        let vote = Vote::new(4, 3);
+        let answers = [
+            Answer::Append(AppendEntriesResponse::Success),
+            Answer::Append(AppendEntriesResponse::PartialSuccess(None)),
+            Answer::Append(AppendEntriesResponse::PartialSuccess(Some(id(1, 1)))),
+            Answer::Append(AppendEntriesResponse::Conflict),
+            Answer::Append(AppendEntriesResponse::HigherVote(vote)),
+            Answer::Vote(VoteResponse { vote, vote_granted: true, last_log_id: None }),
+            Answer::Piece(None),
+            Answer::Piece(Some(vote)),
+            Answer::Pong(Ping::default()),
+            Answer::Done,
+            Answer::Refused(Refusal::Malformed),
+            Answer::Refused(Refusal::Stranger),
+            Answer::Refused(Refusal::Removed),
+            Answer::Refused(Refusal::Led),
+            Answer::Refused(Refusal::Busy),
+            Answer::Refused(Refusal::Stopped),
+        ];
+        for answer in answers {
+            assert_eq!(format!("{:?}", Answer::decode(answer.encode()).unwrap()), format!("{answer:?}"));
+        }
+        assert!(Answer::decode(Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn groups_are_bits() {
+        let bits = bits([0, 9, 1023].into_iter());
+        assert_eq!(bits.len(), 128);
+        let set: Vec<u16> = (0..1100).filter(|group| has(&bits, *group)).collect();
+        assert_eq!(set, [0, 9, 1023]);
+    }
+}

@@ -1,0 +1,309 @@
+//! One shard's group at one router: what its home asks of it, and what other routers ask of it.
+
+mod driver;
+mod giving;
+mod incoming;
+
+pub(crate) use driver::{Control, Driver};
+pub use giving::GiveError;
+
+use crate::call::{Answer, Call, Refusal};
+use crate::detector;
+use crate::lease::{Configs, Lease};
+use crate::machine::{Op, Outcome, Row, View};
+use crate::snapshots::Snapshots;
+use crate::state::State;
+use crate::types::{Member, Raft, Vote};
+use futures::future::BoxFuture;
+use incoming::Incoming;
+use openraft::RaftMetrics;
+use openraft::metrics::RaftServerMetrics;
+use openraft::raft::AppendEntriesResponse;
+use parking_lot::Mutex;
+use starling_node::clock::SharedClock;
+use starling_wire::{Epoch, RouterId, Shard};
+use starling_xmpp::{BareJid, FullJid};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// The most operations in one entry, and about the most bytes.
+const MOST_OPS: usize = 1024;
+const MOST_BYTES: usize = 256 << 10;
+/// How many requests wait for a group's entry before others are refused.
+const QUEUE: usize = 4096;
+/// How long an operation may take: waiting for its turn, then for its entry.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Why an operation has no outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// It may take effect, or not. Ask again: all operations can be asked for again.
+    #[error("it is not known whether it was recorded")]
+    Unknown,
+    /// This router does not reign over the shard. Nothing was done.
+    #[error("not the shard's home")]
+    NotLeader,
+    /// Too much waits already, or no quorum was there in time. Nothing was done.
+    #[error("too busy")]
+    Busy,
+}
+
+/// A reign of this router over a shard.
+#[derive(Debug, Clone)]
+pub struct Reigning {
+    /// Which.
+    pub epoch: Epoch,
+    /// All its positions are above.
+    pub floor: u64,
+    /// And below this; raised as time goes on, 0 when the reign is over.
+    pub ceiling: Arc<AtomicU64>,
+    /// When its lease ends, in microseconds of monotonic time; put off by every answer of a quorum, 0 when the reign is over.
+    pub until: Arc<AtomicU64>,
+}
+
+/// One shard at this router. Clones are the same.
+#[derive(Clone)]
+pub struct Group {
+    core: Arc<Core>,
+}
+
+/// What all parts of a group share.
+pub(crate) struct Core {
+    pub(crate) shard: Shard,
+    pub(crate) own: RouterId,
+    pub(crate) raft: Raft,
+    pub(crate) state: Arc<State>,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) clock: SharedClock,
+    pub(crate) snapshots: Snapshots,
+    /// openraft's own figures: the first changes seldom, the second all the time.
+    pub(crate) server: watch::Receiver<RaftServerMetrics<u64, Member>>,
+    pub(crate) figures: watch::Receiver<RaftMetrics<u64, Member>>,
+    /// It was never told anything: no entry, no vote, no snapshot.
+    pub(crate) fresh: AtomicBool,
+    pub(crate) taken: Mutex<Taken>,
+    /// To whom this router, as the leader, gives its own vote; 0: nobody.
+    pub(crate) heir: AtomicU64,
+    pub(crate) reign: watch::Sender<Option<Reigning>>,
+    pub(crate) queue: mpsc::Sender<Request>,
+    pub(crate) control: mpsc::Sender<Control>,
+    pub(crate) incoming: tokio::sync::Mutex<Option<Incoming>>,
+}
+
+/// When entries or heartbeats were last taken, and from whom.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Taken {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) at: Duration,
+}
+
+/// Operations that wait for their entry.
+pub(crate) struct Request {
+    pub(crate) ops: Vec<Op>,
+    pub(crate) deadline: Duration,
+    pub(crate) done: oneshot::Sender<Result<Vec<Outcome>, RecordError>>,
+}
+
+impl Group {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Which shard it is.
+    pub fn shard(&self) -> Shard {
+        self.core.shard
+    }
+
+    /// Records what a home wants, in order; the outcomes are in the same order. What other homes of this shard's reign want
+    /// at the same time goes into the same entry.
+    pub fn record(&self, ops: Vec<Op>) -> BoxFuture<'static, Result<Vec<Outcome>, RecordError>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.record(ops).await })
+    }
+
+    /// This router's reign over the shard. It begins when its own opening has been applied, so that all entries before are
+    /// in the [`Group::view`]; it is over as soon as this router knows.
+    pub fn reign(&self) -> watch::Receiver<Option<Reigning>> {
+        self.core.reign.subscribe()
+    }
+
+    /// All rows as they are known here now.
+    pub fn view(&self) -> View {
+        self.core.state.machine.lock().view()
+    }
+
+    /// Where a session is, as far as it is known here.
+    pub fn row(&self, jid: &FullJid) -> Option<Row> {
+        self.core.state.machine.lock().row(jid).copied()
+    }
+
+    /// Where an account's sessions are, as far as it is known here.
+    pub fn of(&self, account: &BareJid) -> Vec<(FullJid, Row)> {
+        self.core.state.machine.lock().of(account).map(|(jid, row)| (jid.clone(), *row)).collect()
+    }
+
+    /// The router that leads the shard, as far as it is known here.
+    pub fn leader(&self) -> Option<RouterId> {
+        self.core.leader()
+    }
+}
+
+impl Core {
+    async fn record(&self, ops: Vec<Op>) -> Result<Vec<Outcome>, RecordError> {
+        if self.reign.borrow().is_none() {
+            return Err(RecordError::NotLeader);
+        }
+        let mut waiting = Vec::new();
+        let mut result = Ok(());
+        for ops in portions(ops) {
+            let (done, answer) = oneshot::channel();
+            let deadline = self.clock.monotonic() + DEADLINE;
+            if self.queue.try_send(Request { ops, deadline, done }).is_err() {
+                result = Err(if waiting.is_empty() { RecordError::Busy } else { RecordError::Unknown });
+                break;
+            }
+            waiting.push(answer);
+        }
+        let mut outcomes = Vec::new();
+        for answer in waiting {
+            match answer.await.unwrap_or(Err(RecordError::Unknown)) {
+                Ok(more) => outcomes.extend(more),
+                // Of several portions, another one may have been recorded.
+                Err(error) if outcomes.is_empty() && result.is_ok() => return Err(error),
+                Err(_) => return Err(RecordError::Unknown),
+            }
+        }
+        result.map(|()| outcomes)
+    }
+
+    /// Who votes, as far as it is known here.
+    pub(crate) fn configs(&self) -> Configs {
+        self.server.borrow().membership_config.membership().get_joint_config().clone()
+    }
+
+    /// Whom the last committed vote names.
+    pub(crate) fn leader(&self) -> Option<RouterId> {
+        self.server.borrow().current_leader.map(RouterId)
+    }
+
+    /// The vote by which this router leads.
+    pub(crate) fn leads(&self) -> Option<Vote> {
+        let server = self.server.borrow();
+        let leads = server.state.is_leader()
+            && server.vote.is_committed()
+            && server.vote.leader_id.node_id == self.own.0;
+        leads.then_some(server.vote)
+    }
+
+    /// The same, if a quorum promises that nobody else does.
+    pub(crate) fn leads_with_lease(&self) -> Option<Vote> {
+        let now = self.clock.monotonic();
+        self.leads().filter(|vote| self.lease.holds(*vote, now))
+    }
+
+    /// When entries of the leader that is known now were last taken.
+    pub(crate) fn taken_from(&self, leader: Option<RouterId>) -> Duration {
+        let taken = *self.taken.lock();
+        let same = taken.vote.map(|vote| vote.leader_id.node_id) == leader.map(|leader| leader.0);
+        if same { taken.at } else { Duration::ZERO }
+    }
+
+    /// Answers another router.
+    pub(crate) async fn answer(&self, from: RouterId, call: Call) -> Answer {
+        if matches!(call, Call::Append(_) | Call::Vote(_) | Call::Piece(_)) {
+            self.fresh.store(false, Ordering::Release);
+        }
+        match call {
+            Call::Append(append) => {
+                let vote = append.vote;
+                match self.raft.append_entries(append).await {
+                    Ok(answer) => {
+                        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                            // Not before: openraft begins to count when it takes them.
+                            *self.taken.lock() = Taken { vote: Some(vote), at: self.clock.monotonic() };
+                        }
+                        Answer::Append(answer)
+                    }
+                    Err(_) => Answer::Refused(Refusal::Stopped),
+                }
+            }
+            Call::Vote(candidate) => {
+                let id = candidate.vote.leader_id.node_id;
+                if self.state.removed.lock().contains(&id) {
+                    return Answer::Refused(Refusal::Removed);
+                }
+                let heir = Some(self.heir.load(Ordering::Acquire)).filter(|heir| *heir != 0);
+                if detector::veto(self.leads_with_lease().is_some(), id, heir) {
+                    return Answer::Refused(Refusal::Led);
+                }
+                match self.raft.vote(candidate).await {
+                    Ok(answer) => Answer::Vote(answer),
+                    Err(_) => Answer::Refused(Refusal::Stopped),
+                }
+            }
+            Call::Piece(piece) => self.take_piece(from, piece).await,
+            Call::Elect => {
+                // Only the leader may ask for it, and only while it is believed to be that.
+                if self.leader() != Some(from) {
+                    return Answer::Refused(Refusal::Busy);
+                }
+                match self.raft.trigger().elect().await {
+                    Ok(()) => Answer::Done,
+                    Err(_) => Answer::Refused(Refusal::Stopped),
+                }
+            }
+            Call::Ping(_) | Call::Join { .. } | Call::Found { .. } | Call::Remove(_) => {
+                Answer::Refused(Refusal::Malformed)
+            }
+        }
+    }
+}
+
+/// Cuts what is too much for one entry.
+fn portions(ops: Vec<Op>) -> Vec<Vec<Op>> {
+    let mut portions = vec![Vec::new()];
+    let mut bytes = 0;
+    for op in ops {
+        if let Some(last) = portions.last_mut()
+            && (last.is_empty() || (last.len() < MOST_OPS && bytes + op.weight() <= MOST_BYTES))
+        {
+            bytes = if last.is_empty() { 0 } else { bytes } + op.weight();
+            last.push(op);
+        } else {
+            bytes = op.weight();
+            portions.push(vec![op]);
+        }
+    }
+    portions
+}
+
+/// The queue of a group.
+pub(crate) fn queue() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
+    mpsc::channel(QUEUE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_for_an_entry_is_cut() {
+        let grant = |ceiling| Op::Grant { epoch: Epoch(1), ceiling };
+        let cut = portions((0..2500).map(grant).collect());
+        assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [1024, 1024, 452]);
+        assert_eq!(cut.concat(), (0..2500).map(grant).collect::<Vec<_>>());
+        let long = FullJid::parse(&format!("a@x.org/{}", "r".repeat(1000))).unwrap();
+        let unbind = Op::Unbind { epoch: Epoch(1), jid: long, token: starling_wire::Token(1) };
+        let cut = portions(vec![unbind; 600]);
+        assert!(
+            cut.len() == 3 && cut.iter().all(|ops| ops.iter().map(Op::weight).sum::<usize>() <= MOST_BYTES)
+        );
+        assert_eq!(portions(Vec::new()), [Vec::new()]);
+    }
+}

@@ -1,0 +1,517 @@
+//! All groups of one router, and what they have in common.
+
+mod founding;
+mod joining;
+mod opening;
+mod sentry;
+mod spread;
+mod upkeep;
+
+pub use opening::Opened;
+
+use crate::call::{Answer, Call, Ping, Refusal, bits};
+use crate::era::{Era, Eras, Limits};
+use crate::group::{Control, Core, Driver, GiveError, Group, queue};
+use crate::lease::{GRANTED, Lease};
+use crate::logs::Logs;
+use crate::network::Network;
+use crate::peers::{NO_GROUP, SharedPeers};
+use crate::places::{Cluster, Places};
+use crate::snapshots::{SnapshotError, Snapshots};
+use crate::state::{StateError, StateMachine};
+use crate::types::{Member, Raft, StorageError, Types};
+use crate::wal::WalError;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use openraft::storage::RaftLogStorage;
+use openraft::{Config, SnapshotPolicy};
+use parking_lot::Mutex;
+use starling_node::clock::SharedClock;
+use starling_wire::{Epoch, Incarnation, RouterId, Shard, Shards};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+/// What a router says about itself and its part in the cluster.
+#[derive(Clone)]
+pub struct Options {
+    /// Its name and address.
+    pub member: Member,
+    /// Names this life of the process.
+    pub incarnation: Incarnation,
+    /// At exactly one router of a cluster: it founds the cluster as soon as so many routers (itself among them) with empty
+    /// disks are linked.
+    pub found_with: Option<usize>,
+    /// Where eras are kept.
+    pub eras: Arc<dyn Eras>,
+    /// Told before a leadership is given away.
+    pub drain: Option<Arc<dyn Drain>>,
+    /// Whether leaderships are moved until they are spread evenly.
+    pub spread: bool,
+}
+
+/// A home that can be asked to stop for a while.
+pub trait Drain: Send + Sync + 'static {
+    /// Takes nothing more of a shard, and finishes what it has begun. Its reign ends after that. When it could not be moved,
+    /// a new one begins here.
+    fn drain(&self, shard: Shard, epoch: Epoch) -> BoxFuture<'static, ()>;
+}
+
+/// Why a router cannot take part.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The file system refused something.
+    #[error("the directory cannot be used: {0}")]
+    Io(#[from] io::Error),
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] WalError),
+    /// The snapshots cannot be opened.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
+    /// A snapshot cannot be read.
+    #[error("shard {0}: {1}")]
+    State(u16, StateError),
+    /// The cluster has another number of shards.
+    #[error("the cluster has {found} shards, not {wanted}")]
+    Shards {
+        /// How many it has.
+        found: u16,
+        /// How many are configured.
+        wanted: u16,
+    },
+    /// Raft cannot start.
+    #[error("raft: {0}")]
+    Raft(String),
+}
+
+/// Why a router that took part cannot go on. Its process should end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The log has failed.
+    #[error("the log has failed: {0}")]
+    Log(String),
+    /// Raft has stopped in a shard.
+    #[error("raft has stopped in shard {0}: {1}")]
+    Raft(u16, String),
+    /// The others have removed this router, or another disk is there in its stead.
+    #[error("this router is no member any more")]
+    Removed,
+    /// A later cluster has begun on the same store.
+    #[error("a later cluster has taken over the store")]
+    Superseded,
+}
+
+/// All shards' groups at one router. Clones are the same.
+#[derive(Clone)]
+pub struct Locations {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    own: RouterId,
+    options: Options,
+    peers: SharedPeers,
+    clock: SharedClock,
+    places: Places,
+    limits: Arc<Limits>,
+    shards: Shards,
+    groups: Vec<Group>,
+    seen: Mutex<BTreeMap<RouterId, Seen>>,
+    leaving: AtomicBool,
+    removed: Arc<AtomicBool>,
+    failed: watch::Sender<Option<Failure>>,
+    admissions: mpsc::Sender<joining::Admission>,
+    tasks: Mutex<JoinSet<()>>,
+    /// Ends with this.
+    _logs: Box<dyn std::any::Any + Send + Sync>,
+}
+
+/// What is known of another router.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    heard: Duration,
+    pinged: Duration,
+    ping: Ping,
+    rtt: Option<Duration>,
+}
+
+impl Locations {
+    /// Takes part with an opened disk. Ends with [`Locations::stop`].
+    ///
+    /// # Errors
+    /// When Raft cannot start with what is on the disk.
+    pub async fn start<L: Logs>(
+        opened: Opened<L>,
+        options: Options,
+        peers: SharedPeers,
+        clock: SharedClock,
+    ) -> Result<Self, StartError> {
+        let Opened { id: own, shards, places, snapshots, logs, groups: opened } = opened;
+        let limits = Arc::new(Limits::default());
+        if let Some(cluster) = places.cluster()? {
+            limits.belong(cluster.id, cluster.era);
+        }
+        let removed = Arc::new(AtomicBool::new(false));
+        let mut groups = Vec::new();
+        let mut drivers = Vec::new();
+        for (shard, (machine, log)) in shards.all().zip(opened) {
+            let lease = Arc::new(Lease::new(own.0));
+            let network = Network {
+                peers: Arc::clone(&peers),
+                group: shard.0,
+                cluster: limits.shared_cluster(),
+                clock: Arc::clone(&clock),
+                lease: Arc::clone(&lease),
+                removed: Arc::clone(&removed),
+            };
+            let start = Start {
+                shard,
+                own,
+                incarnation: options.incarnation,
+                snapshots: &snapshots,
+                limits: &limits,
+            };
+            let (group, driver) = start.group(machine, log, network).await?;
+            groups.push(group);
+            drivers.push(driver);
+        }
+        let failed_log = logs.failed();
+        let (admissions, wanted) = mpsc::channel(16);
+        let inner = Arc::new(Inner {
+            own,
+            options,
+            peers,
+            clock,
+            places,
+            limits,
+            shards,
+            groups,
+            seen: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            removed,
+            failed: watch::Sender::new(None),
+            admissions,
+            tasks: Mutex::new(JoinSet::new()),
+            _logs: Box::new(logs),
+        });
+        {
+            let mut tasks = inner.tasks.lock();
+            for driver in drivers {
+                tasks.spawn(driver.run());
+            }
+            tasks.spawn(sentry::ping(Arc::clone(&inner)));
+            tasks.spawn(sentry::watch(Arc::clone(&inner)));
+            tasks.spawn(founding::belong(Arc::clone(&inner)));
+            tasks.spawn(joining::admit(Arc::clone(&inner), wanted));
+            tasks.spawn(spread::spread(Arc::clone(&inner)));
+            tasks.spawn(upkeep::snapshots(Arc::clone(&inner)));
+            tasks.spawn(upkeep::failures(Arc::clone(&inner), failed_log));
+            tasks.spawn(upkeep::era(Arc::clone(&inner)));
+        }
+        Ok(Self { inner })
+    }
+
+    /// The identity of this router's disk.
+    pub fn id(&self) -> RouterId {
+        self.inner.own
+    }
+
+    /// The cluster's number; 0 while this router belongs to none.
+    pub fn cluster(&self) -> u64 {
+        self.inner.limits.cluster()
+    }
+
+    /// All shards, in order.
+    pub fn groups(&self) -> &[Group] {
+        &self.inner.groups
+    }
+
+    /// One shard.
+    pub fn group(&self, shard: Shard) -> Option<&Group> {
+        self.inner.groups.get(usize::from(shard.0))
+    }
+
+    /// Becomes `Some` when this router cannot take part any more.
+    pub fn failed(&self) -> watch::Receiver<Option<Failure>> {
+        self.inner.failed.subscribe()
+    }
+
+    /// All members of the cluster, as far as they are known here, and whether each votes in all shards.
+    pub fn members(&self) -> BTreeMap<RouterId, (Member, bool)> {
+        let mut members: BTreeMap<RouterId, (Member, bool)> = BTreeMap::new();
+        for group in &self.inner.groups {
+            let server = group.core().server.borrow();
+            let membership = server.membership_config.membership();
+            for (id, member) in membership.nodes() {
+                let votes = membership.voter_ids().any(|voter| voter == *id);
+                members.entry(RouterId(*id)).or_insert_with(|| (member.clone(), true)).1 &= votes;
+            }
+        }
+        members
+    }
+
+    /// Whether every shard has a leader that a quorum has answered within the last second, as far as is known here: what a
+    /// router's readiness tells.
+    pub fn is_ready(&self) -> bool {
+        let inner = &self.inner;
+        let now = inner.clock.monotonic();
+        let seen = inner.seen.lock();
+        let fresh: Vec<&Ping> = seen
+            .values()
+            .filter(|seen| now < seen.pinged + Duration::from_secs(1))
+            .map(|seen| &seen.ping)
+            .collect();
+        !inner.groups.is_empty()
+            && inner.groups.iter().all(|group| {
+                group.core().leads_with_lease().is_some()
+                    || fresh.iter().any(|ping| crate::call::has(&ping.leads, group.shard().0))
+            })
+    }
+
+    /// The time that a question to a router and back took lately.
+    pub fn round_trip(&self, router: RouterId) -> Option<Duration> {
+        self.inner.seen.lock().get(&router)?.rtt
+    }
+
+    /// Answers a call of another router that came over a link: what [`Peers::call`](crate::peers::Peers::call) sent. `from`
+    /// is who its hello said, of the cluster that its certificate says.
+    pub async fn answer(&self, from: RouterId, group: u16, body: Bytes) -> Bytes {
+        let answer = match Call::decode(body) {
+            Ok((cluster, call)) => self.inner.answer(from, group, cluster, call).await,
+            Err(error) => {
+                tracing::warn!(%error, "a call of another router cannot be read");
+                Answer::Refused(Refusal::Malformed)
+            }
+        };
+        answer.encode()
+    }
+
+    /// Moves a shard that this router leads to another voter.
+    ///
+    /// # Errors
+    /// When that cannot be or has not worked. This router then goes on, with a new reign.
+    pub async fn give(&self, shard: Shard, to: RouterId) -> Result<(), GiveError> {
+        self.inner.give(shard, to).await
+    }
+
+    /// Leads nothing more: every shard that this router leads is moved to another one, within `grace`. Whether that was
+    /// done. Before the process ends.
+    pub async fn leave(&self, grace: Duration) -> bool {
+        self.inner.leaving.store(true, Ordering::Release);
+        tokio::time::timeout(grace, spread::leave(&self.inner)).await.is_ok()
+    }
+
+    /// Has a router removed from all shards, by whoever leads them. To be asked again until it is no member any more. The
+    /// process of that router should have ended, or it ends then.
+    pub async fn remove(&self, router: RouterId) {
+        joining::remove(&self.inner, router).await;
+    }
+
+    /// Stops at once.
+    pub async fn stop(&self) {
+        self.inner.tasks.lock().abort_all();
+        for group in &self.inner.groups {
+            group.core().reign.send_replace(None);
+            group.core().lease.end();
+            let _ = group.core().raft.shutdown().await;
+        }
+        // So that the log and the directories are free when this returns.
+        let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Inner {
+    async fn answer(&self, from: RouterId, group: u16, cluster: u64, call: Call) -> Answer {
+        self.hear(from);
+        match call {
+            Call::Ping(ping) => {
+                self.pinged(from, ping, None);
+                return Answer::Pong(self.ping());
+            }
+            Call::Found { cluster, era, floor } => {
+                return self.be_founded(cluster, Era { number: era, floor }).await;
+            }
+            _ => {}
+        }
+        if cluster == 0 || cluster != self.limits.cluster() {
+            return Answer::Refused(Refusal::Stranger);
+        }
+        match call {
+            Call::Join { name, address } => self.ask_admission(from, Member { name, address }),
+            Call::Remove(router) => self.ask_removal(router),
+            _ if group == NO_GROUP => Answer::Refused(Refusal::Malformed),
+            call => match self.groups.get(usize::from(group)) {
+                Some(group) => group.core().answer(from, call).await,
+                None => Answer::Refused(Refusal::Malformed),
+            },
+        }
+    }
+
+    fn hear(&self, from: RouterId) {
+        let now = self.clock.monotonic();
+        self.seen.lock().entry(from).or_default().heard = now;
+    }
+
+    fn pinged(&self, from: RouterId, ping: Ping, rtt: Option<Duration>) {
+        let now = self.clock.monotonic();
+        let mut seen = self.seen.lock();
+        let one = seen.entry(from).or_default();
+        (one.heard, one.pinged, one.ping) = (now, now, ping);
+        one.rtt = rtt.or(one.rtt);
+    }
+
+    /// How it goes here.
+    fn ping(&self) -> Ping {
+        let now = self.clock.monotonic();
+        let links = self.peers.links().borrow().clone();
+        let hears = |group: &&Group| {
+            let core = group.core();
+            let leader = core.leader();
+            core.leads_with_lease().is_some()
+                || leader.is_some_and(|leader| links.contains_key(&leader))
+                    && now < core.taken_from(leader) + GRANTED
+        };
+        let leads: Vec<u16> = self
+            .groups
+            .iter()
+            .filter(|group| group.core().leads_with_lease().is_some())
+            .map(|group| group.shard().0)
+            .collect();
+        Ping {
+            cluster: self.limits.cluster(),
+            era: self.limits.era(),
+            floor: self.limits.floor(),
+            fresh: self.is_fresh(),
+            hears: bits(self.groups.iter().filter(hears).map(|group| group.shard().0)),
+            reigns: u32::try_from(leads.len()).unwrap_or(u32::MAX),
+            leads: bits(leads.into_iter()),
+            leaving: self.leaving.load(Ordering::Acquire),
+        }
+    }
+
+    /// No group has ever been told anything.
+    fn is_fresh(&self) -> bool {
+        self.groups.iter().all(|group| group.core().fresh.load(Ordering::Acquire))
+    }
+
+    async fn give(&self, shard: Shard, to: RouterId) -> Result<(), GiveError> {
+        let core = self.groups.get(usize::from(shard.0)).ok_or(GiveError::NotLeader)?.core();
+        if core.leads().is_none() {
+            return Err(GiveError::NotLeader);
+        }
+        let reign = core.reign.borrow().clone();
+        if let (Some(reign), Some(drain)) = (reign, &self.options.drain) {
+            let _ = tokio::time::timeout(DRAINED_WITHIN, drain.drain(shard, reign.epoch)).await;
+        }
+        let (done, given) = oneshot::channel();
+        let told = core.control.send(Control::Give { to, done }).await;
+        if told.is_err() {
+            return Err(GiveError::NotLeader);
+        }
+        given.await.unwrap_or(Err(GiveError::NotLeader))
+    }
+}
+
+/// How long a home may take to finish what it has begun.
+const DRAINED_WITHIN: Duration = Duration::from_secs(3);
+
+/// What a group is started with.
+struct Start<'a> {
+    shard: Shard,
+    own: RouterId,
+    incarnation: Incarnation,
+    snapshots: &'a Snapshots,
+    limits: &'a Arc<Limits>,
+}
+
+impl Start<'_> {
+    async fn group<L: RaftLogStorage<Types>>(
+        self,
+        machine: StateMachine,
+        mut log: L,
+        network: Network,
+    ) -> Result<(Group, Driver), StartError> {
+        let Self { shard, own, incarnation, snapshots, limits } = self;
+        let written = async {
+            let last = log.get_log_state().await?.last_log_id;
+            Ok::<_, StorageError>(last.is_some() || log.read_vote().await?.is_some())
+        };
+        let written = written.await.map_err(|error| StartError::Raft(error.to_string()))?;
+        let fresh = !written && machine.applied().is_none();
+        let state = machine.state();
+        let config = config().map_err(|error| StartError::Raft(error.to_string()))?;
+        let (lease, clock, peers) =
+            (Arc::clone(&network.lease), Arc::clone(&network.clock), Arc::clone(&network.peers));
+        let raft: Raft = Raft::new(own.0, Arc::new(config), network, log, machine)
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let (queue, waiting) = queue();
+        let (control, controls) = mpsc::channel(4);
+        let core = Arc::new(Core {
+            shard,
+            own,
+            server: raft.server_metrics(),
+            figures: raft.metrics(),
+            raft,
+            state,
+            lease,
+            clock,
+            snapshots: snapshots.clone(),
+            fresh: fresh.into(),
+            taken: Mutex::default(),
+            heir: 0.into(),
+            reign: watch::Sender::new(None),
+            queue,
+            control,
+            incoming: tokio::sync::Mutex::new(None),
+        });
+        let driver =
+            Driver::new(Arc::clone(&core), peers, Arc::clone(limits), incarnation, waiting, controls);
+        Ok((Group::new(core), driver))
+    }
+}
+
+/// Measured, not guessed: shorter timers elect falsely on a busy machine, longer ones miss what was promised.
+fn config() -> Result<Config, Box<openraft::ConfigError>> {
+    Config {
+        cluster_name: "starling".to_owned(),
+        heartbeat_interval: 50,
+        election_timeout_min: 150,
+        election_timeout_max: 300,
+        // Until the links have been judged.
+        enable_elect: false,
+        install_snapshot_timeout: 2_000,
+        max_payload_entries: 300,
+        // In entries, which are large: a new voter must really have caught up.
+        replication_lag_threshold: 10,
+        // By size, and told by us.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 100,
+        purge_batch_size: 1,
+        ..Config::default()
+    }
+    .validate()
+    .map_err(Box::new)
+}
+
+impl std::fmt::Debug for Locations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Locations").field("id", &self.inner.own).finish_non_exhaustive()
+    }
+}
+
+/// Unfounded or founded: what is on the disk.
+fn write_cluster(inner: &Inner, cluster: &Cluster) -> io::Result<()> {
+    inner.places.write_cluster(cluster)?;
+    inner.limits.belong(cluster.id, cluster.era);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! How a router comes to belong to a cluster: it founds one, is founded with one, or finds one and joins it.
+//!
+//! Exactly one router is configured to found. It does so when as many routers as it was told are linked and the disks of all
+//! are empty: with a router left out that has state, the old cluster may live. A crash at any point is repaired by going
+//! through it again: until the first group has state, all founders count as empty.
+
+use super::{Inner, write_cluster};
+use crate::call::{Answer, Call, Ping, Refusal, has};
+use crate::era::Era;
+use crate::peers::NO_GROUP;
+use crate::places::Cluster;
+use crate::types::Member;
+use starling_wire::RouterId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How often it is looked whether something is to be done.
+const EVERY: Duration = Duration::from_millis(200);
+/// How often a router that is no voter everywhere asks to be one.
+const ASK_EVERY: u32 = 3;
+/// How long another router may take.
+const WITHIN: Duration = Duration::from_secs(2);
+/// How old a ping may be on which a cluster is founded or joined.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Sees to it that this router belongs to a cluster and votes in all shards, for ever.
+pub(super) async fn belong(inner: Arc<Inner>) {
+    let mut known = BTreeMap::new();
+    for round in 0u32.. {
+        sleep(EVERY).await;
+        let members: BTreeMap<RouterId, Member> = super::Locations { inner: Arc::clone(&inner) }
+            .members()
+            .into_iter()
+            .map(|(id, (member, _))| (id, member))
+            .collect();
+        if members != known {
+            inner.peers.members(&members);
+            known = members;
+        }
+        if inner.is_fresh() && inner.options.found_with.is_some() {
+            inner.found().await;
+        } else if inner.limits.cluster() == 0 {
+            inner.find();
+        }
+        if inner.limits.cluster() != 0 {
+            inner.initialize().await;
+            // One that was removed still believes that it votes; but it hears no leader any more.
+            if round.is_multiple_of(ASK_EVERY) && !(inner.votes_everywhere() && inner.hears_all()) {
+                inner.ask_to_join().await;
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Founds a cluster, if all that are wanted are there and empty.
+    async fn found(&self) {
+        let Some(wanted) = self.options.found_with else { return };
+        let now = self.clock.monotonic();
+        let links = self.peers.links().borrow().clone();
+        let mut founders = BTreeMap::from([(self.own, self.options.member.clone())]);
+        let mut state_elsewhere = false;
+        for (id, member) in links.iter() {
+            if let Some(ping) = self.fresh_ping(*id, now) {
+                state_elsewhere |= !ping.fresh;
+                founders.insert(*id, member.clone());
+            }
+        }
+        if state_elsewhere {
+            // There is a cluster: this disk was replaced.
+            self.find();
+            return;
+        }
+        if founders.len() < wanted {
+            return;
+        }
+        let id = rand::random::<u64>().max(1);
+        let era = match self.options.eras.begin(id).await {
+            Ok(era) => era,
+            Err(error) => {
+                tracing::warn!(%error, "no era can be begun, so no cluster is founded");
+                return;
+            }
+        };
+        let call = Call::Found { cluster: id, era: era.number, floor: era.floor }.encode(id);
+        for router in founders.keys().filter(|router| **router != self.own) {
+            let answer = self.peers.call(*router, NO_GROUP, call.clone(), WITHIN).await;
+            if !matches!(answer.ok().and_then(|answer| Answer::decode(answer).ok()), Some(Answer::Done)) {
+                tracing::warn!(router = router.0, "a router did not let itself be founded with");
+                return;
+            }
+        }
+        let cluster = Cluster { id, era, shards: self.shards.count(), founders };
+        tracing::info!(
+            cluster = id,
+            era = era.number,
+            routers = cluster.founders.len(),
+            "a cluster is founded"
+        );
+        if let Err(error) = write_cluster(self, &cluster) {
+            tracing::error!(%error, "the cluster cannot be written down");
+        }
+    }
+
+    fn fresh_ping(&self, router: RouterId, now: Duration) -> Option<Ping> {
+        let seen = self.seen.lock();
+        seen.get(&router).filter(|seen| now < seen.pinged + FRESH).map(|seen| seen.ping.clone())
+    }
+
+    /// Another router founds a cluster with this one.
+    pub(super) async fn be_founded(&self, id: u64, era: Era) -> Answer {
+        if !self.is_fresh() || id == 0 || self.options.found_with.is_some() {
+            return Answer::Refused(Refusal::Stranger);
+        }
+        let shards = self.shards.count();
+        match write_cluster(self, &Cluster { id, era, shards, founders: BTreeMap::new() }) {
+            Ok(()) => Answer::Done,
+            Err(error) => {
+                tracing::error!(%error, "the cluster cannot be written down");
+                Answer::Refused(Refusal::Stopped)
+            }
+        }
+    }
+
+    /// Finds the cluster that the others belong to.
+    fn find(&self) {
+        let now = self.clock.monotonic();
+        let links = self.peers.links().borrow().clone();
+        let mut found: BTreeMap<u64, Era> = BTreeMap::new();
+        for ping in links.keys().filter_map(|id| self.fresh_ping(*id, now)) {
+            if ping.cluster != 0 && !ping.fresh {
+                found.insert(ping.cluster, Era { number: ping.era, floor: ping.floor });
+            }
+        }
+        let mut found = found.into_iter();
+        match (found.next(), found.next()) {
+            (Some((id, era)), None) if id != self.limits.cluster() => {
+                let shards = self.shards.count();
+                tracing::info!(cluster = id, "joining a cluster");
+                if let Err(error) =
+                    write_cluster(self, &Cluster { id, era, shards, founders: BTreeMap::new() })
+                {
+                    tracing::error!(%error, "the cluster cannot be written down");
+                }
+            }
+            (Some(_), Some(_)) => {
+                tracing::error!("there are links to routers of several clusters; none is joined")
+            }
+            _ => {}
+        }
+    }
+
+    /// At the founder: tells each group who votes in it, once.
+    async fn initialize(&self) {
+        if !self.groups.iter().any(|group| group.core().fresh.load(Ordering::Acquire)) {
+            return;
+        }
+        let founders = match self.places.cluster() {
+            Ok(Some(cluster)) if !cluster.founders.is_empty() => cluster.founders,
+            _ => return,
+        };
+        let members: BTreeMap<u64, Member> =
+            founders.into_iter().map(|(id, member)| (id.0, member)).collect();
+        for group in &self.groups {
+            let raft = &group.core().raft;
+            if !group.core().fresh.load(Ordering::Acquire) {
+                continue;
+            }
+            group.core().fresh.store(false, Ordering::Release);
+            if let Err(error) = raft.initialize(members.clone()).await {
+                tracing::warn!(shard = group.shard().0, %error, "a shard could not be founded");
+            }
+        }
+    }
+
+    fn votes_everywhere(&self) -> bool {
+        self.groups.iter().all(|group| {
+            let server = group.core().server.borrow();
+            let membership = server.membership_config.membership();
+            membership.voter_ids().any(|id| id == self.own.0)
+                && membership.get_node(&self.own.0) == Some(&self.options.member)
+        })
+    }
+
+    fn hears_all(&self) -> bool {
+        let ping = self.ping();
+        self.groups.iter().all(|group| has(&ping.hears, group.shard().0))
+    }
+
+    async fn ask_to_join(&self) {
+        let Member { name, address } = self.options.member.clone();
+        let call = Call::Join { name, address }.encode(self.limits.cluster());
+        let linked: Vec<RouterId> = self.peers.links().borrow().keys().copied().collect();
+        for router in linked {
+            let answer = self.peers.call(router, NO_GROUP, call.clone(), WITHIN).await;
+            if let Some(Answer::Refused(Refusal::Removed)) =
+                answer.ok().and_then(|answer| Answer::decode(answer).ok())
+            {
+                self.removed.store(true, Ordering::Release);
+            }
+        }
+        // Where this router leads, it can change its own address itself.
+        let _ = self.ask_admission(self.own, self.options.member.clone());
+    }
+}

@@ -1,0 +1,196 @@
+//! Taking routers in, in place of another disk or beside it, and removing them. Whoever leads a shard does it there.
+
+use super::Inner;
+use crate::call::{Answer, Call, Refusal};
+use crate::group::Core;
+use crate::peers::NO_GROUP;
+use crate::types::Member;
+use openraft::ChangeMembers;
+use starling_wire::RouterId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// How long a new router may take to have all entries of one shard, its snapshot among them.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
+/// How many entries it may lag behind then.
+const CLOSE: u64 = 10;
+/// How long a change of who votes may take.
+const CHANGED_WITHIN: Duration = Duration::from_secs(10);
+/// Who has said nothing for so long is gone, and another disk may stand in for it.
+const GONE: Duration = Duration::from_secs(1);
+
+/// What routers ask of those who lead.
+#[derive(Debug)]
+pub(super) enum Admission {
+    Join(RouterId, Member),
+    Remove(RouterId),
+}
+
+/// Does what is asked, one thing after the other, for ever.
+pub(super) async fn admit(inner: Arc<Inner>, mut wanted: mpsc::Receiver<Admission>) {
+    while let Some(first) = wanted.recv().await {
+        let mut all = vec![first];
+        while let Ok(more) = wanted.try_recv() {
+            all.push(more);
+        }
+        let (mut joining, mut removing) = (BTreeMap::new(), BTreeSet::new());
+        for one in all {
+            match one {
+                Admission::Join(router, member) => drop(joining.insert(router, member)),
+                Admission::Remove(router) => drop(removing.insert(router)),
+            }
+        }
+        for (router, member) in joining {
+            for group in &inner.groups {
+                inner.take_in(group.core(), router, &member).await;
+            }
+        }
+        for router in removing {
+            for group in &inner.groups {
+                inner.take_out(group.core(), router).await;
+            }
+        }
+    }
+}
+
+/// Asks everybody, and does one's own part.
+pub(super) async fn remove(inner: &Arc<Inner>, router: RouterId) {
+    let call = Call::Remove(router).encode(inner.limits.cluster());
+    let linked: Vec<RouterId> = inner.peers.links().borrow().keys().copied().collect();
+    for other in linked {
+        let _ = inner.peers.call(other, NO_GROUP, call.clone(), Duration::from_secs(1)).await;
+    }
+    let _ = inner.ask_removal(router);
+}
+
+impl Inner {
+    pub(super) fn ask_admission(&self, router: RouterId, member: Member) -> Answer {
+        let removed = |core: &Core| core.state.removed.lock().contains(&router.0);
+        if self.groups.iter().any(|group| removed(group.core())) {
+            return Answer::Refused(Refusal::Removed);
+        }
+        self.ask(Admission::Join(router, member))
+    }
+
+    pub(super) fn ask_removal(&self, router: RouterId) -> Answer {
+        self.ask(Admission::Remove(router))
+    }
+
+    fn ask(&self, admission: Admission) -> Answer {
+        match self.admissions.try_send(admission) {
+            Ok(()) => Answer::Done,
+            Err(_) => Answer::Refused(Refusal::Busy),
+        }
+    }
+
+    /// Makes a router a voter of a shard that this one leads, in place of a dead one of the same name.
+    async fn take_in(&self, core: &Core, router: RouterId, member: &Member) {
+        if core.leads_with_lease().is_none() {
+            return;
+        }
+        let stored = Arc::clone(&core.server.borrow().membership_config);
+        let membership = stored.membership();
+        let [voters] = &membership.get_joint_config()[..] else { return };
+        match membership.get_node(&router.0) {
+            Some(there) if there == member && voters.contains(&router.0) => return,
+            Some(there) if there != member => {
+                // The same disk at another address.
+                let nodes = BTreeMap::from([(router.0, member.clone())]);
+                self.change(core, ChangeMembers::SetNodes(nodes)).await;
+                return;
+            }
+            Some(_) => {}
+            None => {
+                let added = core.raft.add_learner(router.0, member.clone(), false);
+                if !matches!(timeout(CHANGED_WITHIN, added).await, Ok(Ok(_))) {
+                    return;
+                }
+            }
+        }
+        if !caught_up(core, router).await {
+            tracing::warn!(shard = core.shard.0, router = router.0, "a new router does not catch up");
+            return;
+        }
+        let namesakes: BTreeSet<u64> = membership
+            .nodes()
+            .filter(|(id, other)| **id != router.0 && other.name == member.name)
+            .map(|(id, _)| *id)
+            .collect();
+        if namesakes.iter().any(|id| self.lives(RouterId(*id))) {
+            tracing::error!(shard = core.shard.0, name = %member.name, "two living routers have one name");
+            return;
+        }
+        let after: BTreeSet<u64> =
+            voters.iter().copied().filter(|id| !namesakes.contains(id)).chain([router.0]).collect();
+        if self.change(core, ChangeMembers::ReplaceAllVoters(after)).await {
+            tracing::info!(
+                shard = core.shard.0,
+                router = router.0,
+                replaced = namesakes.len(),
+                "a router was taken in"
+            );
+        }
+    }
+
+    /// Removes a router from a shard that this one leads.
+    async fn take_out(&self, core: &Core, router: RouterId) {
+        if core.leads_with_lease().is_none() {
+            return;
+        }
+        let stored = Arc::clone(&core.server.borrow().membership_config);
+        let membership = stored.membership();
+        let [voters] = &membership.get_joint_config()[..] else { return };
+        if membership.get_node(&router.0).is_none() || (voters.len() == 1 && voters.contains(&router.0)) {
+            return;
+        }
+        if router == self.own {
+            // A leader that removes itself would leave the shard without one for a while.
+            if let Some(to) = self.heir(core) {
+                let _ = self.give(core.shard, to).await;
+            }
+            return;
+        }
+        let gone = BTreeSet::from([router.0]);
+        let change = if voters.contains(&router.0) {
+            ChangeMembers::RemoveVoters(gone)
+        } else {
+            ChangeMembers::RemoveNodes(gone)
+        };
+        if self.change(core, change).await {
+            tracing::info!(shard = core.shard.0, router = router.0, "a router was removed");
+        }
+    }
+
+    async fn change(&self, core: &Core, change: ChangeMembers<u64, Member>) -> bool {
+        match timeout(CHANGED_WITHIN, core.raft.change_membership(change, false)).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(shard = core.shard.0, %error, "who votes could not be changed");
+                false
+            }
+            Err(_) => {
+                tracing::warn!(shard = core.shard.0, "who votes could not be changed in time");
+                false
+            }
+        }
+    }
+
+    fn lives(&self, router: RouterId) -> bool {
+        let now = self.clock.monotonic();
+        router == self.own || self.seen.lock().get(&router).is_some_and(|seen| now < seen.heard + GONE)
+    }
+}
+
+async fn caught_up(core: &Core, router: RouterId) -> bool {
+    let mut figures = core.raft.metrics();
+    let close = figures.wait_for(|figures| {
+        let Some(others) = &figures.replication else { return true };
+        let there = others.get(&router.0).copied().flatten().map(|id| id.index);
+        there.is_some_and(|there| there + CLOSE >= figures.last_log_index.unwrap_or_default())
+    });
+    let close = timeout(CAUGHT_UP_WITHIN, close).await.is_ok_and(|result| result.is_ok());
+    close && core.leads().is_some()
+}

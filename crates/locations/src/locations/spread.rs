@@ -1,0 +1,121 @@
+//! Spreading the leaderships evenly, and giving all of them away before the process ends.
+
+use super::Inner;
+use crate::detector::voters;
+use crate::group::Core;
+use starling_wire::RouterId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How often it is looked, at the least; as much again at random, so that two routers do not give to one at once.
+const EVERY: Duration = Duration::from_millis(500);
+/// How long all must have been there before anything is moved.
+const SETTLED: Duration = Duration::from_secs(5);
+/// How old a ping may be.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Moves one leadership at a time while they are spread unevenly, for ever.
+pub(super) async fn spread(inner: Arc<Inner>) {
+    let mut links = inner.peers.links();
+    let mut since = inner.clock.monotonic();
+    loop {
+        sleep(EVERY + EVERY.mul_f64(rand::random::<f64>())).await;
+        if links.has_changed().unwrap_or(true) {
+            links.mark_unchanged();
+            since = inner.clock.monotonic();
+        }
+        let settled = inner.clock.monotonic() >= since + SETTLED;
+        if !inner.options.spread || !settled || inner.leaving.load(Ordering::Acquire) {
+            continue;
+        }
+        let led: Vec<&Arc<Core>> = inner.led();
+        if let Some(to) = heir_of_one(inner.own, led.len(), &inner.loads())
+            && let Some(core) = led.iter().rev().find(|core| voters(&core.configs()).contains(&to.0))
+        {
+            match inner.give(core.shard, to).await {
+                Ok(()) => {
+                    tracing::info!(shard = core.shard.0, to = to.0, "a shard was moved to spread the load")
+                }
+                Err(error) => tracing::warn!(shard = core.shard.0, %error, "a shard could not be moved"),
+            }
+        }
+    }
+}
+
+/// Gives everything away that is led here; ends when nothing is.
+pub(super) async fn leave(inner: &Arc<Inner>) {
+    loop {
+        let led = inner.led();
+        if led.is_empty() {
+            return;
+        }
+        for core in led {
+            if let Some(to) = inner.heir(core)
+                && let Err(error) = inner.give(core.shard, to).await
+            {
+                tracing::warn!(shard = core.shard.0, %error, "a shard could not be moved");
+            }
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+impl Inner {
+    fn led(&self) -> Vec<&Arc<Core>> {
+        self.groups.iter().map(super::Group::core).filter(|core| core.leads().is_some()).collect()
+    }
+
+    /// How many shards each other router leads that could lead more.
+    fn loads(&self) -> BTreeMap<RouterId, usize> {
+        let now = self.clock.monotonic();
+        let links = self.peers.links().borrow().clone();
+        let seen = self.seen.lock();
+        seen.iter()
+            .filter(|(id, seen)| links.contains_key(id) && now < seen.pinged + FRESH && !seen.ping.leaving)
+            .map(|(id, seen)| (*id, usize::try_from(seen.ping.reigns).unwrap_or(usize::MAX)))
+            .collect()
+    }
+
+    /// Who is best to lead this shard in one's stead.
+    pub(super) fn heir(&self, core: &Core) -> Option<RouterId> {
+        let voters = voters(&core.configs());
+        let loads = self.loads();
+        let able = loads.iter().filter(|(id, _)| **id != self.own && voters.contains(&id.0));
+        able.min_by_key(|(id, load)| (**load, id.0 ^ u64::from(core.shard.0))).map(|(id, _)| *id)
+    }
+}
+
+/// To whom a router that leads `led` shards gives one of them: to the one that leads the fewest, if it leads two less.
+fn heir_of_one(own: RouterId, led: usize, others: &BTreeMap<RouterId, usize>) -> Option<RouterId> {
+    let (least, load) =
+        others.iter().filter(|(id, _)| **id != own).min_by_key(|(id, load)| (**load, id.0))?;
+    (led >= load + 2).then_some(*least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_by_one_all_lead_the_same() {
+        for (routers, shards) in [(3usize, 16usize), (5, 16), (2, 7), (3, 1), (1, 16)] {
+            let mut loads: BTreeMap<RouterId, usize> =
+                (1..=routers as u64).map(|id| (RouterId(id), 0)).collect();
+            *loads.get_mut(&RouterId(1)).unwrap() = shards;
+            let mut moves = 0;
+            while let Some((from, to)) =
+                loads.iter().find_map(|(id, led)| Some((*id, heir_of_one(*id, *led, &loads)?)))
+            {
+                *loads.get_mut(&from).unwrap() -= 1;
+                *loads.get_mut(&to).unwrap() += 1;
+                moves += 1;
+                assert!(moves <= shards, "it must end");
+            }
+            let (least, most) = (loads.values().min().unwrap(), loads.values().max().unwrap());
+            assert!(most - least <= 1, "{loads:?}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Several routers in one process, with a time of their own and links that are slow, lose and break.
+
+mod cluster;
+mod disk;
+mod failover;
+mod leases;
+mod membership;
+mod storage;

@@ -1,0 +1,216 @@
+//! How a group's leader and candidates reach the other routers.
+
+use crate::call::{Answer, Call, Piece, Refusal};
+use crate::image::{Image, ImageError};
+use crate::lease::Lease;
+use crate::peers::{PeerError, SharedPeers};
+use crate::snapshots::Parts;
+use crate::types::{Member, Types, Vote};
+use bytes::Bytes;
+use openraft::error::{
+    Fatal, NetworkError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, OptionalSend, Snapshot, StorageIOError};
+use starling_node::clock::SharedClock;
+use starling_wire::RouterId;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// No message is longer; the links take a little more.
+const LONGEST: usize = 1 << 20;
+/// How long a piece of a snapshot may take.
+const PIECE_WITHIN: Duration = Duration::from_secs(2);
+/// How long the other router may take to install it.
+const INSTALL_WITHIN: Duration = Duration::from_secs(30);
+/// How soon a router that is not linked is tried again. openraft's own half second would hold back heartbeats as well.
+const RETRY: Duration = Duration::from_millis(20);
+
+type RpcError<E = RaftError<u64>> = RPCError<u64, Member, E>;
+
+/// What all calls of one group share. A cheap handle: openraft makes clients often.
+#[derive(Clone)]
+pub(crate) struct Network {
+    /// The links.
+    pub(crate) peers: SharedPeers,
+    /// The group.
+    pub(crate) group: u16,
+    /// The cluster's number.
+    pub(crate) cluster: Arc<AtomicU64>,
+    /// For leases.
+    pub(crate) clock: SharedClock,
+    /// The group's lease here.
+    pub(crate) lease: Arc<Lease>,
+    /// Set when a member says that this router is none any more.
+    pub(crate) removed: Arc<AtomicBool>,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: u64, _node: &Member) -> Client {
+        Client { network: self.clone(), to: RouterId(target) }
+    }
+}
+
+/// The way to one router.
+pub(crate) struct Client {
+    network: Network,
+    to: RouterId,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Link(PeerError),
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    #[error("the answer cannot be read")]
+    Unreadable,
+}
+
+impl Client {
+    async fn ask(&self, call: &Call, within: Duration) -> Result<Answer, Failure> {
+        let Network { peers, group, cluster, removed, .. } = &self.network;
+        let body = call.encode(cluster.load(Ordering::Relaxed));
+        let answer = peers.call(self.to, *group, body, within).await.map_err(Failure::Link)?;
+        match Answer::decode(answer).map_err(|_| Failure::Unreadable)? {
+            Answer::Refused(why) => {
+                if why == Refusal::Removed {
+                    removed.store(true, Ordering::Relaxed);
+                }
+                Err(Failure::Refused(why))
+            }
+            answer => Ok(answer),
+        }
+    }
+}
+
+fn failed<E: std::error::Error>(failure: Failure) -> RpcError<E> {
+    match failure {
+        Failure::Link(PeerError::NotLinked) => RPCError::Unreachable(Unreachable::new(&failure)),
+        failure => RPCError::Network(NetworkError::new(&failure)),
+    }
+}
+
+impl RaftNetwork<Types> for Client {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RpcError> {
+        if rpc.entries.len() > 1 && weight(&rpc) > LONGEST {
+            let fewer = u64::try_from(rpc.entries.len() / 2).unwrap_or(1);
+            return Err(RPCError::PayloadTooLarge(PayloadTooLarge::new_entries_hint(fewer)));
+        }
+        let vote = rpc.vote;
+        let sent = self.network.clock.monotonic();
+        match self.ask(&Call::Append(rpc), option.hard_ttl()).await.map_err(failed)? {
+            Answer::Append(answer) => {
+                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                    self.network.lease.taken(vote, self.to.0, sent);
+                }
+                Ok(answer)
+            }
+            _ => Err(failed(Failure::Unreadable)),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<u64>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<u64>, RpcError> {
+        match self.ask(&Call::Vote(rpc), option.hard_ttl()).await.map_err(failed)? {
+            Answer::Vote(answer) => Ok(answer),
+            _ => Err(failed(Failure::Unreadable)),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<Types>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = self.send(vote, *snapshot.snapshot) => sent,
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(RETRY))
+    }
+}
+
+impl Client {
+    async fn send(
+        &self,
+        vote: Vote,
+        image: Image,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
+        let id = rand::random();
+        let mut reading = Reading::Begin(image);
+        for number in 0.. {
+            let read = tokio::task::spawn_blocking(move || reading.next()).await;
+            let (bytes, rest) = read.unwrap_or(Err(ImageError::GivenUp)).map_err(|error| {
+                let error = AnyError::error(error.to_string());
+                StreamingError::StorageError(StorageIOError::read_snapshot(None, error).into())
+            })?;
+            let last = rest.is_none();
+            let within = if last { INSTALL_WITHIN } else { PIECE_WITHIN };
+            let call = Call::Piece(Piece { vote, id, number, last, bytes });
+            let answer = self.ask(&call, within).await.map_err(|failure| match failure {
+                Failure::Link(PeerError::NotLinked) => {
+                    StreamingError::Unreachable(Unreachable::new(&failure))
+                }
+                failure => StreamingError::Network(NetworkError::new(&failure)),
+            })?;
+            match (answer, rest) {
+                // A higher vote ends it at any piece.
+                (Answer::Piece(Some(vote)), _) => return Ok(SnapshotResponse::new(vote)),
+                (Answer::Piece(None), Some(rest)) => reading = rest,
+                _ => break,
+            }
+        }
+        Err(StreamingError::Network(NetworkError::new(&Failure::Unreadable)))
+    }
+}
+
+/// A snapshot that is being read, a piece ahead: the last one must be known for what it is.
+enum Reading {
+    Begin(Image),
+    Rest(Parts, Bytes),
+}
+
+impl Reading {
+    /// The next piece, and what comes after it. Blocks.
+    fn next(self) -> Result<(Bytes, Option<Self>), ImageError> {
+        let (mut parts, piece) = match self {
+            Self::Begin(image) => {
+                let parts = image.file()?.read()?;
+                let description = parts.meta().clone();
+                (parts, description)
+            }
+            Self::Rest(parts, piece) => (parts, piece),
+        };
+        let next = parts.next_part()?;
+        Ok((piece, next.map(|next| Self::Rest(parts, next))))
+    }
+}
+
+/// About how long the message is.
+fn weight(rpc: &AppendEntriesRequest<Types>) -> usize {
+    let entry = |entry: &crate::types::Entry| match &entry.payload {
+        openraft::EntryPayload::Normal(command) => command.0.len() + 64,
+        _ => 1024,
+    };
+    rpc.entries.iter().map(entry).sum()
+}
