@@ -23,6 +23,15 @@ impl Histogram {
         self.longest = self.longest.max(nanos);
     }
 
+    /// Counts what another one has counted, too.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (count, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *count += more;
+        }
+        self.count += other.count;
+        self.longest = self.longest.max(other.longest);
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> u64 {
         self.count

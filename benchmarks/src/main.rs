@@ -2,9 +2,9 @@
 //! stores cost by themselves.
 //!
 //! The generator shares no code with the server: it knows just enough XMPP to be much cheaper than any server, runs on
-//! one thread (pin it to a core of its own), and reads the server's CPU time and memory from `/proc`. Only `store` runs
-//! parts of the server, in this process. Without a command it starts Starling and the servers of Debian that are
-//! installed, and compares them in one run.
+//! one thread (pin it to a core of its own), and reads the server's CPU time and memory from `/proc`. Only `store` and
+//! `raft-log` run parts of the server, in this process. Without a command it starts Starling and the servers of Debian
+//! that are installed, and compares them in one run.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)]
@@ -18,6 +18,7 @@ mod histogram;
 mod idle;
 mod login;
 mod offline;
+mod raft_log;
 mod report;
 mod sasl;
 mod session;
@@ -90,6 +91,8 @@ enum Command {
     /// Measure the stores by themselves
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Measure the log of a router's Raft groups by itself
+    RaftLog(raft_log::RaftLogArguments),
     /// Count what a message asks of the CQL server, by table
     Statements(compare::SiteArguments),
     /// Read pages of Starling's archives, of growing size, as a client does
@@ -160,6 +163,7 @@ async fn run(command: Command) -> Result<()> {
             }
         }
         Command::Store(command) => store::run(command).await?,
+        Command::RaftLog(load) => print!("{}", raft_log::run(&load).await?),
         Command::Statements(arguments) => Box::pin(compare::statements::run(&arguments)).await?,
         Command::Archive(arguments) => Box::pin(compare::archive::run(&arguments)).await?,
         Command::Accounts { target: arguments, count } => {
