@@ -284,7 +284,7 @@ impl Site {
                         gone.push(conn);
                     }
                 }
-                Output::Break(_) => panic!("an edge breaks the link"),
+                Output::Break(_) => panic!("edge {edge:?} breaks the link"),
                 Output::Reading(_) | Output::Cut(_) => {}
             }
         }

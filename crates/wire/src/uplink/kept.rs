@@ -290,8 +290,11 @@ impl Kept {
         }
         old.acknowledge(own.acknowledged);
         self.received = old.received;
-        self.first = old.queue.front().map_or(old.received + 1, |first| first.number);
-        self.resumed = false;
+        // Over a connection to which nothing came it is not known where the numbers go on.
+        self.resumed = old.resumed;
+        if !old.resumed {
+            self.first = old.queue.front().map_or(old.received + 1, |first| first.number);
+        }
         self.queue = old.queue;
         self.counting = old.counting;
         self.acknowledged = old.acknowledged;
