@@ -166,9 +166,9 @@ proptest! {
         }
         // What was looked at has not changed since, and a snapshot of it is it.
         if let Some((view, expected)) = kept {
-            prop_assert_eq!(rows(&view), expected.clone());
+            prop_assert_eq!(&rows(&view), &expected);
             let again = restored(&view, 100);
-            prop_assert_eq!(rows(&again.view()), expected);
+            prop_assert_eq!(&rows(&again.view()), &expected);
             prop_assert_eq!(again.head(), view.head());
         }
     }

@@ -46,7 +46,7 @@ async fn a_dead_home_is_replaced_in_less_than_half_a_second() {
     cluster.settled(ms(3_000)).await;
     cluster.until(ms(60_000), "spread", |this| (0..3).all(|number| this.leads(number) >= 5)).await;
     let mut longest = ms(0);
-    for round in 0..12 {
+    for round in 0..6 {
         let number = round % 3;
         cluster.until(ms(10_000), "it leads its share", |this| this.leads(number) >= 4).await;
         // Not in step with the heartbeats.
