@@ -55,6 +55,12 @@ impl Refused {
         (now < earlier.at + GRACE).then_some(*earlier)
     }
 
+    /// When the last of them was refused. Whatever was refused by then had left for its recipient before anything that is sent
+    /// again now: a tail that is read for one of them has the rows of all.
+    pub(crate) fn latest(&self) -> Option<Duration> {
+        self.entries.iter().map(|(_, earlier)| earlier.at).max()
+    }
+
     /// It is tried again: what comes of that is remembered anew.
     pub(crate) fn forget(&mut self, origin: Origin) {
         self.entries.retain(|(_, earlier)| earlier.origin != origin);

@@ -24,7 +24,7 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
             }
             match home.earlier(stanza, turn.monotonic, &turn.shared) {
                 Some(earlier) if earlier.kept => return false,
-                Some(earlier) => (account, earlier.at),
+                Some(earlier) => (account, home.refused.latest().unwrap_or(earlier.at)),
                 None if decide::message::may_repeat(turn, home, stanza) => {
                     (account, home.lost_until(&turn.shared))
                 }

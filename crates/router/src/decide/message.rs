@@ -107,7 +107,8 @@ fn is_known(
     let earlier = home.earlier(stanza, turn.monotonic, &turn.shared);
     let recent = home.recent.as_ref();
     if let Some(earlier) = earlier {
-        (ticket.again, ticket.origin) = (Some(earlier.at), earlier.origin);
+        let latest = home.refused.latest().unwrap_or(earlier.at);
+        (ticket.again, ticket.origin) = (Some(latest), earlier.origin);
         return earlier.kept || recent.is_some_and(|recent| recent.has(earlier.origin));
     }
     let Some(fingerprint) = resent(turn, home, own, with, stanza) else { return false };

@@ -123,6 +123,36 @@ fn a_message_that_may_have_been_sent_before_does_not_wait_for_ever() {
 }
 
 #[test]
+fn what_was_refused_one_by_one_is_recognised_by_one_look_at_the_log() {
+    let mut stage = Stage::new();
+    let (mut alice, bob) = (stage.client("alice"), stage.client("bob"));
+    stage.advance(Duration::from_secs(2_000));
+    let message = |n: usize| {
+        let id = Element::new(ns::SID, "origin-id").attr("id", format!("m{n}"));
+        chat("bob@localhost", &format!("m{n}")).child(id)
+    };
+    stage.chat(&mut alice, "bob", "before");
+    stage.advance(Duration::from_secs(2));
+    for n in 0..20 {
+        stage.store.inner.fail_next(1);
+        stage.send(&mut alice, message(n));
+        stage.advance(Duration::from_secs(2));
+    }
+    assert_eq!(stage.messages(&alice), vec![REFUSED; 20]);
+    let before = stage.store.tails();
+    for n in 0..20 {
+        stage.send(&mut alice, message(n));
+        stage.advance(Duration::from_millis(10));
+    }
+    stage.advance(Duration::from_secs(2));
+    assert_eq!(stage.rows("bob").len(), 21);
+    assert_eq!(stage.rows("alice").len(), 21);
+    assert_eq!(stage.messages(&bob).len(), 21);
+    let read = stage.store.tails() - before;
+    assert!((1..=4).contains(&read), "{read} pages for each of two homes");
+}
+
+#[test]
 fn what_was_refused_and_is_sent_again_stays_one_message() {
     for fate in [Fate::Written, Fate::Lost] {
         for at_recipient in [true, false] {

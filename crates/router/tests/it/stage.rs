@@ -48,6 +48,8 @@ struct State {
     toil: Option<Toil>,
     /// Pages of what waits that were longer than what a session is fed; so many of them at once.
     pages: usize,
+    /// Pages that were read to recognise messages.
+    pages_read: usize,
     abreast: usize,
     most_abreast: usize,
 }
@@ -147,6 +149,11 @@ impl Gate {
     /// From now on it does one thing after the other, and takes its time.
     pub(crate) fn toil(&self, clock: &ManualClock) {
         self.state.lock().toil = Some(Toil::new(clock));
+    }
+
+    /// How many pages were read to recognise messages.
+    pub(crate) fn tails(&self) -> usize {
+        self.state.lock().pages_read
     }
 
     /// How many pages were read to count what waits, and how many at once at most.
@@ -269,8 +276,10 @@ impl Store for Gate {
     ) -> BoxFuture<'static, Result<LogPage>> {
         let (Page::First(limit) | Page::Last(limit)) = page;
         let counts = filter.offline && limit > FED;
+        let offline = filter.offline;
         let answer = self.inner.log_page(owner, filter, page);
         if !counts {
+            self.state.lock().pages_read += usize::from(!offline);
             return self.after(ROW * u32::try_from(limit).unwrap(), answer);
         }
         let mut state = self.state.lock();
