@@ -5,18 +5,9 @@
 
 #![forbid(unsafe_code)]
 
-mod back_end;
 mod control;
-mod cql;
-mod instance;
-mod obstacle;
-mod passwords;
 mod running;
-mod settings;
 
-pub use cql::{obstacle as cql_obstacle, options as cql_options};
-pub use instance::process_name;
-pub use obstacle::Obstacle;
 pub use running::Running;
 
 use anyhow::Result;

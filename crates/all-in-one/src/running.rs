@@ -1,20 +1,15 @@
 //! The parts of the process, put together: read top down, this is what there is.
 
-use crate::back_end::BackEnd;
 use crate::control::Administration;
-use crate::instance::Instance;
-use crate::obstacle::Obstacle;
-use crate::passwords::Derivations;
-use crate::settings;
 use anyhow::Result;
-use starling_admin::{AdminSocket, ListenerStatus, Probes};
+use starling_admin::{AdminSocket, ListenerStatus};
 use starling_edge::{Edge, EdgeTable, Fingerprint, Parts};
-use starling_hooks::{ArchiveIds, Domains, Hooks, Passwords, Server};
+use starling_hooks::Server;
 use starling_node::health::Health;
 use starling_node::{Config, Probe, SharedClock, SystemClock, Telemetry};
 use starling_router::{Router, RouterParts};
-use starling_store::{LEASE, Retention, SharedStore, StoreError};
-use std::net::SocketAddr;
+use starling_setup::{BackEnd, Core, Instance, Obstacle, end, probes, settings, store_obstacle};
+use starling_store::{LEASE, SharedStore};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -48,7 +43,7 @@ impl Running {
         let health = Health::default();
         let started = health.check("started", &[Probe::Startup, Probe::Ready]);
         // Whoever looks after this process wants to know that it lives while it waits for a store.
-        let (mut tasks, admin) = probes(&config, &health, &telemetry)?;
+        let (mut tasks, admin) = probes::serve(&config, &health, &telemetry)?;
         let clock: SharedClock = SystemClock::shared();
         match Self::assemble(&config, &telemetry, instance, &health, &clock).await {
             Ok(mut running) => {
@@ -79,42 +74,20 @@ impl Running {
         health: &Health,
         clock: &SharedClock,
     ) -> Result<Self> {
-        // Where everything is kept.
-        let retention = Retention {
-            max_age_secs: config.archive.max_age_days.map(|days| days * 86_400),
-            max_rows: config.archive.max_rows_per_account,
-        };
+        // Where everything is kept, and what homes know how to do.
+        let retention = settings::retention(config);
         let back_end = BackEnd::open(config, retention, clock, telemetry).await?;
         let store: SharedStore = back_end.shared();
-        let kept = |error| obstacle(config, error);
-        let archive_ids = ArchiveIds::new(&store.secret("archive-ids").await.map_err(kept)?);
-        let unknown_accounts = store.secret("unknown-accounts").await.map_err(kept)?;
-
-        // What homes know how to do.
-        let domains = Domains::new(settings::domains(config)?);
-        let passwords: Arc<dyn Passwords> = Arc::new(Derivations::new(config.auth.iterations));
-        let hooks = Hooks::of(starling_xeps::all());
-        let server = Arc::new(Server {
-            domains,
-            software: ("Starling", env!("CARGO_PKG_VERSION")),
-            store: Arc::clone(&store),
-            archive_ids,
-            features: hooks.features(),
-            limits: settings::hook_limits(config),
-            registration: config.registration.enabled,
-            iterations: config.auth.iterations,
-            archive_default: settings::archive_default(config),
-            passwords,
-        });
+        let core = Core::new(config, &store).await?;
 
         // Homes, and the edge that speaks with them: each is given the other's end of the seam.
         let table = EdgeTable::new();
-        let features = vec![starling_xeps::disco::caps(&server)];
+        let features = core.features();
         let parts = RouterParts {
-            config: settings::router_config(config, &back_end),
+            config: settings::router_config(config, back_end.is_alone()),
             claim: instance.claim(),
-            server: Arc::clone(&server),
-            hooks,
+            server: Arc::clone(&core.server),
+            hooks: core.hooks,
             store,
             edge: table.clone(),
             clock: Arc::clone(clock),
@@ -128,7 +101,7 @@ impl Running {
             router: router.link(),
             telemetry: telemetry.clone(),
             clock: Arc::clone(clock),
-            secret: unknown_accounts,
+            secret: core.unknown_accounts,
             features,
         };
         let edge = match Edge::start(config, parts).await {
@@ -141,11 +114,21 @@ impl Running {
         };
         let clients = [("c2s", &edge.addresses().c2s), ("c2s_tls", &edge.addresses().c2s_tls)];
         let listeners =
-            clients.into_iter().flat_map(|(name, addresses)| listening(name, addresses)).collect();
+            clients.into_iter().flat_map(|(name, addresses)| probes::listening(name, addresses)).collect();
         let watching = watch(health.clone(), Arc::clone(&edge), Arc::clone(&router), back_end.clone());
         let tasks = vec![tokio::spawn(watching), tokio::spawn(back_end.clone().ask())];
         let (place, grace) = (settings::place(config), config.shutdown.grace);
-        Ok(Self { edge, router, server, store: back_end, instance, place, listeners, tasks, grace })
+        Ok(Self {
+            edge,
+            router,
+            server: core.server,
+            store: back_end,
+            instance,
+            place,
+            listeners,
+            tasks,
+            grace,
+        })
     }
 
     /// Opens the door for those who run it.
@@ -204,39 +187,6 @@ impl Running {
     }
 }
 
-/// Ends tasks and waits until they have.
-async fn end(tasks: Vec<JoinHandle<()>>) {
-    for task in &tasks {
-        task.abort();
-    }
-    for task in tasks {
-        let _ = task.await;
-    }
-}
-
-/// Answers probes and scrapers.
-fn probes(
-    config: &Config,
-    health: &Health,
-    telemetry: &Telemetry,
-) -> Result<(Vec<JoinHandle<()>>, Vec<ListenerStatus>)> {
-    let (mut tasks, mut listeners) = (Vec::new(), Vec::new());
-    for listener in config.listen.admin.open()? {
-        listeners.extend(listening("admin", &[listener.local_addr()?]));
-        let probes = Probes { health: health.clone(), metrics: Arc::clone(&telemetry.metrics) };
-        tasks.push(tokio::spawn(async move {
-            if let Err(error) = probes.serve(listener).await {
-                tracing::error!(%error, "probes and metrics are not served");
-            }
-        }));
-    }
-    Ok((tasks, listeners))
-}
-
-fn listening(name: &str, addresses: &[SocketAddr]) -> Vec<ListenerStatus> {
-    addresses.iter().map(|address| ListenerStatus { name: name.to_owned(), address: *address }).collect()
-}
-
 /// Starts the homes. Where another server held the store a short while ago, its lease is waited for.
 async fn reign(config: &Config, parts: RouterParts) -> Result<Router> {
     let starting = Router::start(parts);
@@ -254,21 +204,7 @@ async fn reign(config: &Config, parts: RouterParts) -> Result<Router> {
         started = starting => started,
         never = told => never,
     };
-    Ok(started.map_err(|error| obstacle(config, error))?)
-}
-
-/// Why the store cannot be used.
-fn obstacle(config: &Config, error: StoreError) -> Obstacle {
-    match error {
-        StoreError::Held(name) => Obstacle::new("another server uses this store")
-            .at(settings::place(config))
-            .because(format!("{name} holds it and is alive"))
-            .advise("stop that server, or give this one another `store.keyspace`"),
-        other => Obstacle::new("the store cannot be used")
-            .at(settings::place(config))
-            .because(other)
-            .advise("run `starling check`"),
-    }
+    Ok(started.map_err(|error| store_obstacle(config, error))?)
 }
 
 /// Keeps the probes true.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use starling_all_in_one::Obstacle;
 use starling_node::ConfigErrors;
+use starling_setup::Obstacle;
 
 /// What, where, why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -30,7 +30,7 @@ pub(crate) fn run(sources: &Sources, command: &MigrateCommand) -> Result<ExitCod
         .enable_all()
         .build()
         .map_err(|error| Failure::new("no threads to run on").because(error))?;
-    let options = starling_all_in_one::cql_options(&config)?;
+    let options = starling_setup::cql_options(&config)?;
     let done = match command {
         MigrateCommand::Plan { output } => runtime.block_on(plan(&options, *output)),
         MigrateCommand::Apply { output } => runtime.block_on(apply(&options, *output)),
@@ -76,7 +76,7 @@ fn not_agreed(config: &Config) -> Failure {
 }
 
 async fn move_here(options: &Options) -> Result<ExitCode, MigrateError> {
-    let by = starling_all_in_one::process_name();
+    let by = starling_setup::process_name();
     let mut tell = |progress: Progress| {
         if let Progress::Waiting { holder } = progress {
             wait_for(&holder);
@@ -132,7 +132,7 @@ async fn apply(options: &Options, output: Output) -> Result<ExitCode, MigrateErr
         }
         Progress::Applied { .. } => {}
     };
-    let by = starling_all_in_one::process_name();
+    let by = starling_setup::process_name();
     let applied = migrations::apply(options, &by, PATIENCE, &mut tell).await;
     drop(bar);
     let applied = applied?;
@@ -207,7 +207,7 @@ fn failure(config: &Config, sources: &Sources, error: MigrateError) -> Failure {
     let place = format!("keyspace {} at {}", config.store.keyspace, config.store.contact_points.join(", "));
     let (program, options) = (sources::program(), sources::options(sources));
     let advice = match &error {
-        MigrateError::Connect(error) => return starling_all_in_one::cql_obstacle(config, error).into(),
+        MigrateError::Connect(error) => return starling_setup::cql_obstacle(config, error).into(),
         MigrateError::Unanswered { .. } => {
             "see that a quorum of the nodes is up, then try again; `starling check` looks closer".to_owned()
         }

@@ -9,12 +9,13 @@ use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     stat::{Mode, umask},
 };
-use starling_all_in_one::{Obstacle, Running};
+use starling_all_in_one::Running;
 use starling_node::{
     Config, Sources, Telemetry,
     config::Key,
     telemetry::{Identity, OtelEnvironment, metrics::Outcome},
 };
+use starling_setup::Obstacle;
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},

@@ -16,7 +16,7 @@ pub(super) fn look(config: &Config) -> Result<Vec<Finding>, Failure> {
         return Ok(Vec::new());
     }
     let mut findings: Vec<Finding> = secrets(config).into_iter().filter_map(readable_by_others).collect();
-    let options = match starling_all_in_one::cql_options(config) {
+    let options = match starling_setup::cql_options(config) {
         Ok(options) => options,
         Err(obstacle) => {
             let what: Vec<String> =

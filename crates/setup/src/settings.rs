@@ -1,14 +1,14 @@
 //! The configuration, as each part wants it.
 
-use crate::back_end::BackEnd;
 use anyhow::{Result, anyhow};
 use starling_hooks::{ArchiveDefault, Limits};
 use starling_node::{Config, config};
 use starling_router::RouterConfig;
 use starling_router::config::Conflict;
+use starling_store::Retention;
 
 /// Where the store is, for people.
-pub(crate) fn place(config: &Config) -> String {
+pub fn place(config: &Config) -> String {
     let store = &config.store;
     match store.kind {
         config::StoreKind::Embedded => config.data_dir.join("store").display().to_string(),
@@ -19,7 +19,10 @@ pub(crate) fn place(config: &Config) -> String {
 }
 
 /// The domains, as addresses have them.
-pub(crate) fn domains(config: &Config) -> Result<Vec<String>> {
+///
+/// # Errors
+/// The one that is none.
+pub fn domains(config: &Config) -> Result<Vec<String>> {
     let enforce = |domain: &String| {
         starling_xmpp::jid::domain(domain)
             .map_err(|error| anyhow!("domains: {domain:?} is not a domain ({error})"))
@@ -27,8 +30,16 @@ pub(crate) fn domains(config: &Config) -> Result<Vec<String>> {
     config.domains.iter().map(enforce).collect()
 }
 
+/// How long and how much is kept.
+pub fn retention(config: &Config) -> Retention {
+    Retention {
+        max_age_secs: config.archive.max_age_days.map(|days| days * 86_400),
+        max_rows: config.archive.max_rows_per_account,
+    }
+}
+
 /// What is archived for accounts that have not chosen.
-pub(crate) fn archive_default(config: &Config) -> ArchiveDefault {
+pub fn archive_default(config: &Config) -> ArchiveDefault {
     match config.archive.default {
         config::ArchiveDefault::Always => ArchiveDefault::Always,
         config::ArchiveDefault::Never => ArchiveDefault::Never,
@@ -36,7 +47,8 @@ pub(crate) fn archive_default(config: &Config) -> ArchiveDefault {
     }
 }
 
-pub(crate) fn hook_limits(config: &Config) -> Limits {
+/// What modules allow.
+pub fn hook_limits(config: &Config) -> Limits {
     let limits = &config.limits;
     Limits {
         roster_items: limits.roster.max_items,
@@ -49,11 +61,12 @@ pub(crate) fn hook_limits(config: &Config) -> Limits {
     }
 }
 
-pub(crate) fn router_config(config: &Config, back_end: &BackEnd) -> RouterConfig {
+/// How homes are to be. `alone`: nobody else can write to the store while this process lives.
+pub fn router_config(config: &Config, alone: bool) -> RouterConfig {
     let limits = &config.limits;
     RouterConfig {
         workers: config.router.worker_count(),
-        alone: back_end.is_alone(),
+        alone,
         conflict: match config.session.conflict {
             config::Conflict::Replace => Conflict::Replace,
             config::Conflict::Refuse => Conflict::Refuse,

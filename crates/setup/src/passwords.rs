@@ -13,14 +13,15 @@ const AT_ONCE: usize = 1;
 const WAITING: usize = 32;
 
 /// A bounded pool for key derivation.
-pub(crate) struct Derivations {
+pub struct Derivations {
     iterations: u32,
     running: Arc<Semaphore>,
     queued: Arc<Semaphore>,
 }
 
 impl Derivations {
-    pub(crate) fn new(iterations: u32) -> Self {
+    /// With so many rounds of PBKDF2.
+    pub fn new(iterations: u32) -> Self {
         Self {
             iterations,
             running: Arc::new(Semaphore::new(AT_ONCE)),

@@ -1,5 +1,8 @@
 //! What keeps a server from starting or running, told so that it can be mended.
 
+use crate::settings;
+use starling_node::Config;
+use starling_store::StoreError;
 use std::fmt;
 
 /// What, where, why, and what to do.
@@ -54,3 +57,17 @@ impl fmt::Display for Obstacle {
 }
 
 impl std::error::Error for Obstacle {}
+
+/// Why the store cannot be used.
+pub fn store_obstacle(config: &Config, error: StoreError) -> Obstacle {
+    match error {
+        StoreError::Held(name) => Obstacle::new("another server uses this store")
+            .at(settings::place(config))
+            .because(format!("{name} holds it and is alive"))
+            .advise("stop that server, or give this one another `store.keyspace`"),
+        other => Obstacle::new("the store cannot be used")
+            .at(settings::place(config))
+            .because(other)
+            .advise("run `starling check`"),
+    }
+}

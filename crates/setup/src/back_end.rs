@@ -23,7 +23,7 @@ const ASKED_AGAIN: Duration = Duration::from_millis(500);
 
 /// The store of this process.
 #[derive(Clone)]
-pub(crate) enum BackEnd {
+pub enum BackEnd {
     /// A directory.
     Embedded(Arc<EmbeddedStore>),
     /// A keyspace on CQL servers, the connections to them, and why they did not answer when they were asked last.
@@ -35,7 +35,7 @@ impl BackEnd {
     ///
     /// # Errors
     /// What keeps it from being used.
-    pub(crate) async fn open(
+    pub async fn open(
         config: &Config,
         retention: Retention,
         clock: &SharedClock,
@@ -73,7 +73,7 @@ impl BackEnd {
     }
 
     /// For everybody else.
-    pub(crate) fn shared(&self) -> SharedStore {
+    pub fn shared(&self) -> SharedStore {
         match self {
             Self::Embedded(store) => store.clone(),
             Self::Scylla(store, ..) => store.clone(),
@@ -81,13 +81,13 @@ impl BackEnd {
     }
 
     /// Whether nobody else can write to it while this process lives.
-    pub(crate) fn is_alone(&self) -> bool {
+    pub fn is_alone(&self) -> bool {
         matches!(self, Self::Embedded(_))
     }
 
     /// What its trouble means. A disk that failed is not used again; servers that are away come back, and a restart would not
     /// bring them.
-    pub(crate) fn probes(&self) -> &'static [Probe] {
+    pub fn probes(&self) -> &'static [Probe] {
         match self {
             Self::Embedded(_) => &[Probe::Ready, Probe::Live],
             Self::Scylla(..) => &[Probe::Ready],
@@ -95,7 +95,7 @@ impl BackEnd {
     }
 
     /// Why nothing can be written now, if that is so.
-    pub(crate) fn trouble(&self) -> Option<Cow<'static, str>> {
+    pub fn trouble(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Embedded(store) => {
                 store.failed().then_some("a write to the disk has failed; restart when it is well".into())
@@ -105,7 +105,7 @@ impl BackEnd {
     }
 
     /// Asks it now and then for something that a quorum has to answer. Never ends.
-    pub(crate) async fn ask(self) {
+    pub async fn ask(self) {
         let Self::Scylla(store, _, said) = self else { return std::future::pending().await };
         loop {
             let trouble = store.secret(ASKED).await.err().map(|error| error.to_string());
@@ -116,7 +116,7 @@ impl BackEnd {
     }
 
     /// Closes it, when everybody else has let go of it.
-    pub(crate) async fn close(self) {
+    pub async fn close(self) {
         match self {
             // Closing waits for the disk.
             Self::Embedded(store) => {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// and only of this very file: under another kernel (another machine, a restart, a pod that was moved with its volume
 /// and its host name) or for a copy of the directory there is a new number, and the store's lease decides.
 #[derive(Debug)]
-pub(crate) struct Instance {
+pub struct Instance {
     number: u128,
     name: String,
     _lock: File,
@@ -24,7 +24,7 @@ impl Instance {
     ///
     /// # Errors
     /// When another process has it, or when it cannot be written.
-    pub(crate) fn take(data_dir: &Path) -> Result<Self, Obstacle> {
+    pub fn take(data_dir: &Path) -> Result<Self, Obstacle> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |error: io::Error| not_usable(&path, &error)
@@ -51,7 +51,7 @@ impl Instance {
     }
 
     /// What it says of itself when it asks for a reign.
-    pub(crate) fn claim(&self) -> Claim {
+    pub fn claim(&self) -> Claim {
         Claim { instance: self.number, name: self.name.clone() }
     }
 }

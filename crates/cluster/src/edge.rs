@@ -1,0 +1,1 @@
+//! An edge as a process: sockets, links to all routers, and no store.

@@ -1,0 +1,10 @@
+//! The roles of a cluster as processes: `starling router` and `starling edge`.
+//!
+//! Wiring, as in `starling-all-in-one`: what homes and edges do is the same code there and here. Here they meet over
+//! links between processes (`starling_wire::net`), a home reigns over a shard as `starling-locations` says, and the
+//! store is one that all routers share.
+
+#![forbid(unsafe_code)]
+
+mod edge;
+mod router;
