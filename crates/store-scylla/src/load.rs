@@ -79,7 +79,8 @@ impl<C: Cql> Inner<C> {
             account.lane.lock().attempted = floor;
             (self.close(&owner, &seen, needs, known, floor).await?, floor)
         } else {
-            (seen.buckets.clone(), closed.map_or(Position(0), |(_, _, closed_at)| closed_at))
+            // One that was broken off may have closed it all the same: what is written below its floor is gone.
+            (seen.buckets.clone(), closed.map_or(Position(0), |(_, _, closed_at)| closed_at).max(attempted))
         };
         let data_marked = reign.epoch == 0 || (!needs.data && marked == this);
         self.remember(account, owner, row, &seen, data_marked, reign, buckets, closed_at).map(Some)

@@ -496,6 +496,46 @@ fn the_note_of_a_removal_is_above_what_closed_the_account() {
 }
 
 #[test]
+fn nothing_is_written_below_a_closing_that_had_no_answer() {
+    for above in [1, 2, 1_000] {
+        let mut bench = Bench::new();
+        bench.load();
+        let bob = peer(1);
+        bench.commit(vec![Write::RosterItem(alice(), Box::new(RosterItem::new(bob.clone())))]);
+        bench.again();
+        let floor = Position(bench.next.0 + above);
+        let load = bench.store.load(&alice(), Reign { floor, ..bench.reign });
+        let late = Arc::clone(&bench.late);
+        // All but the marks are there by then.
+        let marks = Duration::from_millis(4 * 999 + 500);
+        bench.world.after(marks, move || late.lock().name = Some("write data"));
+        assert!(bench.costs(load).0.is_err());
+        bench.delay(None);
+        bench.arrive();
+        // They are there, too: the next load has nothing to close.
+        let (state, Cost(calls, _)) = bench.costs(bench.store.load(&alice(), bench.reign));
+        assert!(state.unwrap().is_some());
+        assert!(!calls.iter().any(|call| call.starts_with("write")), "{calls:?}");
+        let mut refused = 0;
+        let sent = loop {
+            let at = bench.position();
+            let item = Write::RosterItem(alice(), Box::new(RosterItem::new(peer(2))));
+            let writes = vec![append(LogRow { offline: false, ..row(&alice(), at, &bob) }), item];
+            match bench.costs(bench.store.commit(Batch::of(at, writes))).0 {
+                Ok(()) => break at,
+                Err(StoreError::Overloaded) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!((refused, bench.model.torn()), (above, 0));
+        bench.again();
+        bench.load();
+        let (rows, _) = bench.page(LogFilter::default(), Page::First(10));
+        assert_eq!(rows.iter().map(|row| row.position).collect::<Vec<_>>(), [sent]);
+    }
+}
+
+#[test]
 fn an_account_that_is_made_late_is_no_conflict() {
     let bench = Bench::new();
     bench.delay(Some("create account"));
