@@ -12,10 +12,12 @@
 //! A mistake never hides another: all are reported at once, each with what, where, why and what to do.
 
 mod check;
+mod cluster;
 mod error;
 mod layers;
 mod limits;
 mod reference;
+mod role;
 mod section;
 mod sections;
 mod show;
@@ -25,6 +27,7 @@ mod value;
 
 use std::collections::BTreeMap;
 
+pub use cluster::{Cluster, ClusterTls, Drain};
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Origin, Sources};
 pub use limits::{
@@ -33,6 +36,7 @@ pub use limits::{
     XmlLimits,
 };
 pub use reference::reference;
+pub use role::{LARGEST_STANZA, Role};
 pub use section::Key;
 pub use sections::{
     Archive, ArchiveDefault, Auth, CertificateFiles, Conflict, DomainCertificates, Listeners, Log, LogFormat,
@@ -68,6 +72,10 @@ section! {
         archive: Archive;
         /// Homes of the accounts.
         router: Router;
+        /// Being one process of many.
+        cluster: Cluster;
+        /// How an edge leaves.
+        drain: Drain;
         /// Logs, traces and metrics.
         telemetry: TelemetrySettings;
         /// Leaving.

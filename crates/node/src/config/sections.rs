@@ -24,6 +24,8 @@ section! {
         c2s_tls: Listen = everywhere(5223);
         /// Probes and metrics. They need no password: keep it private.
         admin: Listen = Listen(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5290))]);
+        /// Edges and other routers, at a router. They need certificates of the cluster.
+        cluster: Listen = Listen(vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5270))]);
     }
 }
 

@@ -137,12 +137,11 @@ fn distance(left: &str, right: &str) -> usize {
 const LONGEST: usize = 80;
 
 /// Names that are fixed already but do nothing yet.
-const LATER: [(&str, &str); 6] = [
+const LATER: [(&str, &str); 5] = [
     ("listen.s2s", "federation"),
     ("listen.component", "external components"),
     ("listen.http", "HTTP (WebSocket, BOSH)"),
     ("listen.https", "HTTPS (WebSocket, BOSH)"),
-    ("listen.cluster", "the second tier"),
     ("ephemeral.kind", "a shared ephemeral store"),
 ];
 
