@@ -43,8 +43,8 @@ pub struct Options {
     pub member: Member,
     /// Names this life of the process.
     pub incarnation: Incarnation,
-    /// At exactly one router of a cluster: it founds the cluster as soon as so many routers (itself among them) with empty
-    /// disks are linked.
+    /// At routers that may found a cluster: of those that are linked, the one with the lowest identity does it, as soon as
+    /// they are so many (itself among them) and all have empty disks.
     pub found_with: Option<usize>,
     /// Where eras are kept.
     pub eras: Arc<dyn Eras>,
@@ -335,7 +335,7 @@ impl Inner {
                 return Answer::Pong(self.ping());
             }
             Call::Found { cluster, era, floor } => {
-                return self.be_founded(cluster, Era { number: era, floor }).await;
+                return self.be_founded(from, cluster, Era { number: era, floor }).await;
             }
             _ => {}
         }

@@ -1,8 +1,9 @@
 //! How a router comes to belong to a cluster: it founds one, is founded with one, or finds one and joins it.
 //!
-//! Exactly one router is configured to found. It does so when as many routers as it was told are linked and the disks of all
-//! are empty: with a router left out that has state, the old cluster may live. A crash at any point is repaired by going
-//! through it again: until the first group has state, all founders count as empty.
+//! Of the routers that may found, the one with the lowest identity does, when as many routers as it was told are linked and
+//! the disks of all are empty: with a router left out that has state, the old cluster may live. A crash at any point is
+//! repaired by going through it again: until the first group has state, all founders count as empty. Should two found at
+//! once, because each is linked to others only, the store gives an era to one of them.
 
 use super::{Inner, write_cluster};
 use crate::call::{Answer, Call, Ping, Refusal, has};
@@ -74,7 +75,8 @@ impl Inner {
             self.find();
             return;
         }
-        if founders.len() < wanted {
+        let first = founders.keys().next() == Some(&self.own);
+        if founders.len() < wanted || !first {
             return;
         }
         let id = rand::random::<u64>().max(1);
@@ -111,8 +113,9 @@ impl Inner {
     }
 
     /// Another router founds a cluster with this one.
-    pub(super) async fn be_founded(&self, id: u64, era: Era) -> Answer {
-        if !self.is_fresh() || id == 0 || self.options.found_with.is_some() {
+    pub(super) async fn be_founded(&self, from: RouterId, id: u64, era: Era) -> Answer {
+        let own_turn = self.options.found_with.is_some() && self.own < from;
+        if !self.is_fresh() || id == 0 || own_turn {
             return Answer::Refused(Refusal::Stranger);
         }
         let shards = self.shards.count();

@@ -109,6 +109,19 @@ async fn nothing_is_founded_while_a_router_is_missing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_all_that_may_found_one_does() {
+    let mut cluster = Cluster::start(25, 0, 2, false).await;
+    for (name, id) in [("router-0", 9), ("router-1", 7), ("router-2", 8)] {
+        let one = cluster.add(name, id, Some(3));
+        cluster.run(one).await;
+        sleep(ms(700)).await;
+    }
+    cluster.settled(ms(3_000)).await;
+    let first = cluster.at(0).cluster();
+    assert!(first != 0 && (1..3).all(|at| cluster.at(at).cluster() == first));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_snapshot_of_a_hundred_thousand_rows_reaches_a_new_router() {
     let mut cluster = Cluster::start(24, 3, 1, false).await;
     cluster.settled(ms(3_000)).await;
