@@ -53,12 +53,12 @@ pub trait Edges: Send + Sync + 'static {
 /// Listens while it lives.
 #[derive(Debug)]
 pub struct Server {
-    address: SocketAddr,
-    _tasks: [Task; 2],
+    addresses: Vec<SocketAddr>,
+    _tasks: Vec<Task>,
 }
 
 impl Server {
-    /// Begins to serve. Must be called within a tokio runtime.
+    /// Begins to serve at one address. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// The address cannot be listened on.
@@ -69,8 +69,21 @@ impl Server {
         edges: Arc<dyn Edges>,
         peers: Arc<dyn Peers>,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
+        Self::on(vec![TcpListener::bind(address).await?], tls, options, edges, peers)
+    }
+
+    /// The same on sockets that are open. A peer has one link, by whichever of them it comes.
+    ///
+    /// # Errors
+    /// A socket does not know its address.
+    pub fn on(
+        listeners: Vec<TcpListener>,
+        tls: Arc<Tls>,
+        options: Options,
+        edges: Arc<dyn Edges>,
+        peers: Arc<dyn Peers>,
+    ) -> io::Result<Self> {
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
         let uplink = UplinkServer::new(UplinkService::new(edges, Arc::clone(&peers), options.clone()))
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
@@ -78,14 +91,23 @@ impl Server {
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         let services = Services { uplink, peer };
-        let watch = Task::spawn(watch(Arc::clone(&tls), options.clone()));
-        let accept = Task::spawn(accept(listener, tls, options, services));
-        Ok(Self { address, _tasks: [watch, accept] })
+        let room = Arc::new(Semaphore::new(options.connections));
+        let mut tasks = vec![Task::spawn(watch(Arc::clone(&tls), options.clone()))];
+        tasks.extend(listeners.into_iter().map(|listener| {
+            let (tls, room) = (Arc::clone(&tls), Arc::clone(&room));
+            Task::spawn(accept(listener, tls, options.clone(), services.clone(), room))
+        }));
+        Ok(Self { addresses, _tasks: tasks })
+    }
+
+    /// Where it listens first.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses.first().copied().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 }
 
@@ -108,8 +130,13 @@ struct Services {
     peer: PeerServer<PeerService>,
 }
 
-async fn accept(listener: TcpListener, tls: Arc<Tls>, options: Options, services: Services) {
-    let room = Arc::new(Semaphore::new(options.connections));
+async fn accept(
+    listener: TcpListener,
+    tls: Arc<Tls>,
+    options: Options,
+    services: Services,
+    room: Arc<Semaphore>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
