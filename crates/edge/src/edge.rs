@@ -1,5 +1,6 @@
 //! An edge as a whole: what it is made of, how it starts, changes and stops.
 
+use crate::drain;
 use crate::gate::Gate;
 use crate::hash_pool::HashPool;
 use crate::listener;
@@ -18,6 +19,7 @@ use starling_wire::{EdgeLink, RouterLink};
 use starling_xmpp::Element;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -110,8 +112,10 @@ impl Edge {
             telemetry: parts.telemetry,
             clock: parts.clock,
             shutdown: Shutdown::new(config.shutdown.grace),
+            doors: Shutdown::new(Duration::ZERO),
+            leaving: AtomicBool::new(false),
             secret: parts.secret,
-            features: parts.features,
+            features: ArcSwap::from_pointee(parts.features),
         });
         shared.note_expiry();
         let mut edge = Self {
@@ -145,7 +149,8 @@ impl Edge {
 
     /// Whether clients can be served: not stopping, and homes are reachable.
     pub fn ready(&self) -> bool {
-        !self.shared.shutdown.is_triggered() && self.shared.router.ready()
+        let leaving = self.shared.leaving.load(Ordering::Relaxed) || self.shared.shutdown.is_triggered();
+        !leaving && self.shared.router.ready()
     }
 
     /// Connections that have authenticated.
@@ -172,9 +177,25 @@ impl Edge {
         Ok(())
     }
 
+    /// What homes add to the features of a stream has changed.
+    pub fn set_features(&self, features: Vec<Element>) {
+        self.shared.features.store(Arc::new(features));
+    }
+
+    /// Sends clients away one by one, so that they do not all come to the other edges at once: is not [`ready`](Self::ready)
+    /// from now on, accepts for `settle` more, and then ends its streams over `window`, each at a time of its own. Whose
+    /// session can be resumed resumes it elsewhere. Returns early when nobody is left. [`stop`](Self::stop) comes after it.
+    pub async fn drain(&self, settle: Duration, window: Duration) {
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        tokio::time::sleep(settle).await;
+        self.shared.doors.trigger();
+        drain::send_away(&self.shared.table, window).await;
+    }
+
     /// Stops accepting, ends every stream with `system-shutdown`, and waits until all are gone, at most
     /// `shutdown.grace`. False when some were not. The homes must outlive this.
     pub async fn stop(&self) -> bool {
+        self.shared.doors.trigger();
         self.shared.shutdown.trigger();
         self.shared.table.stop_all();
         let drained = self.shared.shutdown.drained().await;

@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod drain;
 mod edge;
 mod gate;
 mod hash_pool;

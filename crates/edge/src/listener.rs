@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// Accepts until shutdown. Each connection gets a task.
+/// Accepts until the doors are closed. Each connection gets a task.
 pub(crate) async fn accept(listener: TcpListener, transport: Transport, shared: Arc<Shared>) {
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shared.shutdown.requested() => return,
+            () = shared.doors.requested() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {

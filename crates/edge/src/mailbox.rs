@@ -1,7 +1,7 @@
 //! What waits for a connection's task: messages of its home, and reasons to wake up.
 
 use parking_lot::Mutex;
-use starling_wire::{ConnId, Down};
+use starling_wire::{ConnId, Down, Shard};
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Waker};
 pub(crate) struct Mailbox {
     /// The connection it belongs to.
     pub(crate) conn: ConnId,
+    /// Where its account's home is to be found; 0 where all are in one place.
+    pub(crate) shard: Shard,
     state: Mutex<State>,
 }
 
@@ -26,6 +28,7 @@ struct State {
     stopping: bool,
     reloaded: bool,
     overflow: bool,
+    cut: bool,
 }
 
 /// What the task finds when it looks.
@@ -41,8 +44,21 @@ pub(crate) struct Flags {
     pub(crate) reloaded: bool,
     /// More was queued than may ever be; the connection is of no use any more.
     pub(crate) overflow: bool,
+    /// The connection is to end so that its session can go on elsewhere.
+    pub(crate) cut: bool,
     /// There are items to take.
     pub(crate) items: bool,
+}
+
+/// What comes to a connection that waits for an answer.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// A word of the home.
+    Down(Down),
+    /// The edge is going down.
+    Stopping,
+    /// There is no home to answer.
+    Cut,
 }
 
 /// Whether the one who delivers has something to do after delivering.
@@ -55,8 +71,8 @@ pub(crate) enum Delivered {
 }
 
 impl Mailbox {
-    pub(crate) fn new(conn: ConnId) -> Self {
-        Self { conn, state: Mutex::default() }
+    pub(crate) fn new(conn: ConnId, shard: Shard) -> Self {
+        Self { conn, shard, state: Mutex::default() }
     }
 
     /// Appends a message of the home. `limit` bounds the bytes that wait.
@@ -96,6 +112,18 @@ impl Mailbox {
         state.wake_if(news);
     }
 
+    /// The connection is to end, without an end of its stream.
+    pub(crate) fn cut(&self) {
+        let mut state = self.state.lock();
+        state.cut = true;
+        state.wake_if(true);
+    }
+
+    /// Something that the task looks at by itself has changed.
+    pub(crate) fn wake(&self) {
+        self.state.lock().wake_if(true);
+    }
+
     /// There are new settings.
     pub(crate) fn reload(&self) {
         let mut state = self.state.lock();
@@ -116,6 +144,7 @@ impl Mailbox {
             stopping: state.stopping,
             reloaded: std::mem::take(&mut state.reloaded),
             overflow: state.overflow,
+            cut: state.cut,
             items: !state.items.is_empty(),
         }
     }
@@ -147,15 +176,16 @@ impl Mailbox {
     }
 
     /// Takes the next item, or waits for it. Only before the session begins.
-    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Down>> {
+    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Next> {
         let flags = self.look(cx, false);
         let mut state = self.state.lock();
         match state.items.pop_front() {
             Some(down) => {
                 state.bytes = state.bytes.saturating_sub(weight(&down));
-                Poll::Ready(Some(down))
+                Poll::Ready(Next::Down(down))
             }
-            None if flags.stopping => Poll::Ready(None),
+            None if flags.cut => Poll::Ready(Next::Cut),
+            None if flags.stopping => Poll::Ready(Next::Stopping),
             None => Poll::Pending,
         }
     }

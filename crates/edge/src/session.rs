@@ -64,6 +64,8 @@ pub(crate) struct Session {
     meter: Meter,
     timers: Timers,
     sm: Sm,
+    /// The session may go on over another connection.
+    resumable: bool,
     phase: Phase,
     gauge: Gauge,
     /// The last `h` of the client that was passed on.
@@ -129,6 +131,7 @@ impl Session {
             output: Output::default(),
             asks: Asks::default(),
             timers: Timers::new(now),
+            resumable: begin.resumed.is_some(),
             sm: begin.resumed.map_or(Sm::Off, |(_, base)| Sm::On { base }),
             phase: Phase::Open,
             acknowledged: None,
@@ -161,14 +164,14 @@ impl Session {
             if flags.fired {
                 self.timers.fired(now);
             }
-            if flags.overflow && self.is_alive() {
+            if (flags.overflow || flags.cut) && self.is_alive() {
                 self.lose(work);
             }
             if flags.reloaded {
                 self.reload(work);
             }
             if flags.stopping && self.phase == Phase::Open {
-                self.fail(StreamError::new(StreamCondition::SystemShutdown), Leave::Closed, work);
+                self.send_away(work);
             }
             self.deadlines(now, work);
             if flags.items {
@@ -201,6 +204,25 @@ impl Session {
         }
     }
 
+    /// The edge is going down. In a cluster sessions go on without it: who can resume does so at another edge.
+    fn send_away(&mut self, work: &mut Work) {
+        let outlived = self.shared.table.outlived();
+        let elsewhere = self.settings.see_other_host.clone().filter(|_| outlived);
+        let (error, leave) = match elsewhere {
+            _ if outlived && self.resumable => (StreamCondition::SystemShutdown.into(), Leave::Lost),
+            Some(host) => (StreamError::new(StreamCondition::SeeOtherHost).with_text(host), Leave::Closed),
+            None => (StreamCondition::SystemShutdown.into(), Leave::Closed),
+        };
+        self.fail(error, leave, work);
+    }
+
+    /// The session is elsewhere, or over: its home has no more to do with this connection.
+    fn released(&mut self, work: &mut Work) {
+        self.tenancy.released();
+        let error = StreamError::new(StreamCondition::Conflict).with_text("the session is over or elsewhere");
+        self.fail(error, Leave::Lost, work);
+    }
+
     /// Takes over new settings; a domain that is not served any more ends its streams.
     fn reload(&mut self, work: &mut Work) {
         self.settings = self.shared.settings.load_full();
@@ -229,7 +251,10 @@ impl Session {
     }
 
     fn deadlines(&mut self, now: Tick, work: &mut Work) {
-        let reading = self.phase == Phase::Open && self.credit.is_open() && !self.timers.is_throttled(now);
+        let reading = self.phase == Phase::Open
+            && self.credit.is_open()
+            && self.tenancy.is_read()
+            && !self.timers.is_throttled(now);
         let Some(due) = self.timers.due(reading, &self.settings.limits, now) else { return };
         match due {
             Due::SendTimeout => {

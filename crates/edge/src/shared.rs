@@ -13,6 +13,7 @@ use starling_xmpp::Element;
 use starling_xmpp::sasl::Mechanism;
 use starling_xmpp::stream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub(crate) struct Shared {
     /// Replaced by a reload; a connection keeps what it began with.
@@ -28,10 +29,14 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Telemetry,
     pub(crate) clock: SharedClock,
     pub(crate) shutdown: Shutdown,
+    /// Triggered when no new connection is to be accepted.
+    pub(crate) doors: Shutdown,
+    /// The edge is about to leave: nobody should be sent here any more.
+    pub(crate) leaving: AtomicBool,
     /// From which unknown accounts get their salt: the same on every edge.
     pub(crate) secret: [u8; 32],
     /// Stream features after authentication that others bring.
-    pub(crate) features: Vec<Element>,
+    pub(crate) features: ArcSwap<Vec<Element>>,
 }
 
 /// The part of the configuration that connections read.
@@ -42,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) mechanisms: Vec<Mechanism>,
     pub(crate) iterations: u32,
     pub(crate) registration: bool,
+    /// Where clients are sent that cannot resume when the edge leaves.
+    pub(crate) see_other_host: Option<String>,
     pub(crate) limits: Limits,
     pub(crate) before_auth: stream::Limits,
     pub(crate) after_auth: stream::Limits,
@@ -74,6 +81,7 @@ impl Settings {
             mechanisms: config.auth.mechanisms.iter().filter_map(|name| Mechanism::parse(name)).collect(),
             iterations: config.auth.iterations,
             registration: config.registration.enabled,
+            see_other_host: config.drain.see_other_host.clone(),
             limits: config.limits.clone(),
             before_auth,
             after_auth,

@@ -3,28 +3,51 @@
 use crate::mailbox::{Delivered, Mailbox};
 use crate::wheel::{Tick, Wheel};
 use parking_lot::RwLock;
-use starling_wire::{ConnId, EdgeLink, ToEdge};
+use starling_wire::net::Sockets;
+use starling_wire::{ConnId, EdgeId, EdgeLink, Shard, Shards, ToEdge};
+use starling_xmpp::BareJid;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// The edge's end of the seam: made before the router, handed to it as its way to connections.
 pub struct EdgeTable {
-    shards: Vec<RwLock<Shard>>,
+    edge: EdgeId,
+    /// How accounts are sorted over the homes of a cluster.
+    shards: Option<Shards>,
+    /// For each shard why its sessions' sockets are not read now; 0 when they are.
+    closed: Vec<AtomicU8>,
+    parts: Vec<RwLock<Part>>,
     next: AtomicU64,
     queue_bytes: AtomicUsize,
     pub(crate) wheel: Wheel,
 }
 
-type Shard = HashMap<u64, Arc<Mailbox>, BuildHasherDefault<Spread>>;
+type Part = HashMap<u64, Arc<Mailbox>, BuildHasherDefault<Spread>>;
 
 impl EdgeTable {
-    /// An empty table.
+    /// An empty table, of the edge in the process of its homes.
     pub fn new() -> Arc<Self> {
+        Self::make(EdgeId(0), None)
+    }
+
+    /// An empty table of one edge of a cluster. No shard has a home yet: it is for [`Sockets::reading`] to say.
+    pub fn of_cluster(edge: EdgeId, shards: Shards) -> Arc<Self> {
+        Self::make(edge, Some(shards))
+    }
+
+    fn make(edge: EdgeId, shards: Option<Shards>) -> Arc<Self> {
+        let closed = match shards {
+            Some(shards) => shards.all().map(|_| AtomicU8::new(HOMELESS)).collect(),
+            None => vec![AtomicU8::new(0)],
+        };
         Arc::new(Self {
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            edge,
+            shards,
+            closed,
+            parts: (0..PARTS).map(|_| RwLock::default()).collect(),
             next: AtomicU64::new(1),
             queue_bytes: AtomicUsize::new(QUEUE_BYTES),
             wheel: Wheel::default(),
@@ -33,7 +56,7 @@ impl EdgeTable {
 
     /// How many connections are registered (authenticated or beyond).
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().len()).sum()
+        self.parts.iter().map(|part| part.read().len()).sum()
     }
 
     /// Whether there is none.
@@ -42,16 +65,59 @@ impl EdgeTable {
     }
 
     /// Adds a connection; `Registered` takes it out again when it is dropped.
-    pub(crate) fn register(self: &Arc<Self>) -> Registered {
-        let conn = ConnId::local(self.next.fetch_add(1, Ordering::Relaxed));
-        let mailbox = Arc::new(Mailbox::new(conn));
-        self.shard(conn).write().insert(conn.number, Arc::clone(&mailbox));
+    pub(crate) fn register(self: &Arc<Self>, account: &BareJid) -> Registered {
+        let conn = ConnId { edge: self.edge, number: self.next.fetch_add(1, Ordering::Relaxed) };
+        let shard = self.shards.map_or(Shard(0), |shards| shards.of(account));
+        let mailbox = Arc::new(Mailbox::new(conn, shard));
+        self.part(conn).write().insert(conn.number, Arc::clone(&mailbox));
         Registered { table: Arc::clone(self), mailbox }
     }
 
     /// Bytes that may wait for one connection before it counts as lost.
     pub(crate) fn set_queue_bytes(&self, bytes: usize) {
         self.queue_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether sessions go on without this edge.
+    pub(crate) fn outlived(&self) -> bool {
+        self.shards.is_some()
+    }
+
+    /// Whether sockets of this shard's sessions may be read.
+    pub(crate) fn is_read(&self, shard: Shard) -> bool {
+        self.closed.get(usize::from(shard.0)).is_none_or(|closed| closed.load(Ordering::Acquire) == 0)
+    }
+
+    /// Whether so much waits for the home of this shard that its sessions' sockets are better not read.
+    pub fn press(&self, shard: Shard, on: bool) {
+        self.close(shard, PRESSED, on);
+    }
+
+    fn close(&self, shard: Shard, why: u8, on: bool) {
+        let Some(closed) = self.closed.get(usize::from(shard.0)) else { return };
+        let before = if on {
+            closed.fetch_or(why, Ordering::AcqRel)
+        } else {
+            closed.fetch_and(!why, Ordering::AcqRel)
+        };
+        // Nobody need be told to stop: each looks before it reads.
+        if !on && before == why {
+            self.each(|mailbox| {
+                if mailbox.shard == shard {
+                    mailbox.wake();
+                }
+            });
+        }
+    }
+
+    /// The numbers of all connections.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        self.parts.iter().flat_map(|part| part.read().keys().copied().collect::<Vec<_>>()).collect()
+    }
+
+    /// Tells one connection that the edge is going down.
+    pub(crate) fn stop(&self, number: u64) {
+        self.with(number, Mailbox::stop);
     }
 
     /// Tells every connection that the edge is going down.
@@ -68,20 +134,34 @@ impl EdgeTable {
     pub(crate) fn advance(&self, now: Tick, due: &mut Vec<ConnId>) {
         self.wheel.advance(now, due);
         for conn in due.drain(..) {
-            if let Some(mailbox) = self.shard(conn).read().get(&conn.number) {
-                mailbox.fire();
-            }
+            self.with(conn.number, Mailbox::fire);
+        }
+    }
+
+    fn with(&self, number: u64, call: impl Fn(&Mailbox)) {
+        if let Some(mailbox) = self.parts[number as usize % PARTS].read().get(&number) {
+            call(mailbox);
         }
     }
 
     fn each(&self, call: impl Fn(&Mailbox)) {
-        for shard in &self.shards {
-            shard.read().values().for_each(|mailbox| call(mailbox));
+        for part in &self.parts {
+            part.read().values().for_each(|mailbox| call(mailbox));
         }
     }
 
-    fn shard(&self, conn: ConnId) -> &RwLock<Shard> {
-        &self.shards[conn.number as usize % SHARDS]
+    fn part(&self, conn: ConnId) -> &RwLock<Part> {
+        &self.parts[conn.number as usize % PARTS]
+    }
+}
+
+impl Sockets for EdgeTable {
+    fn reading(&self, shard: Shard, on: bool) {
+        self.close(shard, HOMELESS, !on);
+    }
+
+    fn cut(&self, conn: ConnId) {
+        self.with(conn.number, Mailbox::cut);
     }
 }
 
@@ -89,8 +169,8 @@ impl EdgeLink for EdgeTable {
     fn deliver(&self, batch: &mut Vec<ToEdge>) {
         let limit = self.queue_bytes.load(Ordering::Relaxed);
         for ToEdge { conn, down } in batch.drain(..) {
-            let shard = self.shard(conn).read();
-            let Some(mailbox) = shard.get(&conn.number) else { continue };
+            let part = self.part(conn).read();
+            let Some(mailbox) = part.get(&conn.number) else { continue };
             if mailbox.deliver(down, limit) == Delivered::Lazy {
                 self.wheel.arm(conn, self.wheel.now().after(LAZY));
             }
@@ -113,7 +193,7 @@ pub(crate) struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let conn = self.mailbox.conn;
-        self.table.shard(conn).write().remove(&conn.number);
+        self.table.part(conn).write().remove(&conn.number);
     }
 }
 
@@ -138,7 +218,11 @@ impl Hasher for Spread {
     }
 }
 
-const SHARDS: usize = 64;
+const PARTS: usize = 64;
+/// The shard has no home.
+const HOMELESS: u8 = 1;
+/// Its home is behind.
+const PRESSED: u8 = 2;
 /// What waits for others is written at the latest after this long.
 const LAZY: Duration = Duration::from_millis(500);
 /// Before configuration says otherwise.
@@ -147,9 +231,14 @@ const QUEUE_BYTES: usize = 8 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mailbox::Next;
     use starling_wire::Down;
     use starling_xmpp::{MessageType, Stanza};
     use std::task::{Context, Poll, Waker};
+
+    fn account() -> BareJid {
+        BareJid::parse("a@example.org").unwrap()
+    }
 
     fn message(lazy: bool) -> Down {
         Down::Stanza {
@@ -166,8 +255,8 @@ mod tests {
     #[test]
     fn delivers_in_order_to_whom_it_is_for_and_forgets_the_gone() {
         let table = EdgeTable::new();
-        let one = table.register();
-        let two = table.register();
+        let one = table.register(&account());
+        let two = table.register(&account());
         let mut batch = vec![
             ToEdge { conn: two.mailbox.conn, down: Down::RequestAck },
             ToEdge { conn: ConnId::local(999), down: Down::RequestAck },
@@ -186,7 +275,7 @@ mod tests {
     #[test]
     fn handled_is_kept_beside_the_queue_and_never_falls() {
         let table = EdgeTable::new();
-        let one = table.register();
+        let one = table.register(&account());
         let conn = one.mailbox.conn;
         table.deliver(&mut vec![
             ToEdge { conn, down: Down::Handled { sequence: 7 } },
@@ -199,7 +288,7 @@ mod tests {
     #[test]
     fn what_is_lazy_fires_by_the_wheel() {
         let table = EdgeTable::new();
-        let one = table.register();
+        let one = table.register(&account());
         let conn = one.mailbox.conn;
         let cx = Context::from_waker(Waker::noop());
         table.deliver(&mut vec![ToEdge { conn, down: message(true) }]);
@@ -212,7 +301,7 @@ mod tests {
     fn a_queue_beyond_its_bound_is_dropped_and_says_so() {
         let table = EdgeTable::new();
         table.set_queue_bytes(1);
-        let one = table.register();
+        let one = table.register(&account());
         let mut batch =
             Vec::from([message(false), message(false)].map(|down| ToEdge { conn: one.mailbox.conn, down }));
         table.deliver(&mut batch);
@@ -223,10 +312,41 @@ mod tests {
     #[test]
     fn a_stopping_edge_ends_the_wait_for_the_home() {
         let table = EdgeTable::new();
-        let one = table.register();
+        let one = table.register(&account());
         let cx = Context::from_waker(Waker::noop());
         assert!(one.mailbox.poll_next(&cx).is_pending());
         table.stop_all();
-        assert!(matches!(one.mailbox.poll_next(&cx), Poll::Ready(None)));
+        assert!(matches!(one.mailbox.poll_next(&cx), Poll::Ready(Next::Stopping)));
+    }
+
+    #[test]
+    fn sockets_are_read_only_while_there_is_a_home_that_is_not_behind() {
+        let shards = Shards::new(4).unwrap();
+        let table = EdgeTable::of_cluster(EdgeId(7), shards);
+        let one = table.register(&account());
+        let home = one.mailbox.shard;
+        assert_eq!((one.mailbox.conn.edge, home), (EdgeId(7), shards.of(&account())));
+        assert!(!table.is_read(home));
+        table.press(home, true);
+        table.reading(home, true);
+        assert!(!table.is_read(home));
+        table.press(home, false);
+        assert!(table.is_read(home));
+        table.reading(home, false);
+        assert!(!table.is_read(home));
+        // With homes in the same process there is no such thing.
+        let local = EdgeTable::new();
+        assert!(local.is_read(local.register(&account()).mailbox.shard));
+    }
+
+    #[test]
+    fn whoever_is_cut_hears_of_it_at_once() {
+        let table = EdgeTable::of_cluster(EdgeId(7), Shards::new(4).unwrap());
+        let one = table.register(&account());
+        let cx = Context::from_waker(Waker::noop());
+        assert!(one.mailbox.poll_next(&cx).is_pending());
+        table.cut(one.mailbox.conn);
+        assert!(matches!(one.mailbox.poll_next(&cx), Poll::Ready(Next::Cut)));
+        assert!(one.mailbox.look(&cx, false).cut);
     }
 }

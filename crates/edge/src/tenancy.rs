@@ -17,7 +17,7 @@ pub(crate) struct Tenancy {
 
 impl Tenancy {
     pub(crate) fn new(table: &Arc<EdgeTable>, account: BareJid, router: Arc<dyn RouterLink>) -> Self {
-        Self { place: table.register(), account, router, known: false }
+        Self { place: table.register(&account), account, router, known: false }
     }
 
     pub(crate) fn account(&self) -> &BareJid {
@@ -45,6 +45,16 @@ impl Tenancy {
         let word = self.known.then(|| self.say(Up::Gone(leave)));
         self.known = false;
         word
+    }
+
+    /// The home knows that it is over: there is no last word.
+    pub(crate) fn released(&mut self) {
+        self.known = false;
+    }
+
+    /// Whether its socket may be read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.place.table.is_read(self.place.mailbox.shard)
     }
 
     pub(crate) fn router(&self) -> &Arc<dyn RouterLink> {

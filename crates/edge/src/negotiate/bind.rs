@@ -3,6 +3,7 @@
 use super::sasl::Authenticated;
 use super::wire::Wire;
 use super::{End, PATIENCE, features, header};
+use crate::mailbox::Next;
 use crate::session::{resume_id, token_of};
 use crate::tenancy::Tenancy;
 use compact_str::CompactString;
@@ -130,8 +131,9 @@ async fn answer(tenancy: &Tenancy) -> Result<Down, End> {
     let mailbox = tenancy.mailbox();
     let answer = std::future::poll_fn(|cx| mailbox.poll_next(cx));
     match timeout(PATIENCE, answer).await {
-        Ok(Some(down)) => Ok(down),
-        Ok(None) => Err(StreamCondition::SystemShutdown.into()),
+        Ok(Next::Down(down)) => Ok(down),
+        Ok(Next::Stopping) => Err(StreamCondition::SystemShutdown.into()),
+        Ok(Next::Cut) => Err(End::Silent),
         // The home may answer yet: the stream ends, so that what it then binds is not left over.
         Err(_) => Err(StreamCondition::RemoteConnectionFailed.into()),
     }
@@ -142,6 +144,7 @@ fn unexpected(down: Down) -> End {
     match down {
         Down::Close(Some(error)) => End::Fault(error),
         Down::Close(None) => End::Closed,
+        Down::Released => StreamCondition::Conflict.into(),
         _ => {
             tracing::warn!("a home answers what was not asked");
             StreamCondition::InternalServerError.into()

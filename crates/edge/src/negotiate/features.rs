@@ -41,7 +41,7 @@ pub(super) fn after_auth(wire: &mut Wire) {
         .child(Element::new(ns::ROSTERVER, "ver"))
         .child(Element::new(ns::SUB_PREAPPROVAL, "sub"))
         .child(limits(settings.after_auth.stanza_bytes, Some(settings.limits.stream.idle.as_secs())))
-        .children_of(shared.features.iter().cloned());
+        .children_of(shared.features.load().iter().cloned());
     say(wire, &features);
 }
 

@@ -36,6 +36,7 @@ impl Session {
     fn may_read(&mut self, now: Tick) -> bool {
         self.phase == Phase::Open
             && self.credit.is_open()
+            && self.tenancy.is_read()
             && !self.timers.is_throttled(now)
             && self.output.len() < UNWRITTEN
     }

@@ -67,6 +67,7 @@ impl Session {
             Down::RequestAck if matches!(self.sm, Sm::On { .. }) => work.out.extend_from_slice(ASK),
             Down::SmEnabled { resume, base } => {
                 self.sm = Sm::On { base };
+                self.resumable = resume.is_some();
                 enabled(self.token, resume).write(&mut work.out, ns::CLIENT);
             }
             Down::SmFailed => {
@@ -77,7 +78,8 @@ impl Session {
             Down::Close(Some(error)) => self.fail(*error, Leave::Closed, work),
             Down::Handled { .. } | Down::RequestAck => {}
             // For what stands between a session and its home.
-            Down::Remember(_) | Down::Saved { .. } | Down::Released => {}
+            Down::Remember(_) | Down::Saved { .. } => {}
+            Down::Released => self.released(work),
             Down::Bound { .. } | Down::Refused(_) | Down::Resumed { .. } | Down::NotResumed { .. } => {
                 tracing::warn!("a home answers what was not asked");
             }
