@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use starling_wire::SessionInfo;
 
-use crate::control::{ControlError, Status, User, UserPage};
+use crate::control::{ControlError, Draining, Status, User, UserPage};
 
 /// `POST /v1/users`, and one item of an import.
 #[derive(Clone, Serialize, Deserialize)]
@@ -108,6 +108,27 @@ pub struct StatusBody {
     pub detached: u64,
     /// Addresses in use, `name address`.
     pub listeners: Vec<ListenerRow>,
+    /// What else there is to say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Detail>,
+}
+
+/// One thing more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    /// What it is.
+    pub name: String,
+    /// How it is.
+    pub value: String,
+}
+
+/// `POST` and `GET /v1/drain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainBody {
+    /// `serving`, `settling`, `leaving` or `ending`.
+    pub phase: String,
+    /// What is still here.
+    pub left: u64,
 }
 
 /// An address that is listened on.
@@ -208,6 +229,13 @@ impl From<Status> for StatusBody {
             listeners: listeners
                 .map(|listener| ListenerRow { name: listener.name, address: listener.address.to_string() })
                 .collect(),
+            details: status.details.into_iter().map(|(name, value)| Detail { name, value }).collect(),
         }
+    }
+}
+
+impl From<Draining> for DrainBody {
+    fn from(draining: Draining) -> Self {
+        Self { phase: draining.phase.as_str().to_owned(), left: draining.left }
     }
 }

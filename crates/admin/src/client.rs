@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, task::JoinHandle, time};
 
 use crate::{
-    api::{AddUser, ErrorBody, Import, Imported, Sessions, SetPassword, StatusBody, Users},
+    api::{AddUser, DrainBody, ErrorBody, Import, Imported, Sessions, SetPassword, StatusBody, Users},
     socket::path_in,
 };
 
@@ -135,6 +135,22 @@ impl Client {
     /// [`ClientError`].
     pub async fn status(&mut self) -> Result<StatusBody, ClientError> {
         read(&self.call(Method::GET, "/v1/status", None::<&()>).await?)
+    }
+
+    /// Sends everybody away and ends the process.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn drain(&mut self) -> Result<DrainBody, ClientError> {
+        read(&self.call(Method::POST, "/v1/drain", None::<&()>).await?)
+    }
+
+    /// How far that is.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn draining(&mut self) -> Result<DrainBody, ClientError> {
+        read(&self.call(Method::GET, "/v1/drain", None::<&()>).await?)
     }
 
     async fn call(

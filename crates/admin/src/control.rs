@@ -64,6 +64,59 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// [`ControlError::Unavailable`].
     fn status(&self) -> BoxFuture<'_, Result<Status, ControlError>>;
+
+    /// Sends all clients away and ends the process. Asking twice is asking once.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] where there is nobody to whom they could go.
+    fn drain(&self) -> BoxFuture<'_, Result<Draining, ControlError>> {
+        Box::pin(async { Err(ControlError::Invalid(NOWHERE.to_owned())) })
+    }
+
+    /// How far that is.
+    ///
+    /// # Errors
+    /// As [`Control::drain`].
+    fn draining(&self) -> BoxFuture<'_, Result<Draining, ControlError>> {
+        Box::pin(async { Err(ControlError::Invalid(NOWHERE.to_owned())) })
+    }
+}
+
+const NOWHERE: &str =
+    "only the processes of a cluster can be drained: the clients of this one have nowhere to go";
+
+/// How far a process is with leaving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draining {
+    /// Where it is.
+    pub phase: Phase,
+    /// Clients, or leaderships, that are still here.
+    pub left: u64,
+}
+
+/// Steps of leaving, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It is not leaving.
+    Serving,
+    /// It is not ready any more and goes on serving, until load balancers have noticed.
+    Settling,
+    /// What is here goes elsewhere.
+    Leaving,
+    /// It ends.
+    Ending,
+}
+
+impl Phase {
+    /// A word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Settling => "settling",
+            Self::Leaving => "leaving",
+            Self::Ending => "ending",
+        }
+    }
 }
 
 /// An account to be made.
@@ -150,6 +203,8 @@ pub struct Status {
     pub detached: u64,
     /// Addresses in use.
     pub listeners: Vec<ListenerStatus>,
+    /// What else there is to say, as name and value.
+    pub details: Vec<(String, String)>,
 }
 
 /// An address that is listened on.

@@ -20,7 +20,8 @@ pub mod socket;
 
 pub use client::{Client, ClientError};
 pub use control::{
-    Control, ControlError, ListenerStatus, NewUser, Password, Status, User, UserPage, UserQuery,
+    Control, ControlError, Draining, ListenerStatus, NewUser, Password, Phase, Status, User, UserPage,
+    UserQuery,
 };
 pub use probes::Probes;
 pub use socket::{AdminSocket, SocketError};

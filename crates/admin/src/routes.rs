@@ -18,8 +18,8 @@ use starling_xmpp::BareJid;
 
 use crate::{
     api::{
-        AddUser, ErrorBody, IMPORT_MAX, Import, ImportFailure, Imported, PAGE_MAX, PASSWORD_MAX, SessionRow,
-        Sessions, SetPassword, StatusBody, Users,
+        AddUser, DrainBody, ErrorBody, IMPORT_MAX, Import, ImportFailure, Imported, PAGE_MAX, PASSWORD_MAX,
+        SessionRow, Sessions, SetPassword, StatusBody, Users,
     },
     control::{Control, ControlError, NewUser, Password, Put, UserQuery},
 };
@@ -32,6 +32,7 @@ pub(crate) fn router(control: Arc<dyn Control>) -> Router {
         .route("/v1/users/{jid}/password", put(set_password))
         .route("/v1/sessions", get(sessions))
         .route("/v1/status", get(status))
+        .route("/v1/drain", get(draining).post(drain))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(control)
 }
@@ -130,6 +131,16 @@ async fn sessions(State(control): Shared, params: Params<ListSessions>) -> Answe
 
 async fn status(State(control): Shared) -> Answer<StatusBody> {
     Ok(Json(control.status().await?.into()))
+}
+
+async fn drain(State(control): Shared) -> Answer<DrainBody> {
+    let begun = control.drain().await?;
+    tracing::info!(event = "drain_asked", "asked to send everybody away");
+    Ok(Json(begun.into()))
+}
+
+async fn draining(State(control): Shared) -> Answer<DrainBody> {
+    Ok(Json(control.draining().await?.into()))
 }
 
 fn new_user(user: AddUser) -> Result<NewUser, Failure> {

@@ -133,6 +133,7 @@ impl Control for Administration {
                 sessions: sessions.len() as u64,
                 detached: sessions.iter().filter(|session| session.detached).count() as u64,
                 listeners: self.listeners.clone(),
+                details: Vec::new(),
             })
         })
     }

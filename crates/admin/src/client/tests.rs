@@ -207,3 +207,11 @@ async fn says_when_no_server_runs() {
 fn odd_letters_are_escaped() {
     assert_eq!(escaped("a@b.c/d é"), "a%40b.c%2Fd%20%C3%A9");
 }
+
+#[tokio::test]
+async fn a_server_alone_cannot_be_drained() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    assert_eq!(code_of(client.drain().await), code::INVALID);
+    assert_eq!(code_of(client.draining().await), code::INVALID);
+}
