@@ -6,10 +6,13 @@
 use smallvec::SmallVec;
 use starling_store::{Cursor, Position};
 use starling_wire::Token;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
-/// How many acknowledged positions above the cursor are remembered.
-const MAX_ABOVE: usize = 1_000;
+mod runs;
+
+use self::runs::Runs;
+
 /// How many messages that wait for nobody are remembered one by one.
 const MAX_LOOSE: usize = 64;
 
@@ -20,7 +23,7 @@ const MAX_PASSED: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Deliveries {
     through: Position,
-    above: BTreeSet<Position>,
+    above: Runs,
     /// Not acknowledged, with the sessions that have been sent it.
     open: BTreeMap<Position, SmallVec<[Token; 2]>>,
     /// Rows in this stretch (exclusive, inclusive) may wait too and are not in `open`.
@@ -38,7 +41,7 @@ impl Deliveries {
         let backlog = (last > cursor.through).then_some((cursor.through, last));
         Self {
             through: cursor.through,
-            above: cursor.above.into_iter().collect(),
+            above: Runs::of(cursor.above),
             open: BTreeMap::new(),
             backlog,
             newest: last,
@@ -83,14 +86,13 @@ impl Deliveries {
     /// A device has acknowledged it.
     pub(crate) fn acknowledged(&mut self, position: Position) {
         if self.open.remove(&position).is_some() {
-            self.above.insert(position);
-            self.advance();
+            self.done_with(position);
         }
     }
 
     /// Whether it may wait: no device is known to have acknowledged it.
     pub(crate) fn may_wait(&self, position: Position) -> bool {
-        position > self.through && !self.above.contains(&position)
+        position > self.through && !self.above.has(position)
     }
 
     /// It waits, whoever has been sent it.
@@ -103,9 +105,14 @@ impl Deliveries {
     pub(crate) fn was_acknowledged(&mut self, position: Position) {
         self.open.remove(&position);
         if self.may_wait(position) {
-            self.above.insert(position);
-            self.advance();
+            self.done_with(position);
         }
+    }
+
+    fn done_with(&mut self, position: Position) {
+        let (open, backlog) = (&self.open, self.backlog);
+        self.above.insert(position, |from, to| is_clear(open, backlog, from, to));
+        self.advance();
     }
 
     /// All that waits above this row is known one by one.
@@ -113,6 +120,7 @@ impl Deliveries {
         if let Some((from, to)) = self.backlog {
             let to = to.min(position);
             self.backlog = (from < to).then_some((from, to));
+            self.join();
             self.advance();
         }
     }
@@ -145,7 +153,7 @@ impl Deliveries {
             Some(holders) => holders.is_empty(),
             None => {
                 let stretch = self.backlog.is_some_and(|(from, to)| from < position && position <= to);
-                stretch && !self.above.contains(&position)
+                stretch && !self.above.has(position)
             }
         }
     }
@@ -154,14 +162,16 @@ impl Deliveries {
     pub(crate) fn read_through(&mut self, from: Position, to: Position) {
         let before = self.open.len();
         self.open.retain(|at, holders| *at <= from || *at > to || !holders.is_empty());
-        if self.open.len() != before {
-            self.advance();
-        }
+        let mut fewer = self.open.len() != before;
         if let Some((start, end)) = self.backlog
             && from <= start
         {
             let start = start.max(to);
             self.backlog = (start < end).then_some((start, end));
+            fewer = true;
+        }
+        if fewer {
+            self.join();
             self.advance();
         }
     }
@@ -176,7 +186,7 @@ impl Deliveries {
     pub(crate) fn take_moved(&mut self) -> Option<Cursor> {
         let moved = self.has_moved();
         (self.dirty, self.passed) = (false, 0);
-        moved.then(|| Cursor { through: self.through, above: self.above.iter().copied().collect() })
+        moved.then(|| Cursor { through: self.through, above: self.above.all() })
     }
 
     /// Whether it has.
@@ -192,6 +202,12 @@ impl Deliveries {
     /// Whether it is to be written soon.
     pub(crate) fn is_dirty(&self) -> bool {
         self.dirty
+    }
+
+    /// Less may wait than before: runs that were apart for its sake are one.
+    fn join(&mut self) {
+        let (open, backlog) = (&self.open, self.backlog);
+        self.above.join(|from, to| is_clear(open, backlog, from, to));
     }
 
     fn advance(&mut self) {
@@ -211,18 +227,29 @@ impl Deliveries {
         };
         if bound > self.through {
             self.through = bound;
-            self.above = self.above.split_off(&Position(bound.0 + 1));
-        }
-        // Forgetting one only means that it may be delivered a second time after a restart.
-        while self.above.len() > MAX_ABOVE {
-            self.above.pop_first();
+            self.above.forget_through(bound);
         }
     }
+}
+
+/// Whether nothing waits between these two, neither of them included.
+fn is_clear(
+    open: &BTreeMap<Position, SmallVec<[Token; 2]>>,
+    backlog: Option<(Position, Position)>,
+    from: Position,
+    to: Position,
+) -> bool {
+    if to.0 <= from.0.saturating_add(1) {
+        return true;
+    }
+    let stretch = backlog.is_some_and(|(start, end)| start.0 < to.0 - 1 && end > from);
+    !stretch && open.range((Bound::Excluded(from), Bound::Excluded(to))).next().is_none()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn token(n: u128) -> Token {
         Token(n)
@@ -235,7 +262,10 @@ mod tests {
             log.offered(Position(p), token(1));
         }
         log.acknowledged(Position(20));
-        assert_eq!(log.take_moved(), Some(Cursor { through: Position(9), above: vec![Position(20)] }));
+        assert_eq!(
+            log.take_moved(),
+            Some(Cursor { through: Position(9), above: vec![Position(20)..=Position(20)] })
+        );
         log.acknowledged(Position(10));
         assert_eq!(log.take_moved(), Some(Cursor { through: Position(29), above: vec![] }));
         log.acknowledged(Position(30));
@@ -245,8 +275,10 @@ mod tests {
 
     #[test]
     fn a_backlog_holds_the_cursor_until_it_is_read() {
-        let mut log =
-            Deliveries::load(Cursor { through: Position(5), above: vec![Position(8)] }, Position(40));
+        let mut log = Deliveries::load(
+            Cursor { through: Position(5), above: vec![Position(8)..=Position(8)] },
+            Position(40),
+        );
         assert_eq!(log.waiting_above(), Some(Position(5)));
         assert!(!log.wants(Position(8)) && !log.wants(Position(5)) && log.wants(Position(9)));
         log.offered(Position(9), token(1));
@@ -316,6 +348,91 @@ mod tests {
         assert_eq!(log.waiting_above(), Some(Position(0)));
         let wanted: Vec<_> = (1..3_000).filter(|p| log.wants(Position(*p))).collect();
         assert_eq!(wanted, [1]);
+    }
+
+    /// As after a restart.
+    fn again(log: &mut Deliveries, last: u64) -> Deliveries {
+        let cursor = log.take_moved().unwrap_or_default();
+        let bytes = starling_store::codec::rows::encode_cursor(&cursor);
+        Deliveries::load(starling_store::codec::rows::decode_cursor(&bytes).unwrap(), Position(last))
+    }
+
+    #[test]
+    fn one_that_does_not_answer_brings_nothing_back_of_what_others_acknowledged() {
+        let mut log = Deliveries::load(Cursor::default(), Position(0));
+        for p in 1..20_000 {
+            // Every hundredth is for the one that does not answer.
+            log.offered(Position(p), token(1 + u128::from(p % 100 > 0)));
+            if p % 100 > 0 {
+                log.acknowledged(Position(p));
+            }
+        }
+        let log = again(&mut log, 19_999);
+        let wanted: Vec<_> = (1..20_000).filter(|p| log.wants(Position(*p))).collect();
+        let expected: Vec<_> = (1..200).map(|n| n * 100).collect();
+        assert_eq!(wanted, expected);
+    }
+
+    #[test]
+    fn a_restart_in_the_midst_of_anything_loses_nothing_and_repeats_nothing() {
+        let mut random = 0x5eed_u64;
+        let mut below = |n: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % n
+        };
+        for _ in 0..300 {
+            let mut log = Deliveries::load(Cursor::default(), Position(0));
+            let (mut waiting, mut done) = (BTreeSet::new(), BTreeSet::new());
+            let mut last = 0;
+            for _ in 0..300 {
+                last += 1 + below(3);
+                let position = Position(last);
+                match below(10) {
+                    0 => log.passed(position),
+                    1 => {
+                        log.kept(position);
+                        waiting.insert(position);
+                    }
+                    _ => {
+                        log.offered(position, token(below(3).into()));
+                        waiting.insert(position);
+                    }
+                }
+                match below(12) {
+                    0 => log.dropped(token(below(3).into())),
+                    1 => {
+                        // Somebody reads a few of those that wait, up to the newest.
+                        let Some(mut from) = log.waiting_above() else { continue };
+                        let rows: Vec<_> = waiting.range(Position(from.0 + 1)..).copied().collect();
+                        let few = below(20) as usize;
+                        for at in rows.iter().take(few) {
+                            if log.wants(*at) {
+                                log.offered(*at, token(0));
+                            }
+                            log.read_through(from, *at);
+                            from = *at;
+                        }
+                        if rows.len() <= few {
+                            log.read_through(from, position);
+                        }
+                    }
+                    _ => {
+                        let some = waiting.iter().nth(below(waiting.len().max(1) as u64) as usize).copied();
+                        if let Some(at) = some.filter(|at| log.open.contains_key(at)) {
+                            log.acknowledged(at);
+                            waiting.remove(&at);
+                            done.insert(at);
+                        }
+                    }
+                }
+                if below(100) == 0 {
+                    log.dirty = true;
+                    log = again(&mut log, last);
+                    assert!(waiting.iter().all(|at| log.wants(*at)), "one is lost");
+                    assert!(!done.iter().any(|at| log.wants(*at)), "one comes again");
+                }
+            }
+        }
     }
 
     #[test]

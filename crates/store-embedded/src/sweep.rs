@@ -269,7 +269,7 @@ fn archived() -> impl Iterator<Item = Class> {
 
 /// Above this position every row of a class waits for a device.
 fn done_with(class: Class, cursor: &Cursor) -> Position {
-    if class.offline() { cursor.above.last().copied().unwrap_or(cursor.through) } else { Position(u64::MAX) }
+    if class.offline() { cursor.highest() } else { Position(u64::MAX) }
 }
 
 fn count(tables: &Tables, snapshot: &Snapshot, account: Account) -> Result<Option<Count>> {

@@ -276,7 +276,7 @@ fn weight(write: &Write) -> usize {
         Write::Append(row) => row.stanza.len(),
         Write::Doc(_, _, body) => body.len(),
         Write::RosterItem(_, item) => item.pending_in.as_ref().map_or(0, bytes::Bytes::len),
-        Write::Cursor(_, cursor) => cursor.above.len() * 8,
+        Write::Cursor(_, cursor) => cursor.above.len() * 16,
         Write::Credentials(..) | Write::DeleteAccount(_) | Write::RosterRemove(..) => 0,
     }
 }

@@ -253,14 +253,14 @@ mod tests {
             roster_version(4, 1),
             doc(DocKind::BlockList, Bytes::from_static(b"list")),
             DataRow { name: "of a later version".into(), ..doc(DocKind::BlockList, Bytes::new()) },
-            cursor(&Cursor { through: at(7), above: vec![at(9)] }),
+            cursor(&Cursor { through: at(7), above: vec![at(9)..=at(11)] }),
             Mark::Data.row(6),
         ];
         let state = state(account(1, "p"), &rows, at(9)).unwrap();
         assert_eq!(state.roster.items[&item.jid], item);
         assert_eq!(state.roster.removed.into_iter().collect::<Vec<_>>(), [(jid("carol@x.org"), 3)]);
         assert_eq!((state.roster.version, state.roster.removed_since, state.last), (4, 1, at(9)));
-        assert_eq!((state.docs.len(), state.cursor.above), (1, vec![at(9)]));
+        assert_eq!((state.docs.len(), state.cursor.above), (1, vec![at(9)..=at(11)]));
         assert_eq!((Mark::Data.of(&rows), Mark::Log.of(&rows)), (Some(6), None));
         let broken = DataRow { body: Bytes::from_static(b"?"), ..roster_version(4, 1) };
         assert!(super::state(account(1, "p"), &[broken], at(0)).is_err());

@@ -57,6 +57,13 @@ impl<'a> Take<'a> {
         if take.byte()? == version { Ok(take) } else { Err(take.damaged()) }
     }
 
+    /// The same where there are several versions, up to this one; and which it is.
+    pub fn any_record(bytes: &'a [u8], what: &'static str, newest: u8) -> Result<(Self, u8)> {
+        let mut take = Self { rest: bytes, what };
+        let version = take.byte()?;
+        if (1..=newest).contains(&version) { Ok((take, version)) } else { Err(take.damaged()) }
+    }
+
     /// What a record that cannot be read is answered with.
     pub fn damaged(&self) -> StoreError {
         damaged(self.what)

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use compact_str::CompactString;
 use starling_xmpp::{BareJid, Timestamp};
+use std::ops::RangeInclusive;
 
 /// Place of a row in its owner's log: microseconds since the Unix epoch when it was decided, made unique and
 /// rising by the owner's home. Paging key, cursor key and (in CQL) write timestamp.
@@ -110,8 +111,9 @@ pub struct LogPage {
 pub struct Cursor {
     /// Every row at or below is done with.
     pub through: Position,
-    /// Positions above it that are done with too, rising; bounded by its writer.
-    pub above: Vec<Position>,
+    /// Above it, from where to where every row is done with too: rising and apart; bounded by its writer. Which positions
+    /// between have rows does not matter.
+    pub above: Vec<RangeInclusive<Position>>,
 }
 
 impl LogRow {
@@ -144,8 +146,14 @@ impl LogFilter {
 }
 
 impl Cursor {
+    /// Above this position nothing is done with.
+    pub fn highest(&self) -> Position {
+        self.above.last().map_or(self.through, |run| *run.end())
+    }
+
     /// Whether a device has acknowledged the row at this position.
     pub fn covers(&self, position: Position) -> bool {
-        position <= self.through || self.above.binary_search(&position).is_ok()
+        let next = self.above.partition_point(|run| *run.end() < position);
+        position <= self.through || self.above.get(next).is_some_and(|run| *run.start() <= position)
     }
 }

@@ -135,7 +135,7 @@ impl Worker {
 
 /// Up to where this is all that each session of another process has acknowledged.
 fn saved(home: &Home, cursor: &Cursor) -> Vec<(Token, Position)> {
-    let highest = cursor.above.last().copied().unwrap_or_default().max(cursor.through);
+    let highest = cursor.highest();
     let far = home.links.iter().filter(|link| link.far.as_ref().is_some_and(|far| far.saved < highest));
     far.map(|link| {
         let open = link.queue.iter().filter(|entry| entry.waits).filter_map(|entry| entry.position).min();

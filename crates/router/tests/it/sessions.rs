@@ -1,7 +1,9 @@
 //! Sessions: conflict, windows, resumption.
 
-use crate::bench::{POISON, World, body, rows, stanza_id};
+use crate::bench::{POISON, World, body, chat, rows, stanza_id};
+use crate::stage::Stage;
 use starling_wire::{ConnId, Down, Leave, Up};
+use starling_xmpp::{PresenceType, Stanza};
 use std::time::Duration;
 
 const MOMENT: Duration = Duration::from_millis(60);
@@ -147,4 +149,37 @@ async fn a_panic_costs_the_sessions_of_one_account_and_no_message() {
     for expected in ["before", "hello", "again"] {
         assert_eq!(body(&carol.message().await), expected);
     }
+}
+
+#[test]
+fn a_device_that_does_not_answer_brings_nothing_back_of_what_another_acknowledged() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    let (stuck, phone) = (stage.device("bob", "stuck"), stage.device("bob", "phone"));
+    let mut written = 0;
+    let mut seen = 0;
+    for n in 0..2_500 {
+        if n % 1_000 == 0 {
+            stage.send(&mut alice, chat("bob@localhost/stuck", &format!("stuck {n}")));
+        }
+        stage.send(&mut alice, chat("bob@localhost/phone", "seen"));
+        if n % 50 == 49 {
+            stage.run();
+            let told = stage.told(&phone);
+            let stanzas = told.iter().filter_map(|down| match down {
+                Down::Stanza { stanza, .. } => Some(stanza),
+                _ => None,
+            });
+            written += stanzas.clone().count() as u64;
+            seen += stanzas.filter(|stanza| body(stanza) == "seen").count();
+            stage.say(&phone, Up::Written { count: written + 2 }); // its own presence, and the other's
+        }
+    }
+    assert_eq!((stage.messages(&stuck).len(), seen), (3, 2_500));
+    stage.advance(Duration::from_secs(3));
+    stage.crash();
+    let mut bob = stage.bound("bob", "tablet");
+    stage.send(&mut bob, Stanza::presence(PresenceType::Available));
+    stage.run();
+    assert_eq!(stage.messages(&bob), ["stuck 0", "stuck 1000", "stuck 2000"]);
 }

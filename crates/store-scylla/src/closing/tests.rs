@@ -102,7 +102,7 @@ fn the_end_of_the_log_is_written_again_and_what_lies_beyond_is_deleted() {
 
 #[test]
 fn the_cursor_is_written_again_with_the_marks() {
-    let cursor = codec::cursor(&starling_store::Cursor { through: at(3), above: vec![at(5)] });
+    let cursor = codec::cursor(&starling_store::Cursor { through: at(3), above: vec![at(5)..=at(5)] });
     let seen = Seen { data: vec![cursor.clone(), Mark::Log.row(4)], ..Seen::default() };
     let [.., marks] = close(&seen, Needs { log: true, data: false }).steps;
     assert_eq!(marks.len(), 1, "no write more");

@@ -7,6 +7,8 @@ use compact_str::CompactString;
 use starling_xmpp::BareJid;
 
 const VERSION: u8 = 1;
+/// Of cursors. Version 1 had single positions in place of runs.
+const CURSOR_VERSION: u8 = 2;
 
 /// A roster item without its contact, which is its key.
 pub fn encode_item(item: &RosterItem) -> Vec<u8> {
@@ -73,23 +75,31 @@ pub fn decode_numbers<const N: usize>(bytes: &[u8], what: &'static str) -> Resul
 
 /// A cursor.
 pub fn encode_cursor(cursor: &Cursor) -> Vec<u8> {
-    let mut bytes = encode_numbers(&[cursor.through.0, cursor.above.len() as u64]);
-    let mut last = cursor.through.0;
-    for position in &cursor.above {
-        bytes.put_number(position.0.wrapping_sub(last));
-        last = position.0;
+    let mut bytes = vec![CURSOR_VERSION];
+    bytes.put_number(cursor.through.0);
+    bytes.put_number(cursor.above.len() as u64);
+    let mut end = cursor.through;
+    for run in &cursor.above {
+        bytes.put_number(run.start().0.saturating_sub(end.0));
+        bytes.put_number(run.end().0.saturating_sub(run.start().0));
+        end = *run.end();
     }
     bytes
 }
 
 /// The cursor back.
 pub fn decode_cursor(bytes: &[u8]) -> Result<Cursor> {
-    let mut take = Take::record(bytes, "cursor", VERSION)?;
+    let (mut take, version) = Take::any_record(bytes, "cursor", CURSOR_VERSION)?;
     let through = Position(take.number()?);
-    let mut last = through.0;
+    let mut end = through;
     let above = (0..take.number()?).map(|_| {
-        last = last.wrapping_add(take.number()?);
-        Ok(Position(last))
+        let mut next = |from: Position| {
+            let next = from.0.checked_add(take.number()?);
+            next.map(Position).ok_or_else(|| take.damaged())
+        };
+        let start = next(end)?;
+        end = if version == 1 { start } else { next(start)? };
+        Ok(start..=end)
     });
     let above = above.collect::<Result<_>>()?;
     take.end()?;
@@ -118,8 +128,9 @@ mod tests {
             pending_in: Some(Bytes::from_static(b"<presence/>")),
             ..RosterItem::new(jid("bob@example.org"))
         });
-        let cursor = encode_cursor(&Cursor { through: at(1), above: vec![at(2), at(3)] });
-        assert_eq!(decode_cursor(&cursor).unwrap().above, [at(2), at(3)]);
+        let runs = vec![at(2)..=at(2), at(4)..=at(700)];
+        let cursor = encode_cursor(&Cursor { through: at(1), above: runs.clone() });
+        assert_eq!(decode_cursor(&cursor).unwrap().above, runs);
         assert_eq!(decode_item("bob@example.org", &item).unwrap().groups.len(), 2);
         for length in 0..item.len() {
             assert!(decode_item("bob@example.org", &item[..length]).is_err());
@@ -129,5 +140,17 @@ mod tests {
         }
         let hostile = encode_numbers(&[1, u64::MAX]);
         assert!(decode_cursor(&hostile).is_err(), "a count without end");
+        let hostile = encode_numbers(&[1, 2, u64::MAX - 1, 1]);
+        assert!(decode_cursor(&hostile).is_err(), "positions that do not rise");
+    }
+
+    #[test]
+    fn cursors_of_the_first_version_are_read() {
+        let cursor = decode_cursor(&encode_numbers(&[5, 3, 2, 1, 10])).unwrap();
+        let [a, b, c] = [7, 8, 18].map(Position);
+        assert_eq!(cursor, Cursor { through: Position(5), above: vec![a..=a, b..=b, c..=c] });
+        let empty = decode_cursor(&encode_numbers(&[5, 0])).unwrap();
+        assert_eq!(empty, Cursor { through: Position(5), above: vec![] });
+        assert!(decode_cursor(&[3, 5, 0]).is_err(), "of a newer server");
     }
 }

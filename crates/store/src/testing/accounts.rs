@@ -254,8 +254,9 @@ pub async fn the_cursor_is_what_was_written_last(back_end: &mut impl BackEnd) {
     let alice = jid("alice@example.org");
     let store = with_accounts(back_end, &[&alice]).await;
     for cursor in [
-        Cursor { through: Position(u64::MAX - 1), above: vec![Position(u64::MAX)] },
-        Cursor { through: at(5), above: (6..200).map(at).collect() },
+        Cursor { through: Position(u64::MAX - 1), above: vec![Position(u64::MAX)..=Position(u64::MAX)] },
+        Cursor { through: at(5), above: (6..200).map(|n| at(n)..=at(n)).collect() },
+        Cursor { through: at(5), above: (1..200).map(|n| at(n * 100)..=at(n * 100 + 50)).collect() },
         Cursor { through: at(5), above: vec![] },
         Cursor::default(),
     ] {

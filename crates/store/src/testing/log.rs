@@ -281,10 +281,16 @@ pub async fn offline_rows_end_with_the_cursor(back_end: &mut impl BackEnd) {
     let (store, alice, bob, _) = ten(back_end).await;
     let waiting = LogFilter { offline: true, ..all() };
     assert_eq!(positions(&store, &alice, waiting.clone()).await.len(), 10);
-    let cursor = Cursor { through: at(4), above: vec![at(6), at(9)] };
+    let cursor = Cursor { through: at(4), above: vec![at(6)..=at(6), at(9)..=at(9)] };
     store.commit(vec![Write::Cursor(alice.clone(), cursor)]).await.unwrap();
     assert_eq!(page(&store, &alice, waiting.clone(), Page::First(2)).await, (vec![5, 7], false));
     assert_eq!(page(&store, &alice, waiting.clone(), Page::First(99)).await, (vec![5, 7, 8, 10], true));
+    let runs = Cursor { through: at(2), above: vec![at(4)..=at(6), at(8)..=at(9)] };
+    store.commit(vec![Write::Cursor(alice.clone(), runs)]).await.unwrap();
+    assert_eq!(page(&store, &alice, waiting.clone(), Page::First(99)).await, (vec![3, 7, 10], true));
+    assert_eq!(page(&store, &alice, waiting.clone(), Page::Last(2)).await, (vec![7, 10], false));
+    let cursor = Cursor { through: at(4), above: vec![at(6)..=at(6), at(9)..=at(9)] };
+    store.commit(vec![Write::Cursor(alice.clone(), cursor)]).await.unwrap();
     let mine = LogFilter { with: Some(bob.clone()), ..waiting.clone() };
     assert_eq!(page(&store, &alice, mine, Page::Last(9)).await, (vec![5, 7], true));
     let sent = LogRow { direction: Direction::Out, offline: false, ..row(&alice, at(11), &bob) };
@@ -373,11 +379,15 @@ async fn random(back_end: &mut impl BackEnd, apart: u64) {
     for step in 0..600 {
         let owner = &owners[random.below(2) as usize];
         if random.below(20) == 0 {
-            let mut above: Vec<_> = (0..random.below(4)).map(|_| at(random.below(100))).collect();
-            above.sort_unstable();
-            above.dedup();
-            let through = at(random.below(100));
-            above.retain(|position| *position > through);
+            let through = random.below(100);
+            let mut end = through;
+            let mut above = Vec::new();
+            for _ in 0..random.below(4) {
+                let start = end + 1 + random.below(20);
+                end = start + random.below(10);
+                above.push(at(start)..=at(end));
+            }
+            let through = at(through);
             for store in &stores {
                 let cursor = Cursor { through, above: above.clone() };
                 store.commit(vec![Write::Cursor(owner.clone(), cursor)]).await.unwrap();

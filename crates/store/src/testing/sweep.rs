@@ -99,7 +99,7 @@ pub async fn waiting_rows_stay(back_end: &mut impl BackEnd) {
     for n in 1..=10 {
         store.commit(vec![append(row(&alice, at(n), &bob))]).await.unwrap();
     }
-    let cursor = Cursor { through: at(3), above: vec![at(6)] };
+    let cursor = Cursor { through: at(3), above: vec![at(6)..=at(6)] };
     store.commit(vec![Write::Cursor(alice.clone(), cursor)]).await.unwrap();
     let retention = Retention { max_age_secs: Some(10), max_rows: Some(1) };
     assert_eq!(sweep(&store, 1_000, retention).await, 4);
