@@ -79,12 +79,16 @@ pub fn obstacle(config: &Config, error: &ConnectError) -> Obstacle {
         ConnectError::Datacenter(_) => {
             ("the datacentre is not clear", "set `store.local_datacenter`; `starling check` looks closer")
         }
-        ConnectError::Schema(_) => {
+        ConnectError::Schema(refusal) => {
             return Obstacle::new("the tables of the store are not those of this version")
                 .at(format!("keyspace {} at {points}", store.keyspace))
-                .because(why)
-                .advise("`starling migrate status` shows what there is; `apply` needs a role that may CREATE and ALTER");
+                .because(&refusal.why)
+                .advise(&refusal.advice);
         }
+        ConnectError::Denied(_) => (
+            "the role may not do what the server needs",
+            "GRANT SELECT ON KEYSPACE and GRANT MODIFY ON KEYSPACE to `store.username`",
+        ),
         ConnectError::Other(_) => ("the CQL server cannot be used", "`starling check` looks closer"),
     };
     Obstacle::new(what).at(place).because(why).advise(advice)

@@ -48,7 +48,7 @@ fn nothing_to_migrate(config: &Config, command: &MigrateCommand) {
     );
     match command {
         MigrateCommand::Plan { output: Output::Json } => {
-            json(&PlanBody { statements: &[], remarks: &[remark] });
+            json(&PlanBody { statements: &[], remarks: &[remark], refused: None });
         }
         MigrateCommand::Apply { output: Output::Json } => json::<[AppliedBody; 0]>(&[]),
         MigrateCommand::Status { output: Output::Json } => json(&StatusBody {
@@ -58,6 +58,7 @@ fn nothing_to_migrate(config: &Config, command: &MigrateCommand) {
             needs: 0,
             fits: true,
             text: remark,
+            advice: None,
             applied: Vec::new(),
             pending: Vec::new(),
             held_by: None,
@@ -92,14 +93,15 @@ fn wait_for(holder: &str) {
 }
 
 async fn plan(options: &Options, output: Output) -> Result<ExitCode, MigrateError> {
-    let Plan { statements, remarks, .. } = migrations::plan(options).await?;
+    let Plan { statements, remarks, refusal, .. } = migrations::plan(options).await?;
+    let refused = refusal.as_ref().map(|refusal| refusal.why.as_str());
     match output {
-        Output::Json => json(&PlanBody { statements: &statements, remarks: &remarks }),
+        Output::Json => json(&PlanBody { statements: &statements, remarks: &remarks, refused }),
         Output::Table => {
             for remark in &remarks {
                 eprintln!("note: {remark}");
             }
-            if statements.is_empty() {
+            if statements.is_empty() && refusal.is_none() {
                 print::line(&format!(
                     "nothing to do: {} is at version {}",
                     options.keyspace,
@@ -111,7 +113,7 @@ async fn plan(options: &Options, output: Output) -> Result<ExitCode, MigrateErro
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    refusal.map_or(Ok(ExitCode::SUCCESS), |refusal| Err(MigrateError::Refused(refusal)))
 }
 
 async fn apply(options: &Options, output: Output) -> Result<ExitCode, MigrateError> {
@@ -171,13 +173,15 @@ fn table(options: &Options, status: &Status) -> String {
         text.push_str(&format!("belongs   to datacentre {datacentre}\n"));
     }
     text.push_str(&format!("server    {}\n", status.fitness.text(&options.keyspace, migrations::newest())));
+    if let Some(advice) = status.fitness.advice() {
+        text.push_str(&format!("do        {advice}\n"));
+    }
     if let Some(holder) = &status.held_by {
         text.push_str(&format!("applying  {holder}\n"));
     }
-    for version in &status.changed {
-        text.push_str(&format!(
-            "warning   version {version} was applied with another text than is known here\n"
-        ));
+    if status.replication.is_some() && !status.unwritten.is_empty() {
+        let missing = status.unwritten.join(", ");
+        text.push_str(&format!("missing   {missing}: `starling migrate apply` makes them\n"));
     }
     let done = status.applied.iter().map(|applied| {
         let (number, kind) = (applied.version.to_string(), applied.kind.as_str().to_owned());
@@ -213,7 +217,7 @@ fn failure(config: &Config, sources: &Sources, error: MigrateError) -> Failure {
         }
         MigrateError::Held { .. } => "let it end, then try again".to_owned(),
         MigrateError::Lost => format!("look at `{program} migrate{options} status`, then try again"),
-        MigrateError::TooNew(_) => "use the newer version of this program".to_owned(),
+        MigrateError::Refused(refusal) => refusal.advice.clone(),
         MigrateError::Statement { .. } => {
             "see that the role may CREATE, ALTER, SELECT and MODIFY in the keyspace, and that all servers are up; then try again: \
              what is done is not done twice"
@@ -231,6 +235,9 @@ fn json<T: Serialize + ?Sized>(body: &T) {
 struct PlanBody<'a> {
     statements: &'a [String],
     remarks: &'a [String],
+    /// Why `apply` would do nothing; the statements are then what would mend it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -245,6 +252,9 @@ struct StatusBody {
     /// Whether a server of this version starts.
     fits: bool,
     text: String,
+    /// What to do where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<&'static str>,
     applied: Vec<AppliedBody>,
     pending: Vec<AppliedBody>,
     held_by: Option<String>,
@@ -259,6 +269,7 @@ impl StatusBody {
             needs: migrations::newest(),
             fits: status.fitness == Fitness::Fits,
             text: status.fitness.text(&options.keyspace, migrations::newest()),
+            advice: status.fitness.advice(),
             applied: status.applied.iter().map(AppliedBody::of).collect(),
             pending: status.pending.iter().map(AppliedBody::now).collect(),
             held_by: status.held_by.clone(),

@@ -10,7 +10,7 @@ mod probes;
 mod tests;
 
 use crate::driver::connect::{ConnectError, Connection};
-use crate::migrations::{self, Fitness};
+use crate::migrations::{self, Fitness, MigrateError};
 use crate::options::Options;
 use scylla::errors::ExecutionError;
 use scylla::statement::Statement;
@@ -62,27 +62,50 @@ pub async fn run(options: &Options, clock: &dyn Clock) -> Vec<Finding> {
     let mut findings = vec![reached(&connection)];
     findings.extend(access(options));
     findings.extend(nodes::look(&connection, clock).await);
-    findings.extend(keyspace::look(options, &connection).await);
-    match migrations::standing(&connection, &options.keyspace).await {
-        Err(error) => findings.push(Finding::bad(
-            format!("the schema cannot be read: {error}"),
-            "let the role read system_schema and the keyspace",
-        )),
-        Ok((fitness, place)) => {
-            if let Some(there) = place.filter(|there| *there != connection.datacenter) {
+    let (copies, hopeless) = keyspace::look(options, &connection).await;
+    findings.extend(copies);
+    // Where no quorum can answer there is nothing more to be learned, and no other remedy.
+    if !hopeless {
+        findings.extend(schema(options, &connection, clock).await);
+    }
+    findings
+}
+
+async fn schema(options: &Options, connection: &Connection, clock: &dyn Clock) -> Vec<Finding> {
+    let status = match migrations::look(connection, options).await {
+        Ok(status) => status,
+        Err(MigrateError::Connect(error)) => return vec![unusable(&error)],
+        Err(error) => {
+            let remedy = "see `nodetool status`: in each range of tokens a quorum of the copies has to be up";
+            return vec![Finding::bad(error.to_string(), remedy)];
+        }
+    };
+    let mut findings = Vec::new();
+    let (name, known) = (&options.keyspace, migrations::newest());
+    if let Some(refusal) = status.fitness.refusal(name, known) {
+        findings.push(Finding::bad(refusal.why, refusal.advice));
+    } else {
+        let newer = status.applied.last().filter(|last| last.version > known);
+        let newer =
+            newer.map_or_else(String::new, |last| format!(" (it has {}, which adds only)", last.version));
+        findings.push(Finding::good(format!("{}{newer}", status.fitness.text(name, known))));
+        match status.datacenter {
+            None => {
+                let refusal = migrations::homeless(name);
+                findings.push(Finding::bad(refusal.why, refusal.advice));
+            }
+            Some(there) if there != connection.datacenter => {
                 let text = migrations::elsewhere(&there, &connection.datacenter).to_string();
                 findings.push(Finding::bad(text, "set store.local_datacenter to it"));
             }
-            let text = fitness.text(&options.keyspace, migrations::newest());
-            findings.push(match fitness {
-                Fitness::Fits => Finding::good(text),
-                Fitness::NoKeyspace | Fitness::TooOld(_) => Finding::bad(text, "starling migrate apply"),
-                Fitness::TooNew(_) => Finding::bad(text, "install the version of starling that applied it"),
-            });
-            if fitness == Fitness::Fits {
-                findings.extend(probes::look(options, &connection, clock).await);
-            }
+            Some(_) => {}
         }
+    }
+    if status.replication.is_some() && !status.unwritten.is_empty() && status.fitness == Fitness::Fits {
+        let text = format!("tables for migrations are missing: {}", status.unwritten.join(", "));
+        findings.push(Finding::bad(text, "run `starling migrate apply`"));
+    } else if status.fitness == Fitness::Fits {
+        findings.extend(probes::look(options, connection, clock).await);
     }
     findings
 }
@@ -98,18 +121,17 @@ fn unusable(error: &ConnectError) -> Finding {
             "give a role that may log in as store.username, its password in store.password_file"
         }
         ConnectError::Datacenter(_) => "set store.local_datacenter to the one that is near",
-        ConnectError::Schema(_) => "starling migrate apply",
+        ConnectError::Schema(refusal) => return Finding::bad(refusal.why.as_str(), refusal.advice.as_str()),
+        ConnectError::Denied(_) => {
+            "GRANT SELECT ON KEYSPACE and GRANT MODIFY ON KEYSPACE to the role (docs/store-scylla.md, Permissions)"
+        }
         ConnectError::Other(_) => "look into the log of the CQL server",
     };
     Finding::bad(error.to_string(), remedy)
 }
 
 fn reached(connection: &Connection) -> Finding {
-    let state = connection.session.get_cluster_state();
-    let local = |name: &Option<String>| name.as_deref() == Some(connection.datacenter());
-    let nodes = state.get_nodes_info().iter().filter(|node| local(&node.datacenter));
-    let (all, connected) =
-        nodes.fold((0, 0), |(all, up), node| (all + 1, up + usize::from(node.is_connected())));
+    let (all, connected) = connection.nodes();
     let text = format!("{connected} of {all} nodes of datacenter {} are connected", connection.datacenter());
     match connected {
         0 => Finding::bad(text, "start them"),

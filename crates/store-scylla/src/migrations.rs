@@ -8,10 +8,13 @@
 //! go through one node, the same for everybody: two that create a table at the same moment through different nodes would
 //! make two tables of one name.
 
+mod copies;
+mod fitness;
 pub mod list;
 mod lock;
 mod place;
 mod read;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -21,11 +24,14 @@ use crate::options::{Options, Replication};
 use list::LIST;
 use lock::Lock;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{fmt, time::Duration};
 use write::{Writer, create, create_keyspace, unanswered};
 
+pub(crate) use copies::{Copies, Nodes, quorum, too_many, wanted};
+pub use fitness::{Fitness, Refusal};
 use read::applied;
 pub(crate) use read::{Keyspace, keyspace};
+pub use shape::Gap;
 
 /// One step of the schema.
 #[derive(Debug, Clone, Copy)]
@@ -101,27 +107,14 @@ pub struct Status {
     pub applied: Vec<Applied>,
     /// What this version knows and has not been applied, rising.
     pub pending: Vec<Migration>,
-    /// Versions whose text is not what was applied under this number.
-    pub changed: Vec<u32>,
+    /// Tables of the books that are missing: `apply` makes them again.
+    pub unwritten: Vec<&'static str>,
     /// Who is applying now.
     pub held_by: Option<String>,
     /// The datacenter that the store belongs to; `None` before the first `apply`.
     pub datacenter: Option<String>,
     /// What a server of this version does on it.
     pub fitness: Fitness,
-}
-
-/// What a server of this version does on a schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fitness {
-    /// It works.
-    Fits,
-    /// There is no keyspace.
-    NoKeyspace,
-    /// The first version that is missing.
-    TooOld(u32),
-    /// Versions and names of what was removed without this server knowing.
-    TooNew(Vec<(u32, String)>),
 }
 
 /// What would be done.
@@ -133,6 +126,8 @@ pub struct Plan {
     pub pending: Vec<Migration>,
     /// What somebody should know about it.
     pub remarks: Vec<String>,
+    /// Why [`apply`] would do nothing. The statements are then what would mend it, if anything would.
+    pub refusal: Option<Refusal>,
 }
 
 /// What goes on while migrations are applied.
@@ -195,9 +190,9 @@ pub enum MigrateError {
     /// The lock was lost while migrations were applied: somebody else goes on with them.
     #[error("the lock was lost while migrations were applied: run `starling migrate status`")]
     Lost,
-    /// A server of this version does not know the schema.
-    #[error("{0}")]
-    TooNew(String),
+    /// The servers or the schema are not such that anything is to be changed; nothing was.
+    #[error("{}", .0.why)]
+    Refused(Refusal),
     /// A statement failed.
     #[error("{what}: {reason}")]
     Statement {
@@ -214,18 +209,30 @@ pub enum MigrateError {
 /// No session, or something cannot be read.
 pub async fn status(options: &Options) -> Result<Status, MigrateError> {
     let connection = Connection::open(options).await?;
-    state(&connection, &options.keyspace, LIST).await
+    look(&connection, options).await
 }
 
-/// What [`apply`] would do now.
+/// What [`apply`] would do now, or why it would not.
 ///
 /// # Errors
 /// As [`status`].
 pub async fn plan(options: &Options) -> Result<Plan, MigrateError> {
     let connection = Connection::open(options).await?;
-    let status = state(&connection, &options.keyspace, LIST).await?;
-    let mut plan = Plan { statements: Vec::new(), pending: status.pending.clone(), remarks: Vec::new() };
-    let wanted = copies(options, &connection);
+    let wanted = wanted(options, &connection);
+    let refusal = hindrance(options, &connection, &wanted).await?;
+    let mut plan = Plan { statements: Vec::new(), pending: Vec::new(), remarks: Vec::new(), refusal };
+    if plan.refusal.is_some() {
+        return Ok(plan);
+    }
+    let status = look(&connection, options).await?;
+    plan.refusal = status.refusal(&options.keyspace);
+    if let Fitness::Damaged(gaps) = &status.fitness {
+        plan.statements.extend(gaps.iter().flat_map(|gap| gap.statements(&options.keyspace, LIST)));
+    }
+    if plan.refusal.is_some() {
+        return Ok(plan);
+    }
+    plan.pending.clone_from(&status.pending);
     match &status.replication {
         None => {
             plan.statements.push(create_keyspace(options, &wanted, connection.dialect.keyspace_options()))
@@ -236,8 +243,10 @@ pub async fn plan(options: &Options) -> Result<Plan, MigrateError> {
         )),
         Some(_) => {}
     }
-    if !status.pending.is_empty() {
-        plan.statements.extend(BOOKS.map(|text| text.replace("{keyspace}", &options.keyspace)));
+    for (table, text) in BOOKS {
+        if status.unwritten.contains(&table) {
+            plan.statements.push(text.replace("{keyspace}", &options.keyspace));
+        }
     }
     for migration in &status.pending {
         let texts = migration.statements.iter();
@@ -248,8 +257,11 @@ pub async fn plan(options: &Options) -> Result<Plan, MigrateError> {
         }
     }
     plan.remarks.extend(status.held_by.map(|holder| format!("{holder} is applying migrations now")));
-    let changed = status.changed.iter();
-    plan.remarks.extend(changed.map(|version| format!("version {version} was applied with another text")));
+    let newer = status.applied.iter().filter(|applied| applied.version > newest());
+    plan.remarks.extend(newer.map(|applied| {
+        let Applied { version, name, .. } = applied;
+        format!("the schema is newer: it has version {version} ({name}), which adds only, so this server works on it")
+    }));
     Ok(plan)
 }
 
@@ -275,22 +287,36 @@ async fn apply_list(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Vec<Migration>, MigrateError> {
     let connection = Connection::open(options).await?;
+    let name = &options.keyspace;
+    let wanted = wanted(options, &connection);
+    // All that speaks against it is looked for before anything is made.
+    if let Some(refusal) = hindrance(options, &connection, &wanted).await? {
+        return Err(MigrateError::Refused(refusal));
+    }
+    let before = state(&connection, name, list).await?;
+    if let Some(refusal) = before.refusal(name) {
+        return Err(MigrateError::Refused(refusal));
+    }
     let writer = Writer::new(&connection);
-    let wanted = copies(options, &connection);
-    match keyspace(&connection, &options.keyspace).await? {
+    match before.replication {
         None => {
             create(&writer, options, &connection, &wanted).await?;
             progress(Progress::Created(wanted));
         }
-        Some(there) if !options.replication.0.is_empty() && there.replication != wanted => {
-            progress(Progress::Differs { wanted, there: there.replication });
+        Some(there) if !options.replication.0.is_empty() && there != wanted => {
+            progress(Progress::Differs { wanted, there });
         }
         Some(_) => {}
     }
-    for text in BOOKS {
-        writer.send("create the books of the schema", text.replace("{keyspace}", &options.keyspace)).await?;
+    for (_, text) in BOOKS {
+        writer.send("create the books of the schema", text.replace("{keyspace}", name)).await?;
     }
-    let lock = Lock::new(&connection.session, &options.keyspace, by);
+    // The lock is decided in one datacenter, so first comes which one.
+    let there = place::settle(&connection, name).await?;
+    if there != connection.datacenter {
+        return Err(elsewhere(&there, &connection.datacenter).into());
+    }
+    let lock = Lock::new(&connection.session, name, by);
     lock.acquire(patience, progress).await?;
     // Both are needed: the lock is kept alive while statements run, and what runs ends with it.
     let result = tokio::select! {
@@ -310,9 +336,8 @@ async fn migrate(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Vec<Migration>, MigrateError> {
     let status = state(connection, &options.keyspace, list).await?;
-    if let Fitness::TooNew(_) = &status.fitness {
-        let known = list.last().map_or(0, |last| last.version);
-        return Err(MigrateError::TooNew(status.fitness.text(&options.keyspace, known)));
+    if let Some(refusal) = status.refusal(&options.keyspace) {
+        return Err(MigrateError::Refused(refusal));
     }
     for migration in &status.pending {
         let (version, of) = (migration.version, migration.statements.len());
@@ -324,20 +349,36 @@ async fn migrate(
         writer.record(&options.keyspace, migration, by).await?;
         progress(Progress::Applied { version, name: migration.name });
     }
-    let there = place::settle(connection, &options.keyspace).await?;
-    if there != connection.datacenter {
-        return Err(elsewhere(&there, &connection.datacenter).into());
+    if !status.pending.is_empty() {
+        // A table that was there before, and is another one, is left as it is by a statement that makes it.
+        let after = state(connection, &options.keyspace, list).await?;
+        if let Some(refusal) = after.refusal(&options.keyspace) {
+            return Err(MigrateError::Refused(refusal));
+        }
     }
     Ok(status.pending)
 }
 
-/// What a server of this version does on the schema, and where the store belongs.
-pub(crate) async fn standing(
+/// Why nothing can be made or changed on these servers, whatever the schema is.
+async fn hindrance(
+    options: &Options,
     connection: &Connection,
-    keyspace: &str,
-) -> Result<(Fitness, Option<String>), MigrateError> {
-    let status = state(connection, keyspace, LIST).await?;
-    Ok((status.fitness, status.datacenter))
+    wanted: &Replication,
+) -> Result<Option<Refusal>, MigrateError> {
+    let (local, nodes) = (&connection.datacenter, &connection.datacenters);
+    Ok(match keyspace(connection, &options.keyspace).await? {
+        None => too_many(wanted, local, nodes),
+        Some(there) => there.hopeless(&options.keyspace, local, nodes),
+    })
+}
+
+/// How the schema stands, with who applies.
+pub(crate) async fn look(connection: &Connection, options: &Options) -> Result<Status, MigrateError> {
+    let mut status = state(connection, &options.keyspace, LIST).await?;
+    if status.replication.is_some() {
+        status.held_by = Lock::new(&connection.session, &options.keyspace, "").holder().await?;
+    }
+    Ok(status)
 }
 
 /// Makes sure that a server of this version works on the schema.
@@ -355,16 +396,21 @@ pub(crate) async fn demand(connection: &Connection, keyspace: &str) -> Result<()
             Err(error) => return Err(ConnectError::Other(error.to_string())),
         }
     };
-    for version in status.changed {
-        tracing::warn!(version, "the schema has a version whose text is not the one known here");
+    if let Some(refusal) = status.fitness.refusal(keyspace, newest()) {
+        return Err(ConnectError::Schema(refusal));
     }
-    match (status.fitness, status.datacenter) {
-        (Fitness::Fits, Some(there)) if there == connection.datacenter => Ok(()),
-        (Fitness::Fits, Some(there)) => Err(elsewhere(&there, &connection.datacenter)),
-        (Fitness::Fits, None) => Err(ConnectError::Schema(format!(
-            "the schema of {keyspace} does not say which datacenter the store belongs to: run `starling migrate apply`"
-        ))),
-        (other, _) => Err(ConnectError::Schema(other.text(keyspace, newest()))),
+    match status.datacenter {
+        Some(there) if there == connection.datacenter => Ok(()),
+        Some(there) => Err(elsewhere(&there, &connection.datacenter)),
+        None => Err(ConnectError::Schema(homeless(keyspace))),
+    }
+}
+
+/// Nothing says which datacenter the store belongs to.
+pub(crate) fn homeless(keyspace: &str) -> Refusal {
+    Refusal {
+        why: format!("the schema of {keyspace} does not say which datacenter the store belongs to"),
+        advice: "run `starling migrate apply`".to_owned(),
     }
 }
 
@@ -398,8 +444,11 @@ pub async fn move_here(
 
 async fn relocate(connection: &Connection, keyspace: &str) -> Result<String, MigrateError> {
     let Some(there) = place::read(connection, keyspace).await? else {
-        let text = format!("there is no store in {keyspace}: run `starling migrate apply`");
-        return Err(ConnectError::Schema(text).into());
+        let why = format!("there is no store in {keyspace}");
+        return Err(MigrateError::Refused(Refusal {
+            why,
+            advice: "run `starling migrate apply`".to_owned(),
+        }));
     };
     if there != connection.datacenter && !place::replace(connection, keyspace, &there).await? {
         return Err(MigrateError::Lost);
@@ -412,75 +461,48 @@ pub fn newest() -> u32 {
     LIST.last().map_or(0, |last| last.version)
 }
 
-impl Fitness {
-    fn of(applied: &[Applied], list: &[Migration]) -> Self {
-        let has = |version| applied.iter().any(|applied| applied.version == version);
-        if let Some(missing) = list.iter().find(|migration| !has(migration.version)) {
-            return Self::TooOld(missing.version);
-        }
-        let known = list.last().map_or(0, |last| last.version);
-        let removed =
-            applied.iter().filter(|applied| applied.version > known && applied.kind == Kind::Contract);
-        let removed: Vec<_> = removed.map(|applied| (applied.version, applied.name.clone())).collect();
-        if removed.is_empty() { Self::Fits } else { Self::TooNew(removed) }
-    }
-
-    /// For people, with the command to run; `known` is the newest version that is known.
-    pub fn text(&self, keyspace: &str, known: u32) -> String {
-        match self {
-            Self::Fits => format!("the schema of {keyspace} fits version {known}"),
-            Self::NoKeyspace => format!("there is no keyspace {keyspace}: run `starling migrate apply`"),
-            Self::TooOld(missing) => format!(
-                "the schema of {keyspace} is too old: it lacks version {missing} and this server needs {known}: \
-                 run `starling migrate apply`"
-            ),
-            Self::TooNew(removed) => {
-                let names: Vec<_> =
-                    removed.iter().map(|(version, name)| format!("{version} ({name})")).collect();
-                let names = names.join(", ");
-                format!(
-                    "the schema of {keyspace} is too new: version {names} removed what this server needs, which \
-                     knows versions up to {known}: run a newer starling (`starling migrate status` shows both)"
-                )
-            }
-        }
+impl Status {
+    /// Why applying would do nothing, or nothing good.
+    fn refusal(&self, keyspace: &str) -> Option<Refusal> {
+        let refused = !self.fitness.can_be_applied();
+        refused.then(|| self.fitness.refusal(keyspace, newest())).flatten()
     }
 }
 
+/// What a server needs to know; not who applies.
 async fn state(connection: &Connection, name: &str, list: &[Migration]) -> Result<Status, MigrateError> {
     let Some(Keyspace { replication, .. }) = keyspace(connection, name).await? else {
         return Ok(Status {
             replication: None,
             applied: Vec::new(),
             pending: list.to_vec(),
-            changed: Vec::new(),
+            unwritten: BOOKS.map(|(table, _)| table).to_vec(),
             held_by: None,
             datacenter: None,
             fitness: Fitness::NoKeyspace,
         });
     };
+    let there = shape::read(connection, name).await?;
     let applied = applied(connection, name).await?;
     let is = |migration: &&Migration| !applied.iter().any(|applied| applied.version == migration.version);
     let pending: Vec<Migration> = list.iter().filter(is).copied().collect();
-    let differs = |applied: &&Applied| {
-        let known = list.iter().find(|migration| migration.version == applied.version);
-        known.is_some_and(|migration| migration.checksum() != applied.checksum)
-    };
-    let changed = applied.iter().filter(differs).map(|applied| applied.version).collect();
-    let fitness = Fitness::of(&applied, list);
-    let held_by = Lock::new(&connection.session, name, "").holder().await?;
-    let datacenter = place::read(connection, name).await?;
-    Ok(Status { replication: Some(replication), applied, pending, changed, held_by, datacenter, fitness })
-}
-
-/// As the options say; otherwise three in the local datacenter, or as many as there are nodes.
-fn copies(options: &Options, connection: &Connection) -> Replication {
-    if !options.replication.0.is_empty() {
-        return options.replication.clone();
+    let mut fitness = Fitness::of(&applied, list);
+    if fitness == Fitness::Fits {
+        let gaps = shape::gaps(&shape::after(list), &there);
+        if !gaps.is_empty() {
+            fitness = Fitness::Damaged(gaps);
+        }
     }
-    let nodes = connection.datacenters.get(&connection.datacenter).copied().unwrap_or(1);
-    let copies = u32::try_from(nodes).unwrap_or(3).clamp(1, 3);
-    Replication(BTreeMap::from([(connection.datacenter.clone(), copies)]))
+    let unwritten = BOOKS.map(|(table, _)| table).into_iter().filter(|table| !there.contains_key(*table));
+    Ok(Status {
+        replication: Some(replication),
+        pending,
+        unwritten: unwritten.collect(),
+        held_by: None,
+        datacenter: place::read(connection, name).await?,
+        fitness,
+        applied,
+    })
 }
 
 impl fmt::Display for Replication {
@@ -489,9 +511,11 @@ impl fmt::Display for Replication {
     }
 }
 
-/// What is known of the schema, and who changes it. In place before everything else, hence without a version.
-const BOOKS: [&str; 2] = [
-    "CREATE TABLE IF NOT EXISTS {keyspace}.schema_versions (
+/// What is known of the schema, who changes it, and where. In place before everything else, hence without a version.
+const BOOKS: [(&str, &str); 3] = [
+    (
+        "schema_versions",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.schema_versions (
     family text,
     version int,
     name text,
@@ -502,13 +526,18 @@ const BOOKS: [&str; 2] = [
     PRIMARY KEY ((family), version)
 ) WITH comment = 'migrations that were applied'
     AND speculative_retry = '100ms'",
-    "CREATE TABLE IF NOT EXISTS {keyspace}.schema_lock (
+    ),
+    (
+        "schema_lock",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.schema_lock (
     name text,
     holder text,
     ticket blob,
     PRIMARY KEY ((name))
 ) WITH comment = 'who applies migrations; conditional statements only'
     AND speculative_retry = '100ms'",
+    ),
+    ("cluster", list::CLUSTER),
 ];
 
 /// The one family there is.

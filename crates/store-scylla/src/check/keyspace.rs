@@ -2,22 +2,63 @@
 
 use super::{Finding, ask};
 use crate::driver::connect::Connection;
-use crate::migrations::{self, Keyspace};
+use crate::migrations::{self, Copies, Keyspace, Nodes};
 use crate::options::{Options, Replication};
 use crate::schema::Table;
 use scylla::statement::Statement;
 use scylla::value::CqlValue;
 use std::collections::BTreeMap;
 
-pub(super) async fn look(options: &Options, connection: &Connection) -> Vec<Finding> {
-    let Ok(Some(keyspace)) = migrations::keyspace(connection, &options.keyspace).await else {
+/// What is to be said of it, and whether nothing can be read or written in it whatever is up.
+pub(super) async fn look(options: &Options, connection: &Connection) -> (Vec<Finding>, bool) {
+    let (local, nodes) = (connection.datacenter(), &connection.datacenters);
+    let keyspace = match migrations::keyspace(connection, &options.keyspace).await {
+        Ok(Some(keyspace)) => keyspace,
+        Ok(None) => {
+            let wanted = migrations::wanted(options, connection);
+            return (vec![planned(&wanted, local, nodes)], false);
+        }
         // The schema tells.
-        return Vec::new();
+        Err(_) => return (Vec::new(), false),
     };
-    let mut findings = copies(options, &keyspace, connection.datacenter(), &connection.datacenters);
+    if let Some(refusal) = keyspace.hopeless(&options.keyspace, local, nodes) {
+        return (vec![Finding::bad(refusal.why, refusal.advice)], true);
+    }
+    let mut findings = copies(options, &keyspace, local, nodes);
+    findings.push(consistency(keyspace.copies_in(local), local, connection.nodes()));
     findings.extend(durable(options, connection).await);
     findings.extend(graces(options, connection).await);
-    findings
+    (findings, false)
+}
+
+/// A keyspace that is yet to be made.
+pub(super) fn planned(wanted: &Replication, local: &str, nodes: &BTreeMap<String, usize>) -> Finding {
+    if let Some(refusal) = migrations::too_many(wanted, local, nodes) {
+        return Finding::bad(refusal.why, refusal.advice);
+    }
+    let copies = wanted.0.get(local).copied().unwrap_or(0);
+    let there = nodes.get(local).copied().unwrap_or(0);
+    Finding::good(format!(
+        "the keyspace would be made with {} in {local} on {}",
+        Copies(copies),
+        Nodes(there)
+    ))
+}
+
+/// Whether a quorum answers now. `nodes` are all of the local datacenter, and those of them that are connected.
+pub(super) fn consistency(copies: u32, local: &str, (all, up): (usize, usize)) -> Finding {
+    let needed = migrations::quorum(copies) as usize;
+    let down = all.saturating_sub(up);
+    let text = format!("LOCAL_QUORUM and LOCAL_SERIAL need {needed} of {} in {local}", Copies(copies));
+    // So many copies of one row may be on the nodes that are down.
+    let left = (copies as usize).saturating_sub(down);
+    if left < needed {
+        return Finding::bad(
+            format!("{text}: with {} down some rows have fewer", Nodes(down)),
+            "start the nodes that are down (`nodetool status`), or replace them",
+        );
+    }
+    Finding::good(text)
 }
 
 /// What its copies are worth. `nodes` are the nodes by datacenter, `local` is ours.
@@ -37,21 +78,17 @@ pub(super) fn copies(
             ),
         ));
     }
-    let everywhere = keyspace.replication.0.get("*").copied();
-    let here = keyspace.replication.0.get(local).copied().or(everywhere).unwrap_or(0);
+    let here = keyspace.copies_in(local);
     let there = nodes.get(local).copied().unwrap_or(0);
     let more = "ALTER KEYSPACE to 3 copies on at least 3 nodes, then repair on each of them";
-    let text = format!("{here} copies in {local} on {there} nodes");
+    let text = format!("{} in {local} on {}", Copies(here), Nodes(there));
     findings.push(match here {
-        0 => Finding::bad(
-            format!("there is no copy in {local}, the local datacenter"),
-            "set store.local_datacenter to one that has copies, or ALTER KEYSPACE, then repair",
+        copies if copies as usize > there => Finding::bad(
+            format!("{text}: a copy without a node is a replica that is always down"),
+            "add nodes, or ALTER KEYSPACE",
         ),
-        copies if copies as usize > there => {
-            Finding::bad(format!("{text}: a copy without a node is a replica that is always down"), "add nodes, or ALTER KEYSPACE")
-        }
-        1 => Finding::doubtful(
-            format!("one copy in {local}: a node that is down stops the accounts on it, one that is lost loses them"),
+        0 | 1 => Finding::doubtful(
+            format!("{text}: a node that is down stops the accounts on it, one that is lost loses them"),
             more,
         ),
         2 => Finding::doubtful(format!("{text}: both are needed for a quorum, so no node may be down"), more),

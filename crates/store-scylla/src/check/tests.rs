@@ -68,7 +68,6 @@ fn copies_are_judged_against_nodes() {
     assert_eq!(judge(topology, &[("dc1", 3)], &[("dc1", 2)]), Verdict::Bad);
     assert_eq!(judge(topology, &[("dc1", 1)], &[("dc1", 3)]), Verdict::Doubtful);
     assert_eq!(judge(topology, &[("dc1", 2)], &[("dc1", 3)]), Verdict::Doubtful);
-    assert_eq!(judge(topology, &[("dc2", 3)], &[("dc1", 3), ("dc2", 3)]), Verdict::Bad);
     assert_eq!(judge(topology, &[("dc1", 3), ("dc9", 3)], &[("dc1", 3)]), Verdict::Doubtful);
     assert_eq!(judge("SimpleStrategy", &[("*", 3)], &[("dc1", 3)]), Verdict::Doubtful);
     let configured =
@@ -81,6 +80,27 @@ fn copies_are_judged_against_nodes() {
             .iter()
             .any(|finding| finding.text.contains("{\"dc1\": 3} and store.replication says {\"dc1\": 5}"))
     );
+}
+
+#[test]
+fn a_quorum_is_counted_on_what_is_up() {
+    let judge = |copies, nodes| keyspace::consistency(copies, "dc1", nodes).verdict;
+    assert_eq!(judge(1, (1, 1)), Verdict::Good);
+    assert_eq!(judge(3, (3, 2)), Verdict::Good);
+    assert_eq!(judge(3, (5, 4)), Verdict::Good);
+    assert_eq!(judge(3, (5, 3)), Verdict::Bad);
+    assert_eq!(judge(1, (3, 2)), Verdict::Bad);
+}
+
+#[test]
+fn a_keyspace_that_is_not_there_is_judged_as_it_would_be_made() {
+    let nodes = BTreeMap::from([("dc1".to_owned(), 1)]);
+    let planned = |copies| {
+        let wanted = Replication(BTreeMap::from([("dc1".to_owned(), copies)]));
+        keyspace::planned(&wanted, "dc1", &nodes)
+    };
+    assert_eq!(planned(1).text, "the keyspace would be made with 1 copy in dc1 on 1 node");
+    assert!(planned(3).verdict == Verdict::Bad && planned(3).text.contains("which has 1 node"));
 }
 
 #[test]

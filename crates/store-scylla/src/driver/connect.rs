@@ -4,6 +4,7 @@ use super::{
     tls::{self, TlsError},
     wary::Wary,
 };
+use crate::migrations::Refusal;
 use crate::options::{Options, OptionsError};
 use crate::schema::Dialect;
 use scylla::client::execution_profile::ExecutionProfile;
@@ -46,7 +47,10 @@ pub enum ConnectError {
     Datacenter(String),
     /// The schema is not the one that this server works with.
     #[error("{0}")]
-    Schema(String),
+    Schema(Refusal),
+    /// The role lacks a permission.
+    #[error("the role is not permitted: {0}")]
+    Denied(String),
     /// Something else failed.
     #[error("the CQL server cannot be used: {0}")]
     Other(String),
@@ -97,6 +101,14 @@ impl Connection {
     pub fn datacenter(&self) -> &str {
         &self.datacenter
     }
+
+    /// How many nodes the local datacenter has, and how many of them are connected.
+    pub(crate) fn nodes(&self) -> (usize, usize) {
+        let state = self.session.get_cluster_state();
+        let local = |name: &Option<String>| name.as_deref() == Some(self.datacenter());
+        let nodes = state.get_nodes_info().iter().filter(|node| local(&node.datacenter));
+        nodes.fold((0, 0), |(all, up), node| (all + 1, up + usize::from(node.is_connected())))
+    }
 }
 
 async fn session(options: &Options, datacenter: Option<&str>) -> Result<Session, ConnectError> {
@@ -127,7 +139,8 @@ async fn session(options: &Options, datacenter: Option<&str>) -> Result<Session,
         .keepalive_timeout(options.keep_alive)
         .tcp_nodelay(true)
         .hostname_resolution_timeout(Some(options.connect_timeout))
-        .metadata_request_clientside_timeout(options.attempt_timeout.max(METADATA))
+        .metadata_request_serverside_timeout(options.attempt_timeout.max(METADATA))
+        .metadata_request_clientside_timeout(options.attempt_timeout.max(METADATA).saturating_add(MARGIN))
         // Only what routing needs, of our own tables.
         .keyspaces_to_fetch([options.keyspace.as_str()])
         .fetch_full_schema_metadata(false)
@@ -141,7 +154,7 @@ async fn session(options: &Options, datacenter: Option<&str>) -> Result<Session,
         builder = builder.tls_context(Some(tls::config(tls)?));
     }
     // Each step has its own limit; this one is for all of them, over all contact points.
-    let limit = options.connect_timeout.saturating_mul(4).saturating_add(METADATA);
+    let limit = options.connect_timeout.saturating_mul(4).saturating_add(METADATA + MARGIN);
     match tokio::time::timeout(limit, builder.build()).await {
         Ok(Ok(session)) => Ok(session),
         Ok(Err(error)) => Err(refused(options, &error)),
@@ -150,7 +163,10 @@ async fn session(options: &Options, datacenter: Option<&str>) -> Result<Session,
 }
 
 /// A node that keeps metadata to itself for longer than this is not one to begin with.
-const METADATA: Duration = Duration::from_secs(3);
+const METADATA: Duration = Duration::from_secs(2);
+
+/// ScyllaDB is told how long it may take. It is to say by itself that it has failed, and why, before it is given up.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// How long nodes may take to agree on a schema.
 pub(crate) const AGREEMENT: Duration = Duration::from_secs(60);

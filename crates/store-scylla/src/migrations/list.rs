@@ -100,13 +100,7 @@ pub const LIST: &[Migration] = &[Migration {
     AND compaction = {'class': 'LeveledCompactionStrategy'}
     AND speculative_retry = '100ms'
     AND gc_grace_seconds = 864000",
-        "CREATE TABLE IF NOT EXISTS {keyspace}.cluster (
-    name text,
-    body blob,
-    PRIMARY KEY ((name))
-) WITH comment = 'values of the cluster; conditional statements only'
-    AND speculative_retry = '100ms'
-    AND gc_grace_seconds = 864000",
+        CLUSTER,
         "CREATE TABLE IF NOT EXISTS {keyspace}.reigns (
     name text,
     epoch bigint,
@@ -120,3 +114,12 @@ pub const LIST: &[Migration] = &[Migration {
     AND gc_grace_seconds = 864000",
     ],
 }];
+
+/// Where the store belongs stands there too, which is known before there is a version.
+pub(super) const CLUSTER: &str = "CREATE TABLE IF NOT EXISTS {keyspace}.cluster (
+    name text,
+    body blob,
+    PRIMARY KEY ((name))
+) WITH comment = 'values of the cluster; conditional statements only'
+    AND speculative_retry = '100ms'
+    AND gc_grace_seconds = 864000";

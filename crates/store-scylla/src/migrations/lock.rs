@@ -1,4 +1,5 @@
-//! One at a time: a row by condition that ends by itself.
+//! One at a time: a row by condition that ends by itself. It is decided in the datacenter that the store belongs to, so
+//! nobody waits for another one.
 
 use super::{MigrateError, Progress, unanswered};
 use crate::driver::connect::ConnectError;
@@ -106,7 +107,7 @@ impl<'a> Lock<'a> {
         let text = format!("SELECT holder, ticket FROM {}.schema_lock WHERE name = 'apply'", self.keyspace);
         let mut statement = Statement::new(text);
         statement.set_request_timeout(Some(PATIENCE));
-        statement.set_consistency(Consistency::Serial);
+        statement.set_consistency(Consistency::LocalSerial);
         let rows = match self.session.query_unpaged(statement, ()).await {
             Ok(rows) => rows.into_rows_result().map_err(|error| failed(&error))?,
             // The table is not there yet.
@@ -122,8 +123,8 @@ impl<'a> Lock<'a> {
     async fn decide(&self, text: &str, values: impl SerializeRow) -> Result<bool, MigrateError> {
         let mut statement = Statement::new(text);
         statement.set_request_timeout(Some(PATIENCE));
-        statement.set_serial_consistency(Some(SerialConsistency::Serial));
-        statement.set_consistency(Consistency::Quorum);
+        statement.set_serial_consistency(Some(SerialConsistency::LocalSerial));
+        statement.set_consistency(Consistency::LocalQuorum);
         let rows = match self.session.query_unpaged(statement, values).await {
             Ok(rows) => rows.into_rows_result().map_err(|error| failed(&error))?,
             // It may have been decided: what was is in the row.

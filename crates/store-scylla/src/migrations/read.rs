@@ -44,7 +44,7 @@ pub(crate) async fn applied(connection: &Connection, keyspace: &str) -> Result<V
     let mut statement = Statement::new(format!(
         "SELECT version, name, kind, applied_at, checksum, applied_by FROM {keyspace}.schema_versions WHERE family = ?"
     ));
-    statement.set_consistency(Consistency::Quorum);
+    statement.set_consistency(Consistency::LocalQuorum);
     let answer = match connection.session.query_unpaged(statement, (FAMILY,)).await {
         Ok(answer) => answer,
         // The table is not there yet.
@@ -55,11 +55,20 @@ pub(crate) async fn applied(connection: &Connection, keyspace: &str) -> Result<V
     };
     let rows = answer.into_rows_result().map_err(|error| failed(&error))?;
     let mut found = Vec::new();
-    for row in rows.rows::<(i32, String, String, i64, String, String)>().map_err(|error| failed(&error))? {
-        let (version, name, kind, at_millis, checksum, by) = row.map_err(|error| failed(&error))?;
-        let kind = if kind == Kind::Expand.as_str() { Kind::Expand } else { Kind::Contract };
+    // What somebody has put there by hand may have holes.
+    type Row = (i32, Option<String>, Option<String>, Option<i64>, Option<String>, Option<String>);
+    for row in rows.rows::<Row>().map_err(|error| failed(&error))? {
+        let (version, name, kind, at, checksum, by) = row.map_err(|error| failed(&error))?;
+        let kind = if kind.as_deref() == Some(Kind::Expand.as_str()) { Kind::Expand } else { Kind::Contract };
         let version = u32::try_from(version).map_err(|error| failed(&error))?;
-        found.push(Applied { version, name, kind, at_millis, checksum, by });
+        found.push(Applied {
+            version,
+            name: name.unwrap_or_default(),
+            kind,
+            at_millis: at.unwrap_or_default(),
+            checksum: checksum.unwrap_or_default(),
+            by: by.unwrap_or_default(),
+        });
     }
     Ok(found)
 }

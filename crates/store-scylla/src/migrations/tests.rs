@@ -32,15 +32,31 @@ fn a_schema_too_old_or_too_new_is_refused_with_what_to_do() {
     let old = Fitness::of(&applied(&THREE[..1]), &THREE);
     assert_eq!(old, Fitness::TooOld(2));
     assert!(
-        old.text("ks", 3).contains("lacks version 2") && old.text("ks", 3).contains("starling migrate apply")
+        old.text("ks", 3).contains("lacks version 2")
+            && old.advice().unwrap().contains("starling migrate apply")
     );
     let new = Fitness::of(&applied(&THREE), &THREE[..1]);
     assert_eq!(new, Fitness::TooNew(vec![(3, "three".to_owned())]));
     assert!(new.text("ks", 1).contains("3 (three)") && new.text("ks", 1).contains("up to 1"));
-    assert!(Fitness::NoKeyspace.text("ks", 1).contains("starling migrate apply"));
+    assert!(new.advice().unwrap().contains("newer starling") && !new.advice().unwrap().contains("apply"));
+    assert!(Fitness::NoKeyspace.advice().unwrap().contains("starling migrate apply"));
+    assert_eq!(Fitness::Fits.refusal("ks", 1), None);
+    // What is newer is known even where something older is missing: nothing may be applied then.
+    let both: Vec<_> = applied(&THREE).into_iter().filter(|applied| applied.version != 2).collect();
+    assert!(matches!(Fitness::of(&both, &THREE[..2]), Fitness::TooNew(_)));
     // A gap counts as old, wherever it is.
     let gap: Vec<_> = applied(&THREE).into_iter().filter(|applied| applied.version != 2).collect();
     assert_eq!(Fitness::of(&gap, &THREE), Fitness::TooOld(2));
+}
+
+#[test]
+fn a_version_that_is_another_one_is_refused() {
+    let mut other = applied(&THREE);
+    other[1].checksum.clear();
+    let changed = Fitness::of(&other, &THREE);
+    assert_eq!(changed, Fitness::Changed(vec![2]));
+    assert!(!changed.can_be_applied() && changed.text("ks", 3).contains("version 2"));
+    assert_eq!(Fitness::of(&other, &THREE[..1]), Fitness::TooNew(vec![(3, "three".to_owned())]));
 }
 
 #[test]

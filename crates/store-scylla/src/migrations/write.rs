@@ -63,7 +63,7 @@ impl<'a> Writer<'a> {
             "INSERT INTO {keyspace}.schema_versions (family, version, name, kind, applied_at, checksum, applied_by) \
              VALUES (?, ?, ?, ?, toUnixTimestamp(now()), ?, ?)"
         ));
-        statement.set_consistency(Consistency::Quorum);
+        statement.set_consistency(Consistency::LocalQuorum);
         let version = i32::try_from(migration.version).unwrap_or(i32::MAX);
         let values =
             (FAMILY, version, migration.name, migration.kind.as_str(), migration.checksum(), by.to_owned());
@@ -77,7 +77,9 @@ const TRIES: u64 = 4;
 
 /// A question that failed.
 pub(super) fn unanswered(what: &'static str, error: &ExecutionError) -> MigrateError {
-    if is_passing(error) {
+    if let ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Unauthorized, _)) = error {
+        ConnectError::Denied(what.to_owned()).into()
+    } else if is_passing(error) {
         MigrateError::Unanswered { what, reason: error.to_string() }
     } else {
         ConnectError::Other(format!("{what}: {error}")).into()

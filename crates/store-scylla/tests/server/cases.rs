@@ -21,6 +21,8 @@ pub(crate) fn all() -> Vec<(&'static str, Case)> {
         migrate::what_was_killed_half_way_is_begun_anew,
         migrate::somebody_who_does_not_end_is_named,
         migrate::a_server_refuses_what_it_does_not_fit,
+        migrate::what_was_dropped_is_noticed_and_comes_back_as_planned,
+        migrate::more_copies_than_nodes_are_refused_before_anything_is_made,
         migrate::other_copies_are_said_and_left,
         migrate::a_store_belongs_to_one_datacenter,
         drive::data_is_written_and_read_as_one,

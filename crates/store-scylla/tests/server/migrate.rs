@@ -18,7 +18,7 @@ async fn run(options: &Options, text: &str) {
 
 async fn start(options: &Options) -> String {
     match Driver::connect(options, &Telemetry::off(), SystemClock::shared()).await {
-        Err(ConnectError::Schema(text)) => text,
+        Err(ConnectError::Schema(refusal)) => refusal.to_string(),
         Err(error) => panic!("{error:?}"),
         Ok(_) => String::new(),
     }
@@ -41,7 +41,7 @@ pub(crate) async fn a_fresh_server_gets_all_of_it_and_then_nothing(address: Stri
     assert!(matches!(seen.last(), Some(Progress::Applied { .. })));
 
     let after = migrations::status(&options).await.unwrap();
-    assert_eq!((after.fitness, after.pending.len(), after.changed.len()), (Fitness::Fits, 0, 0));
+    assert_eq!((after.fitness, after.pending.len(), after.unwritten.len()), (Fitness::Fits, 0, 0));
     assert_eq!((after.replication, after.held_by), (Some(options.replication.clone()), None));
     assert_eq!((after.applied.len(), after.applied[0].by.as_str()), (LIST.len(), "host:1"));
     assert!(after.applied[0].at_millis > 1_700_000_000_000);
@@ -130,17 +130,101 @@ pub(crate) async fn a_server_refuses_what_it_does_not_fit(address: String) {
     };
     run(&options, &insert(later, "expand")).await;
     assert_eq!(start(&options).await, "", "an expansion does no harm");
+    let plan = migrations::plan(&options).await.unwrap();
+    assert!(plan.refusal.is_none() && plan.remarks[0].contains("the schema is newer"), "{plan:?}");
     run(&options, &insert(later + 1, "contract")).await;
     let text = start(&options).await;
-    assert!(text.contains(&format!("{} (later)", later + 1)) && text.contains("too new"), "{text}");
-    let error = migrations::apply(&options, "host:1", PATIENCE, &mut |_| ()).await.unwrap_err();
-    assert!(matches!(error, MigrateError::TooNew(_)), "{error:?}");
-    assert_eq!(migrations::status(&options).await.unwrap().held_by, None);
+    assert!(text.contains(&format!("{} (later)", later + 1)) && text.contains("newer than this"), "{text}");
+    assert!(text.contains("run the newer starling") && !text.contains("migrate apply"), "{text}");
+    refused(&options, "newer than this server").await;
+    run(
+        &options,
+        &format!("DELETE FROM {{k}}.schema_versions WHERE family = 'starling' AND version = {}", later + 1),
+    )
+    .await;
+    run(
+        &options,
+        &format!("INSERT INTO {{k}}.schema_versions (family, version) VALUES ('starling', {})", later + 1),
+    )
+    .await;
+    assert!(start(&options).await.contains("newer than this"), "nobody says that it only adds");
+    run(
+        &options,
+        &format!("DELETE FROM {{k}}.schema_versions WHERE family = 'starling' AND version = {}", later + 1),
+    )
+    .await;
+    run(&options, "UPDATE {k}.schema_versions SET checksum = 'x' WHERE family = 'starling' AND version = 1")
+        .await;
+    assert!(start(&options).await.contains("another text"));
+    refused(&options, "another text").await;
     run(&options, "DELETE FROM {k}.schema_versions WHERE family = 'starling'").await;
     let text = start(&options).await;
     assert!(text.contains("too old") && text.contains("starling migrate apply"), "{text}");
     run(&options, "DROP KEYSPACE {k}").await;
     assert!(start(&options).await.contains("there is no keyspace"));
+}
+
+/// `plan` and `apply` do nothing, and say why.
+async fn refused(options: &Options, words: &str) -> Vec<String> {
+    let plan = migrations::plan(options).await.unwrap();
+    let why = plan.refusal.map(|refusal| refusal.why).unwrap_or_default();
+    assert!(why.contains(words), "{why}");
+    match migrations::apply(options, "host:1", PATIENCE, &mut |_| ()).await {
+        Err(MigrateError::Refused(refusal)) => assert_eq!(refusal.why, why),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(migrations::status(options).await.unwrap().held_by, None);
+    plan.statements
+}
+
+pub(crate) async fn what_was_dropped_is_noticed_and_comes_back_as_planned(address: String) {
+    let options = options(&address);
+    driver(&options).await;
+    run(&options, "ALTER TABLE {k}.log DROP stanza").await;
+    run(&options, "DROP TABLE {k}.log_by_peer").await;
+    let text = start(&options).await;
+    assert!(text.contains("column log.stanza is missing, table log_by_peer is missing"), "{text}");
+    assert!(text.contains("backup") && text.contains("starling migrate plan"), "{text}");
+    let statements = refused(&options, "table log_by_peer is missing").await;
+    assert_eq!(statements.len(), 2, "{statements:?}");
+    for statement in statements {
+        run(&options, &statement).await;
+    }
+    assert_eq!(start(&options).await, "");
+    assert!(migrations::plan(&options).await.unwrap().refusal.is_none());
+    // Without the books nobody could apply anything; they are made again.
+    run(&options, "DROP TABLE {k}.schema_lock").await;
+    assert_eq!(start(&options).await, "");
+    let plan = migrations::plan(&options).await.unwrap();
+    assert!(plan.statements.len() == 1 && plan.statements[0].contains("schema_lock"), "{plan:?}");
+    assert!(migrations::apply(&options, "host:1", PATIENCE, &mut |_| ()).await.unwrap().is_empty());
+    assert!(migrations::status(&options).await.unwrap().unwritten.is_empty());
+    // One with another key can only be taken from a backup.
+    run(&options, "DROP TABLE {k}.reigns").await;
+    run(&options, "CREATE TABLE {k}.reigns (name text, epoch bigint, ceiling bigint, instance blob, holder text, grants bigint, PRIMARY KEY (name, epoch))").await;
+    let text = start(&options).await;
+    assert!(text.contains("column reigns.epoch is another one") && !text.contains("plan"), "{text}");
+    assert_eq!(refused(&options, "reigns.epoch").await, Vec::<String>::new());
+}
+
+pub(crate) async fn more_copies_than_nodes_are_refused_before_anything_is_made(address: String) {
+    let options = options(&address);
+    let copies = |name: &str, copies| Replication(BTreeMap::from([(name.to_owned(), copies)]));
+    for (replication, words) in [
+        (copies("datacenter1", 3), "3 copies in datacenter1, which has 1 node"),
+        (copies("dc9", 1), "1 copy in dc9, a datacenter that there is not: there is datacenter1 with 1 node"),
+    ] {
+        let options = Options { replication, ..options.clone() };
+        assert_eq!(refused(&options, words).await, Vec::<String>::new());
+        assert_eq!(migrations::status(&options).await.unwrap().fitness, Fitness::NoKeyspace);
+    }
+    // Made by somebody else: a quorum of two never answers.
+    run(
+        &options,
+        "CREATE KEYSPACE {k} WITH replication = {'class': 'NetworkTopologyStrategy', 'datacenter1': 3}",
+    )
+    .await;
+    refused(&options, "a quorum of 2 can never answer").await;
 }
 
 pub(crate) async fn other_copies_are_said_and_left(address: String) {
