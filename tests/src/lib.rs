@@ -14,6 +14,7 @@ pub mod cql;
 pub mod crowd;
 pub mod history;
 pub mod report;
+pub mod sandbox;
 pub mod script;
 pub mod server;
 pub mod xml;
