@@ -3,9 +3,11 @@
 mod driver;
 mod giving;
 mod incoming;
+mod standing;
 
 pub(crate) use driver::{Control, Driver};
 pub use giving::GiveError;
+pub use standing::Standing;
 
 use crate::call::{Answer, Call, Refusal};
 use crate::detector;
@@ -146,6 +148,11 @@ impl Group {
     /// Where an account's sessions are, as far as it is known here.
     pub fn of(&self, account: &BareJid) -> Vec<(FullJid, Row)> {
         self.core.state.machine.lock().of(account).map(|(jid, row)| (jid.clone(), *row)).collect()
+    }
+
+    /// How the group stands, for those who watch over it.
+    pub fn standing(&self) -> Standing {
+        Standing::of(&self.core)
     }
 
     /// The router that leads the shard, as far as it is known here.

@@ -15,6 +15,8 @@ use std::time::Duration;
 pub const GRANTED: Duration = Duration::from_millis(300);
 /// How much earlier than that a leader stops: clocks run differently, if not by much.
 const MARGIN: Duration = Duration::from_millis(30);
+/// How far a lease reaches from the moment that a quorum has confirmed.
+pub(crate) const AHEAD: Duration = GRANTED.saturating_sub(MARGIN);
 
 /// The voters of a group: one set, or two while they change.
 pub type Configs = Vec<BTreeSet<u64>>;
@@ -49,7 +51,7 @@ pub fn until(
         let sent = held(voters)?;
         oldest = Some(oldest.map_or(sent, |oldest| oldest.min(sent)));
     }
-    Some(oldest? + GRANTED.saturating_sub(MARGIN))
+    Some(oldest? + AHEAD)
 }
 
 /// The lease of one group at one router.

@@ -27,6 +27,6 @@ pub mod state;
 pub mod types;
 pub mod wal;
 
-pub use group::{GiveError, Group, RecordError, Reigning};
+pub use group::{GiveError, Group, RecordError, Reigning, Standing};
 pub use locations::{Drain, Failure, Locations, Opened, Options, StartError};
 pub use machine::{Op, Outcome, Row, View};

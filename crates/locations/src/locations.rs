@@ -57,8 +57,11 @@ pub struct Options {
 /// A home that can be asked to stop for a while.
 pub trait Drain: Send + Sync + 'static {
     /// Takes nothing more of a shard, and finishes what it has begun. Its reign ends after that. When it could not be moved,
-    /// a new one begins here.
+    /// a new one begins here, or this one goes on.
     fn drain(&self, shard: Shard, epoch: Epoch) -> BoxFuture<'static, ()>;
+
+    /// It was not moved. If that reign is not over, it takes again what comes.
+    fn resume(&self, shard: Shard, epoch: Epoch);
 }
 
 /// Why a router cannot take part.
@@ -406,15 +409,19 @@ impl Inner {
             return Err(GiveError::NotLeader);
         }
         let reign = core.reign.borrow().clone();
-        if let (Some(reign), Some(drain)) = (reign, &self.options.drain) {
+        let home = reign.zip(self.options.drain.as_ref());
+        if let Some((reign, drain)) = &home {
             let _ = tokio::time::timeout(DRAINED_WITHIN, drain.drain(shard, reign.epoch)).await;
         }
         let (done, given) = oneshot::channel();
-        let told = core.control.send(Control::Give { to, done }).await;
-        if told.is_err() {
-            return Err(GiveError::NotLeader);
+        let given = match core.control.send(Control::Give { to, done }).await {
+            Ok(()) => given.await.unwrap_or(Err(GiveError::NotLeader)),
+            Err(_) => Err(GiveError::NotLeader),
+        };
+        if let (Some((reign, drain)), Err(_)) = (home, &given) {
+            drain.resume(shard, reign.epoch);
         }
-        given.await.unwrap_or(Err(GiveError::NotLeader))
+        given
     }
 }
 

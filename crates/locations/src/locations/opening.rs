@@ -62,6 +62,13 @@ impl Opened {
     }
 }
 
+impl Opened {
+    /// What the log tells of itself.
+    pub fn log_metrics(&self) -> &wal::WalMetrics {
+        self.logs.metrics()
+    }
+}
+
 impl<L: Logs> Opened<L> {
     /// The same with logs of any kind.
     ///
