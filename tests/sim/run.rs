@@ -10,7 +10,7 @@ use crate::plan::{Cast, Device, Plan};
 use crate::server::Server;
 use crate::stage::{Phase, Stage, Wrong};
 use futures::FutureExt;
-use starling_store::AccountRow;
+use starling_store::{AccountRow, Reign};
 use starling_store_scylla::model::{Faults, Model, Reach, World};
 use starling_tests::history::History;
 use starling_xmpp::Timestamp;
@@ -125,7 +125,7 @@ async fn found(stage: &Arc<Stage>, casts: &[Cast]) {
     let process = stage.world.process();
     let store = back_end::open(stage, &process, &SimClock::new(&stage.world, 0));
     for (number, cast) in casts.iter().enumerate() {
-        if let Err(error) = store.create_account(&account(cast.name), row(number as u64 + 1)).await {
+        if let Err(error) = store.create_account(&account(cast.name), row(number as u64 + 1), Reign::NONE).await {
             stage.wrong("run", None, format!("{}: {error}", cast.name));
         }
     }

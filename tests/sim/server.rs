@@ -224,7 +224,11 @@ impl Server {
 
     /// Makes an account, as its administration does; `None` when that is not known.
     pub(crate) async fn create(&self, stage: &Stage, account: &BareJid, row: AccountRow) -> Option<bool> {
-        let creation = self.state.lock().store.as_ref().map(|store| store.create_account(account, row))?;
+        let creation = {
+            let state = self.state.lock();
+            let reign = state.homes.as_ref().map(Homes::reign)?;
+            state.store.as_ref().map(|store| store.create_account(account, row, reign))?
+        };
         self.within(
             stage,
             creation

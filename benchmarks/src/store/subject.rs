@@ -90,7 +90,7 @@ impl Subject {
                 created: now(),
                 disabled: false,
             };
-            self.store.create_account(&jid, row).await?;
+            self.store.create_account(&jid, row, self.reign).await?;
             let loaded = self.load(&jid).await?;
             ensure!(loaded, "an account is not there after it was made");
             anyhow::Ok(jid)
@@ -108,7 +108,7 @@ impl Subject {
     pub(super) async fn append(&self, rows: Vec<LogRow>) -> Result<()> {
         let at = rows.last().map_or(Position(0), |row| row.position);
         let writes = rows.into_iter().map(|row| Write::Append(Box::new(row))).collect();
-        Ok(self.store.commit(Batch::of(at, writes)).await?)
+        Ok(self.store.commit(Batch::under(self.reign.epoch, at, writes)).await?)
     }
 }
 

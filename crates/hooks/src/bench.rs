@@ -9,7 +9,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use starling_store::memory::MemoryStore;
 use starling_store::{
-    AccountRow, Batch, Direction, LogRow, Origin, Position, Roster, RosterItem, Store, Subscription, Write,
+    AccountRow, Batch, Direction, LogRow, Origin, Position, Reign, Roster, RosterItem, Store, Subscription,
+    Write,
 };
 use starling_wire::Token;
 use starling_xmpp::sasl::{Credentials, MIN_ITERATIONS};
@@ -141,7 +142,7 @@ impl Bench {
         let store = MemoryStore::new();
         let credentials = Credentials::fake(b"bench", "alice", MIN_ITERATIONS);
         let row = AccountRow { generation: 1, credentials, created: NOW, disabled: false };
-        now(store.create_account(&owner, row)).expect("a new store has no accounts");
+        now(store.create_account(&owner, row, Reign::NONE)).expect("a new store has no accounts");
         let hooks = Hooks::of(modules);
         let server = Arc::new(Server {
             domains: Domains::new(vec!["localhost".to_owned()]),

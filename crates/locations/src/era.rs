@@ -34,6 +34,9 @@ pub trait Eras: Send + Sync + 'static {
     fn extend(&self, era: u64, ceiling: u64) -> BoxFuture<'static, Result<(), StoreError>>;
 }
 
+/// Why there are no eras in a store that one process has to itself.
+const ALONE: &str = "this store belongs to one process; routers of a cluster need one that they share";
+
 /// Eras as reigns of a store: its conditional writes give each a higher number, and keep its ceiling.
 pub struct StoreEras(pub SharedStore);
 
@@ -41,6 +44,9 @@ impl Eras for StoreEras {
     fn begin(&self, cluster: u64) -> BoxFuture<'static, Result<Era, StoreError>> {
         let store = Arc::clone(&self.0);
         Box::pin(async move {
+            if !store.is_shared() {
+                return Err(StoreError::Unavailable(ALONE.to_owned()));
+            }
             let claim = Claim { instance: cluster.into(), name: format!("cluster {cluster:016x}") };
             let reign = store.open_reign(claim).await?;
             Ok(Era { number: reign.epoch, floor: reign.floor.0 })
@@ -49,7 +55,12 @@ impl Eras for StoreEras {
 
     fn extend(&self, era: u64, ceiling: u64) -> BoxFuture<'static, Result<(), StoreError>> {
         let store = Arc::clone(&self.0);
-        Box::pin(async move { store.grant(era, Position(ceiling)).await })
+        Box::pin(async move {
+            if !store.is_shared() {
+                return Err(StoreError::Unavailable(ALONE.to_owned()));
+            }
+            store.grant(era, Position(ceiling)).await
+        })
     }
 }
 

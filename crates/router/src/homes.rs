@@ -9,7 +9,7 @@ use crate::shared::Shared;
 use crate::turn::Turn;
 use crate::worker::Worker;
 use futures::future::BoxFuture;
-use starling_store::StoreError;
+use starling_store::{Reign, StoreError};
 use starling_wire::{RouterLink, ToHome};
 use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
@@ -132,6 +132,11 @@ impl Homes {
     /// Removes an account, ending its sessions; false where there is none.
     pub fn delete_account(&self, account: &BareJid) -> BoxFuture<'static, Result<bool, StoreError>> {
         self.ask(|answer| Admin::Delete(account.clone(), answer))
+    /// The reign, for calls of the store on behalf of an account that has no home.
+    pub fn reign(&self) -> Reign {
+        self.shared.positions.reign()
+    }
+
     }
 
     /// Gives an account new keys; false where there is none.

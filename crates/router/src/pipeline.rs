@@ -181,7 +181,7 @@ impl Pipeline {
     /// Takes what was decided. Returned at once where there is nothing to wait for.
     pub(crate) fn push(&mut self, shared: &Shared, draft: Draft) -> Option<Done> {
         let Draft { lane, acts, writes, ops } = draft;
-        let (result, batch) = match batch(writes, &acts) {
+        let (result, batch) = match batch(shared.positions.epoch(), writes, &acts) {
             None => (Some(Ok(())), None),
             Some(Ok(batch)) => (None, Some(batch)),
             Some(Err(error)) => (Some(Err(error)), None),
@@ -271,12 +271,16 @@ impl Pipeline {
 }
 
 /// What is to be committed, if anything; an error where one of the writes could be given no position.
-fn batch(writes: Vec<(Option<Position>, Write)>, acts: &[Act]) -> Option<Result<Batch, StoreError>> {
+fn batch(
+    epoch: u64,
+    writes: Vec<(Option<Position>, Write)>,
+    acts: &[Act],
+) -> Option<Result<Batch, StoreError>> {
     let (first, last) = (writes.iter().map(|(at, _)| *at).min()?, writes.iter().map(|(at, _)| *at).max()?);
     let (Some(_), Some(at)) = (first, last) else {
         return Some(Err(StoreError::Unavailable("no position is granted".to_owned())));
     };
     let writes = writes.into_iter().map(|(_, write)| write).collect();
     let traces = acts.iter().filter_map(|act| act.what.trace()).collect();
-    Some(Ok(Batch { at, writes, traces }))
+    Some(Ok(Batch { at, writes, traces, epoch }))
 }

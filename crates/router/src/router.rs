@@ -222,7 +222,7 @@ async fn create(shared: &Shared, account: &BareJid, credentials: Credentials) ->
     }
     let generation = u64::from_le_bytes(starling_node::ids::bytes());
     let row = AccountRow { generation, credentials, created: shared.now(), disabled: false };
-    match shared.store.create_account(account, row).await {
+    match shared.store.create_account(account, row, shared.positions.reign()).await {
         Ok(()) => Ok(true),
         Err(StoreError::Exists) => Ok(false),
         Err(error) => Err(error),

@@ -211,7 +211,7 @@ impl Store for EmbeddedStore {
         true
     }
 
-    fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>> {
+    fn create_account(&self, jid: &BareJid, row: AccountRow, _: Reign) -> BoxFuture<'static, Result<()>> {
         self.write(|reply| Job::Create(jid.clone(), Box::new(row), reply))
     }
 
@@ -276,6 +276,11 @@ impl Store for EmbeddedStore {
 
     fn release(&self, _: u64) -> BoxFuture<'static, Result<()>> {
         ready(Ok(())).boxed()
+    }
+
+    /// The directory is locked.
+    fn is_shared(&self) -> bool {
+        false
     }
 
     fn secret(&self, name: &'static str) -> BoxFuture<'static, Result<[u8; 32]>> {

@@ -42,7 +42,7 @@ async fn write_until_killed(directory: &Path) {
     let store = open(directory);
     let mut last = 0;
     for n in 0..OWNERS {
-        drop(store.create_account(&owner(n), account(n as u64, "p")).await);
+        drop(store.create_account(&owner(n), account(n as u64, "p"), reign(1)).await);
         last = last.max(store.load(&owner(n), reign(1)).await.unwrap().unwrap().last.0);
     }
     println!("from {last}");

@@ -11,7 +11,7 @@ use crate::owners::Account;
 use crate::retry::{Failure, Outcome};
 use crate::store::Inner;
 use futures::future::{join, join_all, try_join_all};
-use starling_store::{AccountRow, Position, Result, StoreError, StoredCredentials};
+use starling_store::{AccountRow, Position, Reign, Result, StoreError, StoredCredentials};
 use starling_xmpp::BareJid;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -91,7 +91,18 @@ impl<C: Cql> Inner<C> {
     }
 
     /// Makes an account. Has it to itself.
-    pub(crate) async fn create_account(&self, account: &Account, row: AccountRow) -> Result<()> {
+    ///
+    /// What is written beside the row has the reign's floor for a timestamp: above all that was written to an account of this
+    /// name before, and below all that will be.
+    pub(crate) async fn create_account(
+        &self,
+        account: &Account,
+        row: AccountRow,
+        reign: Reign,
+    ) -> Result<()> {
+        if account.lane.lock().is_over(reign.epoch) {
+            return Err(StoreError::Fenced);
+        }
         let until = self.calls.deadline(self.calls.settings.commit_deadline);
         let jid = &account.jid;
         let cql = &self.calls.cql;
@@ -99,11 +110,10 @@ impl<C: Cql> Inner<C> {
             return Err(StoreError::Exists);
         }
         let owner = Owner { jid: jid.clone(), generation: row.generation };
-        let reign = *self.reign.lock();
+        let floor = account.lane.lock().above(reign.floor);
         // An older reign that has been asleep finds that this account is not its own.
-        let claim = reign.map_or(Position(0), |reign| reign.floor);
-        let claim = self.claim(&owner, reign.map(|reign| reign.epoch), claim, until);
-        let name = self.calls.write_all(vec![self.name(jid, Change::PutName)], until);
+        let claim = self.claim(&owner, (reign.epoch > 0).then_some(reign.epoch), floor, until);
+        let name = self.calls.write_all(vec![name(jid, Change::PutName, floor)], until);
         let (claimed, named) = join(claim, name).await;
         claimed?;
         done(named)?;
@@ -121,9 +131,8 @@ impl<C: Cql> Inner<C> {
         match made.await {
             Ok(true) => {
                 let mut lane = account.lane.lock();
-                let (epoch, floor) = reign.map_or((0, Position(0)), |reign| (reign.epoch, reign.floor));
-                lane.claimed = reign.map(|reign| (row.generation, reign.epoch));
-                lane.settle(Some(Opened::new(owner, epoch, floor)));
+                lane.claimed = (reign.epoch > 0).then_some((row.generation, reign.epoch));
+                lane.settle(Some(Opened::new(owner, reign.epoch, floor)));
                 Ok(())
             }
             Ok(false) => Err(StoreError::Exists),
@@ -190,21 +199,27 @@ impl<C: Cql> Inner<C> {
     ///
     /// A request that nobody answers may be carried out at any time later. So it is noted first that the account is being
     /// removed: once that is durable, the next load ends what was begun.
-    pub(crate) async fn delete_account(&self, account: &Account, at: Position, until: Duration) -> Outcome {
+    pub(crate) async fn delete_account(
+        &self,
+        account: &Account,
+        epoch: u64,
+        at: Position,
+        until: Duration,
+    ) -> Outcome {
         let owner = match self.owner(account, until).await {
             Ok(Some(owner)) => owner,
             Ok(None) => return Outcome::Written,
             Err(_) => return Outcome::Nothing(StoreError::Overloaded),
         };
-        if self.note_purge(&owner, until).await.is_err() {
-            return Outcome::Nothing(StoreError::Overloaded);
-        }
         // Not below what closed the account, which wrote that no such note was seen; nor may what closes it next be.
         let at = {
             let mut lane = account.lane.lock();
-            lane.attempted = at.max(Position(lane.attempted.0.saturating_add(1)));
+            lane.attempted = lane.above(at);
             lane.attempted
         };
+        if self.note_purge(&owner, at, until).await.is_err() {
+            return Outcome::Nothing(StoreError::Overloaded);
+        }
         let changes = vec![Change::PutData(Mark::Removal.row(1))];
         let partition = Partition::Data(owner.clone());
         let note = Mutation { partition, at, changes, trace: None, attempt: 1 };
@@ -213,8 +228,8 @@ impl<C: Cql> Inner<C> {
             failed => return failed,
         }
         // A later reign that has not seen the note has left its claim by now.
-        let epoch = account.lane.lock().opened.as_ref().map(|opened| opened.epoch);
-        let epoch = epoch.or_else(|| self.reign.lock().map(|reign| reign.epoch)).unwrap_or(0);
+        let opened = account.lane.lock().opened.as_ref().map_or(0, |opened| opened.epoch);
+        let epoch = if epoch > 0 { epoch } else { opened };
         match self.calls.read(until, || self.calls.cql.data(&owner)).await {
             Ok(data) if Mark::Claim.of(&data).is_some_and(|claim| claim > epoch) => {
                 return Outcome::Doubt(StoreError::Fenced);
@@ -222,19 +237,20 @@ impl<C: Cql> Inner<C> {
             Ok(_) => {}
             Err(error) => return Outcome::Doubt(error),
         }
-        match self.remove_account(account, &owner, until).await {
+        match self.remove_account(account, &owner, at, until).await {
             Ok(()) => Outcome::Written,
             Err(failure) => Outcome::Doubt(failure.in_doubt()),
         }
     }
 
-    /// Says that an owner's rows are to be removed, once there is no such account.
-    pub(crate) async fn note_purge(&self, owner: &Owner, until: Duration) -> Result<()> {
-        let since = (self.now)().as_secs();
-        let row = PurgeRow { owner: owner.clone(), since, removed: false };
+    /// Says that an owner's rows are to be removed, once there is no such account. The timestamp is above all that was written
+    /// to it: those who remove them go by it.
+    pub(crate) async fn note_purge(&self, owner: &Owner, at: Position, until: Duration) -> Result<()> {
+        let today = codec::day((self.now)().as_secs());
+        let row = PurgeRow { owner: owner.clone(), since: at.0, removed: false };
         let purge = Mutation {
-            partition: Partition::Purges(codec::day(since), codec::purge_slice(&owner.jid)),
-            at: self.stamp(),
+            partition: Partition::Purges(today, codec::purge_slice(&owner.jid)),
+            at,
             changes: vec![Change::PutPurge(row)],
             trace: None,
             attempt: 1,
@@ -247,6 +263,7 @@ impl<C: Cql> Inner<C> {
         &self,
         account: &Account,
         owner: &Owner,
+        at: Position,
         until: Duration,
     ) -> std::result::Result<(), Failure> {
         let removed = self.conditional(
@@ -270,7 +287,7 @@ impl<C: Cql> Inner<C> {
         }
         if removed {
             // A name that stays is looked up in vain when accounts are listed.
-            let name = self.name(&owner.jid, Change::DropName);
+            let name = name(&owner.jid, Change::DropName, at);
             if let Err(error) = done(self.calls.write_all(vec![name], until).await) {
                 tracing::debug!(%error, "the name of a removed account stays listed");
             }
@@ -285,17 +302,6 @@ impl<C: Cql> Inner<C> {
         }
         let row = self.calls.read(until, || self.calls.cql.account(&account.jid, Level::Quorum)).await?;
         Ok(row.map(|row| Owner { jid: account.jid.clone(), generation: row.generation }))
-    }
-
-    fn name(&self, jid: &BareJid, change: fn(String) -> Change) -> Mutation {
-        let local = jid.local().unwrap_or_default();
-        Mutation {
-            partition: Partition::Names(jid.domain().to_owned(), codec::name_slice(local)),
-            at: self.stamp(),
-            changes: vec![change(local.to_owned())],
-            trace: None,
-            attempt: 1,
-        }
     }
 
     /// A page of a domain's accounts: all slices merged, each name looked up.
@@ -363,6 +369,17 @@ impl<C: Cql> Inner<C> {
         let until = self.calls.deadline(self.calls.settings.read_deadline);
         let names = self.calls.read(until, || self.calls.cql.names(domain, slice, after, some)).await?;
         Ok(NameSlice { slice, more: names.len() == some, names: names.into() })
+    }
+}
+
+fn name(jid: &BareJid, change: fn(String) -> Change, at: Position) -> Mutation {
+    let local = jid.local().unwrap_or_default();
+    Mutation {
+        partition: Partition::Names(jid.domain().to_owned(), codec::name_slice(local)),
+        at,
+        changes: vec![change(local.to_owned())],
+        trace: None,
+        attempt: 1,
     }
 }
 

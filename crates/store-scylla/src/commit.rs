@@ -10,12 +10,15 @@ use crate::settings::Settings;
 use crate::store::Inner;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use starling_store::{Batch, Position, Reign, Result, StoreError, Write};
+use starling_store::{Accounts, Batch, Position, Reign, Result, StoreError, Write};
 use starling_xmpp::BareJid;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// How many accounts are looked at in one go when a reign is over.
+const LEFT_AT_ONCE: usize = 1_000;
 
 /// A part of a batch: writes of one account that can be made side by side, or one that cannot.
 enum Part {
@@ -36,7 +39,7 @@ impl<C: Cql> Inner<C> {
             self.calls.settings.metrics.store_dropped.inc();
             return ready(Err(StoreError::Overloaded)).boxed();
         }
-        let Batch { at, writes, traces } = batch;
+        let Batch { at, writes, traces, epoch } = batch;
         let trace = traces.first().copied();
         let parts = parts(writes, &self.calls.settings);
         let accounts: Vec<_> = parts.keys().map(|jid| self.owners.account(jid)).collect();
@@ -48,8 +51,10 @@ impl<C: Cql> Inner<C> {
             for (Turns { at, more }, part) in turns(parts.len(), before, at).zip(parts) {
                 let joint = Arc::clone(&joint);
                 let job = match part {
-                    Part::Writes(writes) => Job::Commit(Commit { at, writes, more, trace, until, joint }),
-                    Part::Whole(write) => self.whole(account, at, write, until, joint),
+                    Part::Writes(writes) => {
+                        Job::Commit(Commit { at, epoch, writes, more, trace, until, joint })
+                    }
+                    Part::Whole(write) => self.whole(account, (epoch, at), write, until, joint),
                 };
                 self.enqueue(account, job);
             }
@@ -65,7 +70,7 @@ impl<C: Cql> Inner<C> {
     fn whole(
         self: &Arc<Self>,
         account: &Arc<Account>,
-        at: Position,
+        (epoch, at): (u64, Position),
         write: Write,
         until: Duration,
         joint: Arc<Joint>,
@@ -73,15 +78,15 @@ impl<C: Cql> Inner<C> {
         let (inner, account) = (Arc::clone(self), Arc::clone(account));
         Job::Alone(Box::new(move || {
             async move {
-                if account.lane.lock().is_uncertain() {
-                    let why = "what was written before is in doubt".to_owned();
-                    return joint.end(Outcome::Nothing(StoreError::Unavailable(why)));
+                let refused = account.lane.lock().refuses(epoch);
+                if let Some(error) = refused {
+                    return joint.end(Outcome::Nothing(error));
                 }
                 let outcome = match write {
                     Write::Credentials(_, credentials) => {
                         inner.set_credentials(&account, *credentials, until).await
                     }
-                    _ => inner.delete_account(&account, at, until).await,
+                    _ => inner.delete_account(&account, epoch, at, until).await,
                 };
                 if matches!(outcome, Outcome::Doubt(_)) {
                     account.lane.lock().doubt();
@@ -171,12 +176,9 @@ impl<C: Cql> Inner<C> {
 
     /// Opens an account for the commits that wait.
     async fn open(&self, account: &Account) {
-        let mut reign = self.reign.lock().unwrap_or(Reign { epoch: 0, floor: Position(0) });
         // All that this reign has written to the account has ended, and is below what waits.
-        if let Some(floor) = account.lane.lock().below_first() {
-            reign.floor = reign.floor.max(floor);
-        }
-        match self.load(account, reign).await {
+        let reign = account.lane.lock().reign_of_first();
+        match self.load(account, reign.unwrap_or(Reign::NONE)).await {
             Ok(Some(_)) => {}
             Ok(None) => account.lane.lock().absent = true,
             Err(error) => self.fail_first(account, error),
@@ -195,6 +197,22 @@ impl<C: Cql> Inner<C> {
             self.dequeued();
             joint.end(outcome);
         }
+    }
+
+    /// A reign is over for these accounts: what is remembered of them is forgotten, a few at a time.
+    pub(crate) fn leave(self: &Arc<Self>, epoch: u64, accounts: Accounts) {
+        let inner = Arc::clone(self);
+        let task = async move {
+            for some in inner.owners.all().chunks(LEFT_AT_ONCE) {
+                for account in some.iter().filter(|account| accounts(&account.jid)) {
+                    account.lane.lock().leave(epoch);
+                    inner.owners.weigh(account);
+                    inner.pump(account);
+                }
+                inner.calls.cql.sleep(Duration::from_millis(1)).await;
+            }
+        };
+        self.calls.cql.spawn(task.boxed());
     }
 
     fn dequeued(&self) {
@@ -352,7 +370,7 @@ mod tests {
                 let (joint, until) = (Arc::clone(&joint), Duration::from_secs(5));
                 self.lane.push(match part {
                     Part::Writes(writes) => {
-                        Job::Commit(Commit { at, writes, more, trace: None, until, joint })
+                        Job::Commit(Commit { at, epoch: 0, writes, more, trace: None, until, joint })
                     }
                     Part::Whole(_) => Job::Alone(Box::new(|| ready(()).boxed())),
                 });

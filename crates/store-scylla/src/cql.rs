@@ -52,8 +52,7 @@ pub enum Partition {
 pub struct Mutation {
     /// Where.
     pub partition: Partition,
-    /// `USING TIMESTAMP`, in microseconds: a [`Position`]; for what no home decides (names, purges) the
-    /// clock, within what the reign was granted.
+    /// `USING TIMESTAMP`, in microseconds: a [`Position`], which the account's home gave or passed as a floor. No clock.
     pub at: Position,
     /// What. Of two changes to one row the later one holds: whoever makes a mutation sees to it that there is one.
     pub changes: Vec<Change>,
@@ -164,7 +163,7 @@ pub struct BucketRow {
 pub struct PurgeRow {
     /// Whose rows are to be removed.
     pub owner: Owner,
-    /// Since when (seconds since the epoch).
+    /// A position above all that was written to it, by which it is removed.
     pub since: u64,
     /// They were, and are looked for once more, when nothing is under way any more.
     pub removed: bool,

@@ -12,7 +12,7 @@ use crate::retry::Outcome;
 use crate::settings::Settings;
 use futures::future::BoxFuture;
 use starling_node::Trace;
-use starling_store::{Position, StoreError, Write};
+use starling_store::{Position, Reign, StoreError, Write};
 use starling_xmpp::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub(crate) struct Lane {
     pub(crate) trimming: bool,
     /// The highest timestamp of what has come so far.
     newest: Position,
+    /// The last reign of this process that is over for the account.
+    left: u64,
     uncertain: bool,
     busy: bool,
     jobs: VecDeque<Job>,
@@ -59,6 +61,8 @@ pub(crate) type Alone = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 /// Writes of one account.
 pub(crate) struct Commit {
     pub(crate) at: Position,
+    /// Of the reign that has decided it; 0 where there is none.
+    pub(crate) epoch: u64,
     pub(crate) writes: Writes,
     /// It is a part of a batch, and not the last.
     pub(crate) more: bool,
@@ -155,6 +159,11 @@ impl Lane {
         self.opened.as_ref().map_or(self.newest, |opened| self.newest.max(opened.closed_at))
     }
 
+    /// This timestamp, or a higher one where the account was closed at it, or was to be removed.
+    pub(crate) fn above(&self, at: Position) -> Position {
+        at.max(Position(self.attempted.0.saturating_add(1)))
+    }
+
     /// From now on nobody knows what is stored; no commit starts until it has been loaded.
     pub(crate) fn doubt(&mut self) {
         self.uncertain = true;
@@ -171,9 +180,37 @@ impl Lane {
         self.uncertain
     }
 
-    /// Nothing would be lost but what can be read again.
+    /// Whether a reign is over: it was left, or this process has loaded the account under a later one.
+    pub(crate) fn is_over(&self, epoch: u64) -> bool {
+        let opened = self.opened.as_ref().map_or(0, |opened| opened.epoch);
+        epoch > 0 && (epoch <= self.left || epoch < opened)
+    }
+
+    /// Why nothing can be written of that reign.
+    pub(crate) fn refuses(&self, epoch: u64) -> Option<StoreError> {
+        if self.is_over(epoch) {
+            return Some(StoreError::Fenced);
+        }
+        let why = || StoreError::Unavailable("what was written before is in doubt".to_owned());
+        self.uncertain.then(why)
+    }
+
+    /// A reign, and those before it, are over. What it knew is of no use to the next, which reads and closes all of it.
+    pub(crate) fn leave(&mut self, epoch: u64) {
+        let later = |of: Option<u64>| of.is_some_and(|of| of > epoch);
+        if later(self.claimed.map(|(_, of)| of)) || later(self.opened.as_ref().map(|opened| opened.epoch)) {
+            return;
+        }
+        self.left = self.left.max(epoch);
+        (self.claimed, self.marked) = (None, None);
+        self.settle(None);
+    }
+
+    /// Nothing would be lost but what can be read again. A doubt of a reign that was left ends with the next one, which closes
+    /// the account in any case.
     pub(crate) fn may_be_forgotten(&self) -> bool {
-        !self.uncertain && !self.busy && !self.trimming && self.jobs.is_empty() && !self.flying
+        let left = self.left > 0 && self.claimed.is_none();
+        (left || !self.uncertain) && !self.busy && !self.trimming && self.jobs.is_empty() && !self.flying
     }
 
     pub(crate) fn weight(&self) -> usize {
@@ -207,15 +244,15 @@ impl Lane {
         }
     }
 
-    /// A position below all that the commit that waits first writes, and above all that was written before it.
-    pub(crate) fn below_first(&self) -> Option<Position> {
+    /// The reign of the commit that waits first, with a floor below all that it writes and above all that was written before it.
+    pub(crate) fn reign_of_first(&self) -> Option<Reign> {
         let Some(Job::Commit(commit)) = self.jobs.front() else { return None };
         let rows = commit.writes.list.iter().filter_map(|write| match write {
             Write::Append(row) => Some(row.position),
             _ => None,
         });
         let lowest = rows.min().unwrap_or(commit.at).min(commit.at);
-        Some(Position(lowest.0.saturating_sub(1)))
+        Some(Reign { epoch: commit.epoch, floor: Position(lowest.0.saturating_sub(1)) })
     }
 
     /// The position and the deadline of the commit that waits first.
@@ -235,11 +272,14 @@ impl Lane {
             self.absent = false;
             return Step::Rest;
         };
+        let job = match job {
+            Job::Commit(commit) => match self.refuses(commit.epoch) {
+                Some(error) => return Step::Tell(commit.joint, Outcome::Nothing(error)),
+                None => Job::Commit(commit),
+            },
+            alone @ Job::Alone(_) => alone,
+        };
         match job {
-            Job::Commit(commit) if self.uncertain => {
-                let why = "what was written before is in doubt".to_owned();
-                Step::Tell(commit.joint, Outcome::Nothing(StoreError::Unavailable(why)))
-            }
             job if self.flying => {
                 self.jobs.push_front(job);
                 Step::Rest
@@ -260,7 +300,7 @@ impl Lane {
         if commit.until <= clock + LEAST_TIME.min(settings.commit_deadline / 4) {
             return Step::Tell(commit.joint, Outcome::Nothing(StoreError::Overloaded));
         }
-        let Some(opened) = &self.opened else {
+        let Some(opened) = self.opened.as_ref().filter(|opened| opened.serves(commit.epoch)) else {
             self.busy = true;
             self.jobs.push_front(Job::Commit(commit));
             return Step::Open;
@@ -279,13 +319,16 @@ impl Lane {
 
     /// The commit, and those behind it that go with it.
     fn flight(&mut self, first: Commit, now: Timestamp, settings: &Settings) -> Flight {
-        let Commit { mut at, mut writes, more: _, mut trace, mut until, joint } = first;
+        let Commit { mut at, epoch: _, mut writes, more: _, mut trace, mut until, joint } = first;
         let mut joints = vec![joint];
         while let Some(job) = self.jobs.pop_front() {
             let mut next = match (job, &self.opened) {
                 // A part that others follow is full, and what flies with it would get the timestamp of half a batch.
                 (Job::Commit(next), Some(opened))
-                    if !next.more && opened.takes(&next) && !opened.asks_for_mark(&next) =>
+                    if !next.more
+                        && opened.serves(next.epoch)
+                        && opened.takes(&next)
+                        && !opened.asks_for_mark(&next) =>
                 {
                     next
                 }
@@ -314,6 +357,11 @@ impl Lane {
 }
 
 impl Opened {
+    /// Whether what was learned under its reign holds for that one.
+    fn serves(&self, epoch: u64) -> bool {
+        epoch == 0 || epoch == self.epoch
+    }
+
     /// Whether the commit is above all that closed the account.
     fn takes(&self, commit: &Commit) -> bool {
         commit.at > self.closed_at || self.closed_at == Position(0)
@@ -355,7 +403,15 @@ mod tests {
         let list = (0..rows).map(|n| append(row(&jid("a@x.org"), Position(at(secs).0 + n), &jid("b@x.org"))));
         let until = Duration::from_secs(5);
         let writes = writes(list.collect());
-        lane.push(Job::Commit(Commit { at: at(secs + 1), writes, more: false, trace: None, until, joint }));
+        lane.push(Job::Commit(Commit {
+            at: at(secs + 1),
+            epoch: 0,
+            writes,
+            more: false,
+            trace: None,
+            until,
+            joint,
+        }));
         answered
     }
 
@@ -407,7 +463,7 @@ mod tests {
             large.stanza = vec![0; 120_000].into();
             let until = Duration::from_secs(5);
             let writes = writes(vec![append(large)]);
-            let commit = Commit { at: at(secs), writes, more: false, trace: None, until, joint };
+            let commit = Commit { at: at(secs), epoch: 0, writes, more: false, trace: None, until, joint };
             lane.push(Job::Commit(commit));
             answers.push(answered);
         }
@@ -478,7 +534,15 @@ mod tests {
         let (joint, _answered) = Joint::new(1, Vec::new());
         let writes = writes(vec![Write::RosterRemove(jid("a@x.org"), jid("b@x.org"), 1)]);
         let until = Duration::from_secs(5);
-        lane.push(Job::Commit(Commit { at: at(1), writes, more: false, trace: None, until, joint }));
+        lane.push(Job::Commit(Commit {
+            at: at(1),
+            epoch: 0,
+            writes,
+            more: false,
+            trace: None,
+            until,
+            joint,
+        }));
         assert_eq!(fly(step(&mut lane)).joints.len(), 1, "the message does not");
         lane.landed();
         assert!(matches!(step(&mut lane), Step::Mark));

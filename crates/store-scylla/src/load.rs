@@ -30,6 +30,9 @@ impl<C: Cql> Inner<C> {
     pub(crate) async fn load(&self, account: &Account, reign: Reign) -> Result<Option<AccountState>> {
         let (uncertain, attempted, claimed, marked, opened) = {
             let mut lane = account.lane.lock();
+            if lane.is_over(reign.epoch) {
+                return Err(StoreError::Fenced);
+            }
             // What an earlier reign knew is not to be gone by, even if this one does not get to know it.
             if lane.opened.as_ref().is_some_and(|opened| opened.epoch != reign.epoch) {
                 lane.opened = None;
@@ -71,8 +74,8 @@ impl<C: Cql> Inner<C> {
             // Begun, and not confirmed: it may take place at any time, so it does so now.
             let until = self.calls.deadline(self.calls.settings.commit_deadline);
             // What was noted for the sweep may be done with: it has found the account alive.
-            self.note_purge(&owner, until).await?;
-            self.remove_account(account, &owner, until).await.map_err(Failure::in_doubt)?;
+            self.note_purge(&owner, floor, until).await?;
+            self.remove_account(account, &owner, floor, until).await.map_err(Failure::in_doubt)?;
             return Ok(None);
         }
         let (buckets, closed_at) = if needs.log || needs.data {

@@ -64,6 +64,11 @@ impl Owners {
         account
     }
 
+    /// All that are known.
+    pub(crate) fn all(&self) -> Vec<Arc<Account>> {
+        self.state.lock().order.iter().map(Arc::clone).collect()
+    }
+
     /// Counts what the account has become. Holds no lane while it is called.
     pub(crate) fn weigh(&self, account: &Account) {
         let now = account.lane.lock().weight();

@@ -41,8 +41,8 @@ pub(crate) struct Walk {
     /// Where it goes on, and behind whom.
     place: Option<(u32, u16)>,
     after: Option<Owner>,
-    /// There was something in this partition.
-    held: bool,
+    /// The highest position of what was in this partition.
+    held: Option<Position>,
     /// Partitions in which nothing is left, and nothing comes any more.
     done: BTreeSet<(u32, u16)>,
 }
@@ -71,7 +71,7 @@ impl Walk {
         if last {
             self.done.insert((day, slice));
         }
-        (self.after, self.held) = (None, false);
+        (self.after, self.held) = (None, None);
         self.place = Some((day, slice + 1));
     }
 }
@@ -95,7 +95,7 @@ impl<C: Cql> Inner<C> {
             let read = || self.calls.cql.purges(place.0, place.1, after.as_ref(), ENTRIES);
             let rows = self.calls.read(until, read).await?;
             let more = rows.len() == ENTRIES;
-            walk.held |= !rows.is_empty();
+            walk.held = walk.held.max(rows.iter().map(|row| Position(row.since)).max());
             for row in rows {
                 if row.removed && !last {
                     walk.after = Some(row.owner);
@@ -115,8 +115,8 @@ impl<C: Cql> Inner<C> {
             if more {
                 continue;
             }
-            if last && walk.held {
-                let (partition, at) = (Partition::Purges(place.0, place.1), self.stamp());
+            if let Some(held) = walk.held.filter(|_| last) {
+                let (partition, at) = (Partition::Purges(place.0, place.1), above(held, 2));
                 let changes = vec![Change::DropAll];
                 self.write(Mutation { partition, at, changes, trace: None, attempt: 1 }).await?;
             }
@@ -135,23 +135,23 @@ impl<C: Cql> Inner<C> {
             // It is about to be removed, or was not. Whoever finds that it is to be notes it again.
             return Ok((0, true));
         }
-        let (rows, whole) = self.remove(owner, last).await?;
+        let (rows, whole) = self.remove(owner, Position(row.since), last).await?;
         if whole && !last {
             let changes = vec![Change::PutPurge(PurgeRow { removed: true, ..row.clone() })];
-            let (partition, at) = (Partition::Purges(day, slice), self.stamp());
+            let (partition, at) = (Partition::Purges(day, slice), above(Position(row.since), 1));
             self.write(Mutation { partition, at, changes, trace: None, attempt: 1 }).await?;
         }
         Ok((rows + 1, whole))
     }
 
-    /// Removes all partitions of an owner, or of a very long log some; the list of its buckets the last time only, for by it
-    /// what is late is found.
-    async fn remove(&self, owner: &Owner, last: bool) -> Result<(u64, bool)> {
+    /// Removes all partitions of an owner, of which nothing was written above a position, or of a very long log some; the list
+    /// of its buckets the last time only, for by it what is late is found.
+    async fn remove(&self, owner: &Owner, since: Position, last: bool) -> Result<(u64, bool)> {
         let until = self.calls.deadline(self.calls.settings.read_deadline);
         let buckets = self.buckets(owner, until).await?;
         let mut rows = 0;
         let mut dropped: BTreeSet<(BareJid, Volume)> = BTreeSet::new();
-        let mut at = self.above_all();
+        let mut at = above(since, 1);
         let drop = |partition, at| Mutation {
             partition,
             at,
@@ -171,7 +171,7 @@ impl<C: Cql> Inner<C> {
                 peers.extend(some.iter().filter_map(Found::stored).map(|stored| stored.row.with.clone()));
                 let Some(newest) = some.last().map(Found::position) else { break };
                 // Of an account that was removed without a reign.
-                at = at.max(Position(newest.0 + 1));
+                at = at.max(above(newest, 1));
                 if some.len() < ROWS {
                     break;
                 }
@@ -318,6 +318,10 @@ impl<C: Cql> Drop for Trim<C> {
         self.account.lane.lock().trimming = false;
         self.inner.trims.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn above(position: Position, by: u64) -> Position {
+    Position(position.0.saturating_add(by))
 }
 
 /// The oldest bucket, if it is to be looked at, and whether it may go with rows in it: the others hold enough.

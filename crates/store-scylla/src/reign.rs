@@ -1,4 +1,5 @@
-//! Who reigns: one row, changed under the condition that it is as it was read.
+//! Who reigns over the whole store: one row, changed under the condition that it is as it was read. In a cluster this is
+//! the row of its era, and who reigns over a shard is none of its business.
 //!
 //! `grants` rises with every change, so that a condition on it holds once, and a watcher sees that somebody lives.
 
@@ -39,9 +40,7 @@ impl<C: Cql> Inner<C> {
             };
             if self.replace(before.as_ref(), &after).await? {
                 let reign = Reign { epoch: after.epoch, floor: after.ceiling };
-                *self.granted.lock() = Some((reign.floor, after.ceiling));
                 *known = Some(after);
-                *self.reign.lock() = Some(reign);
                 self.fenced.store(false, Ordering::Relaxed);
                 return Ok(reign);
             }
@@ -87,9 +86,6 @@ impl<C: Cql> Inner<C> {
             };
             let after = ReignRow { grants: row.grants + 1, ..change(row.clone()) };
             if self.replace(Some(&row), &after).await? {
-                if let Some((_, ceiling)) = self.granted.lock().as_mut() {
-                    *ceiling = after.ceiling.max(*ceiling);
-                }
                 *known = Some(after);
                 return Ok(());
             }

@@ -7,11 +7,10 @@ use crate::retry::Calls;
 use crate::settings::Settings;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use parking_lot::Mutex;
 use starling_store::codec::damaged;
 use starling_store::{
-    AccountRow, AccountState, Batch, Claim, LogFilter, LogPage, LogRow, Now, Page, Position, Reign, Result,
-    Retention, Store,
+    AccountRow, AccountState, Accounts, Batch, Claim, LogFilter, LogPage, LogRow, Now, Page, Position, Reign,
+    Result, Retention, Store,
 };
 use starling_xmpp::{BareJid, Timestamp};
 use std::sync::Arc;
@@ -27,11 +26,9 @@ pub(crate) struct Inner<C> {
     pub(crate) calls: Calls<C>,
     pub(crate) now: Now,
     pub(crate) owners: Owners,
-    /// The reign that was begun here last.
-    pub(crate) reign: Mutex<Option<Reign>>,
-    /// Its row, as it was changed last.
+    /// The row of the reign over all of the store, or of a cluster's era, as it was changed last.
     pub(crate) grants: futures::lock::Mutex<Option<ReignRow>>,
-    /// Another one has begun.
+    /// Another one has begun: nothing is written here any more.
     pub(crate) fenced: AtomicBool,
     /// Jobs that wait in lanes.
     pub(crate) queued: AtomicUsize,
@@ -39,15 +36,7 @@ pub(crate) struct Inner<C> {
     pub(crate) trims: AtomicUsize,
     /// How far the sweep has come.
     pub(crate) walk: futures::lock::Mutex<Walk>,
-    /// Floor and ceiling of what the store is known to have granted to the reign that was begun here last.
-    pub(crate) granted: Mutex<Option<(Position, Position)>>,
-    /// The last timestamp of what no home decides.
-    clock: Mutex<u64>,
 }
-
-/// What no home decides begins so far above a reign's floor, in microseconds: as far as the reign before can have passed its
-/// ceiling with it, one at a time, while its clock was ahead.
-const HEAD: u64 = 1_000_000;
 
 impl<C: Cql> Clone for ScyllaStore<C> {
     fn clone(&self) -> Self {
@@ -62,14 +51,11 @@ impl<C: Cql> ScyllaStore<C> {
             now,
             owners: Owners::new(settings.owners),
             calls: Calls::new(cql, settings),
-            reign: Mutex::new(None),
             grants: futures::lock::Mutex::new(None),
             fenced: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             trims: AtomicUsize::new(0),
             walk: futures::lock::Mutex::default(),
-            granted: Mutex::new(None),
-            clock: Mutex::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -83,24 +69,6 @@ impl<C: Cql> ScyllaStore<C> {
 }
 
 impl<C: Cql> Inner<C> {
-    /// A timestamp for what no home decides. It rises, and is above those of all reigns before, whatever their clocks
-    /// said: the clock counts only within what was granted.
-    pub(crate) fn stamp(&self) -> Position {
-        let mut now = (self.now)().as_micros();
-        if let Some((floor, ceiling)) = *self.granted.lock() {
-            now = now.min(ceiling.0).max(floor.0 + HEAD);
-        }
-        let mut clock = self.clock.lock();
-        *clock = now.max(*clock + 1);
-        Position(*clock)
-    }
-
-    /// A timestamp above all that was written so far, by this reign or those before it.
-    pub(crate) fn above_all(&self) -> Position {
-        let ceiling = self.granted.lock().map_or(Position(0), |(_, ceiling)| ceiling);
-        self.stamp().max(ceiling)
-    }
-
     async fn secret(&self, name: &'static str) -> Result<[u8; 32]> {
         let name = format!("secret-{name}");
         let until = self.calls.deadline(self.calls.settings.read_deadline);
@@ -134,10 +102,10 @@ impl<C: Cql> Store for ScyllaStore<C> {
         false
     }
 
-    fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>> {
+    fn create_account(&self, jid: &BareJid, row: AccountRow, reign: Reign) -> BoxFuture<'static, Result<()>> {
         let account = self.inner.owners.account(jid);
         let (inner, of) = (Arc::clone(&self.inner), Arc::clone(&account));
-        self.inner.alone(&account, async move { inner.create_account(&of, row).await }.boxed())
+        self.inner.alone(&account, async move { inner.create_account(&of, row, reign).await }.boxed())
     }
 
     fn account(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>>> {
@@ -186,6 +154,14 @@ impl<C: Cql> Store for ScyllaStore<C> {
 
     fn release(&self, epoch: u64) -> BoxFuture<'static, Result<()>> {
         self.with(|inner| async move { inner.release(epoch).await })
+    }
+
+    fn leave(&self, epoch: u64, accounts: Accounts) {
+        self.inner.leave(epoch, accounts);
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     fn secret(&self, name: &'static str) -> BoxFuture<'static, Result<[u8; 32]>> {

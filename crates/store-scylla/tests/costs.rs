@@ -202,7 +202,7 @@ impl Bench {
         let reign = Reign { epoch: 0, floor: Position(0) };
         let mut bench = Self { world, model, store, calls, late, next: Position(EPOCH), reign };
         bench.reign();
-        let create = bench.store.create_account(&alice(), account(7, "p"));
+        let create = bench.store.create_account(&alice(), account(7, "p"), bench.reign);
         assert_eq!(bench.costs(create).1.1, 3, "look, claim and name, make");
         bench
     }
@@ -258,7 +258,7 @@ impl Bench {
 
     fn commit(&mut self, writes: Vec<Write>) -> Cost {
         let at = self.position();
-        let (result, cost) = self.costs(self.store.commit(Batch::of(at, writes)));
+        let (result, cost) = self.costs(self.store.commit(Batch::under(self.reign.epoch, at, writes)));
         result.unwrap();
         cost
     }
@@ -411,7 +411,7 @@ fn the_lease_is_renewed_past_all_that_waits() {
     bench.delay(Some("write log"));
     let message = bench.message(&peer(1));
     let at = bench.position();
-    let commit = bench.store.commit(Batch::of(at, vec![message]));
+    let commit = bench.store.commit(Batch::under(bench.reign.epoch, at, vec![message]));
     bench.world.run_until(bench.world.now() + Duration::from_secs(1));
     bench.calls.lock().clear();
     let grant = bench.store.grant(bench.reign.epoch, ceiling);
@@ -429,7 +429,8 @@ fn a_removal_in_doubt_is_ended_by_the_next_load() {
         bench.commit(vec![message]);
         bench.delay(Some("delete account"));
         let at = bench.position();
-        let removed = bench.store.commit(Batch::of(at, vec![Write::DeleteAccount(alice())]));
+        let removed =
+            bench.store.commit(Batch::under(bench.reign.epoch, at, vec![Write::DeleteAccount(alice())]));
         assert!(matches!(bench.costs(removed).0, Err(StoreError::Unavailable(_))));
         bench.delay(None);
         if again {
@@ -439,7 +440,7 @@ fn a_removal_in_doubt_is_ended_by_the_next_load() {
         let loaded = bench.costs(bench.store.load(&alice(), reign)).0.unwrap();
         assert!(loaded.is_none(), "it takes place now, or at any time");
         bench.arrive();
-        let made = bench.store.create_account(&alice(), account(8, "p"));
+        let made = bench.store.create_account(&alice(), account(8, "p"), bench.reign);
         bench.costs(made).0.unwrap();
         bench.arrive();
         assert!(bench.costs(bench.store.account(&alice())).0.unwrap().is_some());
@@ -451,7 +452,8 @@ fn a_removal_that_was_not_begun_does_not_take_place() {
     let mut bench = Bench::new();
     bench.delay(Some("write data"));
     let at = bench.position();
-    let removed = bench.store.commit(Batch::of(at, vec![Write::DeleteAccount(alice())]));
+    let removed =
+        bench.store.commit(Batch::under(bench.reign.epoch, at, vec![Write::DeleteAccount(alice())]));
     assert!(matches!(bench.costs(removed).0, Err(StoreError::Unavailable(_))));
     bench.delay(None);
     bench.load();
@@ -473,7 +475,8 @@ fn the_note_of_a_removal_is_above_what_closed_the_account() {
     let remove = |bench: &mut Bench, late| {
         bench.delay(Some(late));
         let at = bench.position();
-        let removed = bench.store.commit(Batch::of(at, vec![Write::DeleteAccount(alice())]));
+        let removed =
+            bench.store.commit(Batch::under(bench.reign.epoch, at, vec![Write::DeleteAccount(alice())]));
         assert!(matches!(bench.costs(removed).0, Err(StoreError::Unavailable(_))));
         bench.delay(None);
     };
@@ -521,7 +524,7 @@ fn nothing_is_written_below_a_closing_that_had_no_answer() {
             let at = bench.position();
             let item = Write::RosterItem(alice(), Box::new(RosterItem::new(peer(2))));
             let writes = vec![append(LogRow { offline: false, ..row(&alice(), at, &bob) }), item];
-            match bench.costs(bench.store.commit(Batch::of(at, writes))).0 {
+            match bench.costs(bench.store.commit(Batch::under(bench.reign.epoch, at, writes))).0 {
                 Ok(()) => break at,
                 Err(StoreError::Overloaded) => refused += 1,
                 Err(error) => panic!("{error}"),
@@ -540,7 +543,7 @@ fn an_account_that_is_made_late_is_no_conflict() {
     let bench = Bench::new();
     bench.delay(Some("create account"));
     let bob = jid("bob@example.org");
-    let made = bench.store.create_account(&bob, account(9, "p"));
+    let made = bench.store.create_account(&bob, account(9, "p"), bench.reign);
     let late = Arc::clone(&bench.late);
     let (world, kept) = (bench.world.clone(), Arc::clone(&bench.late));
     bench.world.after(Duration::from_millis(5_030), move || {

@@ -51,7 +51,7 @@ impl Bench {
         let reign = world.run(async move {
             let reign = begun.open_reign(claim(1)).await.unwrap();
             begun.grant(reign.epoch, Position(EPOCH * 2)).await.unwrap();
-            begun.create_account(&alice(), account(7, "p")).await.unwrap();
+            begun.create_account(&alice(), account(7, "p"), reign).await.unwrap();
             reign
         });
         Self { reign: reign.unwrap(), world, model, process, store, metrics, next: Position(EPOCH) }
@@ -85,7 +85,8 @@ impl Bench {
 
     fn commit(&mut self, writes: Vec<Write>) -> (Result<()>, Duration) {
         let (begun, at) = (self.world.now(), self.position());
-        let result = self.world.run(self.store.commit(Batch::of(at, writes))).expect("an answer");
+        let result =
+            self.world.run(self.store.commit(Batch::under(self.reign.epoch, at, writes))).expect("an answer");
         (result, self.world.now() - begun)
     }
 
@@ -198,10 +199,10 @@ fn so_many_wait_and_no_more() {
     let owners: Vec<_> = (0..20).map(|n| jid(&format!("user{n}@example.org"))).collect();
     let message = |bench: &mut Bench, owner: &BareJid| {
         let row = row(owner, bench.position(), &bob());
-        Batch::of(bench.position(), vec![append(LogRow { offline: false, ..row })])
+        Batch::under(bench.reign.epoch, bench.position(), vec![append(LogRow { offline: false, ..row })])
     };
     for owner in &owners {
-        bench.world.run(bench.store.create_account(owner, account(1, "p"))).unwrap().unwrap();
+        bench.world.run(bench.store.create_account(owner, account(1, "p"), bench.reign)).unwrap().unwrap();
         let first = message(&mut bench, owner);
         bench.world.run(bench.store.commit(first)).unwrap().unwrap();
     }
@@ -229,8 +230,10 @@ fn what_waits_behind_doubt_is_refused_at_once() {
     bench.model.set_reach(Reach::Silent);
     let messages: Vec<_> = (0..300).map(|_| bench.message()).collect();
     let commits: Vec<_> = messages.into_iter().map(|message| (bench.position(), vec![message])).collect();
-    let commits: Vec<_> =
-        commits.into_iter().map(|(at, writes)| bench.store.commit(Batch::of(at, writes))).collect();
+    let commits: Vec<_> = commits
+        .into_iter()
+        .map(|(at, writes)| bench.store.commit(Batch::under(bench.reign.epoch, at, writes)))
+        .collect();
     let outcomes = bench.world.run(futures::future::join_all(commits)).expect("answers");
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))));
     bench.model.set_reach(Reach::Up);
@@ -355,7 +358,7 @@ fn an_account_that_is_made_again_is_listed_whatever_clocks_say() {
             let reign = begun.open_reign(claim(1)).await.unwrap();
             let ceiling = Position((EPOCH + 10_000_000).max(reign.floor.0 + 1_000_000));
             begun.grant(reign.epoch, ceiling).await.unwrap();
-            begun.create_account(&alice(), account(reign.epoch, "p")).await.unwrap();
+            begun.create_account(&alice(), account(reign.epoch, "p"), reign).await.unwrap();
             reign
         });
         (store, opened.unwrap())
@@ -366,11 +369,11 @@ fn an_account_that_is_made_again_is_listed_whatever_clocks_say() {
     for generation in 100..150 {
         let delete = vec![Write::DeleteAccount(alice())];
         let at = Position(reign.floor.0.max(EPOCH) + generation);
-        world.run(first.commit(Batch::of(at, delete))).unwrap().unwrap();
+        world.run(first.commit(Batch::under(reign.epoch, at, delete))).unwrap().unwrap();
         let listed = world.run(first.accounts("example.org", None, 10)).unwrap().unwrap();
         assert!(listed.is_empty());
         if generation < 149 {
-            world.run(first.create_account(&alice(), account(generation, "p"))).unwrap().unwrap();
+            world.run(first.create_account(&alice(), account(generation, "p"), reign)).unwrap().unwrap();
         }
     }
     let (second, _) = open(&Arc::default());
@@ -383,7 +386,7 @@ fn a_sweep_does_so_much_and_the_next_one_goes_on() {
     let mut bench = Bench::new(Settings::default());
     let owners: Vec<_> = (0..700).map(|n| jid(&format!("user{n}@example.org"))).collect();
     for owner in &owners {
-        bench.world.run(bench.store.create_account(owner, account(1, "p"))).unwrap().unwrap();
+        bench.world.run(bench.store.create_account(owner, account(1, "p"), bench.reign)).unwrap().unwrap();
         assert!(bench.commit(vec![Write::DeleteAccount(owner.clone())]).0.is_ok());
     }
     let sweep = |store: &ScyllaStore<Connection>| {
@@ -488,7 +491,11 @@ fn many_loads_at_once_come_to_an_end() {
     let mut bench = Bench::new(Settings { in_flight: 2, ..Settings::default() });
     let owners: Vec<_> = (0..12_000).map(|n| jid(&format!("user{n}@example.org"))).collect();
     for (n, owner) in owners.iter().enumerate() {
-        bench.world.run(bench.store.create_account(owner, account(n as u64, "p"))).unwrap().unwrap();
+        bench
+            .world
+            .run(bench.store.create_account(owner, account(n as u64, "p"), bench.reign))
+            .unwrap()
+            .unwrap();
     }
     let store = Arc::clone(&bench.store);
     bench.reign = bench.world.run(async move { store.open_reign(claim(1)).await.unwrap() }).unwrap();

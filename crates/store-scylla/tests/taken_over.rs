@@ -65,6 +65,14 @@ impl Node {
         *last
     }
 
+    fn reign_now(&self) -> Reign {
+        self.reign.lock().unwrap()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.reign_now().epoch
+    }
+
     async fn reign(&self, instance: u128) {
         loop {
             match self.store.open_reign(claim(instance)).await {
@@ -197,7 +205,7 @@ async fn old_reign(node: Node, mut dice: Dice, story: Story) {
                 story.len() - 1
             };
             let story = Arc::clone(&story);
-            let commit = node.store.commit(Batch::of(node.position(), writes));
+            let commit = node.store.commit(Batch::under(node.epoch(), node.position(), writes));
             let commit = commit.map(move |outcome| {
                 story.lock()[number].1 = Some(outcome.is_ok());
                 outcome
@@ -233,7 +241,7 @@ async fn new_reign(node: Node, mut dice: Dice, mut view: View) -> View {
             2 => assert_eq!(node.load().await, view, "loaded again"),
             _ => {
                 let writes = writes(&mut dice, &node, &mut version);
-                match node.store.commit(Batch::of(node.position(), writes.clone())).await {
+                match node.store.commit(Batch::under(node.epoch(), node.position(), writes.clone())).await {
                     Ok(()) => view.apply(&writes),
                     Err(StoreError::Overloaded) => {}
                     Err(_) => {
@@ -260,7 +268,7 @@ fn story(seed: u64) {
     let begun = first.clone();
     world.run(async move {
         begun.reign(1).await;
-        begun.store.create_account(&alice(), account(seed + 1, "p")).await.unwrap();
+        begun.store.create_account(&alice(), account(seed + 1, "p"), begun.reign_now()).await.unwrap();
     });
     // Often the first reign finds the account as an earlier one has left it, and has not written to it before.
     let first = if dice.place(2) == 0 {

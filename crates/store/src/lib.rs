@@ -32,6 +32,9 @@ pub use rows::{AccountRow, AccountState, Batch, Claim, DocKind, Reign, Write};
 /// A store shared by everything in the process.
 pub type SharedStore = Arc<dyn Store>;
 
+/// Tells whether an account is one of those that are meant, say, of a shard.
+pub type Accounts = Arc<dyn Fn(&BareJid) -> bool + Send + Sync>;
+
 /// The time, handed to a store when it is opened: it decides what has expired.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -81,8 +84,9 @@ pub trait Store: Send + Sync + 'static {
     fn commits_together(&self) -> bool;
 
     /// Creates an account, or fails with [`StoreError::Exists`]. The only conditional write. Takes effect in the order
-    /// of the calls, as a commit does.
-    fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>>;
+    /// of the calls, as a commit does. The reign is as for [`Store::load`], of which this takes the place until the
+    /// account's home is needed.
+    fn create_account(&self, jid: &BareJid, row: AccountRow, reign: Reign) -> BoxFuture<'static, Result<()>>;
 
     /// The account's row, or `None` where there is no such account.
     fn account(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>>>;
@@ -102,6 +106,9 @@ pub trait Store: Send + Sync + 'static {
     /// is never seen by any. Commits of this reign to the account that are still under way are waited for first. Within
     /// a reign a home raises the floor it passes above every position that it has given to the account.
     /// Fails with [`StoreError::Fenced`] where a later reign has closed the account.
+    ///
+    /// Reigns are by account: one store serves homes of several reigns side by side, each over accounts of its own (the
+    /// shards of a cluster), and forgets what it knew of an account under another reign.
     fn load(&self, jid: &BareJid, reign: Reign) -> BoxFuture<'static, Result<Option<AccountState>>>;
 
     /// One page of an account's log in the order and bounds of `page`, rows that match `filter` only.
@@ -124,6 +131,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ends a reign in order: the next one need not wait. Nothing is written under it any more.
     fn release(&self, epoch: u64) -> BoxFuture<'static, Result<()>>;
+
+    /// The reign with this epoch, or an earlier one, is over for these accounts as far as this process is concerned: nothing is
+    /// called for them under it any more, and what still waits here fails with [`StoreError::Fenced`]. What is
+    /// remembered of them is forgotten by and by. Nothing depends on it but memory.
+    fn leave(&self, _epoch: u64, _accounts: Accounts) {}
+
+    /// Whether several processes may have it open at once, as a cluster does.
+    fn is_shared(&self) -> bool;
 
     /// A secret of the cluster, made on first use (32 random bytes), the same ever after.
     fn secret(&self, name: &'static str) -> BoxFuture<'static, Result<[u8; 32]>>;

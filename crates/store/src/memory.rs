@@ -14,15 +14,12 @@ use parking_lot::Mutex;
 use starling_xmpp::{BareJid, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A store that lives as long as its last clone. Clones are one process; see [`MemoryStore::beside`] for another.
+/// A store that lives as long as its last clone.
 #[derive(Clone)]
 pub struct MemoryStore {
     now: Now,
     state: Arc<Mutex<State>>,
-    /// Of the reign that was opened here last; 0 before.
-    epoch: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -64,12 +61,12 @@ impl MemoryStore {
 
     /// An empty store that knows what has expired.
     pub fn with_clock(now: Now) -> Self {
-        Self { now, state: Arc::default(), epoch: Arc::default() }
+        Self { now, state: Arc::default() }
     }
 
-    /// The same data as another process sees it, which opens reigns of its own.
+    /// The same data as another process sees it, by its own clock.
     pub fn beside(&self, now: Now) -> Self {
-        Self { now, state: self.state.clone(), epoch: Arc::default() }
+        Self { now, state: self.state.clone() }
     }
 
     fn read<T: Send + 'static>(
@@ -89,9 +86,8 @@ impl Default for MemoryStore {
 
 impl Store for MemoryStore {
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<()>> {
-        let epoch = self.epoch.load(Ordering::SeqCst);
         let mut state = self.state.lock();
-        if batch.writes.iter().any(|write| state.is_closed(write.owner(), epoch)) {
+        if batch.writes.iter().any(|write| state.is_closed(write.owner(), batch.epoch)) {
             return ready(Err(StoreError::Fenced)).boxed();
         }
         for write in batch.writes {
@@ -104,7 +100,7 @@ impl Store for MemoryStore {
         true
     }
 
-    fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>> {
+    fn create_account(&self, jid: &BareJid, row: AccountRow, reign: Reign) -> BoxFuture<'static, Result<()>> {
         let mut state = self.state.lock();
         if state.accounts.contains_key(&key(jid)) {
             return ready(Err(StoreError::Exists)).boxed();
@@ -112,7 +108,7 @@ impl Store for MemoryStore {
         let account = Account {
             jid: jid.clone(),
             row,
-            closed: self.epoch.load(Ordering::SeqCst),
+            closed: reign.epoch,
             roster: Roster::default(),
             docs: BTreeMap::new(),
             cursor: Cursor::default(),
@@ -202,7 +198,6 @@ impl Store for MemoryStore {
         }
         *reign =
             Reigning { epoch: reign.epoch + 1, ceiling: reign.ceiling, holder: Some(claim), granted: now };
-        self.epoch.store(reign.epoch, Ordering::SeqCst);
         ready(Ok(Reign { epoch: reign.epoch, floor: reign.ceiling })).boxed()
     }
 
@@ -223,6 +218,10 @@ impl Store for MemoryStore {
             reign.holder = None;
         }
         ready(Ok(())).boxed()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     fn secret(&self, name: &'static str) -> BoxFuture<'static, Result<[u8; 32]>> {

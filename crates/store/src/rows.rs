@@ -58,13 +58,19 @@ pub struct AccountState {
     pub last: Position,
 }
 
-/// A reign's numbers (see the design, section 2): every start of a process or of leadership is a new one.
+/// A reign's numbers (see the design, section 2): every start of a process or of leadership is a new one. A reign is over
+/// all accounts of a store, or over those of one shard of a cluster: then epochs of different shards say nothing to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reign {
     /// Rises with each reign; never used twice.
     pub epoch: u64,
     /// Positions of this reign are at or above it.
     pub floor: Position,
+}
+
+impl Reign {
+    /// None: for whoever has a store to itself and needs no homes, say, to fill it.
+    pub const NONE: Self = Self { epoch: 0, floor: Position(0) };
 }
 
 /// Who asks for a reign.
@@ -87,12 +93,20 @@ pub struct Batch {
     pub writes: Vec<Write>,
     /// Traces of the sampled stanzas that are in it.
     pub traces: Vec<Trace>,
+    /// Of the reign that has decided it; one that was followed by another fails with [`StoreError::Fenced`](crate::StoreError::Fenced).
+    /// 0: of no reign, by whoever has the accounts to itself.
+    pub epoch: u64,
 }
 
 impl Batch {
-    /// Writes without a trace.
+    /// Writes without a trace, of no reign.
     pub fn of(at: Position, writes: Vec<Write>) -> Self {
-        Self { at, writes, traces: Vec::new() }
+        Self::under(0, at, writes)
+    }
+
+    /// Writes without a trace, of the reign with this epoch.
+    pub fn under(epoch: u64, at: Position, writes: Vec<Write>) -> Self {
+        Self { at, writes, traces: Vec::new(), epoch }
     }
 }
 

@@ -5,8 +5,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use starling_store::{
-    AccountRow, AccountState, Batch, Claim, Cursor, Direction, LogFilter, LogPage, LogRow, Page, Position,
-    Reign, Result, Retention, SharedStore, Store, Write,
+    AccountRow, AccountState, Accounts, Batch, Claim, Cursor, Direction, LogFilter, LogPage, LogRow, Page,
+    Position, Reign, Result, Retention, SharedStore, Store, Write,
 };
 use starling_xmpp::{BareJid, Timestamp};
 use std::collections::HashMap;
@@ -73,8 +73,8 @@ impl Store for WrongStore {
         self.inner.commits_together()
     }
 
-    fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>> {
-        self.inner.create_account(jid, row)
+    fn create_account(&self, jid: &BareJid, row: AccountRow, reign: Reign) -> BoxFuture<'static, Result<()>> {
+        self.inner.create_account(jid, row, reign)
     }
 
     fn account(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>>> {
@@ -117,6 +117,14 @@ impl Store for WrongStore {
 
     fn release(&self, epoch: u64) -> BoxFuture<'static, Result<()>> {
         self.inner.release(epoch)
+    }
+
+    fn leave(&self, epoch: u64, accounts: Accounts) {
+        self.inner.leave(epoch, accounts);
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
     }
 
     fn secret(&self, name: &'static str) -> BoxFuture<'static, Result<[u8; 32]>> {

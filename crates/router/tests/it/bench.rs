@@ -8,7 +8,7 @@ use starling_hooks::{
 use starling_node::{Metrics, SharedClock, SystemClock, Tracer};
 use starling_router::{Router, RouterConfig, RouterParts};
 use starling_store::testing::FaultyStore;
-use starling_store::{AccountRow, Claim, Retention, SharedStore};
+use starling_store::{AccountRow, Claim, Reign, Retention, SharedStore};
 use starling_wire::{ConnId, Down, EdgeLink, Leave, RouterLink, ToEdge, ToHome, Token, Up};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, Element, Jid, Kind, PresenceType, Stanza, StanzaError, Timestamp, ns};
@@ -156,7 +156,7 @@ impl World {
         let store = FaultyStore::in_memory();
         for name in ["alice", "bob", "carol"] {
             let shared: SharedStore = Arc::new(store.clone());
-            shared.create_account(&jid(name), account()).await.unwrap();
+            shared.create_account(&jid(name), account(), Reign::NONE).await.unwrap();
         }
         Self::on(store, config, clock).await
     }

@@ -31,7 +31,7 @@ fn fill(stage: &Stage, account: &str, messages: u64) {
         stanza: stanza.clone(),
     };
     let writes = (1..=messages).map(|n| Write::Append(Box::new(row(n)))).collect();
-    let batch = Batch { at: Position(START - 1_000_000 + messages), writes, traces: Vec::new() };
+    let batch = Batch::of(Position(START - 1_000_000 + messages), writes);
     now(stage.store.inner.commit(batch)).unwrap();
 }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use starling_node::{Clock, ManualClock};
 use starling_router::{Door, Edges, Homes, Post, Reigning, RouterConfig, RouterParts, ShardParts};
 use starling_store::testing::FaultyStore;
-use starling_store::{LogFilter, Page, Position, SharedStore, Store};
+use starling_store::{LogFilter, Page, Position, Reign, SharedStore, Store};
 use starling_wire::frame::{EdgeItem, PeerItem, UpBatch};
 use starling_wire::uplink::{LinkId, Output, Patience, Seat};
 use starling_wire::{
@@ -121,7 +121,7 @@ impl Site {
     pub(crate) fn new(edges: u64) -> Self {
         let (store, clock) = (FaultyStore::in_memory().apart(), ManualClock::at_micros(START));
         for name in ["alice", "bob", "carol"] {
-            now(store.create_account(&jid(name), account())).unwrap();
+            now(store.create_account(&jid(name), account(), Reign::NONE)).unwrap();
         }
         let shards = Shards::new(4).unwrap();
         assert_ne!(shards.of(&jid("alice")), shards.of(&jid("bob")));

@@ -10,8 +10,8 @@ use starling_node::{Clock, ManualClock};
 use starling_router::{Homes, RouterConfig};
 use starling_store::testing::FaultyStore;
 use starling_store::{
-    AccountRow, AccountState, Batch, Claim, LogFilter, LogPage, LogRow, Page, Position, Reign, Result,
-    Retention, SharedStore, Store, StoreError, Write,
+    AccountRow, AccountState, Accounts, Batch, Claim, LogFilter, LogPage, LogRow, Page, Position, Reign,
+    Result, Retention, SharedStore, Store, StoreError, Write,
 };
 use starling_wire::{ConnId, Down, EdgeLink, ToEdge, ToHome, Token, Up};
 use starling_xmpp::{BareJid, Jid, Kind, PresenceType, Stanza, Timestamp};
@@ -234,8 +234,8 @@ impl Store for Gate {
         self.inner.commits_together()
     }
 
-    fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>> {
-        self.inner.create_account(jid, row)
+    fn create_account(&self, jid: &BareJid, row: AccountRow, reign: Reign) -> BoxFuture<'static, Result<()>> {
+        self.inner.create_account(jid, row, reign)
     }
 
     fn account(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>>> {
@@ -322,6 +322,14 @@ impl Store for Gate {
         Store::release(&self.inner, epoch)
     }
 
+    fn leave(&self, epoch: u64, accounts: Accounts) {
+        self.inner.leave(epoch, accounts);
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
     fn secret(&self, name: &'static str) -> BoxFuture<'static, Result<[u8; 32]>> {
         self.inner.secret(name)
     }
@@ -378,7 +386,7 @@ impl Stage {
         let (store, clock) = (Gate::new(), ManualClock::at_micros(START));
         let row = account();
         for name in accounts {
-            now(store.create_account(&jid(&name), row.clone())).unwrap();
+            now(store.create_account(&jid(&name), row.clone(), Reign::NONE)).unwrap();
         }
         let told = Arc::new(Told::default());
         let shared: SharedStore = Arc::new(store.clone());

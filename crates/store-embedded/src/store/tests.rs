@@ -117,7 +117,7 @@ async fn commits_share_syncs_and_are_refused_when_too_many_wait() {
     let gate = Gate::default();
     let options = Options { queue_commits: 100, ..back_end.options() };
     let store = EmbeddedStore::open_with(&options, TestTime::at(2_000).now(), gate.sync()).unwrap();
-    store.create_account(&alice(), account(1, "p")).await.unwrap();
+    store.create_account(&alice(), account(1, "p"), Reign::NONE).await.unwrap();
     let before = store.figures();
 
     gate.set(true);
@@ -146,7 +146,7 @@ async fn the_weight_of_what_waits_is_bounded() {
     let gate = Gate::default();
     let options = Options { queue_bytes: 100_000, ..back_end.options() };
     let store = EmbeddedStore::open_with(&options, TestTime::at(2_000).now(), gate.sync()).unwrap();
-    store.create_account(&alice(), account(1, "p")).await.unwrap();
+    store.create_account(&alice(), account(1, "p"), Reign::NONE).await.unwrap();
     gate.set(true);
     let large = |n| {
         let row =
@@ -180,7 +180,7 @@ async fn nothing_is_acknowledged_after_a_failed_sync() {
     };
     {
         let store = EmbeddedStore::open_with(&back_end.options(), TestTime::at(2_000).now(), sync).unwrap();
-        store.create_account(&alice(), account(1, "p")).await.unwrap();
+        store.create_account(&alice(), account(1, "p"), Reign::NONE).await.unwrap();
         store.commit(write(1)).await.unwrap();
         *broken.lock() = true;
         let together = [store.commit(write(2)), store.commit(write(3))];
@@ -193,7 +193,7 @@ async fn nothing_is_acknowledged_after_a_failed_sync() {
             matches!(store.commit(write(4)).await, Err(StoreError::Unavailable(_))),
             "a disk is not trusted again"
         );
-        assert!(store.create_account(&jid("bob@example.org"), account(2, "p")).await.is_err());
+        assert!(store.create_account(&jid("bob@example.org"), account(2, "p"), Reign::NONE).await.is_err());
         assert!(store.open_reign(claim(1)).await.is_err());
         assert!(store.secret("name").await.is_err());
         assert!(store.load(&alice(), reign(1)).await.is_err(), "what was written is not known");
@@ -240,7 +240,7 @@ async fn an_account_made_again_is_another_whatever_its_generation() {
     let store = back_end.try_open().unwrap();
     fill(&store).await;
     store.commit(batch(vec![Write::DeleteAccount(alice())])).await.unwrap();
-    store.create_account(&alice(), account(1, "p")).await.unwrap();
+    store.create_account(&alice(), account(1, "p"), Reign::NONE).await.unwrap();
     assert!(rows(&store).await.is_empty());
     assert!(store.load(&alice(), reign(1)).await.unwrap().unwrap().roster.items.is_empty());
 }
@@ -267,7 +267,7 @@ async fn a_removal_cut_short_goes_on_at_the_next_start() {
 /// 3,000 rows that end by themselves, a roster and a cursor.
 async fn fill(store: &EmbeddedStore) {
     use starling_store::{Cursor, LogRow, RosterItem};
-    store.create_account(&alice(), account(1, "p")).await.unwrap();
+    store.create_account(&alice(), account(1, "p"), Reign::NONE).await.unwrap();
     let bob = jid("bob@example.org");
     for start in 0..3 {
         let rows = (0..1_000).map(|n| {
@@ -292,7 +292,7 @@ async fn calls_on_a_store_that_closes_are_answered() {
     let gate = Gate::default();
     let store =
         EmbeddedStore::open_with(&back_end.options(), TestTime::at(2_000).now(), gate.sync()).unwrap();
-    store.create_account(&alice(), account(1, "p")).await.unwrap();
+    store.create_account(&alice(), account(1, "p"), Reign::NONE).await.unwrap();
     let commits: Vec<_> = (1..=50).map(|n| store.commit(write(n))).collect();
     let reads: Vec<_> = (1..=50).map(|_| store.load(&alice(), reign(1))).collect();
     drop(store);
@@ -337,7 +337,7 @@ fn it_can_be_used_from_a_runtime_it_was_not_opened_on() {
     let second = runtime();
     drop(first);
     second.block_on(async {
-        store.create_account(&alice(), account(1, "p")).await.unwrap();
+        store.create_account(&alice(), account(1, "p"), Reign::NONE).await.unwrap();
         store.commit(write(1)).await.unwrap();
         assert_eq!(rows(&store).await.len(), 1);
     });
@@ -364,7 +364,7 @@ async fn memory_and_journal_are_bounded_under_saturating_load() {
         Options { write_buffer_bytes: BUFFER, journal_bytes: JOURNAL, group_bytes: 1, ..back_end.options() };
     let sync: writer::Sync = Box::new(|batch| batch.commit());
     let store = EmbeddedStore::open_with(&options, TestTime::at(2_000).now(), sync).unwrap();
-    store.create_account(&alice(), account(1, "p")).await.unwrap();
+    store.create_account(&alice(), account(1, "p"), Reign::NONE).await.unwrap();
     let stanza = bytes::Bytes::from(vec![b'x'; STANZA]);
     let mut under_way = VecDeque::new();
     for n in 1..=COMMITS {
@@ -395,7 +395,7 @@ async fn a_torn_journal_gives_back_whole_commits() {
     let back_end = Embedded::new();
     let written = {
         let store = back_end.try_open().unwrap();
-        store.create_account(&alice(), account(1, "p")).await.unwrap();
+        store.create_account(&alice(), account(1, "p"), Reign::NONE).await.unwrap();
         for n in 1..=20 {
             let second = row(&alice(), Position(at(n).0 + 1), &jid("carol@example.org"));
             store.commit(batch([write(n).writes, vec![append(second)]].concat())).await.unwrap();

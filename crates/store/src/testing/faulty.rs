@@ -4,7 +4,7 @@ mod doubts;
 
 use crate::log::{LogFilter, LogPage, LogRow, Page, Position};
 use crate::rows::{AccountRow, AccountState, Batch, Claim, Reign};
-use crate::{Result, Retention, SharedStore, Store, StoreError};
+use crate::{Accounts, Result, Retention, SharedStore, Store, StoreError};
 use doubts::Doubts;
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -53,7 +53,7 @@ struct Held {
 
 enum Change {
     Commit(Batch),
-    Create(BareJid, Box<AccountRow>),
+    Create(BareJid, Box<AccountRow>, Reign),
 }
 
 impl FaultyStore {
@@ -224,7 +224,7 @@ impl Script {
         }
         let answer = match held.change {
             Change::Commit(batch) => inner.commit(batch),
-            Change::Create(jid, row) => inner.create_account(&jid, *row),
+            Change::Create(jid, row, reign) => inner.create_account(&jid, *row, reign),
         };
         let answer = if held.doubt { answer.map(|_| Err(unavailable())).boxed() } else { answer };
         drop(held.answer.send(answer));
@@ -245,7 +245,7 @@ impl Change {
     fn touches(&self, jid: &BareJid) -> bool {
         match self {
             Self::Commit(batch) => batch.writes.iter().any(|write| write.owner() == jid),
-            Self::Create(of, _) => of == jid,
+            Self::Create(of, ..) => of == jid,
         }
     }
 }
@@ -259,8 +259,8 @@ impl Store for FaultyStore {
         !self.apart && self.inner.commits_together()
     }
 
-    fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>> {
-        self.change(Change::Create(jid.clone(), Box::new(row)))
+    fn create_account(&self, jid: &BareJid, row: AccountRow, reign: Reign) -> BoxFuture<'static, Result<()>> {
+        self.change(Change::Create(jid.clone(), Box::new(row), reign))
     }
 
     fn account(&self, jid: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>>> {
@@ -314,6 +314,14 @@ impl Store for FaultyStore {
 
     fn release(&self, epoch: u64) -> BoxFuture<'static, Result<()>> {
         self.inner.release(epoch)
+    }
+
+    fn leave(&self, epoch: u64, accounts: Accounts) {
+        self.inner.leave(epoch, accounts);
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
     }
 
     fn secret(&self, name: &'static str) -> BoxFuture<'static, Result<[u8; 32]>> {

@@ -1,7 +1,7 @@
 //! A store as a home uses it: under a reign, with positions that rise.
 
 use crate::log::Position;
-use crate::rows::{AccountState, Batch, Claim, Reign, Write};
+use crate::rows::{AccountRow, AccountState, Batch, Claim, Reign, Write};
 use crate::{Result, SharedStore};
 use futures::future::BoxFuture;
 use starling_xmpp::BareJid;
@@ -78,7 +78,12 @@ impl Home {
 
     /// Commits at a position above all before.
     pub fn commit(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<()>> {
-        self.store.commit(Batch::of(self.position(), writes))
+        self.store.commit(Batch::under(self.reign.epoch, self.position(), writes))
+    }
+
+    /// Makes an account under this reign.
+    pub fn create_account(&self, jid: &BareJid, row: AccountRow) -> BoxFuture<'static, Result<()>> {
+        self.store.create_account(jid, row, Reign { epoch: self.reign.epoch, floor: self.position() })
     }
 
     /// Loads with a floor above all positions before.

@@ -58,7 +58,7 @@ async fn load(store: &FaultyStore) -> Result<Option<AccountState>> {
 
 async fn store() -> FaultyStore {
     let store = FaultyStore::in_memory();
-    store.create_account(&jid("a@x"), account(1, "p")).await.unwrap();
+    store.create_account(&jid("a@x"), account(1, "p"), Reign::NONE).await.unwrap();
     store
 }
 
