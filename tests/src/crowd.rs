@@ -19,12 +19,13 @@ pub use run::{Life, Moment, Phase, Run};
 pub use summary::Summary;
 
 use crate::history::{Archive, History, Log, Violation};
-use crate::{Server, Target, Transport};
+use crate::server::PASSWORD;
+use crate::{Login, Server, Target, Transport};
 
 /// The accounts that the clients are of.
 pub const ACCOUNTS: [&str; 4] = ["ann", "bob", "cat", "dan"];
-/// The second devices write and get copies.
-const DEVICES: [&str; 6] = ["ann/phone", "ann/desk", "bob/phone", "bob/desk", "cat/phone", "dan/phone"];
+/// Their clients. The second devices write and get copies.
+pub const DEVICES: [&str; 6] = ["ann/phone", "ann/desk", "bob/phone", "bob/desk", "cat/phone", "dan/phone"];
 
 /// What clients do beside writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,19 +50,24 @@ impl Crowd {
             server.add_user(user).await?;
         }
         let run = Run::new(server, target, format!("{seed:x}"))?;
+        Self::join(run, &DEVICES, seed, manners)
+    }
+
+    /// Lets clients of accounts that there are work. A device is `account/resource`; each account has one `phone`.
+    pub fn join(run: Arc<Run>, devices: &[&str], seed: u64, manners: Manners) -> Result<Self> {
         let mut rng = StdRng::seed_from_u64(seed);
         let domain = &run.target.domain;
         // Half of the messages go to full JIDs: a session that is gone must not make a difference.
-        let addresses =
-            ACCOUNTS.iter().flat_map(|a| [format!("{a}@{domain}"), format!("{a}@{domain}/phone")]);
+        let accounts = devices.iter().filter_map(|device| device.strip_suffix("/phone"));
+        let addresses = accounts.flat_map(|a| [format!("{a}@{domain}"), format!("{a}@{domain}/phone")]);
         let addresses = Arc::new(addresses.collect::<Vec<_>>());
 
         let mut actors = JoinSet::new();
-        for device in DEVICES {
+        for device in devices {
             let (user, resource) = device.split_once('/').context("a device without a resource")?;
             let tls_first = manners == Manners::Smooth || rng.random_bool(0.5);
             let transport = if tls_first { Transport::DirectTls } else { Transport::StartTls };
-            let login = server.login(user).resource(resource).managed().transport(transport);
+            let login = Login::new(user, PASSWORD).resource(resource).managed().transport(transport);
             let jid = format!("{user}@{domain}/{resource}");
             let mut actor = Actor::new(run.clone(), login, &jid, addresses.clone(), rng.random());
             if manners == Manners::Smooth {
@@ -88,7 +94,7 @@ impl Crowd {
 pub async fn archives(server: &Server) -> Result<Vec<Archive>> {
     let mut archives = Vec::new();
     for user in ACCOUNTS {
-        let login = server.login(user).resource("auditor");
+        let login = Login::new(user, PASSWORD).resource("auditor");
         let archive = audit::read(server.target(), &login).await;
         archives.push(archive.with_context(|| format!("reading the archive of {user}"))?);
     }

@@ -23,6 +23,7 @@ use crate::certificate::Certificate;
 use crate::client::{Login, Stream, Target};
 use store::Keyspace;
 
+pub use starling::{WIDE, binary};
 pub use store::Store;
 
 /// Which server runs.

@@ -19,6 +19,10 @@ use crate::{Client, Detached, Login, Node};
 const WINDOW: usize = 90;
 /// How long to wait before trying again what was refused.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long a client of a cluster waits on a connection over which nothing comes, though it asks, and for a new session.
+const SILENCE: Duration = Duration::from_secs(4);
+/// How often it asks when it waits for nothing else.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// A client over all its sessions.
 pub struct Actor {
@@ -44,6 +48,8 @@ pub struct Actor {
 struct Open {
     /// Its number in this session.
     number: u32,
+    /// When it was sent, the last time.
+    sent: Duration,
     message: Message,
 }
 
@@ -126,7 +132,7 @@ impl Actor {
     /// Resumes the session that was left, or begins a new one.
     async fn connect(&mut self, left: &mut Option<(Detached, Option<Life>)>) -> Result<Client> {
         if let Some((detached, held_by)) = left.clone() {
-            match detached.resume(&self.run.target, &self.login).await? {
+            match self.within(detached.resume(&self.run.target, &self.login)).await? {
                 Resumption::Resumed(client) => {
                     self.note(What::Resumed);
                     *left = None;
@@ -139,8 +145,9 @@ impl Actor {
                 }
             }
         }
-        let mut client = self.login.connect(&self.run.target).await?;
+        let mut client = self.within(self.login.connect(&self.run.target)).await?;
         self.note(What::Opened);
+        self.offline_since = None;
         let management = client.management();
         if management.and_then(|m| m.id()).is_none() {
             self.note(What::Fault("the session cannot be resumed".to_owned()));
@@ -150,6 +157,17 @@ impl Actor {
             self.note(What::Remark(format!("lost at the start of a session: {error:#}")));
         }
         Ok(client)
+    }
+
+    /// Waits for a session, in a cluster no longer than for anything else: another node may give one.
+    async fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        if !self.run.is_on_cluster() {
+            return work.await;
+        }
+        match tokio::time::timeout(SILENCE, work).await {
+            Ok(done) => done,
+            Err(_) => bail!("no session within {SILENCE:?}"),
+        }
     }
 
     /// Comes online and sends what is open again, in either order; gives some of it up.
@@ -172,6 +190,7 @@ impl Actor {
             // Every message gets its number, whether the connection still takes it or not.
             sent = sent.and(client.send_stanza(stanza::write(&message)).await);
             self.open[index].number = client.management().map_or(0, |m| m.sent_total());
+            self.open[index].sent = self.run.now();
         }
         if !presence_first {
             sent = sent.and(self.come_online(client).await);
@@ -209,7 +228,8 @@ impl Actor {
                 }
             },
             Err(error) => {
-                let lived = life == Some(self.run.life());
+                let lived =
+                    life == Some(self.run.life()) && !(self.run.is_on_cluster() && self.run.in_trouble());
                 let text = format!("the session ends: {error:#}");
                 self.note(if lived { What::Fault(text) } else { What::Remark(text) });
                 End::Lost(client)
@@ -224,7 +244,7 @@ impl Actor {
         let mut next_request = Instant::now() + Duration::from_millis(100);
         let mut held: Option<Instant> = None;
         let mut settled = false;
-        self.offline_since = None;
+        let mut heard = Instant::now();
         self.take_acknowledgements(client);
         loop {
             let phase = self.run.phase();
@@ -245,9 +265,13 @@ impl Actor {
                     }
                 }
             }
-            if !self.open.is_empty() && now >= next_request {
+            let asks = !self.open.is_empty() || (self.run.is_on_cluster() && now >= next_request + HEARTBEAT);
+            if asks && now >= next_request {
                 client.request_acknowledgement().await?;
                 next_request = now + Duration::from_millis(100);
+            }
+            if self.run.is_on_cluster() && now >= heard + SILENCE {
+                bail!("nothing came for {SILENCE:?}");
             }
             if self.offline_since.is_some_and(|since| now >= since + AGAIN) {
                 self.offline_since = None;
@@ -259,6 +283,7 @@ impl Actor {
                 self.run.moment(Moment::Confirmed);
             }
             let Some(received) = client.receive(Duration::from_millis(5)).await? else { continue };
+            heard = Instant::now();
             match received {
                 Received::Element(node) if node.is(SM, "r") => {
                     // Most are answered at once, some late: then a crash finds unacknowledged messages.
@@ -289,7 +314,7 @@ impl Actor {
             self.note(What::Sent(message.clone()));
             let xml = stanza::write(&message);
             let number = client.management().map_or(0, |m| m.sent_total()) + 1;
-            self.open.push_back(Open { number, message });
+            self.open.push_back(Open { number, sent: self.run.now(), message });
             self.run.waits(1);
             client.send_stanza(xml).await?;
             self.run.moment(Moment::Sent);
@@ -306,6 +331,7 @@ impl Actor {
         let covered = management.acknowledged_total();
         let mut any = false;
         while let Some(open) = self.open.pop_front_if(|open| open.number <= covered) {
+            self.run.serves(&self.log.client, open.sent);
             self.note(What::Acknowledged(open.message.origin));
             self.run.waits(-1);
             any = true;

@@ -1,5 +1,6 @@
 //! What all clients of a run share: the time, the server's life, and the moment it is to be killed at.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::history::{Log, What};
@@ -53,6 +55,8 @@ pub struct Run {
     pub target: Target,
     phase: watch::Sender<Phase>,
     trouble: AtomicBool,
+    /// Many processes serve: a session outlives any of them, a connection does not.
+    cluster: bool,
     pid: AtomicI32,
     turns: AtomicU32,
     armed: AtomicU32,
@@ -63,6 +67,8 @@ pub struct Run {
     written: AtomicU64,
     activity: AtomicU64,
     unanswered: AtomicI64,
+    /// When the latest message that was acknowledged was sent, for each client.
+    served: Mutex<BTreeMap<String, Duration>>,
     /// The name of the run, part of every `origin-id`.
     pub name: String,
 }
@@ -92,11 +98,24 @@ impl Life {
 impl Run {
     /// A run against this server, which is up and reached at `target`.
     pub fn new(server: &Server, target: Target, name: String) -> Result<Arc<Self>> {
-        let run = Arc::new(Self {
+        let run = Self::make(target, name, false);
+        run.server_is_up(server)?;
+        Ok(run)
+    }
+
+    /// A run against a cluster that is reached at `target`: connections may end at any time, and clients leave those
+    /// over which nothing comes.
+    pub fn on_cluster(target: Target, name: String) -> Arc<Self> {
+        Self::make(target, name, true)
+    }
+
+    fn make(target: Target, name: String, cluster: bool) -> Arc<Self> {
+        Arc::new(Self {
             start: Instant::now(),
             target,
             phase: watch::Sender::new(Phase::Storm),
             trouble: AtomicBool::new(false),
+            cluster,
             pid: AtomicI32::new(0),
             turns: AtomicU32::new(0),
             armed: AtomicU32::new(0),
@@ -107,10 +126,14 @@ impl Run {
             written: AtomicU64::new(0),
             activity: AtomicU64::new(0),
             unanswered: AtomicI64::new(0),
+            served: Mutex::default(),
             name,
-        });
-        run.server_is_up(server)?;
-        Ok(run)
+        })
+    }
+
+    /// Whether many processes serve.
+    pub fn is_on_cluster(&self) -> bool {
+        self.cluster
     }
 
     /// Time since the start.
@@ -146,7 +169,13 @@ impl Run {
         Ok(())
     }
 
-    /// A process has come or gone.
+    /// The process that a client's [moment](Moment) is to kill from now on, one of a cluster.
+    pub fn aim(&self, pid: u32) -> Result<()> {
+        self.pid.store(i32::try_from(pid)?, SeqCst);
+        Ok(())
+    }
+
+    /// A process has come or gone, and sessions may have gone with it.
     pub fn turn(&self) {
         self.turns.fetch_add(1, SeqCst);
     }
@@ -155,7 +184,7 @@ impl Run {
     pub fn life(&self) -> Life {
         loop {
             let number = self.turns.load(SeqCst);
-            let up = self.pid.load(SeqCst) != 0;
+            let up = self.cluster || self.pid.load(SeqCst) != 0;
             if number == self.turns.load(SeqCst) {
                 return Life { number, up };
             }
@@ -172,7 +201,9 @@ impl Run {
     pub fn kill(&self) {
         let pid = self.pid.swap(0, SeqCst);
         if pid != 0 {
-            self.turn();
+            if !self.cluster {
+                self.turn();
+            }
             // It may have ended by itself, which shows when it is waited for.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
@@ -236,6 +267,21 @@ impl Run {
     /// How many messages clients have written, not counting what they have sent again.
     pub fn written(&self) -> u64 {
         self.written.load(SeqCst)
+    }
+
+    /// Notes that a client has got a message acknowledged that it had sent then.
+    pub fn serves(&self, client: &str, sent: Duration) {
+        let mut served = self.served.lock();
+        match served.get_mut(client) {
+            Some(latest) => *latest = sent.max(*latest),
+            None => drop(served.insert(client.to_owned(), sent)),
+        }
+    }
+
+    /// The clients that have sent something after this moment and got it acknowledged.
+    pub fn served_since(&self, moment: Duration) -> Vec<String> {
+        let served = self.served.lock();
+        served.iter().filter(|(_, sent)| **sent >= moment).map(|(client, _)| client.clone()).collect()
     }
 
     /// Notes that something came to a client.

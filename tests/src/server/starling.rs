@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::Server;
 
-/// Limits that would stop a test which opens many connections from one address.
-const WIDE: &[(&str, &str)] = &[
+/// Settings in place of limits that would stop a test which opens many connections from one address.
+pub const WIDE: &[(&str, &str)] = &[
     ("limits.conn.per_ip", "10000"),
     ("limits.conn.unauth_per_ip", "5000"),
     ("limits.conn.unauth_total", "5000"),
@@ -30,7 +30,7 @@ const WIDE: &[(&str, &str)] = &[
 ];
 
 /// The binary under test: `STARLING_BIN`, or the newest of the debug and release builds.
-pub(crate) fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("STARLING_BIN") {
         return Ok(PathBuf::from(path));
     }

@@ -42,7 +42,7 @@ fn echo(address: &str) -> Result<ExitCode> {
 fn dial(address: &str) -> Result<ExitCode> {
     let address: SocketAddr = address.parse()?;
     let mut socket: Option<TcpStream> = None;
-    for byte in std::io::stdin().bytes() {
+    for byte in std::io::stdin().lock().bytes() {
         byte?;
         let begin = Instant::now();
         let answer = ask(&mut socket, address);
