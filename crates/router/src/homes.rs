@@ -123,6 +123,11 @@ impl Homes {
         Box::pin(async move { drop(wait.await) })
     }
 
+    /// The reign, for calls of the store on behalf of an account that has no home.
+    pub fn reign(&self) -> Reign {
+        self.shared.positions.reign()
+    }
+
     /// Ends the reign in order; after a [`flush`](Self::flush), when nobody speaks any more. Nothing is confirmed from then on.
     pub fn release(&self) -> BoxFuture<'static, Result<(), StoreError>> {
         self.shared.positions.close();
@@ -132,11 +137,6 @@ impl Homes {
     /// Removes an account, ending its sessions; false where there is none.
     pub fn delete_account(&self, account: &BareJid) -> BoxFuture<'static, Result<bool, StoreError>> {
         self.ask(|answer| Admin::Delete(account.clone(), answer))
-    /// The reign, for calls of the store on behalf of an account that has no home.
-    pub fn reign(&self) -> Reign {
-        self.shared.positions.reign()
-    }
-
     }
 
     /// Gives an account new keys; false where there is none.
