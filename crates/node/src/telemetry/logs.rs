@@ -54,8 +54,15 @@ pub(super) fn start(log: &Log) -> Result<Level, TelemetryError> {
 }
 
 fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::try_new(level).map_err(|error| TelemetryError::Level(error.to_string()))
+    let filter = EnvFilter::try_new(level).map_err(|error| TelemetryError::Level(error.to_string()))?;
+    // It says for every message that does not arrive what the links say once: only to whoever asks for it.
+    match QUIET.parse() {
+        Ok(quiet) if !level.contains("openraft") => Ok(filter.add_directive(quiet)),
+        _ => Ok(filter),
+    }
 }
+
+const QUIET: &str = "openraft=off";
 
 /// The database driver puts keys of rows, which have addresses in them, into what it traces: never shown, at any level.
 fn is_harmless(metadata: &Metadata<'_>) -> bool {
@@ -183,9 +190,11 @@ mod tests {
             tracing::trace!(target: "scylla::client", "key of a row");
             tracing::debug!(target: "scylla", "key of a row");
             tracing::warn!(target: "scylla::network", "connection lost");
+            tracing::error!(target: "openraft::replication", "said a hundred times a second");
             tracing::trace!(target: "starling_router", "ours");
         });
         assert_eq!(*seen.0.lock(), ["WARN scylla::network", "TRACE starling_router"]);
+        assert!(filter("info,openraft=warn").unwrap().to_string().contains("openraft=warn"));
     }
 
     #[test]
