@@ -88,6 +88,18 @@ impl Uplink {
         link.is_some_and(|link| link.outlet.is_pressed())
     }
 
+    /// The same for all accounts of a shard.
+    pub fn is_behind(&self, shard: Shard) -> bool {
+        let home = self.of(shard).and_then(|seat| seat.lock().home());
+        let link = home.and_then(|(link, _)| self.links.read().get(&link).cloned());
+        link.is_some_and(|link| link.outlet.is_pressed())
+    }
+
+    /// How many shards have a home.
+    pub fn homes(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.lock().reading()).count()
+    }
+
     /// Whether sockets of the account's sessions may be read.
     pub fn reading(&self, account: &BareJid) -> bool {
         self.seat(account).lock().reading()
