@@ -1,17 +1,15 @@
 //! What the homes of one shard need of the cluster around them: who says that they reign, where it is written down who is
 //! where, the way to homes of other shards, and to edges.
 //!
-//! Homes know no link, no Raft group and no other process. They are handed what came ([`Door`]), and hand on what is to go.
+//! Homes know no link, no Raft group and no other process. They are handed what came ([`Door`](crate::Door)), and hand on what
+//! is to go.
 
 use crate::config::RouterConfig;
-use crate::mail;
-use crate::msg::{Msg, Network};
-use crate::shared::Shared;
 use futures::future::BoxFuture;
 use starling_hooks::{Hooks, Server};
 use starling_node::{Metrics, SharedClock, Tracer};
 use starling_store::{Position, SharedStore};
-use starling_wire::frame::{PeerItem, UpBatch};
+use starling_wire::frame::PeerItem;
 use starling_wire::{EdgeId, EdgeLink, Epoch, Shard, Shards, Token};
 use starling_xmpp::{BareJid, FullJid};
 use std::sync::Arc;
@@ -109,7 +107,7 @@ pub trait Post: Send + Sync + 'static {
 /// The way to edges, tagged with the shard and its reign.
 pub trait Edges: EdgeLink {
     /// What is delivered to this edge from now on goes over this link, whose number came with
-    /// [`Door::edge`]. What was for it since its last link ended is dropped: it comes again.
+    /// [`Door::edge`](crate::Door::edge). What was for it since its last link ended is dropped: it comes again.
     fn open(&self, edge: EdgeId, link: u64);
 }
 
@@ -150,43 +148,4 @@ pub(crate) struct Tier {
     pub(crate) edges: Arc<dyn Edges>,
     pub(crate) register: Arc<dyn Register>,
     pub(crate) post: Arc<dyn Post>,
-}
-
-/// The way to the homes of one shard, for whoever has the links. What is handed over is taken in that order, with the next turn.
-#[derive(Clone)]
-pub struct Door {
-    pub(crate) shared: Arc<Shared>,
-}
-
-impl Door {
-    /// What came of an edge, in this shard and reign; `link` tells its links apart.
-    pub fn edge(&self, edge: EdgeId, link: u64, batch: UpBatch) {
-        let UpBatch { attach_begin, ups, attach_end, .. } = batch;
-        let mut messages = Vec::with_capacity(ups.len() + 2);
-        if attach_begin {
-            messages.push(Msg::Network(Network::AttachBegin(edge, link)));
-        }
-        messages.extend(ups.into_iter().map(Msg::Edge));
-        if attach_end {
-            messages.push(Msg::Network(Network::AttachEnd(edge)));
-        }
-        self.shared.inboxes[0].append(&mut messages);
-    }
-
-    /// An edge has had no link for so long that it is taken for dead: its sessions wait to be resumed, or end.
-    pub fn dead(&self, edge: EdgeId) {
-        self.shared.inboxes[0].push(Msg::Network(Network::Dead(edge)));
-    }
-
-    /// What came from the home of another shard: forwards for accounts of this one, and what is said of its own.
-    pub fn peer(&self, item: PeerItem) {
-        if let Some(msg) = mail::read(&self.shared, item) {
-            self.shared.inboxes[0].push(msg);
-        }
-    }
-
-    /// The home of that shard is another one than before, or can be reached again: what it has not answered goes once more.
-    pub fn moved(&self, shard: Shard) {
-        self.shared.inboxes[0].push(Msg::Network(Network::Moved(shard)));
-    }
 }

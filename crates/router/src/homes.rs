@@ -1,7 +1,8 @@
 //! The homes of one worker without a runtime: the very code of the server, moved by whoever holds it.
 
-use crate::cluster::{Door, ShardParts};
-use crate::drive::Turns;
+use crate::cluster::ShardParts;
+use crate::door::Door;
+use crate::drive::{Turns, drive};
 use crate::lease::Lease;
 use crate::msg::{Admin, Msg};
 use crate::router::{Link, RouterParts};
@@ -70,6 +71,14 @@ impl Homes {
         let shared = Shared::of_shard(parts, None);
         let seat = Seat::new(&shared, 0);
         Self { shared, seat, lease: None }
+    }
+
+    /// The same for a server on tokio: the way to them, and what moves them, for ever. Dropping that is a crash.
+    pub fn serve(parts: ShardParts) -> (Door, impl Future<Output = ()> + Send + 'static) {
+        let shared = Shared::of_shard(parts, Some(|task| drop(tokio::spawn(task))));
+        let seat = Seat::new(&shared, 0);
+        let clock = Arc::clone(&shared.clock);
+        (Door { shared }, drive(seat, clock))
     }
 
     /// The way to them, for whoever has the links.

@@ -21,6 +21,7 @@ pub mod config;
 mod count;
 mod decide;
 mod delivery;
+mod door;
 mod doubt;
 mod drive;
 mod far;
@@ -52,7 +53,8 @@ mod timers;
 mod turn;
 mod worker;
 
-pub use cluster::{Door, Edges, LocationOp, Place, Post, RecordError, Register, Reigning, ShardParts};
+pub use cluster::{Edges, LocationOp, Place, Post, RecordError, Register, Reigning, ShardParts};
 pub use config::RouterConfig;
+pub use door::Door;
 pub use homes::Homes;
 pub use router::{Router, RouterParts};

@@ -215,7 +215,11 @@ pub(crate) fn stopped() -> StoreError {
     StoreError::Unavailable("the router has stopped".to_owned())
 }
 
-async fn create(shared: &Shared, account: &BareJid, credentials: Credentials) -> Result<bool, StoreError> {
+pub(crate) async fn create(
+    shared: &Shared,
+    account: &BareJid,
+    credentials: Credentials,
+) -> Result<bool, StoreError> {
     // Who may have been succeeded makes no accounts.
     if !shared.positions.hold(shared.clock.monotonic()) {
         return Err(StoreError::Unavailable("the lease is over".to_owned()));

@@ -1,0 +1,125 @@
+//! The way to the homes of one shard, for whoever has the links.
+
+use crate::mail;
+use crate::msg::{Admin, Msg, Network};
+use crate::router::{create, stopped};
+use crate::shared::Shared;
+use futures::future::BoxFuture;
+use starling_store::{AccountRow, StoreError};
+use starling_wire::frame::{PeerItem, UpBatch};
+use starling_wire::{EdgeId, LinkError, SessionInfo, Shard};
+use starling_xmpp::BareJid;
+use starling_xmpp::sasl::Credentials;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// What is handed over is taken in that order, with the next turn. When the reign is over nobody takes it, and whoever waits
+/// for an answer may wait for ever.
+#[derive(Clone)]
+pub struct Door {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Door {
+    /// What came of an edge, in this shard and reign; `link` tells its links apart.
+    pub fn edge(&self, edge: EdgeId, link: u64, batch: UpBatch) {
+        let UpBatch { attach_begin, ups, attach_end, .. } = batch;
+        let mut messages = Vec::with_capacity(ups.len() + 2);
+        if attach_begin {
+            messages.push(Msg::Network(Network::AttachBegin(edge, link)));
+        }
+        messages.extend(ups.into_iter().map(Msg::Edge));
+        if attach_end {
+            messages.push(Msg::Network(Network::AttachEnd(edge)));
+        }
+        self.shared.inboxes[0].append(&mut messages);
+    }
+
+    /// An edge has had no link for so long that it is taken for dead: its sessions wait to be resumed, or end.
+    pub fn dead(&self, edge: EdgeId) {
+        self.push(Msg::Network(Network::Dead(edge)));
+    }
+
+    /// What came from the home of another shard: forwards for accounts of this one, and what is said of its own.
+    pub fn peer(&self, item: PeerItem) {
+        if let Some(msg) = mail::read(&self.shared, item) {
+            self.push(msg);
+        }
+    }
+
+    /// The home of that shard is another one than before, or can be reached again: what it has not answered goes once more.
+    pub fn moved(&self, shard: Shard) {
+        self.push(Msg::Network(Network::Moved(shard)));
+    }
+
+    /// Whether nobody else reigns over the shard, for certain.
+    pub fn holds(&self) -> bool {
+        self.shared.positions.hold(self.shared.clock.monotonic())
+    }
+
+    /// Has written down what is only in memory; resolves when it is.
+    pub fn flush(&self) -> BoxFuture<'static, ()> {
+        let (done, wait) = oneshot::channel();
+        self.push(Msg::Flush(done));
+        Box::pin(async move { drop(wait.await) })
+    }
+
+    /// The account's row with its keys; `NoHome` without a lease.
+    pub fn account(&self, account: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
+        let (door, row) = (self.clone(), self.shared.store.account(account));
+        Box::pin(async move {
+            let row = row.await.map_err(|_| LinkError::Busy)?;
+            if door.holds() { Ok(row) } else { Err(LinkError::NoHome) }
+        })
+    }
+
+    /// Creates an account; false when it exists.
+    pub fn create_account(
+        &self,
+        account: &BareJid,
+        credentials: Credentials,
+    ) -> BoxFuture<'static, Result<bool, StoreError>> {
+        let (shared, account) = (Arc::clone(&self.shared), account.clone());
+        Box::pin(async move { create(&shared, &account, credentials).await })
+    }
+
+    /// Gives an account new keys; false where there is none.
+    pub fn set_credentials(
+        &self,
+        account: &BareJid,
+        credentials: Credentials,
+    ) -> BoxFuture<'static, Result<bool, StoreError>> {
+        self.ask(|answer| Admin::Passwd(account.clone(), Box::new(credentials), answer))
+    }
+
+    /// Removes an account, ending its sessions; false where there is none.
+    pub fn delete_account(&self, account: &BareJid) -> BoxFuture<'static, Result<bool, StoreError>> {
+        self.ask(|answer| Admin::Delete(account.clone(), answer))
+    }
+
+    /// All sessions of the shard, in no order; none when the reign is over.
+    pub fn sessions(&self) -> BoxFuture<'static, Vec<SessionInfo>> {
+        let (answer, wait) = oneshot::channel();
+        self.push(Msg::Admin(Admin::Sessions(answer)));
+        Box::pin(async move { wait.await.unwrap_or_default() })
+    }
+
+    fn push(&self, msg: Msg) {
+        self.shared.inboxes[0].push(msg);
+    }
+
+    fn ask(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<bool, StoreError>>) -> Admin,
+    ) -> BoxFuture<'static, Result<bool, StoreError>> {
+        let (answer, wait) = oneshot::channel();
+        self.push(Msg::Admin(question(answer)));
+        Box::pin(async move { wait.await.unwrap_or_else(|_| Err(stopped())) })
+    }
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").field("epoch", &self.shared.positions.epoch()).finish_non_exhaustive()
+    }
+}
