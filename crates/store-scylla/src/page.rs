@@ -69,6 +69,10 @@ impl<C: Cql> Inner<C> {
             // Everything up to there is done with.
             low = low.max(Position(cursor.through.0.saturating_add(1)));
         }
+        let now = (self.now)();
+        if filter.archived {
+            low = low.max(eldest(&self.calls.settings, now));
+        }
         let high = high.min(codec::HIGHEST);
         if low > high {
             return Ok(nothing);
@@ -79,8 +83,7 @@ impl<C: Cql> Inner<C> {
         };
         let wanted = limit.saturating_add(1);
         let peer = filter.with.clone();
-        let mut search =
-            Search { filter, cursor, newest, wanted, now: (self.now)(), found: Vec::new(), reached: None };
+        let mut search = Search { filter, cursor, newest, wanted, now, found: Vec::new(), reached: None };
         match peer {
             None => self.search(&owner, &buckets, low, high, &mut search, until).await?,
             Some(peer) => self.search_peer(&owner, &peer, &buckets, low, high, &mut search, until).await?,
@@ -307,6 +310,14 @@ impl Search {
     }
 }
 
+/// Where archived rows that may still be shown begin. Below there is nothing to be found but what the servers keep of rows
+/// that have ended, which a read from the oldest end would wade through.
+fn eldest(settings: &crate::settings::Settings, now: Timestamp) -> Position {
+    let Some(age) = settings.retention.max_age_secs else { return Position(0) };
+    let age = age.max(settings.offline_lifetime.as_secs()).saturating_mul(1_000_000);
+    Position(now.0.saturating_sub(age))
+}
+
 /// The parts of the bounds that lie in each bucket, in the order of the search.
 fn stretches<T>(
     within: &[BucketRow],
@@ -408,6 +419,24 @@ mod tests {
 
     fn of<T>(what: T, low: Position, high: Position, rows: usize) -> Stretch<T> {
         Stretch { what, low, high, rows }
+    }
+
+    #[test]
+    fn what_has_ended_is_not_read_and_what_is_shown_is() {
+        use starling_store::testing::{jid, row};
+        let mut settings = Settings::default();
+        let now = Timestamp::from_secs(10_000_000);
+        assert_eq!(eldest(&settings, now), Position(0));
+        for age in [1_000, 5_000_000] {
+            settings.retention.max_age_secs = Some(age);
+            let eldest = eldest(&settings, now);
+            let has_ended = |position| {
+                let row = row(&jid("a@x.org"), position, &jid("b@x.org"));
+                let row = LogRow { archived: true, offline: true, ..row };
+                codec::has_ended(&row, &settings, now)
+            };
+            assert!(!has_ended(eldest) && has_ended(Position(eldest.0 - 1)), "{age}");
+        }
     }
 
     #[test]
