@@ -6,6 +6,7 @@ use crate::cql::CqlError;
 use scylla::errors::{
     ConnectionPoolError, DbError, ExecutionError, OperationType, PrepareError, RequestAttemptError,
 };
+use scylla::frame::protocol_features::ProtocolFeatures;
 
 /// Whether the statement has a condition. Then even an answer that speaks of too few replicas may come after the
 /// decision, from the commit that follows it.
@@ -24,6 +25,8 @@ pub(super) struct Failure {
     pub(super) disconnected: bool,
     /// `error.type` of a span.
     pub(super) name: &'static str,
+    /// The server's own number for it, where the server has said so.
+    pub(super) code: Option<i32>,
 }
 
 impl From<CqlError> for Failure {
@@ -34,7 +37,7 @@ impl From<CqlError> for Failure {
             CqlError::Overloaded(_) => "overloaded",
             CqlError::Invalid(_) | CqlError::Unreadable(_) => "invalid",
         };
-        Self { error, disconnected: false, name }
+        Self { error, disconnected: false, name, code: None }
     }
 }
 
@@ -45,12 +48,13 @@ pub(super) fn unreadable(column: &'static str) -> CqlError {
 
 /// What an error of one attempt means.
 pub(super) fn of_execution(error: &ExecutionError, kind: Kind) -> Failure {
-    let failure = |error, name| Failure { error, disconnected: false, name };
+    let failure = |error, name| Failure { error, disconnected: false, name, code: None };
     match error {
         ExecutionError::EmptyPlan => Failure {
             error: CqlError::Refused("no node of the local datacenter is known".to_owned()),
             disconnected: true,
             name: "no_connection",
+            code: None,
         },
         ExecutionError::ConnectionPoolError(error) => of_pool(error),
         ExecutionError::LastAttemptError(error) => of_attempt(error, kind),
@@ -71,8 +75,8 @@ pub(super) fn of_prepare(error: &PrepareError) -> Failure {
         PrepareError::ConnectionPoolError(error) => of_pool(error),
         // Nothing is done by preparing, so nothing is unknown after it.
         PrepareError::AllAttemptsFailed { first_attempt } => match of_attempt(first_attempt, Kind::Read) {
-            Failure { error: CqlError::Unknown(text), disconnected, name } => {
-                Failure { error: CqlError::Refused(text), disconnected, name }
+            Failure { error: CqlError::Unknown(text), disconnected, name, code } => {
+                Failure { error: CqlError::Refused(text), disconnected, name, code }
             }
             other => other,
         },
@@ -88,11 +92,11 @@ fn of_pool(error: &ConnectionPoolError) -> Failure {
         ConnectionPoolError::Initializing => "no connection yet".to_owned(),
         _ => "no connection".to_owned(),
     };
-    Failure { error: CqlError::Refused(text), disconnected: true, name: "no_connection" }
+    Failure { error: CqlError::Refused(text), disconnected: true, name: "no_connection", code: None }
 }
 
 fn of_attempt(error: &RequestAttemptError, kind: Kind) -> Failure {
-    let failure = |error, name| Failure { error, disconnected: false, name };
+    let failure = |error, name| Failure { error, disconnected: false, name, code: None };
     match error {
         RequestAttemptError::SerializationError(_) | RequestAttemptError::CqlRequestSerialization(_) => {
             failure(CqlError::Invalid("the request cannot be encoded".to_owned()), "bad_query")
@@ -103,7 +107,12 @@ fn of_attempt(error: &RequestAttemptError, kind: Kind) -> Failure {
         RequestAttemptError::BrokenConnectionError(_) => {
             failure(CqlError::Unknown("the connection broke".to_owned()), "connection_broken")
         }
-        RequestAttemptError::DbError(error, text) => of_database(error, text, kind),
+        RequestAttemptError::DbError(error, text) => {
+            // The number of a rate limit is agreed on with each connection.
+            let known = !matches!(error, DbError::RateLimitReached { .. });
+            let code = known.then(|| error.code(&ProtocolFeatures::default()));
+            Failure { code, ..of_database(error, text, kind) }
+        }
         RequestAttemptError::RepreparedIdChanged { .. } | RequestAttemptError::RepreparedIdMissingInBatch => {
             failure(CqlError::Invalid("a prepared statement has become another".to_owned()), "unprepared")
         }
@@ -117,7 +126,7 @@ fn of_attempt(error: &RequestAttemptError, kind: Kind) -> Failure {
 
 fn of_database(error: &DbError, text: &str, kind: Kind) -> Failure {
     use CqlError::{Invalid, Overloaded, Refused, Unknown};
-    let failure = |error, name| Failure { error, disconnected: false, name };
+    let failure = |error, name| Failure { error, disconnected: false, name, code: None };
     // What cannot have been done by a plain write may be done by a conditional one.
     let not_done: fn(String) -> CqlError = if kind == Kind::Conditional { Unknown } else { Refused };
     let shed: fn(String) -> CqlError = if kind == Kind::Conditional { Unknown } else { Overloaded };
@@ -212,6 +221,9 @@ mod tests {
             || DbError::Unavailable { consistency: Consistency::LocalQuorum, required: 2, alive: 1 };
         assert!(matches!(database(unavailable(), Kind::Write), CqlError::Refused(_)));
         assert!(matches!(database(DbError::Overloaded, Kind::Write), CqlError::Overloaded(_)));
+        let error = RequestAttemptError::DbError(DbError::Overloaded, String::new());
+        let failure = of_execution(&ExecutionError::LastAttemptError(error), Kind::Write);
+        assert_eq!((failure.name, failure.code), ("overloaded", Some(0x1001)));
         // A conditional write may have been decided before its commit found too few replicas.
         assert!(matches!(database(unavailable(), Kind::Conditional), CqlError::Unknown(_)));
         assert!(matches!(database(DbError::Overloaded, Kind::Conditional), CqlError::Unknown(_)));

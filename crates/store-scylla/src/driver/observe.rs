@@ -130,6 +130,9 @@ impl Watch {
             self.span.set("cassandra.speculative_execution.count", i64::from(speculations));
         }
         if let Some(failure) = failure {
+            if let Some(code) = failure.code.filter(|_| self.span.is_on()) {
+                self.span.set("db.response.status_code", format!("0x{code:04X}"));
+            }
             self.span.fail(failure.name);
         }
         let took = self.observer.clock.monotonic().saturating_sub(self.began);

@@ -109,10 +109,12 @@ impl Statements {
         &self.0[statement as usize]
     }
 
-    /// The same read, seeing what conditional writes have decided.
+    /// The same read, seeing what conditional writes have decided. Never made twice at once: it is a round of Paxos, and
+    /// two of them keep each other waiting.
     pub(super) fn serial(&self, statement: Statement) -> PreparedStatement {
         let mut prepared = self.at(statement).clone();
         prepared.set_consistency(Consistency::LocalSerial);
+        prepared.set_execution_profile_handle(None);
         prepared
     }
 }
