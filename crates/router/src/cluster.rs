@@ -81,6 +81,8 @@ pub struct Place {
     pub jid: FullJid,
     /// Its secret name.
     pub token: Token,
+    /// The attempt of the move that brought it there; 0 where it was bound there.
+    pub attempt: u64,
     /// The edge that has its socket, or had it last.
     pub edge: EdgeId,
 }

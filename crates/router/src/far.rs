@@ -15,8 +15,14 @@ const MAX_UNSAVED: usize = 1_024;
 pub(crate) struct Far {
     /// Connections whose edges may have a record of the session, the present one last. Each is told when it may forget it.
     pub(crate) holders: SmallVec<[ConnId; 1]>,
-    /// Where the session is as recorded.
-    pub(crate) edge: EdgeId,
+    /// Where the session is as recorded; `None` when that is not known.
+    pub(crate) edge: Option<EdgeId>,
+    /// The move that brought it to where it is; 0 where it was bound there.
+    pub(crate) stay: u64,
+    /// The same of where its client was told last that it goes on.
+    pub(crate) base: u64,
+    /// Moves that were tried.
+    pub(crate) attempts: u64,
     /// It is recorded that it is bound.
     pub(crate) bound: bool,
     /// It is being recorded that it goes on there.
@@ -24,6 +30,8 @@ pub(crate) struct Far {
     /// Its edge has been linked anew and has not spoken of it yet, or asks once more for an answer that has to come first:
     /// nothing is sent to it.
     pub(crate) quiet: bool,
+    /// All that is unacknowledged has been sent to where it is.
+    pub(crate) whole: bool,
     /// What its edge is to remember has changed.
     pub(crate) news: bool,
     /// The answer to `<enable/>` did not arrive; the question comes once more.
@@ -47,15 +55,25 @@ pub(crate) struct Far {
     pub(crate) saved: Position,
 }
 
+/// What an attempt names: which move it was, and the one that it went on from. `None` where the session has not moved.
+pub(crate) fn named(attempt: u64) -> (u64, Option<u64>) {
+    let this = attempt & u64::from(u32::MAX);
+    (this, (attempt != 0).then_some(attempt >> 32))
+}
+
 impl Far {
     /// Of a session that begins at this connection.
     pub(crate) fn new(conn: ConnId, from: Position) -> Self {
         Self {
             holders: smallvec![conn],
-            edge: conn.edge,
+            edge: Some(conn.edge),
+            stay: 0,
+            base: 0,
+            attempts: 0,
             bound: false,
             moving: None,
             quiet: false,
+            whole: true,
             news: true,
             unheard: false,
             built: None,
@@ -74,6 +92,30 @@ impl Far {
         self.holders.retain(|holder| *holder != conn);
         self.holders.push(conn);
         (self.holders.len() > MAX_HOLDERS).then(|| self.holders.remove(0))
+    }
+
+    /// The next attempt to move it. It names the move that it goes on from, too: should it never come about, that is where the
+    /// session is.
+    pub(crate) fn attempt(&mut self) -> u64 {
+        self.attempts += 1;
+        self.base << 32 | self.attempts & u64::from(u32::MAX)
+    }
+
+    /// Takes out what the edge of this connection keeps from before the session was elsewhere: it is to take over nothing of
+    /// that, whose numbers may be of others by now.
+    pub(crate) fn outdated(&mut self, conn: ConnId) -> SmallVec<[ConnId; 1]> {
+        let elsewhere = self.holders.iter().rposition(|holder| holder.edge != conn.edge).unwrap_or(0);
+        let mut outdated = SmallVec::new();
+        let mut index = 0;
+        self.holders.retain(|holder| {
+            let old = index < elsewhere && holder.edge == conn.edge;
+            index += 1;
+            if old {
+                outdated.push(*holder);
+            }
+            !old
+        });
+        outdated
     }
 
     /// A row was acknowledged.

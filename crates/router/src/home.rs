@@ -217,6 +217,11 @@ impl Home {
         })
     }
 
+    /// Whether this session is here.
+    pub(crate) fn has(&self, token: Token) -> bool {
+        self.find(token).is_some()
+    }
+
     /// Where this session is in the lists.
     pub(crate) fn find(&self, token: Token) -> Option<usize> {
         self.links.iter().position(|link| link.token == token)

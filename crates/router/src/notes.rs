@@ -20,6 +20,7 @@ const BEGUN: u16 = 1 << 4;
 const MAY_RESEND: u16 = 1 << 5;
 const RESUMABLE: u16 = 1 << 6;
 const AVAILABLE: u16 = 1 << 7;
+const WHOLE: u16 = 1 << 8;
 
 /// What was remembered.
 #[derive(Debug, PartialEq)]
@@ -30,6 +31,8 @@ pub(crate) struct Notes {
     pub(crate) active: bool,
     pub(crate) begun: bool,
     pub(crate) may_resend: bool,
+    /// All that its client has not acknowledged has been sent to this edge, and nothing is to be taken from one before it.
+    pub(crate) whole: bool,
     /// Can be resumed, once stream management is on.
     pub(crate) resume: bool,
     pub(crate) priority: i8,
@@ -42,6 +45,8 @@ pub(crate) struct Notes {
     pub(crate) directed: BTreeSet<Jid>,
     /// Rows that were acknowledged over connections before the present one.
     pub(crate) acknowledged: Vec<Position>,
+    /// Which of the session's moves brought it there; 0 where it was bound there.
+    pub(crate) stay: u64,
 }
 
 /// Of a session of a cluster.
@@ -56,6 +61,7 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
         (MAY_RESEND, link.may_resend),
         (RESUMABLE, management.is_some_and(|management| management.resume)),
         (AVAILABLE, session.presence.is_some()),
+        (WHOLE, link.far.as_ref().is_some_and(|far| far.whole)),
     ];
     let flags = flags.iter().filter(|(_, set)| *set).fold(0, |flags, (flag, _)| flags | flag);
     let presence = session.presence.as_ref().map(Stanza::encode).unwrap_or_default();
@@ -76,6 +82,7 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
     for position in carried {
         out.put_u64_le(position.0);
     }
+    out.put_u64_le(link.far.as_ref().map_or(0, |far| far.stay));
     out.freeze()
 }
 
@@ -105,6 +112,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
     for _ in 0..left.number(4)? {
         acknowledged.push(Position(left.number(8)?));
     }
+    let stay = left.number(8)?;
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -112,6 +120,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         active: !is(INACTIVE),
         begun: is(BEGUN),
         may_resend: is(MAY_RESEND),
+        whole: is(WHOLE),
         resume: is(RESUMABLE),
         priority,
         since,
@@ -120,6 +129,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         presence,
         directed,
         acknowledged,
+        stay,
     })
 }
 
@@ -159,6 +169,7 @@ mod tests {
         session.directed.extend(["a@b/c", "d@e"].map(|jid| Jid::parse(jid).unwrap()));
         link.feed.begun = true;
         link.far.as_mut().unwrap().carried = vec![Position(5), Position(8)];
+        link.far.as_mut().unwrap().stay = 3;
         (session, link)
     }
 
@@ -166,10 +177,17 @@ mod tests {
     fn what_is_remembered_comes_back() {
         let (session, link) = session();
         let notes = decode(&encode(&session, &link)).unwrap();
-        assert!(notes.carbons && !notes.interested && !notes.active && notes.begun && !notes.resume);
+        assert!(
+            notes.carbons
+                && !notes.interested
+                && !notes.active
+                && notes.begun
+                && notes.whole
+                && !notes.resume
+        );
         assert_eq!((notes.priority, notes.since, notes.from), (-7, Timestamp(99), Position(41)));
         assert_eq!((notes.presence, notes.directed), (session.presence, session.directed));
-        assert_eq!(notes.acknowledged, [Position(5), Position(8)]);
+        assert_eq!((notes.acknowledged, notes.stay), (vec![Position(5), Position(8)], 3));
     }
 
     #[test]

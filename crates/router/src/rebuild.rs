@@ -1,17 +1,18 @@
 //! Sessions from before this reign, built again from what their edges keep of them.
 
+use crate::cluster::Place;
 use crate::delivery;
-use crate::far::Far;
+use crate::far::{self, Far};
 use crate::home::{Home, Read};
 use crate::im::recipients::{Recipients, recipients};
 use crate::link::{As, Link, Management, Row};
 use crate::msg::Msg;
-use crate::notes::Notes;
+use crate::notes::{self, Notes};
 use crate::shared::Shared;
 use crate::turn::Turn;
 use starling_hooks::{Fate, Flow, Session};
 use starling_store::{Direction, LogFilter, LogRow, Page, Position};
-use starling_wire::{ConnId, Record, Token};
+use starling_wire::{ConnId, Down, Record, ToEdge, Token};
 use starling_xmpp::{Kind, Stanza};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) struct Parked {
     pub(crate) cut: bool,
     /// Its edge has nothing more to say of what was before this reign.
     pub(crate) drained: bool,
+    /// Connections that the session had before, of which something is kept.
+    pub(crate) others: Vec<ConnId>,
 }
 
 impl Parked {
@@ -56,6 +59,7 @@ impl Parked {
             gone,
             cut: false,
             drained: false,
+            others: Vec::new(),
         }
     }
 
@@ -100,9 +104,16 @@ pub(crate) fn merge(parked: &mut Parked, other: &Record) {
     own.acknowledged.extend(&other.acknowledged);
 }
 
-/// Builds a session; returns the highest row that it may have been sent.
-pub(crate) fn build(home: &mut Home, parked: &Parked, notes: Notes, edge: starling_wire::EdgeId) -> Position {
+/// Builds a session that is recorded there; returns the highest row that it may have been sent.
+pub(crate) fn build(
+    out: &mut delivery::Out<'_>,
+    home: &mut Home,
+    parked: &Parked,
+    notes: Notes,
+    place: &Place,
+) -> Position {
     let Parked { conn, record, .. } = parked;
+    let there = conn.edge == place.edge;
     let mut session = Session::new(record.token, record.jid.clone());
     session.presence = notes.presence;
     session.priority = notes.priority;
@@ -113,8 +124,12 @@ pub(crate) fn build(home: &mut Home, parked: &Parked, notes: Notes, edge: starli
     session.directed = notes.directed;
 
     let mut link = Link::new(record.token, *conn, notes.since);
+    let (last, _) = far::named(place.attempt);
     let mut far = Far::new(*conn, notes.from);
-    (far.bound, far.news, far.edge, far.cut) = (true, false, edge, parked.cut);
+    (far.bound, far.news, far.cut) = (true, false, parked.cut);
+    far.edge = (there && notes.stay == last).then_some(place.edge);
+    (far.stay, far.base, far.attempts) = (notes.stay, notes.stay, last);
+    far.holders.insert_many(0, parked.others.iter().copied());
     far.built = (!parked.drained).then_some(*conn);
     link.far = Some(Box::new(far));
     (link.received, link.announced) = (record.handled, record.handled);
@@ -153,11 +168,15 @@ pub(crate) fn build(home: &mut Home, parked: &Parked, notes: Notes, edge: starli
         })
     });
     (link.may_resend, link.feed.begun) = (notes.may_resend, notes.begun);
-    if parked.gone.is_some() || conn.edge != edge {
+    if parked.gone.is_some() || !there {
         (link.conn, link.detached_at) = (None, parked.gone);
     }
     home.account.sessions.push(session);
     home.links.push(link);
+    // The next home has to know that this is the one, and all of it, whatever moves were recorded and never came about.
+    if let Some((session, link)) = home.account.sessions.last().zip(home.links.last()) {
+        out.downs.push(ToEdge { conn: *conn, down: Down::Remember(notes::encode(session, link)) });
+    }
     record.highest.unwrap_or_default().max(notes.from)
 }
 

@@ -250,10 +250,13 @@ pub(crate) fn resume(
     if let Some(holder) = far.goes_to(conn) {
         out.downs.push(ToEdge { conn: holder, down: Down::Released });
     }
-    if far.edge != conn.edge && far.moving != Some(conn) {
+    if far.edge == Some(conn.edge) && far.moving.is_none() {
+        return;
+    }
+    if far.moving != Some(conn) {
         far.moving = Some(conn);
-        let (jid, edge) = (home.account.sessions[at].jid.clone(), conn.edge);
-        let op = LocationOp::Move { jid, token, edge, attempt: conn.number.max(1) };
+        let (jid, edge, attempt) = (home.account.sessions[at].jid.clone(), conn.edge, far.attempt());
+        let op = LocationOp::Move { jid, token, edge, attempt };
         turn.record(home, op, What::Moved(token, conn));
     }
 }
@@ -279,8 +282,9 @@ pub(crate) fn moved(
     let link = &mut home.links[at];
     let Some(far) = link.far.as_mut().filter(|far| far.moving == Some(conn)) else { return };
     far.moving = None;
+    far.edge = recorded.then_some(conn.edge);
     if recorded {
-        far.edge = conn.edge;
+        far.stay = far.attempts;
         home.touched = true;
     } else if link.conn == Some(conn) {
         // It may come again, here or over another edge.
@@ -313,6 +317,13 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     link.announced = sequence;
     let token = link.token;
     let jid = home.account.sessions[at].jid.clone();
+    if let Some(far) = &mut home.links[at].far {
+        (far.whole, far.base) = (false, far.stay);
+        let outdated = far.outdated(conn).into_iter();
+        out.downs.extend(outdated.map(|conn| ToEdge { conn, down: Down::Released }));
+    }
+    // With the answer goes which of its moves it was; the rest when all of it is there.
+    remember(out, home, at);
     out.downs.push(ToEdge { conn, down: Down::Resumed { jid, sequence, base } });
     delivery::acknowledged(out, home, at, before + newly);
     delivery::send_again(out, home, at, 0);
@@ -322,6 +333,7 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         // All of it has been sent there, now or before.
         far.from = far.highest;
         far.carried = far.unsaved.clone();
+        far.whole = true;
     }
     // The edge's answer to this says that it has it all: then the one before may forget it.
     remember(out, home, at);

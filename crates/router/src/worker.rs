@@ -10,6 +10,9 @@ mod deadlines;
 mod doubts;
 mod ending;
 mod loading;
+mod losing;
+mod opening;
+mod parking;
 mod resending;
 mod unbinding;
 mod waiting;
@@ -19,7 +22,7 @@ use self::counting::Counting;
 use self::ending::AWAY;
 use self::unbinding::Unbinding;
 use crate::act::{self, Act, What};
-use crate::cluster::LocationOp;
+use crate::cluster::{LocationOp, Place};
 use crate::count::Remembered;
 use crate::decide;
 use crate::delivery::{self, Out};
@@ -170,7 +173,7 @@ impl Worker {
             (None, Some(since)) => Some(since + ADRIFT_AFTER),
             (None, None) => self.shared.positions.until(),
         };
-        let cluster = [self.unbinding.deadline(), self.attaching.deadline(&self.shared)];
+        let cluster = [self.unbinding.deadline(), self.attaching.losing.deadline(&self.shared)];
         [lease, self.timers.next()].into_iter().chain(cluster).flatten().min()
     }
 
@@ -246,6 +249,12 @@ impl Worker {
         {
             return self.close(conn, AWAY);
         }
+        let Some(msg) = self.stash(msg) else { return };
+        if let Msg::Edge(ToHome { conn, up: Up::Bind { .. } | Up::Resume { .. }, .. }) = &msg
+            && self.shared.tier.is_some()
+        {
+            self.attaching.is_at(conn.edge, &account);
+        }
         if let Msg::Loaded { state, .. } = msg {
             return self.loaded(turn, account, state);
         }
@@ -311,6 +320,9 @@ impl Worker {
             return self.wait_first(account, held);
         }
         let Held { since, msg } = held;
+        // It may have waited for the account to open.
+        let Some(msg) = self.stash(msg) else { return };
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         turn.came = since;
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         match msg {
@@ -456,7 +468,7 @@ impl Worker {
                     since: link.since.0,
                 })
             })
-            .chain(parked.filter_map(attaching::info))
+            .chain(parked.filter_map(parking::info))
             .collect()
     }
 

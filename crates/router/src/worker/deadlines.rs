@@ -8,9 +8,16 @@ impl Worker {
     /// Deadlines that are over.
     pub(super) fn expire(&mut self, turn: &mut Turn) {
         while let Some((account, why)) = self.timers.due(turn.monotonic) {
-            if why == Why::Patience {
-                self.lose_patience(turn, &account);
-                continue;
+            match why {
+                Why::Patience => {
+                    self.lose_patience(turn, &account);
+                    continue;
+                }
+                Why::Open => {
+                    self.open_due(turn, &account);
+                    continue;
+                }
+                _ => {}
             }
             let home = match self.homes.get_mut(&account) {
                 Some(Slot::Ready(home)) => home,
@@ -22,7 +29,6 @@ impl Worker {
             };
             match why {
                 Why::Resend => self.resend(turn, &account),
-                Why::Open => self.try_open(turn, &account),
                 Why::Unsent => self.read_unsent(turn, &account),
                 Why::Lost => self.end_lost(turn, &account),
                 Why::Unseen(token) => self.unseen(turn, &account, token),
@@ -46,7 +52,7 @@ impl Worker {
                     }
                     continue;
                 }
-                Why::Patience | Why::Count => continue,
+                Why::Patience | Why::Open | Why::Count => continue,
                 Why::Answer => self.give_up(turn, &account),
                 Why::Tail => {
                     // With a doubt it is read when that is settled.
@@ -110,6 +116,7 @@ impl Worker {
                         self.remembered.keep(&account, &home.count, home.last);
                         turn.shared.positions.forget(home.top);
                         self.homes.remove(&account);
+                        self.attaching.forget(&account);
                         continue;
                     }
                     self.timers.set(turn.monotonic + EVICT_AFTER, account.clone(), Why::Evict);

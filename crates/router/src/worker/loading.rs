@@ -58,6 +58,7 @@ impl Worker {
             Err(error) => {
                 tracing::warn!(event = "load_failed", %error, "an account could not be loaded");
                 if !parked.is_empty() {
+                    self.attaching.losing.wake(account.clone());
                     self.homes.insert(account, Slot::Parked(parked));
                 }
                 for held in waiting {

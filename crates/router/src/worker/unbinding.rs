@@ -5,7 +5,8 @@ use crate::cluster::{LocationOp, RecordError};
 use crate::shared::Shared;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::collections::VecDeque;
+use starling_wire::Token;
+use std::collections::{HashSet, VecDeque};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const AGAIN: Duration = Duration::from_millis(250);
 #[derive(Default)]
 pub(super) struct Unbinding {
     waiting: VecDeque<LocationOp>,
+    /// Of all that are not recorded yet.
+    tokens: HashSet<Token>,
     /// What is under way, for the case that it fails.
     batch: Vec<LocationOp>,
     flight: Option<BoxFuture<'static, Result<(), RecordError>>>,
@@ -29,10 +32,20 @@ pub(super) struct Unbinding {
 
 impl Unbinding {
     pub(super) fn push(&mut self, op: LocationOp) {
-        if self.waiting.len() >= MOST {
-            self.waiting.pop_front();
+        if self.waiting.len() >= MOST
+            && let Some(LocationOp::Unbind { token, .. }) = self.waiting.pop_front()
+        {
+            self.tokens.remove(&token);
+        }
+        if let LocationOp::Unbind { token, .. } = &op {
+            self.tokens.insert(*token);
         }
         self.waiting.push_back(op);
+    }
+
+    /// Whether this session has ended, and is still recorded.
+    pub(super) fn has(&self, token: Token) -> bool {
+        self.tokens.contains(&token)
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
@@ -47,7 +60,13 @@ impl Unbinding {
                 let Poll::Ready(result) = flight.poll_unpin(cx) else { return };
                 self.flight = None;
                 match result {
-                    Ok(()) => self.batch.clear(),
+                    Ok(()) => {
+                        for op in self.batch.drain(..) {
+                            if let LocationOp::Unbind { token, .. } = op {
+                                self.tokens.remove(&token);
+                            }
+                        }
+                    }
                     Err(_) => self.again = Some(now + AGAIN),
                 }
             }

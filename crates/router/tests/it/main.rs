@@ -5,6 +5,7 @@
 mod apart;
 mod bench;
 mod between;
+mod chaos;
 mod clocks;
 mod counting;
 mod doubts;

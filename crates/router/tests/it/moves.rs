@@ -268,6 +268,50 @@ fn a_resumption_outlives_the_home_that_was_asked() {
 }
 
 #[test]
+fn what_an_edge_keeps_of_long_ago_is_not_the_session() {
+    for dead in [false, true] {
+        let mut site = Site::new(3);
+        let mut alice = site.client(2, "alice", "phone");
+        let first = site.managed(0, "bob", "phone");
+        // The first edge does not learn that it goes on elsewhere.
+        site.cut(0);
+        let second = site.resume(&first, 1, 0);
+        site.run();
+        for n in 0..3 {
+            site.chat(&mut alice, "bob", &format!("{n}"));
+        }
+        assert_eq!(site.messages(&second).len(), 3);
+        site.cut(1);
+        site.succeed("bob");
+        site.link(0);
+        site.advance(SECOND / 2);
+        let third = site.resume(&second, 0, 3);
+        site.run();
+        let downs = site.told(&third);
+        assert!(
+            matches!(downs.first(), Some(Down::Close(Some(_)))),
+            "the second edge may yet come: {downs:?}"
+        );
+        if dead {
+            site.advance(6 * SECOND);
+        } else {
+            site.link(1);
+            site.run();
+        }
+        let third = site.resume(&second, 0, 3);
+        site.advance(3 * SECOND);
+        let downs = site.told(&third);
+        match downs.first() {
+            Some(Down::NotResumed { .. }) => assert!(dead),
+            Some(Down::Resumed { .. }) => assert!(!dead),
+            _ => panic!("{downs:?}"),
+        }
+        site.chat(&mut alice, "bob", "next");
+        assert_eq!(site.messages(&third).len(), usize::from(!dead));
+    }
+}
+
+#[test]
 fn what_the_edge_before_has_to_say_comes_before_the_client_says_it_again() {
     let mut site = Site::new(2);
     let mut alice = site.managed(0, "alice", "phone");

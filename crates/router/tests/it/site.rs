@@ -104,6 +104,8 @@ pub(crate) struct Site {
     epochs: u64,
     links: u64,
     conns: u64,
+    /// What goes to and fro is told.
+    pub(crate) aloud: bool,
 }
 
 /// A connection that has a session.
@@ -146,6 +148,7 @@ impl Site {
             epochs: 0,
             links: 0,
             conns: 0,
+            aloud: false,
             clock,
         };
         for shard in shards.all() {
@@ -272,6 +275,9 @@ impl Site {
         for output in out {
             match output {
                 Output::Send(link, item) => {
+                    if self.aloud {
+                        eprintln!("    edge {} > {item:?}", edge.0);
+                    }
                     if self.wires.links.lock().get(&edge) == Some(&link.number) {
                         self.hand_over(edge, link.number, item);
                     }
@@ -355,6 +361,16 @@ impl Site {
         loop {
             let Some((id, link, shard, epoch, message)) = self.wires.downs.lock().pop_front() else { break };
             any = true;
+            if self.aloud {
+                let lost = self.wires.links.lock().get(&id) != Some(&link);
+                eprintln!(
+                    "    edge {} < shard {} epoch {}{} {message:?}",
+                    id.0,
+                    shard.0,
+                    epoch.0,
+                    if lost { " LOST" } else { "" }
+                );
+            }
             if self.wires.links.lock().get(&id) != Some(&link) {
                 continue;
             }
@@ -368,6 +384,9 @@ impl Site {
         loop {
             let Some((shard, item)) = self.wires.mail.lock().pop_front() else { break };
             any = true;
+            if self.aloud {
+                eprintln!("    mail to shard {} {item:?}", shard.0);
+            }
             if let Some(home) = &self.homes[usize::from(shard.0)] {
                 home.door.peer(item);
             }

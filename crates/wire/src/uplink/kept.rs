@@ -299,7 +299,9 @@ impl Kept {
         self.counting = old.counting;
         self.acknowledged = old.acknowledged;
         self.highest = old.highest;
-        self.notes = old.notes;
+        if self.notes.is_empty() {
+            self.notes = old.notes;
+        }
     }
 
     pub(super) fn queue(&self) -> impl Iterator<Item = &Queued> {

@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 /// Who is where, of one shard; outlives reigns.
 #[derive(Default)]
 pub(crate) struct Book {
-    rows: Mutex<BTreeMap<String, (FullJid, Token, EdgeId)>>,
+    rows: Mutex<BTreeMap<String, Place>>,
     /// What is recorded from now on fails so.
     pub(crate) failing: Mutex<Option<RecordError>>,
 }
 
 impl Book {
     pub(crate) fn edges(&self) -> Vec<(String, u64)> {
-        self.rows.lock().iter().map(|(jid, (_, _, edge))| (jid.clone(), edge.0)).collect()
+        self.rows.lock().iter().map(|(jid, place)| (jid.clone(), place.edge.0)).collect()
     }
 }
 
@@ -31,15 +31,22 @@ impl Register for Book {
         for op in ops {
             match op {
                 LocationOp::Bind { jid, token, edge } => {
-                    rows.insert(jid.as_str().to_owned(), (jid, token, edge));
+                    let row = rows.entry(jid.as_str().to_owned());
+                    let place = Place { jid, token, edge, attempt: 0 };
+                    row.and_modify(|row| {
+                        if row.token != token {
+                            *row = place.clone();
+                        }
+                    })
+                    .or_insert(place);
                 }
-                LocationOp::Move { jid, token, edge, .. } => {
-                    if let Some(row) = rows.get_mut(jid.as_str()).filter(|row| row.1 == token) {
-                        row.2 = edge;
+                LocationOp::Move { jid, token, edge, attempt } => {
+                    if let Some(row) = rows.get_mut(jid.as_str()).filter(|row| row.token == token) {
+                        (row.edge, row.attempt) = (edge, attempt);
                     }
                 }
                 LocationOp::Unbind { jid, token } => {
-                    if rows.get(jid.as_str()).is_some_and(|row| row.1 == token) {
+                    if rows.get(jid.as_str()).is_some_and(|row| row.token == token) {
                         rows.remove(jid.as_str());
                     }
                 }
@@ -59,12 +66,11 @@ impl Register for Book {
 
     fn places(&self, account: &BareJid) -> Vec<Place> {
         let rows = self.rows.lock();
-        let own = rows.values().filter(|(jid, ..)| jid.as_jid().to_bare() == *account);
-        own.map(|(jid, token, edge)| Place { jid: jid.clone(), token: *token, edge: *edge }).collect()
+        rows.values().filter(|row| row.jid.as_jid().to_bare() == *account).cloned().collect()
     }
 
     fn each(&self, visit: &mut dyn FnMut(&FullJid, Token, EdgeId)) {
-        for (jid, token, edge) in self.rows.lock().values() {
+        for Place { jid, token, edge, .. } in self.rows.lock().values() {
             visit(jid, *token, *edge);
         }
     }

@@ -1,0 +1,282 @@
+//! Accounts open: their sessions from before this reign are built from what edges have named.
+
+use super::attaching::{DEAD_AFTER, Parked};
+use super::*;
+use crate::far;
+use crate::notes::{self, Notes};
+use crate::rebuild::{self, Opening};
+use starling_store::LogRow;
+
+/// How long an account waits for edges that have named none of its sessions.
+pub(super) const OPEN_WITHIN: Duration = Duration::from_millis(300);
+/// How long a session that is recorded and that nobody has is looked for.
+const LOST_GRACE: Duration = Duration::from_secs(2);
+/// How soon to read again what could not be.
+const AGAIN: Duration = Duration::from_millis(250);
+/// How much is kept of what is said over connections whose sessions may be elsewhere.
+const MAX_SAID: usize = 512;
+
+/// Of one account: sessions that may have gone on at an edge that is silent.
+#[derive(Default)]
+pub(super) struct Unsure {
+    /// What edges before that one keep of them.
+    pub(super) parked: Vec<Parked>,
+    /// What was said over their connections.
+    said: Vec<Msg>,
+}
+
+/// What is known of a session that is recorded.
+enum Found {
+    /// What is kept of it, by the edge where it was last first; the notes of that.
+    It(Vec<usize>, Box<Notes>),
+    /// An edge that is silent may have it.
+    Perhaps,
+    /// Nobody has it, or not all of it.
+    Lost,
+}
+
+impl Worker {
+    /// Opens an account if all is known of its sessions that can be.
+    pub(super) fn try_open(&mut self, turn: &mut Turn, account: &BareJid) {
+        let (shared, age) = (Arc::clone(&self.shared), turn.monotonic.saturating_sub(self.shared.began));
+        let Some(tier) = &shared.tier else { return };
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        let Some(opening) = home.opening.as_mut().filter(|opening| !opening.reading) else { return };
+        let places = tier.register.places(account);
+        let silent = places.iter().any(|place| {
+            let named =
+                |parked: &Parked| parked.record.token == place.token && parked.conn.edge == place.edge;
+            !self.attaching.has_answered(place.edge, age)
+                && !home.links.iter().any(|link| link.token == place.token)
+                && !opening.parked.iter().any(named)
+        });
+        if silent && age < OPEN_WITHIN {
+            if !std::mem::replace(&mut opening.listed, true) {
+                self.attaching.opening.push(account.clone());
+                self.timers.set(shared.began + OPEN_WITHIN, account.clone(), Why::Open);
+            }
+            return;
+        }
+        let mut parked: Vec<_> = std::mem::take(&mut opening.parked).into_iter().map(Some).collect();
+        let mut chosen: Vec<(Parked, Notes, Place)> = Vec::new();
+        let (mut lost, mut unsure) = (false, Vec::new());
+        for place in places {
+            if home.has(place.token) {
+                continue;
+            }
+            match find(&parked, &place, &self.attaching, age) {
+                Found::It(all, notes) => {
+                    let mut all = all.into_iter().filter_map(|index| parked[index].take());
+                    let Some(mut best) = all.next() else { continue };
+                    for other in all {
+                        if !notes.whole {
+                            // Otherwise their numbers may not be of the same stanzas.
+                            rebuild::merge(&mut best, &other.record);
+                        }
+                        // Its edge forgets it when the present one has spoken.
+                        best.others.push(other.conn);
+                        close_other(&other, &mut self.downs);
+                    }
+                    chosen.push((best, *notes, place));
+                }
+                Found::Perhaps => {
+                    let is_it = |parked: &Parked| parked.record.token == place.token;
+                    unsure.extend(parked.iter_mut().filter_map(|parked| parked.take_if(|it| is_it(it))));
+                }
+                Found::Lost => lost |= self.attaching.has_answered(place.edge, age),
+            }
+        }
+        chosen.sort_by_key(|(_, notes, _)| notes.since);
+        let mut built = Vec::new();
+        for (parked, notes, place) in chosen {
+            let mut out = Out { shared: &shared, downs: &mut self.downs, reads: &mut self.asked };
+            let highest = rebuild::build(&mut out, home, &parked, notes, &place);
+            built.push((parked.record.token, highest));
+            settle_in(turn, &mut out, home, &parked, &mut self.timers);
+        }
+        built.retain(|(token, _)| home.links.iter().any(|link| link.token == *token));
+        for parked in parked.into_iter().flatten() {
+            other_record(home, &parked, &mut self.downs);
+        }
+        if lost {
+            let at = (turn.monotonic + LOST_GRACE).max(shared.began + DEAD_AFTER);
+            self.timers.set(at, account.clone(), Why::Lost);
+        }
+        if let Some(opening) = &mut home.opening {
+            opening.built.append(&mut built);
+        }
+        if !unsure.is_empty() {
+            self.attaching.unsure.entry(account.clone()).or_default().parked.append(&mut unsure);
+            self.timers.set(shared.began + DEAD_AFTER, account.clone(), Why::Open);
+        }
+        self.read_unsent(turn, account);
+    }
+
+    /// It is time to look once more.
+    pub(super) fn open_due(&mut self, turn: &mut Turn, account: &BareJid) {
+        self.try_unsure(turn, account);
+        self.try_open(turn, account);
+    }
+
+    /// Goes on with sessions that may have been elsewhere, if it is known by now.
+    pub(super) fn try_unsure(&mut self, turn: &mut Turn, account: &BareJid) {
+        let (shared, age) = (Arc::clone(&self.shared), turn.monotonic.saturating_sub(self.shared.began));
+        let Some(tier) = &shared.tier else { return };
+        let Some(unsure) = self.attaching.unsure.get(account) else { return };
+        let is_it = |place: &Place| unsure.parked.iter().any(|parked| parked.record.token == place.token);
+        let mut places = tier.register.places(account).into_iter().filter(is_it);
+        if places.any(|place| !self.attaching.has_answered(place.edge, age)) {
+            return;
+        }
+        let Some(Unsure { parked, said }) = self.attaching.unsure.remove(account) else { return };
+        for parked in parked {
+            self.park(account, parked);
+        }
+        self.backlog.extend(said);
+        if let Some(Slot::Parked(_)) = self.homes.get(account) {
+            self.backlog.push_back(Msg::Wake(account.clone()));
+        }
+        self.try_open(turn, account);
+    }
+
+    /// Keeps what a connection says whose session may be elsewhere; `Some` where it is of another.
+    pub(super) fn stash(&mut self, msg: Msg) -> Option<Msg> {
+        let Msg::Edge(ToHome { account, conn, up, .. }) = &msg else { return Some(msg) };
+        if matches!(up, Up::Attach(_)) {
+            return Some(msg);
+        }
+        match self.attaching.unsure.get_mut(account) {
+            Some(unsure) if unsure.parked.iter().any(|parked| parked.conn == *conn) => {
+                if unsure.said.len() < MAX_SAID {
+                    unsure.said.push(msg);
+                }
+                None
+            }
+            _ => Some(msg),
+        }
+    }
+
+    /// Has the rows read that the sessions which were built may not have been sent, if there may be some.
+    pub(super) fn read_unsent(&mut self, turn: &mut Turn, account: &BareJid) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        let Some(opening) = &mut home.opening else { return };
+        let lowest = opening.built.iter().map(|(_, highest)| *highest).min();
+        match lowest.filter(|lowest| *lowest < home.last) {
+            Some(lowest) => {
+                opening.reading = true;
+                let read = rebuild::read(&self.shared, home, lowest);
+                self.asked.push(read);
+            }
+            None => self.open(turn, account, &[], true),
+        }
+    }
+
+    /// They have been read.
+    pub(super) fn unsent(
+        &mut self,
+        turn: &mut Turn,
+        account: &BareJid,
+        rows: Result<(Vec<LogRow>, bool), StoreError>,
+    ) {
+        match rows {
+            Ok((rows, complete)) => self.open(turn, account, &rows, complete),
+            Err(error) => {
+                tracing::warn!(event = "unsent_failed", %error, "an account's sessions have to wait for its log");
+                self.timers.set(turn.monotonic + AGAIN, account.clone(), Why::Unsent);
+            }
+        }
+    }
+
+    fn open(&mut self, turn: &mut Turn, account: &BareJid, rows: &[LogRow], complete: bool) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        let Some(opening) = home.opening.take() else { return };
+        let Opening { parked, built, .. } = *opening;
+        rebuild::decide(turn, home, &built, rows, complete && !built.is_empty());
+        let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+        rebuild::feed(&mut out, home, &built);
+        home.touched = true;
+        if !parked.is_empty() {
+            // Another edge has named some meanwhile.
+            home.opening = Some(Box::new(Opening { parked, ..Opening::default() }));
+            return self.try_open(turn, account);
+        }
+        self.go_on(turn, account);
+        self.touch(account);
+    }
+}
+
+/// What is known of a session that is recorded there. An edge that has it says at which of its moves it came there. Where that
+/// was the last one, it is the one. The one before it is, when the edge that the session was to go to has said that it never
+/// came: its client knows nothing of that one. Any other may be of long ago.
+fn find(parked: &[Option<Parked>], place: &Place, attaching: &Attaching, age: Duration) -> Found {
+    let mut all: Vec<(usize, Notes)> = Vec::new();
+    for (index, parked) in parked.iter().enumerate() {
+        let Some(Parked { record, .. }) = parked else { continue };
+        if record.token == place.token
+            && record.jid == place.jid
+            && let Some(notes) = notes::decode(&record.notes)
+        {
+            all.push((index, notes));
+        }
+    }
+    let whole = |index: usize| parked[index].as_ref().is_some_and(Parked::is_whole);
+    let best = |stay: Option<u64>| {
+        let of = all.iter().filter(|(_, notes)| Some(notes.stay) == stay).map(|(index, _)| *index);
+        of.max_by_key(|index| {
+            parked[*index].as_ref().map(|parked| (parked.record.epoch, parked.record.received))
+        })
+    };
+    let (last, before) = far::named(place.attempt);
+    let (present, before) = (best(Some(last)), best(before));
+    let found = match (present, before) {
+        (Some(present), before) => [Some(present), before],
+        (None, _) if !attaching.has_answered(place.edge, age) => return Found::Perhaps,
+        (None, before) => [before.filter(|_| attaching.has_spoken(place.edge)), None],
+    };
+    let found: Vec<_> = found.into_iter().flatten().filter(|index| whole(*index)).collect();
+    match found.first().and_then(|first| all.into_iter().find(|(index, _)| index == first)) {
+        Some((_, notes)) => Found::It(found, Box::new(notes)),
+        None => Found::Lost,
+    }
+}
+
+/// A session has been built: what its connection has said since it was named, and how it stands.
+fn settle_in(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, parked: &Parked, timers: &mut Timers) {
+    let token = parked.record.token;
+    let Some(at) = home.find(token) else { return };
+    if let Some(count) = parked.written {
+        session::written(out, home, at, count);
+    }
+    if let Some(handled) = parked.acknowledged {
+        session::acknowledged(out, home, at, handled);
+    }
+    let link = &mut home.links[at];
+    if link.conn.is_some() {
+        return delivery::send_again(out, home, at, parked.named);
+    }
+    if link.management.as_ref().is_none_or(|management| !management.resume) {
+        return session::end(turn, home, token, None);
+    }
+    let since = *link.detached_at.get_or_insert(turn.monotonic);
+    let at = since + turn.shared.config.resume_timeout;
+    timers.set(at, home.account.jid.clone(), Why::Resume(token));
+}
+
+/// A record of a session that is somewhere else by now, or over.
+fn other_record(home: &mut Home, parked: &Parked, downs: &mut Vec<ToEdge>) {
+    let conn = parked.conn;
+    close_other(parked, downs);
+    match home.find(parked.record.token).and_then(|at| home.links[at].far.as_mut()) {
+        // Its edge forgets it when the present one has spoken.
+        Some(far) if !far.holders.contains(&conn) => far.holders.insert(0, conn),
+        Some(_) => {}
+        None => downs.push(ToEdge { conn, down: Down::Released }),
+    }
+}
+
+fn close_other(parked: &Parked, downs: &mut Vec<ToEdge>) {
+    if parked.gone.is_none() {
+        let error = StreamError::new(StreamCondition::Conflict).with_text("the session is over or elsewhere");
+        downs.push(ToEdge { conn: parked.conn, down: Down::Close(Some(Box::new(error))) });
+    }
+}

@@ -1,0 +1,79 @@
+//! Accounts of which only sessions are known: nothing is loaded for them until somebody needs it.
+
+use super::attaching::Parked;
+use super::*;
+use crate::notes;
+
+impl Worker {
+    /// For an account of which only sessions are known. What only tells of one is kept with it; all else has it loaded.
+    pub(super) fn parked(&mut self, turn: &mut Turn, account: BareJid, msg: Msg) {
+        let Some(Slot::Parked(all)) = self.homes.get_mut(&account) else { return };
+        if let Msg::Edge(ToHome { conn, up, .. }) = &msg
+            && let Some(parked) = all.iter_mut().find(|parked| parked.conn == *conn)
+        {
+            match up {
+                Up::Acknowledged { handled } => return parked.acknowledged = Some(*handled),
+                Up::Written { count } => return parked.written = Some(*count),
+                Up::ClientState { active } => return parked.active = Some(*active),
+                Up::Gone(_) if parked.cut => return,
+                Up::Gone(Leave::Lost) if is_resumable(parked) => {
+                    parked.drained = true;
+                    let since = *parked.gone.get_or_insert(turn.monotonic);
+                    let (at, token) = (since + self.shared.config.resume_timeout, parked.record.token);
+                    return self.timers.set(at, account, Why::Resume(token));
+                }
+                _ => {}
+            }
+        } else if msg.is_about_the_past() {
+            return self.nobody(&msg);
+        }
+        let parked = std::mem::take(all);
+        self.load_for(turn, account, msg, parked);
+    }
+
+    /// What is said of a session where none is: its edge may forget it.
+    pub(super) fn nobody(&mut self, msg: &Msg) {
+        if let Msg::Edge(ToHome { conn, up, .. }) = msg
+            && self.shared.tier.is_some()
+        {
+            let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+            unknown(&mut out, *conn, up);
+        }
+    }
+
+    /// What a session said could not be decided on: it is to come back.
+    pub(super) fn cut_parked(&mut self, account: &BareJid, conn: ConnId) {
+        if let Some(Slot::Parked(all) | Slot::Loading(_, all)) = self.homes.get_mut(account)
+            && let Some(parked) = all.iter_mut().find(|parked| parked.conn == conn)
+        {
+            (parked.gone, parked.cut) = (Some(self.shared.clock.monotonic()), true);
+        }
+        self.close(conn, AWAY);
+    }
+
+    /// Its time to be resumed may be over.
+    pub(super) fn parked_expired(&mut self, account: BareJid) {
+        if let Some(Slot::Parked(_)) = self.homes.get(&account) {
+            self.backlog.push_back(Msg::Wake(account));
+        }
+    }
+}
+
+/// A session as it is listed.
+pub(super) fn info(parked: &Parked) -> Option<SessionInfo> {
+    let notes = notes::decode(&parked.record.notes)?;
+    Some(SessionInfo {
+        jid: parked.record.jid.clone(),
+        available: notes.presence.is_some(),
+        priority: notes.priority,
+        detached: parked.gone.is_some(),
+        stream_management: parked.record.management.is_some(),
+        since: notes.since.0,
+    })
+}
+
+/// Whether a session can be resumed once its connection is lost.
+fn is_resumable(parked: &Parked) -> bool {
+    let notes = || notes::decode(&parked.record.notes);
+    parked.record.management.is_some() && notes().is_some_and(|notes| notes.resume)
+}
