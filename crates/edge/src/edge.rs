@@ -235,7 +235,8 @@ impl Shared {
 
 fn open(listen: &Listen) -> Result<Vec<TcpListener>, EdgeError> {
     let sockets = listen.open()?;
-    sockets.into_iter().map(|socket| TcpListener::from_std(socket).map_err(EdgeError::from)).collect()
+    let ready = |socket| TcpListener::from_std(listener::bounded(socket)?).map_err(EdgeError::from);
+    sockets.into_iter().map(ready).collect()
 }
 
 /// Turns the wheel.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod cluster;
 mod home;
 mod hostile;
 mod negotiation;
@@ -21,6 +22,8 @@ use starling_edge::{Edge, EdgeTable, Parts};
 use starling_node::config::Config;
 use starling_node::listen::Listen;
 use starling_node::{Rate, SystemClock, Telemetry};
+use starling_wire::net::Sockets;
+use starling_wire::{EdgeId, Shard, Shards};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -28,6 +31,7 @@ use tempfile::TempDir;
 /// A running edge with its home.
 struct Site {
     edge: Edge,
+    table: Arc<EdgeTable>,
     home: Arc<Home>,
     config: Config,
     telemetry: Telemetry,
@@ -45,6 +49,18 @@ impl Site {
     }
 
     async fn seen_by(telemetry: Telemetry, change: impl FnOnce(&mut Config)) -> Self {
+        Self::on(EdgeTable::new(), telemetry, change).await
+    }
+
+    /// An edge of a cluster, whose one shard has a home.
+    async fn of_cluster(change: impl FnOnce(&mut Config)) -> Self {
+        let shards = Shards::new(1).unwrap();
+        let table = EdgeTable::of_cluster(EdgeId(7), shards);
+        table.reading(Shard(0), true);
+        Self::on(table, Telemetry::off(), change).await
+    }
+
+    async fn on(table: Arc<EdgeTable>, telemetry: Telemetry, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.data_dir = dir.path().into();
@@ -57,10 +73,9 @@ impl Site {
         config.limits.auth.failures_per_ip_window = Rate::per_second(10_000);
         config.limits.auth.failures_per_account_window = Rate::per_second(10_000);
         change(&mut config);
-        let table = EdgeTable::new();
         let home = Home::new(table.clone());
         let parts = Parts {
-            table,
+            table: table.clone(),
             router: home.clone(),
             telemetry: telemetry.clone(),
             clock: SystemClock::shared(),
@@ -68,7 +83,7 @@ impl Site {
             features: Vec::new(),
         };
         let edge = Edge::start(&config, parts).await.unwrap();
-        Self { edge, home, config, telemetry, _dir: dir }
+        Self { edge, table, home, config, telemetry, _dir: dir }
     }
 
     fn c2s(&self) -> SocketAddr {

@@ -1,0 +1,127 @@
+//! An edge of a cluster: homes come and go, and sessions go on without it.
+
+use crate::Site;
+use crate::client::Client;
+use starling_wire::net::Sockets;
+use starling_wire::{ConnId, Down, EdgeId, Shard};
+use std::time::{Duration, Instant};
+
+const SHUTDOWN: &str = "<stream:error><system-shutdown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
+
+async fn managed(site: &Site, resume: bool) -> Client {
+    let mut client = Client::bound(site.c2s(), "phone").await;
+    client.send(&format!("<enable xmlns='urn:xmpp:sm:3' resume='{resume}'/>")).await;
+    client.expect("<enabled xmlns='urn:xmpp:sm:3'").await;
+    client.expect("/>").await;
+    client
+}
+
+async fn gone_to(client: &mut Client, site: &Site, condition: &str, leave: &str) {
+    let end = client.rest().await;
+    assert!(end.contains(condition) && end.ends_with("</stream:stream>"), "{end}");
+    assert_eq!(site.home.heard("gone").await, format!("gone {leave}"));
+}
+
+#[tokio::test]
+async fn without_a_home_nothing_is_read_and_nothing_is_lost() {
+    let site = Site::of_cluster(|_| {}).await;
+    let mut client = Client::bound(site.c2s(), "phone").await;
+    client.send("<message><body>one</body></message>").await;
+    client.expect("<body>one</body>").await;
+    site.table.reading(Shard(0), false);
+    // What is on its way into a read that has begun may still come.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    client.send("<message><body>two</body></message>").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(site.home.count("stanza"), 1);
+    // What the home of before has said goes out all the same.
+    site.home.say(|| Down::RequestAck);
+    site.table.reading(Shard(0), true);
+    client.expect("<body>two</body>").await;
+    assert_eq!(site.home.count("stanza"), 2);
+    // A home that is behind is waited for in the same way.
+    site.table.press(Shard(0), true);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    client.send("<message><body>three</body></message>").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(site.home.count("stanza"), 2);
+    site.table.press(Shard(0), false);
+    client.expect("<body>three</body>").await;
+}
+
+#[tokio::test]
+async fn who_is_cut_can_resume() {
+    let site = Site::of_cluster(|_| {}).await;
+    let mut client = managed(&site, true).await;
+    site.table.cut(ConnId { edge: EdgeId(7), number: 1 });
+    let end = client.rest().await;
+    assert!(!end.contains("</stream:stream>"), "{end}");
+    assert_eq!(site.home.heard("gone").await, "gone Lost");
+}
+
+#[tokio::test]
+async fn a_session_that_is_elsewhere_ends_here_without_a_word_to_its_home() {
+    let site = Site::of_cluster(|_| {}).await;
+    let mut client = managed(&site, true).await;
+    site.home.say(|| Down::Released);
+    let end = client.rest().await;
+    assert!(end.contains("<conflict ") && end.ends_with("</stream:stream>"), "{end}");
+    drop(client);
+    for _ in 0..100 {
+        if site.edge.connections() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((site.edge.connections(), site.home.count("gone")), (0, 0));
+}
+
+#[tokio::test]
+async fn who_can_resume_does_so_elsewhere() {
+    let site = Site::of_cluster(|_| {}).await;
+    let mut client = managed(&site, true).await;
+    let drained = async {
+        site.edge.drain(Duration::ZERO, Duration::ZERO).await;
+        site.edge.stop().await
+    };
+    let (drained, ()) = tokio::join!(drained, async {
+        gone_to(&mut client, &site, SHUTDOWN, "Lost").await;
+        drop(client);
+    });
+    assert!(drained);
+}
+
+#[tokio::test]
+async fn who_cannot_ends_or_is_sent_to_another_host() {
+    for (host, condition) in
+        [(None, "<system-shutdown "), (Some("b.example:5222"), ">b.example:5222</see-other-host>")]
+    {
+        let site = Site::of_cluster(|config| config.drain.see_other_host = host.map(str::to_owned)).await;
+        let mut client = managed(&site, false).await;
+        let ((), ()) = tokio::join!(site.edge.drain(Duration::ZERO, Duration::ZERO), async {
+            gone_to(&mut client, &site, condition, "Closed").await;
+            drop(client);
+        });
+    }
+}
+
+#[tokio::test]
+async fn an_edge_leaves_in_steps() {
+    let site = Site::of_cluster(|_| {}).await;
+    let mut here = managed(&site, true).await;
+    let (settle, window) = (Duration::from_secs(2), Duration::from_millis(400));
+    let began = Instant::now();
+    let (_, ()) = tokio::join!(site.edge.drain(settle, window), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Load balancers are told first, and new clients are still served.
+        assert!(!site.edge.ready());
+        let mut late = Client::bound(site.c2s(), "late").await;
+        assert!(began.elapsed() < settle, "too slow to say");
+        here.rest().await;
+        assert!(began.elapsed() >= settle);
+        late.rest().await;
+        drop((here, late));
+        assert!(tokio::net::TcpStream::connect(site.c2s()).await.is_err(), "nobody listens any more");
+    });
+    assert!(began.elapsed() < Duration::from_secs(8));
+}
