@@ -150,9 +150,7 @@ impl Worker {
                         self.homes.remove(&account);
                         self.attaching.forget(&account);
                     }
-                    if lost {
-                        self.attaching.losing.push(account);
-                    }
+                    self.attaching.losing.extend(lost.then_some(account));
                 }
                 None => {}
             }
@@ -188,11 +186,12 @@ impl Worker {
                 Some(Slot::Loading(_, all)) => {
                     lose_edge(all, edge, turn.monotonic);
                 }
-                Some(Slot::Parked(all)) if lose_edge(all, edge, turn.monotonic) => {
+                Some(Slot::Parked(all)) => {
+                    let any = lose_edge(all, edge, turn.monotonic);
                     // Loaded, its sessions end or wait as any others.
-                    self.attaching.losing.push(account);
+                    self.attaching.losing.extend(any.then_some(account));
                 }
-                Some(Slot::Parked(_)) | None => {}
+                None => {}
             }
         }
         self.attaching.at.remove(&edge);

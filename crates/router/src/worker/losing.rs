@@ -38,9 +38,9 @@ impl Losing {
         [sweep, lost].into_iter().flatten().min()
     }
 
-    /// Sessions of this account may be gone with their edge.
-    pub(super) fn push(&mut self, account: BareJid) {
-        self.accounts.push_back(account);
+    /// Sessions of these accounts may be gone with their edge.
+    pub(super) fn extend(&mut self, accounts: impl IntoIterator<Item = BareJid>) {
+        self.accounts.extend(accounts);
     }
 
     /// Of this account only sessions are known: it is loaded when there is time for it.
