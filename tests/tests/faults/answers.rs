@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use starling_tests::history::{History, What};
+use starling_tests::history::{History, Log, Message, What};
 
 use crate::pulse::Beat;
 
@@ -16,6 +16,9 @@ const USED_AGAIN: Duration = Duration::from_secs(2);
 /// And every client is served again: it had to wait for its turn to write, and the store has much to catch up with.
 const ALL_SERVED: Duration = Duration::from_secs(5);
 
+/// How many stanzas of a session the server takes before it has handled them: behind that it does not read.
+const CREDIT: usize = 64;
+
 /// A message and its answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -23,6 +26,8 @@ pub(crate) struct Answer {
     pub(crate) origin: String,
     /// When it was sent, the last time.
     pub(crate) sent: Duration,
+    /// When there was credit for it: the server need not have read it before.
+    pub(crate) read: Duration,
     /// When the answer came.
     pub(crate) answered: Duration,
     /// The condition if it was refused; otherwise it was acknowledged.
@@ -33,6 +38,11 @@ impl Answer {
     fn took(&self) -> Duration {
         self.answered.saturating_sub(self.sent)
     }
+
+    /// How long the server took for it.
+    pub(crate) fn waited(&self) -> Duration {
+        self.answered.saturating_sub(self.read)
+    }
 }
 
 /// All answers of a run.
@@ -41,39 +51,24 @@ pub(crate) struct Answers {
     given: Vec<Answer>,
     /// Those that the store gave us.
     beats: Vec<Beat>,
+    /// Those of the clock.
+    ticks: Vec<Beat>,
 }
 
 impl Answers {
-    pub(crate) fn of(history: &History, beats: Vec<Beat>) -> Self {
-        let mut given = Vec::new();
-        for log in &history.logs {
-            let mut open: HashMap<&str, Duration> = HashMap::new();
-            for event in &log.events {
-                let (origin, refused) = match &event.what {
-                    What::Sent(message) => {
-                        open.insert(&message.origin, event.at);
-                        continue;
-                    }
-                    What::SentAgain(origin) => {
-                        open.insert(origin, event.at);
-                        continue;
-                    }
-                    What::Acknowledged(origin) => (origin, None),
-                    What::Refused { origin, condition } => (origin, Some(condition.clone())),
-                    _ => continue,
-                };
-                if let Some(sent) = open.remove(origin.as_str()) {
-                    let (client, origin) = (log.client.clone(), origin.clone());
-                    given.push(Answer { client, origin, sent, answered: event.at, refused });
-                }
-            }
-        }
+    pub(crate) fn of(history: &History, beats: Vec<Beat>, ticks: Vec<Beat>) -> Self {
+        let mut given: Vec<_> = history.logs.iter().flat_map(of_client).collect();
         given.sort_by_key(|answer| answer.answered);
-        Self { given, beats }
+        Self { given, beats, ticks }
+    }
+
+    /// The one that the server took longest for.
+    pub(crate) fn slowest(&self) -> Option<&Answer> {
+        self.given.iter().max_by_key(|answer| answer.waited())
     }
 
     /// The one that its sender waited for longest.
-    pub(crate) fn slowest(&self) -> Option<&Answer> {
+    pub(crate) fn patient(&self) -> Option<&Answer> {
         self.given.iter().max_by_key(|answer| answer.took())
     }
 
@@ -107,16 +102,69 @@ impl Answers {
 
     /// The longest that we waited for the store around these moments, our own tardiness included.
     fn lag(&self, from: Duration, until: Duration) -> Duration {
-        let around = self.beats.iter().filter(|beat| beat.due < until && beat.answered > from);
-        around.map(|beat| beat.answered - beat.due.max(from)).max().unwrap_or_default()
+        longest(&self.beats, from, until)
     }
+
+    /// The longest that a task of ours which had something to do was not let run while this one was waited for.
+    pub(crate) fn tardiness(&self, answer: &Answer) -> Duration {
+        longest(&self.ticks, answer.read, answer.answered)
+    }
+}
+
+fn longest(beats: &[Beat], from: Duration, until: Duration) -> Duration {
+    let around = beats.iter().filter(|beat| beat.due < until && beat.answered > from);
+    around.map(|beat| beat.answered.saturating_sub(beat.due.max(from))).max().unwrap_or_default()
 }
 
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let how = self.refused.as_deref().unwrap_or("acknowledged");
-        write!(f, "{} of {}: {how} after {:?}, at {:?}", self.origin, self.client, self.took(), self.answered)
+        let Self { client, origin, answered, .. } = self;
+        let (took, waited) = (self.took(), self.waited());
+        write!(
+            f,
+            "{origin} of {client}: {how} after {took:?}, {waited:?} of them with credit, at {answered:?}"
+        )
     }
+}
+
+/// The answers that a client got.
+fn of_client(log: &Log) -> Vec<Answer> {
+    let mut given = Vec::new();
+    // In the order in which they were sent: when, and when they were answered.
+    let mut all: Vec<(Duration, Option<Duration>)> = Vec::new();
+    let mut open: HashMap<&str, usize> = HashMap::new();
+    for event in &log.events {
+        let (origin, refused) = match &event.what {
+            What::Sent(Message { origin, .. }) | What::SentAgain(origin) => {
+                open.insert(origin, all.len());
+                all.push((event.at, None));
+                continue;
+            }
+            What::Acknowledged(origin) => (origin, None),
+            What::Refused { origin, condition } => (origin, Some(condition.clone())),
+            _ => continue,
+        };
+        let Some(number) = open.remove(origin.as_str()) else { continue };
+        let sent = all[number].0;
+        all[number].1 = Some(event.at);
+        let (client, origin) = (log.client.clone(), origin.clone());
+        given.push((number, Answer { client, origin, sent, read: sent, answered: event.at, refused }));
+    }
+    // Credit is given back in the order of sending.
+    let mut handled = Duration::ZERO;
+    let handled: Vec<_> = all
+        .iter()
+        .map(|(_, answered)| {
+            handled = answered.unwrap_or_default().max(handled);
+            handled
+        })
+        .collect();
+    let read = |number: usize| number.checked_sub(CREDIT).map_or(Duration::ZERO, |before| handled[before]);
+    given
+        .into_iter()
+        .map(|(number, answer)| Answer { read: answer.sent.max(read(number)), ..answer })
+        .collect()
 }
 
 /// The server used its store again within two seconds after it was back: after most of these moments, at which what was in

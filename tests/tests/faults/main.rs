@@ -9,6 +9,7 @@
 //! part of their name.
 #![allow(clippy::disallowed_methods)]
 
+mod again;
 mod answers;
 mod long;
 mod one;
@@ -53,6 +54,7 @@ async fn main() -> Result<ExitCode> {
     let one = cases![
         one::c20_the_server_is_killed,
         one::c20_the_server_is_paused,
+        again::c20_what_was_under_way_is_sent_again,
         one::c22_replies_are_lost,
         one::c22_writes_come_late,
         one::c23_the_server_is_overloaded,

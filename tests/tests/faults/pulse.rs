@@ -25,18 +25,27 @@ pub(crate) struct Beat {
     pub(crate) answered: Duration,
 }
 
-/// The client, while it is kept.
+/// The client, while it is kept, and a clock beside it.
 pub(crate) struct Pulse {
     beats: Arc<Mutex<Vec<Beat>>>,
-    task: JoinHandle<()>,
+    ticks: Arc<Mutex<Vec<Beat>>>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Pulse {
     /// Reads on the way that the server under test takes.
     pub(crate) fn start(run: Arc<Run>, addresses: Vec<SocketAddr>) -> Self {
         let beats = Arc::<Mutex<Vec<Beat>>>::default();
-        let noted = beats.clone();
-        let task = tokio::spawn(async move {
+        let ticks = Arc::<Mutex<Vec<Beat>>>::default();
+        let (noted, clock, ticked) = (beats.clone(), run.clone(), ticks.clone());
+        let ticking = tokio::spawn(async move {
+            loop {
+                let due = clock.now() + REST;
+                sleep(REST).await;
+                ticked.lock().push(Beat { due, answered: clock.now() });
+            }
+        });
+        let asking = tokio::spawn(async move {
             // A store that is not there is tried again, at the next address.
             for address in addresses.iter().cycle() {
                 let due = run.now() + REST;
@@ -44,18 +53,23 @@ impl Pulse {
                 let _ = ask(&run, *address, due, &noted).await;
             }
         });
-        Self { beats, task }
+        Self { beats, ticks, tasks: [asking, ticking] }
     }
 
     /// All that was answered so far.
     pub(crate) fn beats(&self) -> Vec<Beat> {
         self.beats.lock().clone()
     }
+
+    /// Moments at which we wanted to be woken, and were: how busy the machine is, whether there is a store or not.
+    pub(crate) fn ticks(&self) -> Vec<Beat> {
+        self.ticks.lock().clone()
+    }
 }
 
 impl Drop for Pulse {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -14,7 +14,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::answers::Answers;
 use crate::pulse::Pulse;
 
-/// What a sender waits for at most: the server answers within 10 s of a message's arrival at the sender's home.
+/// How long the server may take for a message: it answers within 10 s of its arrival at the sender's home, and a busy machine
+/// has to come to it. That is not what a sender waits for: the clients here have more under way than their sessions have
+/// credit for, so their last messages are read when the first are answered, after up to 10 s more (`Answer::read`).
 const ANSWERED: Duration = Duration::from_secs(12);
 /// How much the server's memory may grow while nothing can be written.
 const GROWTH: u64 = 24 << 20;
@@ -117,7 +119,7 @@ impl Scene {
         }
         let violations = if broken.is_none() { check(&history) } else { Vec::new() };
         println!("  {}", Summary::of(&history));
-        let answers = Answers::of(&history, self.pulse.beats());
+        let answers = Answers::of(&history, self.pulse.beats(), self.pulse.ticks());
         Ok(Verdict { answers, violations, history, server: self.server, seed: self.seed, broken })
     }
 }
@@ -133,7 +135,14 @@ impl Verdict {
         self.ensure(nodes, |answers| {
             let slowest = answers.slowest().context("no message was answered")?;
             println!("  slowest answer: {slowest}");
-            ensure!(slowest.answered - slowest.sent <= ANSWERED, "a sender waited too long: {slowest}");
+            if let Some(patient) = answers.patient() {
+                println!("  longest wait: {patient}");
+            }
+            let tardiness = answers.tardiness(slowest);
+            ensure!(
+                slowest.waited() <= ANSWERED + tardiness,
+                "a sender waited too long: {slowest}; we were {tardiness:?} late ourselves"
+            );
             more(answers)
         })
     }

@@ -52,6 +52,8 @@ impl Swarm {
 }
 
 async fn work(mut client: Client, to: String, counts: Arc<Counts>) -> Result<()> {
+    // When it is ended, what it has written and the server has not read is thrown away: it would load the store long after.
+    client.stream().tcp()?.set_zero_linger()?;
     let mut writing = client.stream().split()?;
     let written = async {
         let body = "x".repeat(1000);
