@@ -5,6 +5,7 @@
 
 mod acting;
 mod attaching;
+mod complaints;
 mod counting;
 mod deadlines;
 mod doubts;
@@ -18,6 +19,7 @@ mod unbinding;
 mod waiting;
 
 use self::attaching::{Attaching, Parked};
+use self::complaints::Complaints;
 use self::counting::Counting;
 use self::ending::AWAY;
 use self::unbinding::Unbinding;
@@ -124,8 +126,7 @@ pub(crate) struct Worker {
     blind: Option<Duration>,
     /// The lease has been over for long, and all sessions were sent away.
     adrift: bool,
-    /// Until when failed commits are not reported again.
-    quiet_until: Duration,
+    complaints: Complaints,
 }
 
 impl Worker {
@@ -156,7 +157,7 @@ impl Worker {
             lapsed: None,
             blind: None,
             adrift: false,
-            quiet_until: Duration::ZERO,
+            complaints: Complaints::default(),
         }
     }
 
@@ -400,7 +401,9 @@ impl Worker {
             Ok(tail) => Recent::of(&home.account.jid, tail),
             Err(error @ (StoreError::Unavailable(_) | StoreError::Overloaded)) => {
                 // What was sent before may not get a second row: it waits, as it would for a commit.
-                tracing::warn!(event = "tail_failed", %error, "resent messages cannot be recognised yet");
+                if let Some(times) = self.complaints.tails.made(turn.monotonic) {
+                    tracing::warn!(event = "tail_failed", %error, times, "resent messages cannot be recognised yet");
+                }
                 if std::mem::replace(&mut home.rereading, true) {
                     (home.rereading, home.reading) = (false, None);
                     return self.refuse_held(turn, account);

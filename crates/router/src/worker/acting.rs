@@ -80,10 +80,9 @@ impl Worker {
                 failed.push(act.home.clone());
             }
         }
-        // A store that is away fails many: one line a second tells of them.
-        if turn.monotonic >= self.quiet_until {
-            self.quiet_until = turn.monotonic + Duration::from_secs(1);
-            tracing::error!(event = "commit_failed", %error, homes = failed.len(), "writes were not confirmed");
+        if let Some(times) = self.complaints.commits.made(turn.monotonic) {
+            let homes = failed.len();
+            tracing::error!(event = "commit_failed", %error, homes, times, "writes were not confirmed");
         }
         failed
     }

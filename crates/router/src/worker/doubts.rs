@@ -53,7 +53,14 @@ impl Worker {
             // Its removal was in doubt, and took place.
             Ok(_) => return self.gone(account),
             Err(error) => {
-                tracing::warn!(event = "reload_failed", %error, "what became of a home's writes is not known yet");
+                if let Some(times) = self.complaints.reloads.made(turn.monotonic) {
+                    tracing::warn!(
+                        event = "reload_failed",
+                        %error,
+                        times,
+                        "what became of a home's writes is not known yet"
+                    );
+                }
                 home.doubt = Some(doubt);
                 return self.unsettled(turn, account);
             }

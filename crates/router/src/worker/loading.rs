@@ -56,7 +56,9 @@ impl Worker {
                 }
             }
             Err(error) => {
-                tracing::warn!(event = "load_failed", %error, "an account could not be loaded");
+                if let Some(times) = self.complaints.loads.made(turn.monotonic) {
+                    tracing::warn!(event = "load_failed", %error, times, "an account could not be loaded");
+                }
                 if !parked.is_empty() {
                     self.attaching.losing.wake(account.clone());
                     self.homes.insert(account, Slot::Parked(parked));
