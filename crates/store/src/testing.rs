@@ -23,6 +23,7 @@ pub mod log;
 pub mod order;
 pub mod reigns;
 pub mod retention;
+pub mod shards;
 pub mod shared;
 pub mod sweep;
 
@@ -56,6 +57,8 @@ macro_rules! conformance {
             shared: a_reign_is_held_while_it_is_granted, a_silent_reign_is_taken_over,
                 what_was_confirmed_is_read_by_the_next_reign, an_earlier_reign_leaves_nothing_behind,
                 an_account_is_made_again_under_another_reign;
+            shards: a_shard_moves_and_comes_back, a_commit_is_of_the_reign_that_decided_it,
+                an_account_is_made_again_across_reigns;
         );
     };
     (late: $make:expr $(; $(#[$attribute:meta])+)?) => {
@@ -64,7 +67,7 @@ macro_rules! conformance {
                 a_late_row_may_be_one_too_many_for_its_bucket, commits_under_way_at_once_may_all_be_late,
                 what_is_late_stays_below_what_came_after, a_late_write_finds_no_account_made_again,
                 a_later_reign_decides_too, a_later_reign_makes_the_account_again,
-                an_account_in_doubt_leaves_others_alone;
+                an_account_in_doubt_leaves_others_alone, a_shard_moves_while_a_commit_is_in_doubt;
         );
     };
     (@cases $attributes:tt $make:expr; $($module:ident: $($case:ident),* ;)*) => {
@@ -101,6 +104,7 @@ macro_rules! conformance {
                 a_batch_may_touch_many_accounts, a_batch_may_write_a_row_twice;
             reigns: reigns_rise_above_all_that_was_granted, a_released_reign_is_nobodys,
                 a_release_is_for_its_own_reign;
+            shards: reigns_of_shards_go_on_side_by_side;
             retention: old_rows_are_not_seen, surplus_rows_go_and_waiting_ones_stay;
         );
     };

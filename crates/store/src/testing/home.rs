@@ -43,6 +43,8 @@ pub fn claim(instance: u128) -> Claim {
 pub struct Home {
     store: SharedStore,
     reign: Reign,
+    /// Whether the store has given the reign.
+    granted: bool,
     next: Arc<AtomicU64>,
 }
 
@@ -57,7 +59,24 @@ impl Home {
         let reign = store.open_reign(claim).await?;
         let next = FIRST.max(reign.floor.0 + 1);
         store.grant(reign.epoch, Position(next + GRANT)).await?;
-        Ok(Self { store, reign, next: Arc::new(AtomicU64::new(next)) })
+        Ok(Self { store, reign, granted: true, next: Arc::new(AtomicU64::new(next)) })
+    }
+
+    /// The home of a shard, under a reign of which the store knows nothing.
+    pub fn of_shard(store: &SharedStore, epoch: u64) -> Self {
+        Self::above(store, Reign { epoch, floor: rising() })
+    }
+
+    /// The same shard under its next reign, in this store or that of another process: it begins above all that this one can
+    /// give.
+    pub fn followed_by(&self, store: &SharedStore, epoch: u64) -> Self {
+        let floor = Position(self.reign.floor.0.max(FIRST) + GRANT);
+        Self::above(store, Reign { epoch, floor })
+    }
+
+    fn above(store: &SharedStore, reign: Reign) -> Self {
+        let next = Arc::new(AtomicU64::new(reign.floor.0 + 1));
+        Self { store: Arc::clone(store), reign, granted: false, next }
     }
 
     /// The reign's number.
@@ -73,7 +92,9 @@ impl Home {
     /// Lets so much time pass: positions given from now on are that much higher.
     pub async fn pass(&self, time: Duration) {
         let next = self.next.fetch_add(time.as_micros() as u64, Ordering::SeqCst) + time.as_micros() as u64;
-        self.store.grant(self.reign.epoch, Position(next + GRANT)).await.unwrap();
+        if self.granted {
+            self.store.grant(self.reign.epoch, Position(next + GRANT)).await.unwrap();
+        }
     }
 
     /// Commits at a position above all before.

@@ -6,11 +6,14 @@ use super::{
 use crate::log::{Cursor, LogFilter, LogPage, LogRow, Page, Position};
 use crate::roster::{Roster, RosterItem};
 use crate::rows::{DocKind, Write};
-use crate::{Result, StoreError};
+use crate::{Result, Retention, StoreError};
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::join_all;
 use starling_xmpp::BareJid;
 use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Long enough for every back end to begin a new bucket.
@@ -455,4 +458,71 @@ pub async fn an_account_in_doubt_leaves_others_alone(back_end: &mut impl LateBac
     back_end.arrive();
     let view = View::load(&home, &alice, &[lost, position]).await;
     assert!(view.has(position) && !view.has(lost));
+}
+
+/// It gets another home, in another process or in this one, while nobody knows yet what became of a commit: what the new
+/// home finds is what stays, whatever the old one believes in the end.
+pub async fn a_shard_moves_while_a_commit_is_in_doubt(back_end: &mut impl LateBackEnd) {
+    let time = TestTime::at(2_000);
+    for ((late, owner), elsewhere) in three().iter().flat_map(|of| [(of, true), (of, false)]) {
+        let name = format!("{}{elsewhere}@example.org", owner.local().unwrap());
+        let owner = &jid(&name);
+        let store = back_end.open(time.now(), Retention::default()).await;
+        let first = Home::of_shard(&store, 5);
+        first.create_account(owner, account(1, "p")).await.unwrap();
+        let mut places = Vec::new();
+        for version in 1..=3 {
+            let (position, mut writes) = message(&first, owner);
+            places.push(position);
+            writes.push(contact(owner, &jid("carol@example.org"), version));
+            first.commit(writes).await.unwrap();
+        }
+        back_end.hold(*late);
+        let (doubtful, mut writes) = message(&first, owner);
+        places.push(doubtful);
+        writes.push(contact(owner, &jid("carol@example.org"), 4));
+        writes.push(Write::RosterRemove(owner.clone(), jid("carol@example.org"), 5));
+        let mut under_way = pin!(first.commit(writes).fuse());
+        // Some way of it; in this process the next load waits for its end.
+        let mut outcome = (&mut under_way).now_or_never();
+        if !elsewhere && outcome.is_none() {
+            outcome = Some((&mut under_way).await);
+        }
+        assert!(matches!(outcome, None | Some(Err(StoreError::Unavailable(_)))), "{late:?}: {outcome:?}");
+        back_end.let_through();
+        let next = if elsewhere {
+            back_end.open(time.now(), Retention::default()).await
+        } else {
+            let accounts = owner.clone();
+            store.leave(5, Arc::new(move |account| *account == accounts));
+            Arc::clone(&store)
+        };
+        let second = first.followed_by(&next, 8);
+        let view = View::load(&second, owner, &places).await;
+        assert!(places[..3].iter().all(|position| view.has(*position)), "{late:?}: what was confirmed");
+        back_end.arrive();
+        view.assert_kept(&second, owner, &places).await;
+        if outcome.is_none() {
+            drop(under_way.await); // whatever it says: its lease is over
+        }
+        // It does not know that it was followed.
+        drop(first.commit(message(&first, owner).1).await);
+        let behind = first.load(owner).await;
+        assert!(matches!(behind, Err(StoreError::Fenced)), "{late:?}: {behind:?}");
+        back_end.arrive();
+        view.assert_kept(&second, owner, &places).await;
+        let (position, mut writes) = message(&second, owner);
+        places.push(position);
+        writes.push(contact(owner, &jid("carol@example.org"), 9));
+        second.commit(writes).await.unwrap();
+        back_end.arrive();
+        let end = View::load(&second, owner, &places).await;
+        assert_eq!(end.forward.rows.len(), view.forward.rows.len() + 1, "{late:?}");
+        assert_eq!(end.doc(), position.0.to_string().as_bytes());
+        // And back again.
+        let third = second.followed_by(&store, 9);
+        end.assert_kept(&third, owner, &places).await;
+        back_end.arrive();
+        end.assert_kept(&third, owner, &places).await;
+    }
 }
