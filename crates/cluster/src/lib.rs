@@ -7,4 +7,11 @@
 #![forbid(unsafe_code)]
 
 mod edge;
+mod identity;
+mod leaving;
 mod router;
+
+pub use edge::EdgeNode;
+pub use identity::{files as certificate_files, load as certificate};
+
+pub use router::RouterNode;

@@ -1,0 +1,283 @@
+//! Where the homes of all shards are, as far as this router knows. No link, no clock: a table and its rules.
+//!
+//! The highest reign that was announced is the home. A router that says that it is not is believed, whatever it said before.
+
+use parking_lot::RwLock;
+use starling_wire::frame::{Home, NotHome};
+use starling_wire::{Epoch, RouterId, Shard, Shards};
+
+/// All shards; `D` is how a home in this process is reached.
+#[derive(Debug)]
+pub(super) struct Chart<D> {
+    own: RouterId,
+    places: Box<[RwLock<Place<D>>]>,
+}
+
+/// One shard.
+#[derive(Debug)]
+struct Place<D> {
+    here: Option<Here<D>>,
+    /// The home that was announced last.
+    known: Option<(Epoch, RouterId)>,
+    /// The highest reign that anybody spoke of.
+    highest: Epoch,
+}
+
+/// A reign of this router.
+#[derive(Debug)]
+struct Here<D> {
+    epoch: Epoch,
+    door: D,
+    /// It takes what comes.
+    open: bool,
+    /// It is being moved elsewhere, and opens no more.
+    leaving: bool,
+}
+
+/// Where what is for a shard goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Way<D> {
+    /// To a home in this process.
+    Here(Epoch, D),
+    /// To another router.
+    There(Epoch, RouterId),
+    /// Nobody knows.
+    Nowhere,
+}
+
+impl<D: Clone> Chart<D> {
+    /// Nothing is known.
+    pub(super) fn new(own: RouterId, shards: Shards) -> Self {
+        let place = |_| RwLock::new(Place { here: None, known: None, highest: Epoch(0) });
+        Self { own, places: shards.all().map(place).collect() }
+    }
+
+    fn place(&self, shard: Shard) -> Option<&RwLock<Place<D>>> {
+        self.places.get(usize::from(shard.0))
+    }
+
+    fn each(&self) -> impl Iterator<Item = (Shard, &RwLock<Place<D>>)> {
+        (0..).map(Shard).zip(&self.places)
+    }
+
+    /// A reign of this router begins.
+    pub(super) fn begin(&self, home: Home, door: D) {
+        let Some(place) = self.place(home.shard) else { return };
+        let mut place = place.write();
+        place.here = Some(Here { epoch: home.epoch, door, open: true, leaving: false });
+        if home.epoch >= place.highest {
+            (place.highest, place.known) = (home.epoch, Some((home.epoch, self.own)));
+        }
+    }
+
+    /// It is over, or was before.
+    pub(super) fn end(&self, home: Home) {
+        let Some(place) = self.place(home.shard) else { return };
+        let mut place = place.write();
+        place.here.take_if(|here| here.epoch == home.epoch);
+        place.known.take_if(|(epoch, router)| *router == self.own && *epoch == home.epoch);
+    }
+
+    /// Whether it takes what comes; returns whether that is news.
+    pub(super) fn set_open(&self, home: Home, open: bool) -> bool {
+        self.change(home, |here| {
+            let open = open && !here.leaving;
+            std::mem::replace(&mut here.open, open) != open
+        })
+    }
+
+    /// It is about to be moved: it takes nothing more.
+    pub(super) fn leave(&self, home: Home) -> Option<D> {
+        let left = self.change(home, |here| {
+            (here.open, here.leaving) = (false, true);
+            true
+        });
+        left.then(|| self.door(home)).flatten()
+    }
+
+    /// It was not moved after all; returns whether it takes again what comes.
+    pub(super) fn stay(&self, home: Home) -> bool {
+        self.change(home, |here| {
+            std::mem::replace(&mut here.leaving, false) && !std::mem::replace(&mut here.open, true)
+        })
+    }
+
+    fn change(&self, home: Home, change: impl FnOnce(&mut Here<D>) -> bool) -> bool {
+        let Some(place) = self.place(home.shard) else { return false };
+        let mut place = place.write();
+        place.here.as_mut().filter(|here| here.epoch == home.epoch).is_some_and(change)
+    }
+
+    fn door(&self, home: Home) -> Option<D> {
+        let place = self.place(home.shard)?.read();
+        place.here.as_ref().filter(|here| here.epoch == home.epoch).map(|here| here.door.clone())
+    }
+
+    /// The home in this process that this very reign is.
+    ///
+    /// # Errors
+    /// What whoever meant it is to be told.
+    pub(super) fn take(&self, home: Home) -> Result<D, NotHome> {
+        let found = self.place(home.shard).and_then(|place| {
+            let place = place.read();
+            let here = place.here.as_ref().filter(|here| here.open && here.epoch == home.epoch)?;
+            Some(here.door.clone())
+        });
+        found.ok_or_else(|| self.not_home(home.shard))
+    }
+
+    /// The home in this process, whichever reign it is.
+    pub(super) fn here(&self, shard: Shard) -> Option<D> {
+        let place = self.place(shard)?.read();
+        place.here.as_ref().filter(|here| here.open).map(|here| here.door.clone())
+    }
+
+    /// Where what is for a shard goes.
+    pub(super) fn way(&self, shard: Shard) -> Way<D> {
+        let Some(place) = self.place(shard) else { return Way::Nowhere };
+        let place = place.read();
+        match (&place.here, place.known) {
+            (Some(here), known) if here.open && known.is_none_or(|(epoch, _)| epoch <= here.epoch) => {
+                Way::Here(here.epoch, here.door.clone())
+            }
+            (_, Some((epoch, router))) if router != self.own => Way::There(epoch, router),
+            _ => Way::Nowhere,
+        }
+    }
+
+    /// What whoever takes this router for the home is told.
+    pub(super) fn not_home(&self, shard: Shard) -> NotHome {
+        let epoch = self.place(shard).map_or(Epoch(0), |place| place.read().highest);
+        let hint = match self.way(shard) {
+            Way::Here(..) => Some(self.own),
+            Way::There(_, router) => Some(router),
+            Way::Nowhere => None,
+        };
+        NotHome { shard, epoch, hint }
+    }
+
+    /// Another router says that it is the home; whether that is news.
+    pub(super) fn announced(&self, by: RouterId, home: Home) -> bool {
+        let Some(place) = self.place(home.shard) else { return false };
+        let mut place = place.write();
+        let news = home.epoch > place.highest || home.epoch == place.highest && place.known.is_none();
+        if news {
+            (place.highest, place.known) = (home.epoch, Some((home.epoch, by)));
+        }
+        news
+    }
+
+    /// Another router says that it is not the home; whether another one is known now.
+    pub(super) fn denied(&self, by: RouterId, not: NotHome) -> bool {
+        let Some(place) = self.place(not.shard) else { return false };
+        let mut place = place.write();
+        if not.hint != Some(by) {
+            place.known.take_if(|(_, router)| *router == by);
+        }
+        let better = match place.known {
+            Some((epoch, _)) => not.epoch > epoch,
+            None => not.epoch >= place.highest,
+        };
+        place.highest = place.highest.max(not.epoch);
+        let Some(hint) = not.hint.filter(|hint| better && *hint != self.own) else { return false };
+        place.known = Some((not.epoch, hint));
+        true
+    }
+
+    /// The shards that this router is the home of, and takes what comes for.
+    pub(super) fn homes(&self) -> Vec<Home> {
+        let home = |(shard, place): (Shard, &RwLock<Place<D>>)| {
+            let place = place.read();
+            let here = place.here.as_ref().filter(|here| here.open)?;
+            Some(Home { shard, epoch: here.epoch })
+        };
+        self.each().filter_map(home).collect()
+    }
+
+    /// All homes in this process.
+    pub(super) fn doors(&self) -> Vec<D> {
+        let door =
+            |(_, place): (Shard, &RwLock<Place<D>>)| place.read().here.as_ref().map(|here| here.door.clone());
+        self.each().filter_map(door).collect()
+    }
+
+    /// The shards that another router is taken for the home of.
+    pub(super) fn of(&self, router: RouterId) -> Vec<Shard> {
+        let theirs = |place: &RwLock<Place<D>>| place.read().known.is_some_and(|(_, known)| known == router);
+        self.each().filter(|(_, place)| theirs(place)).map(|(shard, _)| shard).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: RouterId = RouterId(1);
+    const TWO: RouterId = RouterId(2);
+    const THREE: RouterId = RouterId(3);
+
+    fn home(epoch: u64) -> Home {
+        Home { shard: Shard(0), epoch: Epoch(epoch) }
+    }
+
+    fn chart() -> Chart<&'static str> {
+        Chart::new(OWN, Shards::new(2).unwrap())
+    }
+
+    fn not(epoch: u64, hint: Option<RouterId>) -> NotHome {
+        NotHome { shard: Shard(0), epoch: Epoch(epoch), hint }
+    }
+
+    #[test]
+    fn the_highest_reign_is_the_home() {
+        let chart = chart();
+        assert_eq!(chart.way(Shard(0)), Way::Nowhere);
+        assert!(chart.announced(TWO, home(5)) && !chart.announced(TWO, home(5)));
+        assert!(!chart.announced(THREE, home(4)));
+        assert_eq!(chart.way(Shard(0)), Way::There(Epoch(5), TWO));
+        chart.begin(home(6), "six");
+        assert_eq!(chart.way(Shard(0)), Way::Here(Epoch(6), "six"));
+        assert_eq!((chart.take(home(6)), chart.take(home(5))), (Ok("six"), Err(not(6, Some(OWN)))));
+        assert_eq!((chart.homes(), chart.doors()), (vec![home(6)], vec!["six"]));
+        assert!(chart.announced(THREE, home(7)));
+        assert_eq!(chart.way(Shard(0)), Way::There(Epoch(7), THREE), "though the own one is not over yet");
+        assert_eq!(chart.of(THREE), [Shard(0)]);
+        chart.end(home(6));
+        assert_eq!(chart.take(home(6)), Err(not(7, Some(THREE))));
+        assert_eq!(chart.way(Shard(9)), Way::Nowhere);
+    }
+
+    #[test]
+    fn who_denies_is_believed() {
+        let chart = chart();
+        assert!(chart.announced(TWO, home(5)));
+        assert!(!chart.denied(THREE, not(4, None)), "nobody had asked it");
+        assert_eq!(chart.way(Shard(0)), Way::There(Epoch(5), TWO));
+        assert!(!chart.denied(TWO, not(0, None)), "restarted, it knows nothing");
+        assert_eq!(chart.way(Shard(0)), Way::Nowhere);
+        assert!(chart.announced(TWO, home(5)), "it was only closed for a while");
+        assert!(chart.denied(TWO, not(6, Some(THREE))));
+        assert_eq!(chart.way(Shard(0)), Way::There(Epoch(6), THREE));
+        assert!(chart.denied(THREE, not(8, Some(THREE))), "it is, in a later reign");
+        assert_eq!(chart.way(Shard(0)), Way::There(Epoch(8), THREE));
+        assert!(!chart.denied(THREE, not(9, Some(OWN))), "this router knows better");
+        assert_eq!((chart.way(Shard(0)), chart.not_home(Shard(0))), (Way::Nowhere, not(9, None)));
+    }
+
+    #[test]
+    fn a_home_that_leaves_takes_nothing() {
+        let chart = chart();
+        chart.begin(home(3), "three");
+        assert!(chart.set_open(home(3), false) && !chart.set_open(home(3), false));
+        assert_eq!((chart.way(Shard(0)), chart.here(Shard(0))), (Way::Nowhere, None));
+        assert!(chart.set_open(home(3), true));
+        assert_eq!(chart.leave(home(3)), Some("three"));
+        assert!(!chart.set_open(home(3), true), "it is leaving");
+        assert_eq!((chart.homes(), chart.doors()), (vec![], vec!["three"]));
+        assert!(chart.stay(home(3)) && !chart.stay(home(3)));
+        assert_eq!(chart.here(Shard(0)), Some("three"));
+        assert!(chart.leave(home(2)).is_none() && !chart.set_open(home(2), false), "of another reign");
+        chart.end(home(2));
+        assert_eq!(chart.here(Shard(0)), Some("three"));
+    }
+}

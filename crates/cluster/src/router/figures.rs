@@ -1,0 +1,100 @@
+//! What a router counts about its shards and links.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Unit;
+use starling_locations::Standing;
+use starling_node::Metrics;
+use starling_wire::RouterId;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+type Count = Gauge<i64, AtomicI64>;
+type Seconds = Gauge<f64, AtomicU64>;
+/// The number of a shard: there are as many as are configured.
+type Shard = [(&'static str, u16); 1];
+
+/// Names are those of the operator's guide.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Figures {
+    /// `starling_shard_home{shard}`: the epoch of the reign that this router serves, or 0.
+    homes: Family<Shard, Count>,
+    /// `starling_router_links{to}`.
+    links: Family<[(&'static str, &'static str); 1], Count>,
+    /// `starling_router_not_home_total`: what came for a home that is not here.
+    pub(super) not_home: Counter,
+    /// `starling_router_lookup_entries`: sessions that are recorded.
+    entries: Count,
+    /// `starling_router_apply_lag_entries`: the most that any group has in its log and not applied.
+    lag: Count,
+    /// `starling_raft_leader_changes_total`.
+    changes: Counter,
+    /// `starling_raft_quorum_ack_age_seconds`: the oldest of the groups that this router leads.
+    age: Seconds,
+    /// `starling_router_shards_without_leader`.
+    leaderless: Count,
+}
+
+impl Figures {
+    /// Makes them part of what is scraped.
+    pub(super) fn register(&self, metrics: &Metrics) {
+        metrics.register(|to| {
+            to.register("starling_shard_home", "Epoch of the reign that is served here, or 0", self.homes.clone());
+            to.register("starling_router_links", "Links of this router", self.links.clone());
+            to.register(
+                "starling_router_not_home",
+                "What came for a home that is not here",
+                self.not_home.clone(),
+            );
+            to.register("starling_router_lookup_entries", "Sessions that are recorded", self.entries.clone());
+            to.register(
+                "starling_router_apply_lag_entries",
+                "Entries in the log that are not applied, of the group with the most",
+                self.lag.clone(),
+            );
+            to.register("starling_raft_leader_changes", "Changes of leaders seen here", self.changes.clone());
+            to.register_with_unit(
+                "starling_raft_quorum_ack_age",
+                "Since a quorum last confirmed that this router leads, of the group where that is longest ago",
+                Unit::Seconds,
+                self.age.clone(),
+            );
+            to.register(
+                "starling_router_shards_without_leader",
+                "Shards of which no leader is known here",
+                self.leaderless.clone(),
+            );
+        });
+    }
+
+    /// A reign is served here, or is not any more.
+    pub(super) fn serves(&self, shard: starling_wire::Shard, epoch: Option<starling_wire::Epoch>) {
+        let epoch = epoch.map_or(0, |epoch| i64::try_from(epoch.0).unwrap_or(i64::MAX));
+        self.homes.get_or_create(&[("shard", shard.0)]).set(epoch);
+    }
+
+    /// How many links there are.
+    pub(super) fn linked(&self, edges: usize, routers: usize) {
+        for (to, links) in [("edge", edges), ("router", routers)] {
+            self.links.get_or_create(&[("to", to)]).set(i64::try_from(links).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// How the groups stand; `leaders` is who led them when it was looked last.
+    pub(super) fn stand(&self, all: &BTreeMap<u16, Standing>, leaders: &mut BTreeMap<u16, RouterId>) {
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.entries.set(count(all.values().map(|one| one.rows).sum()));
+        let lag = all.values().map(|one| one.last.saturating_sub(one.applied)).max();
+        self.lag.set(count(lag.unwrap_or(0)));
+        let age: Option<Duration> = all.values().filter_map(|one| one.confirmed).max();
+        self.age.set(age.unwrap_or_default().as_secs_f64());
+        self.leaderless.set(count(all.values().filter(|one| one.leader.is_none()).count() as u64));
+        for (shard, leader) in all.iter().filter_map(|(shard, one)| Some((*shard, one.leader?))) {
+            if leaders.insert(shard, leader).is_some_and(|before| before != leader) {
+                self.changes.inc();
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What homes of all shards share in this process.
+
+use super::register::Locations;
+use super::switchboard::{Deliveries, Mail, Switchboard};
+use starling_hooks::{Hooks, Server};
+use starling_locations::{Group, Reigning};
+use starling_node::{SharedClock, Telemetry};
+use starling_router::{Door, Homes, RouterConfig, ShardParts};
+use starling_store::{Position, SharedStore};
+use starling_wire::Shards;
+use starling_wire::frame::Home;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// All of it.
+pub(super) struct House {
+    pub(super) board: Arc<Switchboard>,
+    pub(super) config: RouterConfig,
+    pub(super) server: Arc<Server>,
+    pub(super) hooks: Arc<Hooks>,
+    pub(super) store: SharedStore,
+    pub(super) clock: SharedClock,
+    pub(super) telemetry: Telemetry,
+    pub(super) shards: Shards,
+    /// Why this process cannot go on.
+    pub(super) failed: watch::Sender<Option<String>>,
+}
+
+impl House {
+    /// The homes of a shard in a reign: the way to them, and what moves them.
+    pub(super) fn homes(
+        &self,
+        group: &Group,
+        home: Home,
+        reign: &Reigning,
+    ) -> (Door, impl Future<Output = ()> + Send + 'static) {
+        let Reigning { epoch, floor, ceiling, until } = reign.clone();
+        Homes::serve(ShardParts {
+            config: self.config.clone(),
+            server: Arc::clone(&self.server),
+            hooks: Arc::clone(&self.hooks),
+            store: Arc::clone(&self.store),
+            edges: Arc::new(Deliveries::new(Arc::clone(&self.board), home)),
+            register: Arc::new(Locations { group: group.clone(), epoch }),
+            post: Arc::new(Mail(Arc::clone(&self.board))),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.telemetry.metrics),
+            tracer: self.telemetry.tracer.clone(),
+            shard: home.shard,
+            shards: self.shards,
+            reign: starling_router::Reigning { epoch, floor: Position(floor), ceiling, until },
+        })
+    }
+
+    /// This process cannot go on.
+    pub(super) fn fail(&self, why: String) {
+        tracing::error!(event = "router_failed", why, "this router cannot go on");
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            failed.get_or_insert(why);
+            first
+        });
+    }
+}

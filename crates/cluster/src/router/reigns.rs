@@ -1,0 +1,149 @@
+//! A task per shard: while this router reigns over it, its homes are here.
+//!
+//! They begin when the reign's own opening is applied, and are dropped when it is over, as in a crash: no client is told
+//! anything, for its session goes on in the next reign. Between the two they may take nothing for a while: without a lease for
+//! long, when edges had better not read what nobody can confirm, and while the shard is being moved.
+
+use super::house::House;
+use futures::future::BoxFuture;
+use starling_locations::{Drain, Group, Reigning};
+use starling_router::Door;
+use starling_wire::frame::Home;
+use starling_wire::{Epoch, Shard};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// How often it is looked whether the lease holds.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long without a lease edges go on reading. It is renewed every 75 ms; a disk may stand still for longer than it lasts.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Serves a shard whenever this router reigns over it, for ever.
+pub(super) async fn serve(house: Arc<House>, group: Group) {
+    let mut reigns = group.reign();
+    loop {
+        let reign = reigns.borrow_and_update().clone();
+        let Some(reign) = reign else {
+            if reigns.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let home = Home { shard: group.shard(), epoch: reign.epoch };
+        let mut led = Led::begin(&house, &group, home, &reign);
+        loop {
+            tokio::select! {
+                changed = reigns.changed() => {
+                    let now = reigns.borrow().as_ref().map(|reign| reign.epoch);
+                    if changed.is_err() || now != Some(home.epoch) {
+                        break;
+                    }
+                }
+                _ = &mut led.homes => {
+                    house.fail(format!("the homes of shard {} have ended", home.shard.0));
+                    return;
+                }
+                () = tokio::time::sleep(LOOK) => led.look(&reign),
+            }
+        }
+        led.end().await;
+    }
+}
+
+/// A reign that is served.
+struct Led {
+    house: Arc<House>,
+    home: Home,
+    homes: JoinHandle<()>,
+    /// When it began; its lease may come a moment later.
+    began: Duration,
+    over: bool,
+}
+
+impl Led {
+    fn begin(house: &Arc<House>, group: &Group, home: Home, reign: &Reigning) -> Self {
+        let (door, homes) = house.homes(group, home, reign);
+        let homes = tokio::spawn(homes);
+        house.board.chart.begin(home, door);
+        house.board.figures.serves(home.shard, Some(home.epoch));
+        house.board.announce(home);
+        let began = house.clock.monotonic();
+        Self { house: Arc::clone(house), home, homes, began, over: false }
+    }
+
+    /// Looks whether it may go on taking what comes.
+    fn look(&self, reign: &Reigning) {
+        let until = Duration::from_micros(reign.until.load(Ordering::Acquire));
+        let open = self.house.clock.monotonic() < until.max(self.began) + PATIENCE;
+        if !self.house.board.chart.set_open(self.home, open) {
+            return;
+        }
+        let Home { shard, epoch } = self.home;
+        if open {
+            tracing::info!(event = "home_open", shard = shard.0, epoch = epoch.0, "a quorum is there again");
+            self.house.board.announce(self.home);
+        } else {
+            tracing::warn!(
+                event = "home_closed",
+                shard = shard.0,
+                epoch = epoch.0,
+                "no quorum confirms that this router leads; edges stop reading"
+            );
+            self.house.board.withdraw(shard);
+        }
+    }
+
+    async fn end(mut self) {
+        self.close();
+        // The next reign here must not begin beside this one.
+        let _ = (&mut self.homes).await;
+    }
+
+    fn close(&mut self) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        self.homes.abort();
+        self.house.board.chart.end(self.home);
+        self.house.board.figures.serves(self.home.shard, None);
+        self.house.board.withdraw(self.home.shard);
+    }
+}
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Lets homes finish before their shard is moved.
+pub(super) struct Leaving(pub(super) Arc<House>);
+
+impl Drain for Leaving {
+    fn drain(&self, shard: Shard, epoch: Epoch) -> BoxFuture<'static, ()> {
+        let board = Arc::clone(&self.0.board);
+        Box::pin(async move {
+            let home = Home { shard, epoch };
+            let Some(door) = board.chart.leave(home) else { return };
+            board.withdraw(shard);
+            flush(&door).await;
+        })
+    }
+
+    fn resume(&self, shard: Shard, epoch: Epoch) {
+        let home = Home { shard, epoch };
+        if self.0.board.chart.stay(home) {
+            self.0.board.announce(home);
+        }
+    }
+}
+
+/// Has everything of a shard written down.
+pub(super) async fn flush(door: &Door) {
+    // What a home had taken when it was asked has left it then, and is written where it went when that is asked.
+    for _ in 0..2 {
+        door.flush().await;
+    }
+}

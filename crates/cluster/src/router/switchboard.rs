@@ -1,0 +1,150 @@
+//! What came over links goes to the homes it is for, and what homes say to the links: nothing is decided here but where to.
+//!
+//! An edge speaks to a reign, and is told `NotHome` where that is not this router's. Homes of other shards are spoken to in
+//! the same way, in this process or another.
+
+mod edges;
+mod peers;
+mod post;
+
+pub(super) use edges::Reception;
+pub(super) use peers::Neighbours;
+pub(super) use post::{Deliveries, Mail};
+
+use super::chart::Chart;
+use super::desk::Desk;
+use super::figures::Figures;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use starling_locations::Locations;
+use starling_node::SharedClock;
+use starling_router::Door;
+use starling_wire::frame::{Home, PeerHello, PeerItem, RouterHello, RouterItem, Version};
+use starling_wire::net::Outlet;
+use starling_wire::{EdgeId, Incarnation, RouterId, Shard, Shards};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Who this router is, as it says to others.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    pub(super) version: Version,
+    pub(super) router: RouterId,
+    pub(super) name: String,
+    pub(super) incarnation: Incarnation,
+    /// Where other routers reach it.
+    pub(super) address: Bytes,
+    pub(super) shards: Shards,
+    /// What edges need that have no store.
+    pub(super) decoy_secret: Bytes,
+    pub(super) features: Vec<Bytes>,
+}
+
+/// All links of this router, and all homes.
+pub(super) struct Switchboard {
+    pub(super) own: Own,
+    pub(super) chart: Chart<Door>,
+    pub(super) desk: Desk,
+    pub(super) figures: Figures,
+    edges: RwLock<HashMap<EdgeId, Linked<RouterItem>>>,
+    /// Edges whose links are gone, and since when.
+    lost: Mutex<HashMap<EdgeId, Duration>>,
+    /// Routers to which this one speaks.
+    peers: RwLock<HashMap<RouterId, Linked<PeerItem>>>,
+    locations: OnceLock<Locations>,
+    links: AtomicU64,
+    clock: SharedClock,
+}
+
+/// The sending end of a link; the number tells the links of one peer apart.
+#[derive(Debug, Clone)]
+struct Linked<T> {
+    number: u64,
+    name: String,
+    outlet: Outlet<T>,
+}
+
+impl Switchboard {
+    pub(super) fn new(own: Own, figures: Figures, clock: SharedClock) -> Arc<Self> {
+        Arc::new(Self {
+            chart: Chart::new(own.router, own.shards),
+            own,
+            desk: Desk::default(),
+            figures,
+            edges: RwLock::default(),
+            lost: Mutex::default(),
+            peers: RwLock::default(),
+            locations: OnceLock::new(),
+            links: AtomicU64::new(1),
+            clock,
+        })
+    }
+
+    /// Whoever asks over the Raft links is answered from now on.
+    pub(super) fn answer_with(&self, locations: Locations) {
+        let _ = self.locations.set(locations); // once per process
+    }
+
+    fn number(&self) -> u64 {
+        self.links.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn peer_hello(&self) -> PeerHello {
+        let Own { version, router, name, incarnation, address, .. } = self.own.clone();
+        PeerHello { version, router, name, incarnation, homes: self.chart.homes(), notes: address }
+    }
+
+    fn router_hello(&self) -> RouterHello {
+        let Own { version, router, name, incarnation, decoy_secret, features, .. } = self.own.clone();
+        let homes = self.chart.homes();
+        RouterHello { version, router, name, incarnation, homes, decoy_secret, features }
+    }
+
+    /// A reign has begun here, or takes again what comes.
+    pub(super) fn announce(&self, home: Home) {
+        for edge in self.edges.read().values() {
+            edge.outlet.push(RouterItem::Home(home));
+        }
+        for peer in self.peers.read().values() {
+            peer.outlet.push(PeerItem::Home(home));
+        }
+        self.moved(&[home.shard]);
+    }
+
+    /// A reign takes nothing more, or is over: edges need not wait to find out.
+    pub(super) fn withdraw(&self, shard: Shard) {
+        let not = self.chart.not_home(shard);
+        for edge in self.edges.read().values() {
+            edge.outlet.push(RouterItem::NotHome(not));
+        }
+    }
+
+    /// The homes of these shards are others than before, or can be reached again.
+    fn moved(&self, shards: &[Shard]) {
+        if shards.is_empty() {
+            return;
+        }
+        for door in self.chart.doors() {
+            for shard in shards {
+                door.moved(*shard);
+            }
+        }
+    }
+
+    /// The way to a router; `None` while there is no link to it.
+    pub(super) fn peer(&self, router: RouterId) -> Option<Outlet<PeerItem>> {
+        self.peers.read().get(&router).map(|peer| peer.outlet.clone())
+    }
+
+    /// The routers that this one can speak to, and their names.
+    pub(super) fn peers(&self) -> Vec<(RouterId, String)> {
+        self.peers.read().iter().map(|(router, peer)| (*router, peer.name.clone())).collect()
+    }
+
+    /// The edges that are linked.
+    pub(super) fn edges(&self) -> Vec<(EdgeId, String)> {
+        self.edges.read().iter().map(|(edge, linked)| (*edge, linked.name.clone())).collect()
+    }
+}

@@ -1,0 +1,200 @@
+//! Links of other routers.
+
+use super::{Linked, Switchboard};
+use crate::router::asking;
+use crate::router::questions::{Answer, Question};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use starling_wire::frame::{Forward, PeerHello, PeerItem};
+use starling_wire::net::{End, Hears, Outlet, Peers};
+use starling_wire::{RouterId, Shard};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Homes that a stanza may pass.
+const MAX_HOPS: u8 = 8;
+/// Questions of other routers that are worked on at a time.
+const AT_ONCE: usize = 256;
+
+/// What a router does with others.
+pub(in crate::router) struct Neighbours {
+    board: Arc<Switchboard>,
+    working: Arc<Semaphore>,
+}
+
+impl Neighbours {
+    pub(in crate::router) fn new(board: Arc<Switchboard>) -> Self {
+        Self { board, working: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// What it says of its homes at the beginning. What was lost with a link before comes again now.
+    fn greet(&self, peer: &PeerHello) {
+        for home in &peer.homes {
+            self.board.chart.announced(peer.router, *home);
+        }
+        self.board.moved(&self.board.chart.of(peer.router));
+    }
+}
+
+impl Peers for Neighbours {
+    fn hello(&self) -> PeerHello {
+        self.board.peer_hello()
+    }
+
+    fn connected(&self, peer: PeerHello) -> Result<Box<dyn Hears<PeerItem>>, String> {
+        self.greet(&peer);
+        let (board, working) = (Arc::clone(&self.board), Arc::clone(&self.working));
+        Ok(Box::new(Ear { board, working, from: peer.router }))
+    }
+
+    fn linked(&self, peer: PeerHello, outlet: Outlet<PeerItem>) -> Box<dyn Hears<PeerItem>> {
+        let (board, router, number) = (Arc::clone(&self.board), peer.router, self.board.number());
+        let linked = Linked { number, name: peer.name.clone(), outlet: outlet.clone() };
+        board.peers.write().insert(router, linked);
+        // The hello that it had may be older than this.
+        for home in board.chart.homes() {
+            outlet.push(PeerItem::Home(home));
+        }
+        self.greet(&peer);
+        Box::new(Farewell { board, router, number })
+    }
+
+    fn raft(&self, from: RouterId, group: u16, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let Some(locations) = self.board.locations.get().cloned() else {
+            return Box::pin(async { Err("starting".to_owned()) });
+        };
+        Box::pin(async move {
+            // Who has begun to answer ends it, though nobody may wait any more.
+            let answer = tokio::spawn(async move { locations.answer(from, group, body).await });
+            answer.await.map_err(|_| "stopping".to_owned())
+        })
+    }
+
+    fn notes(&self) -> Bytes {
+        self.board.own.address.clone()
+    }
+
+    fn pulse(&self, _from: RouterId, _notes: Bytes) {}
+}
+
+/// Waits for the end of a link of ours.
+struct Farewell {
+    board: Arc<Switchboard>,
+    router: RouterId,
+    number: u64,
+}
+
+impl Hears<PeerItem> for Farewell {
+    fn hear(&mut self, _items: Vec<PeerItem>) {}
+
+    fn ended(&mut self, _end: &End) {
+        let mut peers = self.board.peers.write();
+        if peers.get(&self.router).is_some_and(|peer| peer.number == self.number) {
+            peers.remove(&self.router);
+        }
+        drop(peers);
+        // A question may have been lost with it.
+        self.board.desk.lost(self.router);
+    }
+}
+
+/// Listens to one router.
+struct Ear {
+    board: Arc<Switchboard>,
+    working: Arc<Semaphore>,
+    from: RouterId,
+}
+
+impl Hears<PeerItem> for Ear {
+    fn hear(&mut self, items: Vec<PeerItem>) {
+        for item in items {
+            self.take(item);
+        }
+    }
+
+    fn ended(&mut self, _end: &End) {
+        // Its answers would have come over this link.
+        self.board.desk.lost(self.from);
+    }
+}
+
+impl Ear {
+    fn take(&self, item: PeerItem) {
+        let board = &self.board;
+        match &item {
+            PeerItem::Home(home) => {
+                if board.chart.announced(self.from, *home) {
+                    board.moved(&[home.shard]);
+                }
+            }
+            PeerItem::NotHome(not) => {
+                if board.chart.denied(self.from, *not) {
+                    board.moved(&[not.shard]);
+                }
+            }
+            PeerItem::Forward(forward) => {
+                if self.is_proper(forward) {
+                    match board.chart.take(forward.home) {
+                        Ok(door) => door.peer(item),
+                        Err(_) => self.deny(forward.home.shard),
+                    }
+                }
+            }
+            PeerItem::Receipt(receipt) => self.of_sender(receipt.pair.shard, item),
+            PeerItem::Missing(pair, _) | PeerItem::Busy(pair, _) => self.of_sender(pair.shard, item),
+            PeerItem::Question { id, body } => self.asked(*id, body.clone()),
+            PeerItem::Answer { id, body } => match Answer::decode(body.clone()) {
+                Ok(answer) => board.desk.answered(self.from, *id, answer),
+                Err(error) => tracing::warn!(router = self.from.0, %error, "an answer is dropped"),
+            },
+        }
+    }
+
+    /// For the home of a sender, whichever reign that is: what it knows of the sequence it takes.
+    fn of_sender(&self, shard: Shard, item: PeerItem) {
+        match self.board.chart.here(shard) {
+            Some(door) => door.peer(item),
+            None => self.deny(shard),
+        }
+    }
+
+    fn is_proper(&self, forward: &Forward) -> bool {
+        let own = self.board.own.shards.of(&forward.account) == forward.home.shard;
+        if !own || forward.hops > MAX_HOPS {
+            tracing::warn!(
+                event = "forward_dropped",
+                router = self.from.0,
+                hops = forward.hops,
+                "a stanza is not for this shard or has passed too many homes"
+            );
+            return false;
+        }
+        true
+    }
+
+    fn deny(&self, shard: Shard) {
+        self.board.figures.not_home.inc();
+        if let Some(outlet) = self.board.peer(self.from) {
+            outlet.push(PeerItem::NotHome(self.board.chart.not_home(shard)));
+        }
+    }
+
+    fn asked(&self, id: u64, body: Bytes) {
+        let Some(outlet) = self.board.peer(self.from) else { return };
+        // Should the link be gone, whoever asked knows that.
+        let reply = move |answer: Answer| {
+            outlet.push(PeerItem::Answer { id, body: answer.encode() });
+        };
+        let Ok(permit) = Arc::clone(&self.working).try_acquire_owned() else {
+            return reply(Answer::Unavailable("too many questions at a time".to_owned()));
+        };
+        let Ok(question) = Question::decode(body) else {
+            return reply(Answer::Unavailable("the question cannot be read".to_owned()));
+        };
+        let board = Arc::clone(&self.board);
+        tokio::spawn(async move {
+            reply(asking::answer(&board, question).await);
+            drop(permit);
+        });
+    }
+}

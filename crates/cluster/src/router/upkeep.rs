@@ -1,0 +1,100 @@
+//! What a router does from time to time, and at its end.
+
+use super::house::House;
+use super::reigns::flush;
+use super::switchboard::Switchboard;
+use futures::future::join_all;
+use starling_locations::Locations;
+use starling_node::Probe;
+use starling_node::health::Health;
+use starling_setup::BackEnd;
+use starling_store::Retention;
+use starling_wire::Shard;
+use starling_xmpp::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// How often edges without a link are looked at.
+const EDGES_EVERY: Duration = Duration::from_millis(250);
+/// How often the health of the parts is looked at.
+const HEALTH_EVERY: Duration = Duration::from_millis(250);
+/// How often rows that have expired are looked for, and how soon again while there are more.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_AGAIN: Duration = Duration::from_millis(200);
+
+/// Tells homes of dead edges, for ever.
+pub(super) async fn edges(board: Arc<Switchboard>) {
+    loop {
+        sleep(EDGES_EVERY).await;
+        board.bury();
+    }
+}
+
+/// Keeps probes and gauges true, for ever.
+pub(super) async fn watch(health: Health, house: Arc<House>, locations: Locations, store: Option<BackEnd>) {
+    let groups = health.check("shards", &[Probe::Ready]);
+    let whole = health.check("router", &[Probe::Ready, Probe::Live]);
+    let kept = health.check("store", &[Probe::Ready]);
+    let (failed, broken) = (locations.failed(), house.failed.subscribe());
+    let mut leaders = BTreeMap::new();
+    loop {
+        if locations.is_ready() {
+            groups.pass();
+        } else if locations.cluster() == 0 {
+            groups.fail("waiting for other routers");
+        } else {
+            groups.fail("a shard has no leader that a quorum has confirmed");
+        }
+        let why = failed.borrow().as_ref().map(ToString::to_string).or_else(|| broken.borrow().clone());
+        match why {
+            None => whole.pass(),
+            Some(why) => whole.fail(why),
+        }
+        match store.as_ref().and_then(BackEnd::trouble) {
+            None => kept.pass(),
+            Some(trouble) => kept.fail(trouble),
+        }
+        let board = &house.board;
+        board.figures.linked(board.edges().len(), board.peers().len());
+        let standings = locations.groups().iter().map(|group| (group.shard().0, group.standing())).collect();
+        board.figures.stand(&standings, &mut leaders);
+        sleep(HEALTH_EVERY).await;
+    }
+}
+
+/// Removes rows whose time has come, where the first shard is led, for ever.
+pub(super) async fn sweep(house: Arc<House>, retention: Retention) {
+    let mut pause = SWEEP_EVERY;
+    loop {
+        sleep(pause).await;
+        pause = SWEEP_EVERY;
+        if !house.board.chart.here(Shard(0)).is_some_and(|door| door.holds()) {
+            continue;
+        }
+        match house.store.sweep(Timestamp(house.clock.now_micros()), retention).await {
+            Ok(0) => {}
+            // There may be more: soon, but not at the expense of those who wait for a commit.
+            Ok(_) => pause = SWEEP_AGAIN,
+            Err(error) => {
+                tracing::warn!(event = "sweep_failed", %error, "expired rows stay for now");
+            }
+        }
+    }
+}
+
+/// Gives everything away that is led here; what cannot be given is written down.
+pub(super) async fn leave(house: &House, locations: &Locations, grace: Duration) {
+    let alone = locations.members().len() < 2;
+    if !alone && !locations.leave(grace).await {
+        tracing::warn!(event = "leave_late", "not all shards could be given to other routers in time");
+    }
+    let doors = house.board.chart.doors();
+    if timeout(grace, join_all(doors.iter().map(flush))).await.is_err() {
+        tracing::warn!(
+            event = "flush_late",
+            "homes were not written down in time; messages may be delivered a second time"
+        );
+    }
+}

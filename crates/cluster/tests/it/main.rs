@@ -1,0 +1,7 @@
+//! Routers in one process, with real links and one store between them; edges as they keep their sessions, without sockets.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod asking;
+mod failover;
+mod people;
+mod site;
