@@ -6,13 +6,16 @@ MESSAGES ?= 100000
 SEEDS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt verify fix bench costs soak sim reference doc deny clients cassandra
+.PHONY: help run cluster test check fmt verify fix bench costs soak sim reference doc deny clients cassandra
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
 
 run: ## build and start a server for localhost, data in ./data
 	$(CARGO) run --release --bin starling -- serve --set 'domains=["localhost"]' --set data_dir=data
+
+cluster: ## three routers and three edges on a CQL server of their own, to try and to kill; Ctrl-C ends all
+	@tests/cluster-up
 
 test: ## everything: unit tests, scripts, hostile input, real clients, crashes, on every store; ends with a sum
 	@tests/run

@@ -1,17 +1,20 @@
 //! `starling check`: what would keep the server from running well, with a remedy for each.
 
 mod certificates;
+mod cluster;
 mod machine;
 mod store;
+
+pub(crate) use machine::now_seconds;
 
 use std::process::ExitCode;
 
 use serde::Serialize;
 use starling_admin::{Client, api::StatusBody};
-use starling_node::{Config, Sources};
+use starling_node::{Config, ConfigErrors, Sources, config::ConfigError};
 
 use crate::{
-    cli::Output,
+    cli::{CheckArguments, CheckRole, Output},
     failure::Failure,
     print::{self, Colours},
 };
@@ -29,7 +32,7 @@ enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     verdict: Verdict,
-    /// What was looked at: `config`, `tls`, `data_dir`, `listen`, `machine`, `store`.
+    /// What was looked at: `config`, `tls`, `data_dir`, `listen`, `machine`, `store`, `cluster`.
     part: &'static str,
     /// What was found.
     text: String,
@@ -53,37 +56,40 @@ impl Finding {
 }
 
 /// Prints the list and ends with 0, 1 or 2.
-pub(crate) fn run(sources: &Sources, output: Output) -> Result<ExitCode, Failure> {
+pub(crate) fn run(sources: &Sources, arguments: &CheckArguments) -> Result<ExitCode, Failure> {
     let findings = match Config::load(sources) {
-        Err(errors) => errors
-            .0
-            .iter()
-            .map(|error| {
-                Finding::bad(
-                    "config",
-                    format!("{}; {} ({})", error.what, error.why, error.origin),
-                    error.advice.clone(),
-                )
-            })
-            .collect(),
-        Ok(config) => look(&config, sources)?,
+        Err(errors) => wrong(&errors),
+        Ok(config) => look(&config, sources, arguments.role)?,
     };
-    match output {
+    match arguments.output {
         Output::Json => print::line(&serde_json::to_string_pretty(&findings).unwrap_or_default()),
         Output::Table => print::line(&list(&findings, Colours::of_stdout())),
     }
     Ok(ExitCode::from(code(&findings)))
 }
 
-fn look(config: &Config, sources: &Sources) -> Result<Vec<Finding>, Failure> {
+fn wrong(errors: &ConfigErrors) -> Vec<Finding> {
+    let finding = |error: &ConfigError| {
+        let text = format!("{}; {} ({})", error.what, error.why, error.origin);
+        Finding::bad("config", text, error.advice.clone())
+    };
+    errors.0.iter().map(finding).collect()
+}
+
+fn look(config: &Config, sources: &Sources, role: CheckRole) -> Result<Vec<Finding>, Failure> {
     let mut findings = vec![settings(sources)];
-    findings.extend(choices(config));
-    findings.extend(certificates::look(config, machine::now_seconds()));
+    findings.extend(cluster::look(config, role)?);
+    if role != CheckRole::Router {
+        findings.extend(choices(config));
+        findings.extend(certificates::look(config, now_seconds()));
+    }
     let running = running(config)?;
     findings.extend(machine::data_dir(config, running.as_ref()));
-    findings.extend(machine::addresses(config, running.as_ref()));
+    findings.extend(machine::addresses(config, role, running.as_ref()));
     findings.push(machine::descriptors());
-    findings.extend(store::look(config)?);
+    if role != CheckRole::Edge {
+        findings.extend(store::look(config)?);
+    }
     Ok(findings)
 }
 

@@ -38,8 +38,26 @@ pub(crate) enum Command {
                       starling serve --set listen.c2s=127.0.0.1:0 --set 'domains=[\"example.org\"]'\n\n\
                       SIGTERM or Ctrl-C ends it, SIGHUP reads settings and certificates again.")]
     Serve,
+    /// Run an edge of a cluster: sockets of clients, links to all routers, no store
+    #[command(after_help = "Example:\n  starling edge --config edge.toml\n\n\
+                      It finds routers by cluster.routers and listens for clients once one has answered.\n\
+                      SIGTERM or Ctrl-C sends its clients away over drain.window and ends it; a second one ends it at once.")]
+    Edge,
+    /// Run a router of a cluster: homes of accounts, on a store that all routers share
+    #[command(after_help = "Example:\n  starling router --config router.toml\n\n\
+                      The first cluster.initial_routers of them found the cluster together; others join it.\n\
+                      SIGTERM or Ctrl-C hands over what it leads and ends it; a second one ends it at once.")]
+    Router,
+    /// Make the certificates of a cluster
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  starling cluster ca --out ca\n  \
+                      starling cluster certificate --ca ca --role router --node router-0 --out router-0"
+    )]
+    Cluster(ClusterCommand),
     /// Look for what would keep the server from running well
-    #[command(after_help = "Example:\n  starling check --config starling.toml\n\n\
+    #[command(after_help = "Examples:\n  starling check --config starling.toml\n  \
+                      starling check --role router --config router.toml\n\n\
                       With store.kind = \"scylla\" its servers are asked too.\n\
                       Ends with 0 when all is well, 1 when something is doubtful, 2 when the server would not start.")]
     Check(CheckArguments),
@@ -72,9 +90,79 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArguments {
+    /// As what it is to run
+    #[arg(long, value_name = "ROLE", default_value = "serve")]
+    pub(crate) role: CheckRole,
     /// Form of the list
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     pub(crate) output: Output,
+}
+
+/// What a process is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckRole {
+    /// A whole server in one process
+    Serve,
+    /// An edge of a cluster
+    Edge,
+    /// A router of a cluster
+    Router,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Make the authority of a cluster: ca.pem and its key ca.key, which need not be on any server
+    #[command(after_help = "Example:\n  starling cluster ca --out ca --name chat")]
+    Ca {
+        /// Put the files into this directory
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Name of the cluster [default: cluster.name]
+        #[arg(long, value_name = "CLUSTER")]
+        name: Option<String>,
+        /// How long it is valid
+        #[arg(long, value_name = "N", default_value_t = 3_650, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+    },
+    /// Make the certificate of one process: cert.pem and key.pem, with the authority's ca.pem beside them
+    #[command(
+        after_help = "Examples:\n  starling cluster certificate --ca ca --role router --node router-0 --out router-0\n  \
+                            starling cluster certificate --ca ca --role edge --node '*' --out edges\n\n\
+                            The node * is any: one certificate for all edges, say. A certificate that ends is replaced by a new one in place,\n\
+                            which running processes take within seconds."
+    )]
+    Certificate {
+        /// The directory of `starling cluster ca`
+        #[arg(long, value_name = "DIR")]
+        ca: PathBuf,
+        /// What the process is
+        #[arg(long, value_name = "ROLE")]
+        role: CertificateRole,
+        /// Its cluster.node, or * for any
+        #[arg(long, value_name = "NAME")]
+        node: String,
+        /// Put the files into this directory
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Name of the cluster [default: cluster.name]
+        #[arg(long, value_name = "CLUSTER")]
+        name: Option<String>,
+        /// How long it is valid
+        #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+        /// Replace a certificate that is there
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+/// Whom a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CertificateRole {
+    /// A router
+    Router,
+    /// An edge
+    Edge,
 }
 
 #[derive(Debug, Subcommand)]
@@ -133,6 +221,13 @@ pub(crate) enum CtlCommand {
     /// Sessions
     #[command(subcommand, after_help = "Example:\n  starling ctl session list")]
     Session(SessionCommand),
+    /// Send all clients of an edge away, or hand over what a router leads, and end it
+    #[command(after_help = "Example:\n  starling ctl --config edge.toml drain --watch")]
+    Drain {
+        /// Go on printing what is left, until it has ended
+        #[arg(short, long)]
+        watch: bool,
+    },
     /// How the server is
     #[command(after_help = "Example:\n  starling ctl status -o json")]
     Status {

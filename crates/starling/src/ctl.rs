@@ -1,6 +1,7 @@
 //! `starling ctl`: calls to the running server.
 
 mod csv;
+mod drain;
 mod import;
 mod password;
 mod session;
@@ -43,6 +44,7 @@ async fn dispatch(server: &Server<'_>, command: CtlCommand) -> Result<ExitCode, 
         CtlCommand::Session(SessionCommand::List { jid, limit, output }) => {
             session::list(server, jid.as_deref(), limit, output).await
         }
+        CtlCommand::Drain { watch } => drain::run(server, watch).await,
         CtlCommand::Status { output } => status::show(server, output).await,
     }?;
     Ok(ExitCode::SUCCESS)

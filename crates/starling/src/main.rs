@@ -1,16 +1,18 @@
 //! `starling`: one binary for the server and for those who run it.
 //!
-//! Picks the role, names nothing else: what a node is made of is in `starling-all-in-one`. Exit codes: 0 done,
+//! Picks the role, names nothing else: what a node is made of is in `starling-all-in-one` and `starling-cluster`. Exit codes: 0 done,
 //! 1 failed, 2 the command line or the configuration is wrong; `check` gives 0, 1 or 2 for good, doubtful, bad.
 
 #![forbid(unsafe_code)]
 
 mod check;
 mod cli;
+mod cluster;
 mod ctl;
 mod explain;
 mod failure;
 mod migrate;
+mod node;
 mod print;
 mod serve;
 mod sources;
@@ -19,6 +21,8 @@ mod version;
 use std::process::ExitCode;
 
 use clap::Parser;
+use starling_all_in_one::Running;
+use starling_cluster::{EdgeNode, RouterNode};
 
 use cli::{Cli, Command, ConfigCommand};
 use failure::Failure;
@@ -42,8 +46,11 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let sources = sources::of(&cli.global);
     match cli.command {
-        Command::Serve => serve::serve(sources).map(|()| ExitCode::SUCCESS),
-        Command::Check(arguments) => check::run(&sources, arguments.output),
+        Command::Serve => serve::serve::<Running>(sources).map(|()| ExitCode::SUCCESS),
+        Command::Edge => serve::serve::<EdgeNode>(sources).map(|()| ExitCode::SUCCESS),
+        Command::Router => serve::serve::<RouterNode>(sources).map(|()| ExitCode::SUCCESS),
+        Command::Cluster(command) => cluster::run(&sources, &command).map(|()| ExitCode::SUCCESS),
+        Command::Check(arguments) => check::run(&sources, &arguments),
         Command::Config(ConfigCommand::Show) => explain::show(&sources).map(|()| ExitCode::SUCCESS),
         Command::Config(ConfigCommand::Explain { key }) => {
             explain::explain(key.as_deref()).map(|()| ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! `starling serve`: a whole server in one process, and what signals do to it.
+//! `starling serve`, `starling edge`, `starling router`: a process, and what signals do to it.
 
 use std::{
     io::{self, IsTerminal},
@@ -9,7 +9,6 @@ use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     stat::{Mode, umask},
 };
-use starling_all_in_one::Running;
 use starling_node::{
     Config, Sources, Telemetry,
     config::Key,
@@ -21,21 +20,22 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use crate::{failure::Failure, sources};
+use crate::{failure::Failure, node::Node, sources};
 
 /// Runs until a signal ends it.
-pub(crate) fn serve(sources: Sources) -> Result<(), Failure> {
+pub(crate) fn serve<N: Node>(sources: Sources) -> Result<(), Failure> {
     let config = sources::load(&sources)?;
+    N::check(&config)?;
     // Keys and messages are nobody else's to read, whatever the shell says of new files.
     umask(Mode::from_bits_truncate(0o077));
     let runtime = Runtime::new().map_err(|error| Failure::new("no threads to run on").because(error))?;
-    let done = runtime.block_on(run(config, sources));
+    let done = runtime.block_on(run::<N>(config, sources));
     // A blocking call that hangs must not keep the process: what had to be written is written.
     runtime.shutdown_timeout(LAST_WAIT);
     done
 }
 
-async fn run(config: Config, sources: Sources) -> Result<(), Failure> {
+async fn run<N: Node>(config: Config, sources: Sources) -> Result<(), Failure> {
     let untaken = |error| Failure::new("signals cannot be taken").because(error);
     let mut stop = StopSignals::new().map_err(untaken)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(untaken)?;
@@ -46,7 +46,7 @@ async fn run(config: Config, sources: Sources) -> Result<(), Failure> {
     tracing::info!(event = "starting", version = identity.version, pid = std::process::id(), "starting");
     raise_descriptors();
 
-    let starting = Running::start(config.clone(), telemetry.clone());
+    let starting = N::start(config.clone(), telemetry.clone());
     let running = tokio::select! {
         running = starting => running.map_err(not_started)?,
         () = stop.received() => return Ok(()),
@@ -58,8 +58,9 @@ async fn run(config: Config, sources: Sources) -> Result<(), Failure> {
     loop {
         tokio::select! {
             () = stop.received() => break,
-            obstacle = running.fenced() => {
-                tracing::error!(event = "fenced", reason = %obstacle, "stopping");
+            () = running.leaving() => break,
+            obstacle = running.failed() => {
+                tracing::error!(event = "failed", reason = %obstacle, "stopping");
                 ended = Err(Failure::from(obstacle));
                 break;
             }
@@ -87,7 +88,7 @@ fn not_started(error: anyhow::Error) -> Failure {
 }
 
 /// Reads the settings again. What is wrong changes nothing.
-async fn reload(config: &mut Config, running: &Running, telemetry: &Telemetry, sources: &Sources) {
+async fn reload<N: Node>(config: &mut Config, running: &N, telemetry: &Telemetry, sources: &Sources) {
     let outcome = match read_again(sources.clone())
         .await
         .and_then(|new| apply(config, new, running, telemetry))
@@ -106,10 +107,16 @@ async fn read_again(sources: Sources) -> Result<Config, String> {
     read.map_err(|error| error.to_string())?.map_err(|errors| errors.to_string())
 }
 
-fn apply(config: &mut Config, new: Config, running: &Running, telemetry: &Telemetry) -> Result<(), String> {
+fn apply<N: Node>(
+    config: &mut Config,
+    new: Config,
+    running: &N,
+    telemetry: &Telemetry,
+) -> Result<(), String> {
     let (now, later): (Vec<_>, Vec<_>) =
         config.changed(&new).into_iter().partition(|key| Key::reloadable(key));
     // Certificates are read again even when their paths are the same.
+    N::check(&new).map_err(|errors| errors.to_string())?;
     running.reload(&new).map_err(|error| format!("{error:#}"))?;
     telemetry.reload(&new.telemetry).map_err(|error| error.to_string())?;
     tracing::info!(event = "reloaded", keys = now.join(" "), "settings and certificates were read again");
@@ -121,7 +128,7 @@ fn apply(config: &mut Config, new: Config, running: &Running, telemetry: &Teleme
 }
 
 /// Says where the server is and what to do next, on standard error: standard output is the log.
-fn announce(config: &Config, running: &Running, sources: &Sources) {
+fn announce<N: Node>(config: &Config, running: &N, sources: &Sources) {
     for listener in running.listeners() {
         eprintln!("listening {} {}", listener.name, listener.address);
         // On a terminal both would be seen.
@@ -130,10 +137,14 @@ fn announce(config: &Config, running: &Running, sources: &Sources) {
             tracing::info!(event = "listening", listener, %address, "listening");
         }
     }
-    eprintln!("certificate SHA-256 {}", running.fingerprint());
+    if let Some(fingerprint) = running.fingerprint() {
+        eprintln!("certificate SHA-256 {fingerprint}");
+    }
     let domain = config.domains.first().map_or("localhost", String::as_str);
     let (program, options) = (sources::program(), sources::options(sources));
-    eprintln!("make an account: {program} ctl{options} user add alice@{domain}");
+    if N::ACCOUNTS {
+        eprintln!("make an account: {program} ctl{options} user add alice@{domain}");
+    }
     tracing::info!(event = "started", domains = config.domains.join(" "), "started");
 }
 

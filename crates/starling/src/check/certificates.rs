@@ -150,7 +150,7 @@ fn covers(name: &str, domain: &str) -> bool {
 }
 
 /// A key that others can read.
-fn privacy(key: &Path) -> Option<Finding> {
+pub(super) fn privacy(key: &Path) -> Option<Finding> {
     let mode = std::fs::metadata(key).ok()?.permissions().mode();
     (mode & 0o004 != 0).then(|| {
         Finding::doubtful(

@@ -7,9 +7,10 @@ use starling_admin::api::StatusBody;
 use starling_node::{Clock, Config, SystemClock};
 
 use super::Finding;
+use crate::cli::CheckRole;
 
 /// Seconds since the Unix epoch.
-pub(super) fn now_seconds() -> i64 {
+pub(crate) fn now_seconds() -> i64 {
     i64::try_from(SystemClock::new().now_micros() / 1_000_000).unwrap_or(i64::MAX)
 }
 
@@ -79,10 +80,14 @@ fn try_file(dir: &Path) -> io::Result<()> {
 }
 
 /// Whether the addresses are free, or held by the server that runs.
-pub(super) fn addresses(config: &Config, running: Option<&StatusBody>) -> Vec<Finding> {
+pub(super) fn addresses(config: &Config, role: CheckRole, running: Option<&StatusBody>) -> Vec<Finding> {
     let listen = &config.listen;
     let mut findings = Vec::new();
-    for (name, addresses) in [("c2s", &listen.c2s), ("c2s_tls", &listen.c2s_tls), ("admin", &listen.admin)] {
+    let own = match role {
+        CheckRole::Router => vec![("cluster", &listen.cluster)],
+        CheckRole::Serve | CheckRole::Edge => vec![("c2s", &listen.c2s), ("c2s_tls", &listen.c2s_tls)],
+    };
+    for (name, addresses) in own.into_iter().chain([("admin", &listen.admin)]) {
         if addresses.is_off() {
             findings.push(Finding::good("listen", format!("{name} is off")));
             continue;
@@ -170,11 +175,11 @@ mod tests {
         let held = config.listen.c2s.open().unwrap();
         let busy = held[0].local_addr().unwrap();
         config.listen.c2s = Listen(vec![busy]);
-        assert_eq!(addresses(&config, None)[0].verdict, Verdict::Bad);
+        assert_eq!(addresses(&config, CheckRole::Serve, None)[0].verdict, Verdict::Bad);
         let listener = ListenerRow { name: "c2s".to_owned(), address: busy.to_string() };
         let status = StatusBody { listeners: vec![listener], ..StatusBody::default() };
-        assert_eq!(addresses(&config, Some(&status))[0].verdict, Verdict::Good);
+        assert_eq!(addresses(&config, CheckRole::Serve, Some(&status))[0].verdict, Verdict::Good);
         drop(held);
-        assert_eq!(addresses(&config, None)[0].verdict, Verdict::Good);
+        assert_eq!(addresses(&config, CheckRole::Serve, None)[0].verdict, Verdict::Good);
     }
 }

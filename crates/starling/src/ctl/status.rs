@@ -28,6 +28,9 @@ fn text(status: &StatusBody) -> String {
     for listener in &status.listeners {
         text.push_str(&format!("listening  {} {}\n", listener.name, listener.address));
     }
+    for detail in &status.details {
+        text.push_str(&format!("{:<10} {}\n", detail.name, detail.value));
+    }
     text
 }
 
