@@ -92,10 +92,15 @@ impl Crowd {
 
 /// Reads the archives of all accounts.
 pub async fn archives(server: &Server) -> Result<Vec<Archive>> {
+    archives_of(server.target(), &ACCOUNTS).await
+}
+
+/// Reads the archives of these accounts.
+pub async fn archives_of(target: &Target, accounts: &[&str]) -> Result<Vec<Archive>> {
     let mut archives = Vec::new();
-    for user in ACCOUNTS {
+    for user in accounts {
         let login = Login::new(user, PASSWORD).resource("auditor");
-        let archive = audit::read(server.target(), &login).await;
+        let archive = audit::read(target, &login).await;
         archives.push(archive.with_context(|| format!("reading the archive of {user}"))?);
     }
     Ok(archives)

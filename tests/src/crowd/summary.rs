@@ -64,6 +64,19 @@ impl Summary {
     }
 }
 
+impl Summary {
+    /// Why a run with this many faults of a cluster says too little, if it does. That sessions are resumed is the point.
+    pub fn too_idle_for(&self, faults: usize) -> Option<String> {
+        let floors = [
+            ("messages acknowledged", self.acknowledged, 20 * faults),
+            ("copies", self.copied, 2 * faults),
+            ("sessions resumed", self.resumed, 2 * faults),
+        ];
+        let low = floors.into_iter().find(|(_, is, least)| is < least);
+        low.map(|(what, is, least)| format!("too little happened: {is} {what}, at least {least} are needed"))
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -10,15 +10,24 @@
 //! faults, `CLUSTER_REPORT` a file to write the figures into. Arguments choose cases by a part of their name.
 #![allow(clippy::disallowed_methods)]
 
+mod chaos;
+mod drill;
+mod faults;
+mod figures;
 mod helper;
 mod network;
+mod site;
+mod states;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use starling_tests::cassandra;
 use starling_tests::report::{Outcome, Report, case, wanted};
-use starling_tests::sandbox::{Entered, Links, Sandbox, enter};
+use starling_tests::sandbox::{Entered, Links, Sandbox, SlowLink, enter};
+
+use chaos::Plan;
 
 const NETWORK: [&str; 4] = [
     "cluster::a_cut_cuts_and_heals",
@@ -26,6 +35,7 @@ const NETWORK: [&str; 4] = [
     "cluster::a_reset_breaks_connections",
     "cluster::all_vanishes_with_its_harness",
 ];
+const SURVIVES: &str = "cluster::survives_faults";
 
 fn main() -> Result<ExitCode> {
     if let Some(code) = helper::run() {
@@ -44,7 +54,7 @@ fn main() -> Result<ExitCode> {
         match entered {
             Entered::Inside => inside(&mut report).await?,
             Entered::Refused(why) => {
-                for name in NETWORK.iter().filter(|name| wanted(name)) {
+                for name in NETWORK.iter().chain([&SURVIVES]).filter(|name| wanted(name)) {
                     report.note(name, Outcome::Skipped(why.clone()), Duration::ZERO);
                 }
             }
@@ -61,7 +71,7 @@ async fn inside(report: &mut Report) -> Result<()> {
             let limit = Duration::from_secs(60);
             let (outcome, took) = match *name {
                 "cluster::a_cut_cuts_and_heals" => case(limit, trial.cut(&sandbox)).await,
-                "cluster::a_slow_link_is_slow" => match starling_tests::sandbox::SlowLink::missing() {
+                "cluster::a_slow_link_is_slow" => match SlowLink::missing() {
                     Some(why) => (Outcome::Skipped(why), Duration::ZERO),
                     None => case(limit, trial.slow(&sandbox)).await,
                 },
@@ -72,5 +82,21 @@ async fn inside(report: &mut Report) -> Result<()> {
             sandbox.apply(&Links::default())?;
         }
     }
+    if wanted(SURVIVES) {
+        let plan = Plan::from_environment()?;
+        println!("CLUSTER_SEED={} CLUSTER_FAULTS={}", plan.seed, plan.faults);
+        let (outcome, took) = match missing() {
+            Some(why) => (Outcome::Skipped(why), Duration::ZERO),
+            None => case(plan.limit(), chaos::survive(&plan, sandbox)).await,
+        };
+        report.note(SURVIVES, outcome, took);
+    }
     Ok(())
+}
+
+/// Why there can be no cluster here, if so.
+fn missing() -> Option<String> {
+    let haproxy = std::process::Command::new("haproxy").arg("-v").output().is_ok();
+    let why = "no `haproxy` here: tests/namespaces/install says what is needed";
+    cassandra::missing().or((!haproxy).then(|| why.to_owned()))
 }

@@ -1,0 +1,134 @@
+//! A run: faults in an order that a seed decides, and the judgement over all of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use starling_tests::crowd::Summary;
+use starling_tests::history::{Violation, What, check};
+use starling_tests::sandbox::Sandbox;
+
+use crate::drill::{Drill, Ended};
+use crate::faults::{self, Fault};
+use crate::figures;
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) faults: usize,
+    /// Only kinds with this in their row or name.
+    only: Option<String>,
+    /// How long faults last; 1 is long enough for all of their consequences.
+    pace: f64,
+}
+
+impl Plan {
+    /// `CLUSTER_SEED`, `CLUSTER_FAULTS`, `CLUSTER_ONLY`, `CLUSTER_PACE`.
+    pub(crate) fn from_environment() -> Result<Self> {
+        let number = |name: &str, default: u64| match std::env::var(name) {
+            Ok(text) => text.parse().with_context(|| format!("{name}={text} is not a number")),
+            Err(_) => Ok(default),
+        };
+        let pace = match std::env::var("CLUSTER_PACE") {
+            Ok(text) => text.parse().with_context(|| format!("CLUSTER_PACE={text} is not a number"))?,
+            Err(_) => 0.5,
+        };
+        Ok(Self {
+            seed: number("CLUSTER_SEED", rand::random::<u32>().into())?,
+            faults: usize::try_from(number("CLUSTER_FAULTS", 42)?)?,
+            only: std::env::var("CLUSTER_ONLY").ok(),
+            pace,
+        })
+    }
+
+    pub(crate) fn limit(&self) -> Duration {
+        let faults = u32::try_from(self.faults).unwrap_or(u32::MAX);
+        Duration::from_secs(300)
+            + faults.saturating_mul(Duration::from_secs(20).as_secs() as u32) * Duration::from_secs(1)
+    }
+
+    /// Every kind as often as any other, in an order of the seed's choice.
+    fn faults(&self) -> Vec<&'static Fault> {
+        let mut rng = StdRng::seed_from_u64(self.seed ^ 0xFA17);
+        let wanted = |fault: &&Fault| {
+            self.only.as_deref().is_none_or(|part| fault.row == part || fault.name.contains(part))
+        };
+        let kinds: Vec<&Fault> = faults::ALL.iter().filter(wanted).collect();
+        let mut list = Vec::new();
+        while list.len() < self.faults && !kinds.is_empty() {
+            let mut round = kinds.clone();
+            round.shuffle(&mut rng);
+            list.append(&mut round);
+        }
+        list.truncate(self.faults);
+        list
+    }
+}
+
+/// Lets it all happen.
+pub(crate) async fn survive(plan: &Plan, sandbox: Sandbox) -> Result<()> {
+    let mut drill = Box::pin(Drill::begin(sandbox, plan.seed, plan.pace)).await?;
+    let begun = drill.run.now();
+    let done = async {
+        for fault in plan.faults() {
+            Box::pin(drill.suffer(fault)).await?;
+        }
+        Ok(())
+    };
+    let done = done.await;
+    let took = drill.run.now() - begun;
+    let ended = Box::pin(drill.end(done)).await?;
+    let violations = if ended.broken.is_none() { check(&ended.history) } else { Vec::new() };
+    let summary = Summary::of(&ended.history);
+    println!("  {summary}");
+    let text = figures::table(&ended.findings);
+    println!("{text}");
+    let judged = judge(&ended, &violations, &summary);
+    if let Ok(file) = std::env::var("CLUSTER_REPORT") {
+        let page = figures::page(plan.seed, took, &ended.findings, &summary, judged.as_ref().err());
+        std::fs::write(&file, page).with_context(|| format!("cannot write {file}"))?;
+    }
+    let Err(error) = judged else { return Ok(()) };
+    let folder = keep(plan, &ended, &violations)?;
+    let cause = ended.broken.map(|broken| format!("{broken:#}; ")).unwrap_or_default();
+    bail!("{cause}{error:#}; all that is known is in {folder}")
+}
+
+fn judge(ended: &Ended, violations: &[Violation], summary: &Summary) -> Result<()> {
+    if ended.broken.is_some() {
+        let events = ended.history.logs.iter().flat_map(|l| &l.events);
+        let fault = events.filter(|e| matches!(e.what, What::Fault(_))).map(ToString::to_string).next();
+        bail!("the run broke off; the clients' first fault: {}", fault.unwrap_or_else(|| "none".to_owned()));
+    }
+    if let Some(first) = violations.first() {
+        let story = first.origin.as_deref().map(|o| ended.history.story(o)).unwrap_or_default();
+        bail!("{} violations. The first: {first}\n{story}", violations.len());
+    }
+    if let Some(panic) = ended.site.panic() {
+        bail!("{panic}");
+    }
+    let events = ended.history.logs.iter().flat_map(|l| &l.events);
+    let other = events.filter_map(|event| match &event.what {
+        What::Refused { origin, condition } if condition != "wait resource-constraint" => {
+            Some(format!("{origin}: {condition}"))
+        }
+        _ => None,
+    });
+    let other: Vec<String> = other.collect();
+    ensure!(other.is_empty(), "{} messages refused in another way, the first {}", other.len(), other[0]);
+    summary.too_idle_for(ended.findings.len()).map_or(Ok(()), |why| bail!(why))
+}
+
+/// Writes all that is known of a run into a folder that stays, and gives its name.
+fn keep(plan: &Plan, ended: &Ended, violations: &[Violation]) -> Result<String> {
+    let prefix = format!("starling-cluster-{}-", plan.seed);
+    let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?.keep();
+    ended.history.write(&folder)?;
+    ended.site.keep_logs(&folder)?;
+    let list: String = violations.iter().map(|v| format!("{v}\n")).collect();
+    std::fs::write(folder.join("violations"), list)?;
+    Ok(folder.display().to_string())
+}

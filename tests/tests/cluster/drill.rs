@@ -1,0 +1,280 @@
+//! One fault after the other: what is broken, how long shards had no home and clients no answer, and that all is well
+//! again soon after it was mended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use starling_tests::crowd::{Crowd, Manners, Moment, Phase, Run};
+use starling_tests::history::{History, Log, What};
+use starling_tests::sandbox::{Place, Sandbox};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::faults::Fault;
+use crate::site::{EDGES, ROUTERS, Site, Which};
+use crate::states::{SHARDS, Watch};
+
+/// Accounts of many shards.
+pub(crate) const ACCOUNTS: [&str; 8] = ["ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal"];
+const DEVICES: [&str; 12] = [
+    "ann/phone",
+    "bob/phone",
+    "cat/phone",
+    "dan/phone",
+    "eve/phone",
+    "fay/phone",
+    "gus/phone",
+    "hal/phone",
+    "ann/desk",
+    "bob/desk",
+    "cat/desk",
+    "dan/desk",
+];
+/// How many messages clients write in a second, in all.
+const RATE: u32 = 60;
+/// When all is mended, each shard has a home again within this,
+const HOMES_BACK: Duration = Duration::from_secs(5);
+/// and each client an answer to what it wrote after that.
+const CLIENTS_BACK: Duration = Duration::from_secs(10);
+
+/// A cluster at work, to which things happen.
+pub(crate) struct Drill {
+    pub(crate) site: Site,
+    pub(crate) run: Arc<Run>,
+    pub(crate) rng: StdRng,
+    pub(crate) watch: Watch,
+    /// How long faults last: 1 is what rows of the catalogue are about.
+    pub(crate) pace: f64,
+    fates: Log,
+    crowd: Crowd,
+    load: Load,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// What a fault did.
+#[derive(Clone, Debug)]
+pub(crate) struct Finding {
+    pub(crate) fault: &'static Fault,
+    pub(crate) struck: Duration,
+    pub(crate) mended: Duration,
+    /// The longest that one or more shards had no home.
+    pub(crate) homeless: Duration,
+    /// How long after the mending all shards had homes.
+    pub(crate) homes_back: Duration,
+    /// How long after the mending all clients had an answer to what they wrote after it.
+    pub(crate) clients_back: Duration,
+    /// How late this program itself was in the meantime.
+    pub(crate) lag: Duration,
+}
+
+impl Drill {
+    pub(crate) async fn begin(sandbox: Sandbox, seed: u64, pace: f64) -> Result<Self> {
+        let site = Site::start(sandbox).await?;
+        for user in ACCOUNTS {
+            site.add_user(user).await?;
+        }
+        let run = Run::on_cluster(site.target.clone(), format!("{seed:x}"));
+        // What is not up yet is no fault.
+        run.trouble(true);
+        let routers = (0..ROUTERS).map(|n| site.admin(Which::Router(n))).collect();
+        let watch = Watch::start(run.clone(), routers);
+        let crowd = Crowd::join(run.clone(), &DEVICES, seed, Manners::Rough)?;
+        let load = Load(tokio::spawn(feed(run.clone())));
+        let rng = StdRng::seed_from_u64(seed);
+        let (fates, findings) = (Log::new("server"), Vec::new());
+        let mut drill = Self { site, run, rng, watch, pace, fates, crowd, load, findings };
+        let begin = drill.remark("all is started");
+        drill.back(begin).await.context("the cluster does not come to work")?;
+        Ok(drill)
+    }
+
+    /// Writes into the log what is done now, and gives the time.
+    pub(crate) fn remark(&mut self, what: impl Into<String>) -> Duration {
+        let now = self.run.now();
+        self.fates.note(now, What::Remark(what.into()));
+        now
+    }
+
+    /// Lets a fault happen, mends it and waits until all is well again.
+    pub(crate) async fn suffer(&mut self, fault: &'static Fault) -> Result<()> {
+        let number = self.findings.len() + 1;
+        let struck = self.remark(format!("fault {number}, {} {}", fault.row, fault.name));
+        let deed = (fault.strike)(self).await.with_context(|| format!("{} {}", fault.row, fault.name))?;
+        self.remark(format!("{deed}; it is mended now"));
+        self.site.mend()?;
+        let mended = self.run.now();
+        let back = self.back(mended).await;
+        let now = self.run.now();
+        let (homes_back, clients_back) = back.with_context(|| {
+            format!("fault {number}, {} {}: {deed}, at {struck:.1?}", fault.row, fault.name)
+        })?;
+        let homeless = self.watch.homeless(struck, now);
+        let lag = self.watch.lag(struck, now);
+        println!(
+            "  {number:>3} {:<4} {:<34} no home {:>6.0?} ms, clients back {:>6.0?} ms; {deed}",
+            fault.row,
+            fault.name,
+            homeless.as_millis(),
+            clients_back.as_millis(),
+        );
+        let finding = Finding { fault, struck, mended, homeless, homes_back, clients_back, lag };
+        self.findings.push(finding);
+        Ok(())
+    }
+
+    /// Waits until all shards have homes and all clients are served: how long after this moment it was so.
+    async fn back(&mut self, moment: Duration) -> Result<(Duration, Duration)> {
+        let homes = loop {
+            self.site.check_alive()?;
+            let now = self.run.now();
+            if let Some(at) = self.watch.complete_after(moment) {
+                break at - moment;
+            }
+            let limit = HOMES_BACK + 3 * self.watch.lag(moment, now);
+            if now - moment > limit {
+                let homes = self.watch.homes();
+                let missing: Vec<usize> = (0..SHARDS).filter(|shard| !homes.contains_key(shard)).collect();
+                bail!("shards {missing:?} have no home {limit:?} after all was mended");
+            }
+            sleep(Duration::from_millis(20)).await;
+        };
+        loop {
+            self.site.check_alive()?;
+            let now = self.run.now();
+            let served = self.run.served_since(moment);
+            if served.len() == DEVICES.len() {
+                return Ok((homes, now - moment));
+            }
+            let limit = CLIENTS_BACK + 3 * self.watch.lag(moment, now);
+            if now - moment > limit {
+                let all = DEVICES.iter().map(|device| device.replacen('/', "@localhost/", 1));
+                let missing: Vec<String> = all.filter(|client| !served.contains(client)).collect();
+                bail!("{missing:?} got no answer within {limit:?} after all was mended");
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Ends the writing, waits until everything is answered and seen, kills every router and edge a last time and shows
+    /// that nothing comes again. Then the archives are read.
+    pub(crate) async fn end(mut self, so_far: Result<()>) -> Result<Ended> {
+        let mut broken = so_far.err();
+        if broken.is_none() {
+            broken = self.come_to_rest().await.err();
+        }
+        self.load.0.abort();
+        let mut history = History::default();
+        match timeout(Duration::from_secs(60), self.crowd.disband()).await {
+            Ok(logs) => history.logs = logs?,
+            Err(_) => broken = broken.or(Some(anyhow::anyhow!("clients do not end"))),
+        }
+        history.logs.push(self.fates);
+        if broken.is_none() {
+            match starling_tests::crowd::archives_of(&self.site.target, &ACCOUNTS).await {
+                Ok(archives) => history.archives = archives,
+                Err(error) => broken = Some(error),
+            }
+        }
+        Ok(Ended { history, site: self.site, findings: self.findings, broken })
+    }
+
+    async fn come_to_rest(&mut self) -> Result<()> {
+        self.run.allow(0);
+        self.load.0.abort();
+        self.run.enter(Phase::Calm);
+        ensure!(
+            self.run.quiet(Duration::from_secs(3), Duration::from_secs(60)).await,
+            "clients do not come to rest: something comes again and again, or is never answered"
+        );
+        // Everything seen is acknowledged now; it may take its time to be written down, but not for ever.
+        self.run.enter(Phase::Settled);
+        sleep(Duration::from_secs(4)).await;
+        self.run.turn();
+        self.remark("all routers and edges are killed after all was settled");
+        for which in (0..ROUTERS).map(Which::Router).chain((0..EDGES).map(Which::Edge)) {
+            self.site.kill(which)?;
+        }
+        self.site.mend()?;
+        self.site.ready(&[], Duration::from_secs(30)).await?;
+        self.run.quiet(Duration::from_secs(3), Duration::from_secs(20)).await;
+        self.run.trouble(false);
+        self.site.check_alive()
+    }
+
+    // What faults are made of.
+
+    /// Any of so many.
+    pub(crate) fn any(&mut self, count: usize) -> usize {
+        self.rng.random_range(0..count)
+    }
+
+    pub(crate) fn any_router(&mut self) -> usize {
+        self.any(ROUTERS)
+    }
+
+    pub(crate) fn any_edge(&mut self) -> usize {
+        self.any(EDGES)
+    }
+
+    /// The router that is the home of most shards.
+    pub(crate) fn leader(&self) -> usize {
+        let homes = self.watch.homes();
+        let count = |router: &usize| homes.values().filter(|home| *home == router).count();
+        (0..ROUTERS).max_by_key(count).unwrap_or_default()
+    }
+
+    /// Lets time go by, some of this many seconds.
+    pub(crate) async fn hold(&mut self, seconds: std::ops::Range<f64>) -> Duration {
+        let time = Duration::from_secs_f64(self.rng.random_range(seconds) * self.pace);
+        sleep(time).await;
+        time
+    }
+
+    /// Kills a process just when a client does something.
+    pub(crate) async fn kill_at_a_moment(&mut self, which: Which) -> Result<String> {
+        let moment = Moment::ALL[self.any(Moment::ALL.len())];
+        let (skip, delay) = match moment {
+            Moment::Login => (self.rng.random_range(0..4), self.rng.random_range(0..40_000)),
+            _ => (self.rng.random_range(0..40), self.rng.random_range(0..3_000)),
+        };
+        let delay = Duration::from_micros(delay);
+        let pid = self.site.process(which).pid().context("it does not run")?;
+        self.run.aim(pid)?;
+        self.run.arm(moment, skip, delay);
+        let came = self.run.killed(moment, Duration::from_secs(2)).await;
+        self.site.kill(which)?;
+        Ok(if came { format!("killed {delay:?} after {moment:?}") } else { "killed".to_owned() })
+    }
+
+    pub(crate) fn places(&self, whose: &[Which]) -> Vec<Place> {
+        whose.iter().map(|which| self.site.place(*which)).collect()
+    }
+}
+
+/// Lets clients write, while it is kept.
+struct Load(JoinHandle<()>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What is left of a drill.
+pub(crate) struct Ended {
+    pub(crate) history: History,
+    pub(crate) site: Site,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) broken: Option<anyhow::Error>,
+}
+
+async fn feed(run: Arc<Run>) {
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        tick.tick().await;
+        run.allow(RATE / 20);
+    }
+}

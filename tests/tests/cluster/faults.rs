@@ -1,0 +1,75 @@
+//! What can happen to a cluster: a list, each with its row in the catalogue of faults.
+//!
+//! A fault only breaks things and lets some time go by; whoever lets it happen mends everything afterwards.
+
+mod disks;
+mod lines;
+mod processes;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use anyhow::Result;
+
+use crate::drill::Drill;
+
+/// Breaks something, lets time go by and tells what was done.
+type Strike = for<'a> fn(&'a mut Drill) -> Pin<Box<dyn Future<Output = Result<String>> + Send + 'a>>;
+
+/// A kind of fault.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// Its row.
+    pub(crate) row: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) strike: Strike,
+}
+
+macro_rules! faults {
+    ($($row:literal $module:ident::$name:ident),* $(,)?) => {
+        &[$(Fault {
+            row: $row,
+            name: stringify!($name),
+            strike: |drill| Box::pin($module::$name(drill)),
+        }),*]
+    };
+}
+
+/// All kinds.
+pub(crate) static ALL: &[Fault] = faults![
+    "C01" processes::an_edge_is_killed,
+    "C02" processes::an_edge_is_killed_at_a_moment,
+    "C03" processes::the_leader_is_killed,
+    "C03" processes::a_router_is_killed_at_a_moment,
+    "C04" processes::a_router_is_away_for_long,
+    "C05" processes::two_routers_are_killed,
+    "C05" processes::two_routers_stand_still,
+    "C06" disks::all_routers_lose_their_disks,
+    "C07" processes::the_leader_stands_still,
+    "C07" processes::an_edge_stands_still,
+    "C08" lines::an_edge_is_cut_off,
+    "C09" lines::an_edge_is_not_heard,
+    "C09" lines::an_edge_hears_nothing,
+    "C09" lines::a_router_is_not_heard,
+    "C10" lines::edges_are_cut_off_from_each_other,
+    "C11" lines::two_routers_are_cut_off_from_each_other,
+    "C11" lines::the_leader_is_cut_off,
+    "C11" lines::an_edge_and_a_router_are_cut_off,
+    "C12" lines::packets_are_lost,
+    "C12" lines::a_router_is_slow_to_reach,
+    "C16" disks::a_bit_flips_in_the_log,
+    "C16" disks::the_log_loses_its_end,
+    "C27" lines::connections_of_a_router_are_reset,
+    "C31" lines::haproxy_loses_an_edge,
+    "C32" processes::an_edge_is_drained,
+    "C32" processes::a_router_is_drained,
+    "C33" processes::all_are_started_anew_in_turn,
+    "C34" disks::a_router_is_replaced,
+    "C35" processes::all_edges_are_killed,
+    "C41" processes::an_edge_and_a_router_are_killed,
+    "C42" processes::an_edge_knows_one_router,
+    "C20" processes::the_store_stands_still,
+    "C20" lines::a_router_loses_the_store,
+    "LB" processes::haproxy_is_killed,
+    "C44" processes::two_things_at_once,
+];

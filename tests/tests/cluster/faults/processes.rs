@@ -1,0 +1,192 @@
+//! Processes that end, stand still, or are told to end.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::drill::Drill;
+use crate::site::{EDGES, ROUTERS, Which};
+
+/// An edge that is told to end has a second for load balancers and two for its clients; a router hands over.
+const DRAINED: Duration = Duration::from_secs(20);
+
+pub(super) async fn an_edge_is_killed(drill: &mut Drill) -> Result<String> {
+    let edge = drill.any_edge();
+    drill.site.kill(Which::Edge(edge))?;
+    let time = drill.hold(0.2..3.0).await;
+    Ok(format!("edge-{edge} for {time:.1?}"))
+}
+
+pub(super) async fn an_edge_is_killed_at_a_moment(drill: &mut Drill) -> Result<String> {
+    let edge = drill.any_edge();
+    let how = drill.kill_at_a_moment(Which::Edge(edge)).await?;
+    let time = drill.hold(0.0..2.0).await;
+    Ok(format!("edge-{edge} {how}, for {time:.1?}"))
+}
+
+pub(super) async fn the_leader_is_killed(drill: &mut Drill) -> Result<String> {
+    let router = drill.leader();
+    drill.site.kill(Which::Router(router))?;
+    let time = drill.hold(1.5..4.0).await;
+    Ok(format!("router-{router} for {time:.1?}"))
+}
+
+pub(super) async fn a_router_is_killed_at_a_moment(drill: &mut Drill) -> Result<String> {
+    let router = drill.any_router();
+    let how = drill.kill_at_a_moment(Which::Router(router)).await?;
+    let time = drill.hold(0.0..3.0).await;
+    Ok(format!("router-{router} {how}, for {time:.1?}"))
+}
+
+pub(super) async fn a_router_is_away_for_long(drill: &mut Drill) -> Result<String> {
+    let router = drill.any_router();
+    drill.site.kill(Which::Router(router))?;
+    let time = drill.hold(7.0..12.0).await;
+    Ok(format!("router-{router} for {time:.1?}"))
+}
+
+/// Two of three: nobody may promise anything meanwhile.
+pub(super) async fn two_routers_are_killed(drill: &mut Drill) -> Result<String> {
+    let left = drill.any_router();
+    for router in (0..ROUTERS).filter(|router| *router != left) {
+        drill.site.kill(Which::Router(router))?;
+    }
+    let time = drill.hold(1.0..4.0).await;
+    Ok(format!("all but router-{left} for {time:.1?}"))
+}
+
+pub(super) async fn two_routers_stand_still(drill: &mut Drill) -> Result<String> {
+    let left = drill.any_router();
+    for router in (0..ROUTERS).filter(|router| *router != left) {
+        drill.site.process(Which::Router(router)).pause()?;
+    }
+    let time = drill.hold(1.0..5.0).await;
+    Ok(format!("all but router-{left} for {time:.1?}"))
+}
+
+pub(super) async fn the_leader_stands_still(drill: &mut Drill) -> Result<String> {
+    let router = drill.leader();
+    drill.site.process(Which::Router(router)).pause()?;
+    let time = drill.hold(0.5..7.0).await;
+    Ok(format!("router-{router} for {time:.1?}"))
+}
+
+pub(super) async fn an_edge_stands_still(drill: &mut Drill) -> Result<String> {
+    let edge = drill.any_edge();
+    drill.site.process(Which::Edge(edge)).pause()?;
+    let time = drill.hold(0.5..9.0).await;
+    Ok(format!("edge-{edge} for {time:.1?}"))
+}
+
+pub(super) async fn an_edge_is_drained(drill: &mut Drill) -> Result<String> {
+    let edge = drill.any_edge();
+    let begin = drill.run.now();
+    let status = drill.site.process(Which::Edge(edge)).stop(DRAINED).await?;
+    ensure!(status.success(), "edge-{edge} ended with {status}");
+    Ok(format!("edge-{edge} in {:.1?}", drill.run.now() - begin))
+}
+
+pub(super) async fn a_router_is_drained(drill: &mut Drill) -> Result<String> {
+    let router = drill.leader();
+    let begin = drill.run.now();
+    let status = drill.site.process(Which::Router(router)).stop(DRAINED).await?;
+    let took = drill.run.now() - begin;
+    ensure!(status.success(), "router-{router} ended with {status}");
+    drill.hold(0.5..1.5).await;
+    Ok(format!("router-{router} in {took:.1?}"))
+}
+
+/// As an upgrade does it: the next one when the one before is ready.
+pub(super) async fn all_are_started_anew_in_turn(drill: &mut Drill) -> Result<String> {
+    let begin = drill.run.now();
+    for which in (0..ROUTERS).map(Which::Router).chain((0..EDGES).map(Which::Edge)) {
+        let status = drill.site.process(which).stop(DRAINED).await?;
+        ensure!(status.success(), "{which:?} ended with {status}");
+        drill.site.begin(which)?;
+        drill.site.ready(&[], Duration::from_secs(20)).await?;
+    }
+    Ok(format!("routers, then edges, in {:.1?}", drill.run.now() - begin))
+}
+
+pub(super) async fn all_edges_are_killed(drill: &mut Drill) -> Result<String> {
+    for edge in 0..EDGES {
+        drill.site.kill(Which::Edge(edge))?;
+    }
+    let time = drill.hold(0.0..2.0).await;
+    Ok(format!("for {time:.1?}"))
+}
+
+/// A machine on which both were. What only these two knew is lost: such sessions need not be resumed.
+pub(super) async fn an_edge_and_a_router_are_killed(drill: &mut Drill) -> Result<String> {
+    let (edge, router) = (drill.any_edge(), drill.any_router());
+    drill.run.turn();
+    drill.site.kill(Which::Edge(edge))?;
+    drill.site.kill(Which::Router(router))?;
+    let time = drill.hold(0.5..3.0).await;
+    Ok(format!("edge-{edge} and router-{router} for {time:.1?}"))
+}
+
+/// An edge starts with the addresses of routers that are gone, and of one that is not.
+pub(super) async fn an_edge_knows_one_router(drill: &mut Drill) -> Result<String> {
+    let (edge, router) = (drill.any_edge(), drill.any_router());
+    let which = Which::Edge(edge);
+    drill.site.kill(which)?;
+    let address = drill.site.sandbox.address(drill.site.place(Which::Router(router)));
+    let list = format!("10.77.0.90:5270,{address}:5270,10.77.0.91:5270");
+    drill.site.process(which).environment(&[("STARLING__CLUSTER__ROUTERS", &list)]);
+    let begun = drill.site.begin(which);
+    drill.site.process(which).environment(&[]);
+    begun?;
+    drill.site.ready(&[], Duration::from_secs(15)).await?;
+    Ok(format!("edge-{edge} knows router-{router}"))
+}
+
+pub(super) async fn the_store_stands_still(drill: &mut Drill) -> Result<String> {
+    drill.site.process(Which::Store).pause()?;
+    let time = drill.hold(0.5..4.0).await;
+    Ok(format!("for {time:.1?}"))
+}
+
+pub(super) async fn haproxy_is_killed(drill: &mut Drill) -> Result<String> {
+    drill.site.kill(Which::Balancer)?;
+    let time = drill.hold(0.0..1.0).await;
+    Ok(format!("for {time:.1?}"))
+}
+
+/// Any two of the simple ones.
+pub(super) async fn two_things_at_once(drill: &mut Drill) -> Result<String> {
+    drill.run.turn();
+    let mut done = Vec::new();
+    let first = drill.any(4);
+    let second = (first + 1 + drill.any(3)) % 4;
+    for kind in [first, second] {
+        let (edge, router) = (drill.any_edge(), drill.any_router());
+        done.push(match kind {
+            0 => {
+                drill.site.kill(Which::Edge(edge))?;
+                format!("edge-{edge} is killed")
+            }
+            1 => {
+                drill.site.kill(Which::Router(router))?;
+                format!("router-{router} is killed")
+            }
+            2 => {
+                let places = drill.places(&[Which::Router(router), Which::Edge(edge)]);
+                drill.site.link(|links| {
+                    links.cut(places[0], places[1]);
+                })?;
+                format!("router-{router} and edge-{edge} are cut off from each other")
+            }
+            _ => {
+                let places = drill.places(&[Which::Router(router), Which::Router((router + 1) % ROUTERS)]);
+                drill.site.link(|links| {
+                    links.cut_one_way(places[0], places[1]);
+                })?;
+                format!("router-{router} is not heard by another")
+            }
+        });
+        drill.hold(0.0..1.0).await;
+    }
+    let time = drill.hold(0.5..2.0).await;
+    Ok(format!("{}, for {time:.1?}", done.join(", ")))
+}

@@ -1,0 +1,138 @@
+//! What routers say of themselves, asked all the time: which shards have a home.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+use starling_tests::crowd::Run;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// How many shards there are.
+pub(crate) const SHARDS: usize = 16;
+const HOME: &str = "starling_shard_home{";
+/// How often routers are asked.
+const REST: Duration = Duration::from_millis(100);
+/// How long one is waited for.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// Shards with their homes, by router.
+pub(crate) type Homes = BTreeMap<usize, usize>;
+
+/// Asks routers, while it is kept.
+pub(crate) struct Watch {
+    seen: Arc<Mutex<Vec<Look>>>,
+    task: JoinHandle<()>,
+}
+
+/// What was seen at one time.
+#[derive(Clone, Debug)]
+struct Look {
+    at: Duration,
+    homes: Homes,
+    /// How much later than planned it was looked.
+    late: Duration,
+}
+
+impl Watch {
+    pub(crate) fn start(run: Arc<Run>, routers: Vec<SocketAddr>) -> Self {
+        let seen = Arc::<Mutex<Vec<Look>>>::default();
+        let noted = seen.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let due = run.now() + REST;
+                sleep(REST).await;
+                let late = run.now().saturating_sub(due);
+                let homes = look(&routers).await;
+                noted.lock().push(Look { at: run.now(), homes, late });
+            }
+        });
+        Self { seen, task }
+    }
+
+    /// Which router is the home of each shard now.
+    pub(crate) fn homes(&self) -> Homes {
+        self.seen.lock().last().map(|look| look.homes.clone()).unwrap_or_default()
+    }
+
+    /// When all shards had homes for the first time after this moment.
+    pub(crate) fn complete_after(&self, moment: Duration) -> Option<Duration> {
+        let seen = self.seen.lock();
+        seen.iter().find(|look| look.at >= moment && look.homes.len() == SHARDS).map(|look| look.at)
+    }
+
+    /// The longest time in which one or more shards had no home.
+    pub(crate) fn homeless(&self, from: Duration, until: Duration) -> Duration {
+        let (mut longest, mut since) = (Duration::ZERO, None);
+        for look in self.seen.lock().iter().filter(|look| from <= look.at && look.at <= until) {
+            if look.homes.len() == SHARDS {
+                since = None;
+            } else {
+                longest = longest.max(look.at - *since.get_or_insert(look.at));
+            }
+        }
+        longest
+    }
+
+    /// How late this program itself was: what all others had to wait, too.
+    pub(crate) fn lag(&self, from: Duration, until: Duration) -> Duration {
+        let seen = self.seen.lock();
+        seen.iter()
+            .filter(|look| from <= look.at && look.at <= until)
+            .map(|look| look.late)
+            .max()
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn look(routers: &[SocketAddr]) -> Homes {
+    let answers = futures::future::join_all(routers.iter().map(|address| http(*address, "/metrics"))).await;
+    // Two may claim a shard for a moment; the later epoch is the home.
+    let mut best: BTreeMap<usize, (u64, usize)> = BTreeMap::new();
+    for (router, answer) in answers.into_iter().enumerate() {
+        let Ok((200, text)) = answer else { continue };
+        for (shard, epoch) in homes(&text) {
+            let claim = (epoch, router);
+            best.entry(shard).and_modify(|known| *known = claim.max(*known)).or_insert(claim);
+        }
+    }
+    best.into_iter().map(|(shard, (_, router))| (shard, router)).collect()
+}
+
+/// The shards that a router is the home of, with their epochs.
+fn homes(metrics: &str) -> BTreeSet<(usize, u64)> {
+    let line = |line: &str| {
+        let (label, value) = line.strip_prefix(HOME)?.split_once("} ")?;
+        let shard = label.strip_prefix("shard=\"")?.strip_suffix('"')?.parse().ok()?;
+        let epoch: u64 = value.split(' ').next()?.parse().ok()?;
+        (epoch > 0).then_some((shard, epoch))
+    };
+    metrics.lines().filter_map(line).collect()
+}
+
+/// Asks for a page over a connection of its own: status and body.
+pub(crate) async fn http(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let ask = async {
+        let mut socket = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await?;
+        anyhow::Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let answer = timeout(PATIENCE, ask).await.context("no answer")??;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, body.to_owned()))
+}
