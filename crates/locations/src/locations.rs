@@ -43,8 +43,9 @@ pub struct Options {
     pub member: Member,
     /// Names this life of the process.
     pub incarnation: Incarnation,
-    /// At routers that may found a cluster: of those that are linked, the one with the lowest identity does it, as soon as
-    /// they are so many (itself among them) and all have empty disks.
+    /// How many routers found a cluster together, the same for all: of those that are linked, the one with the lowest
+    /// identity does it, as soon as they are so many (itself among them) and all have empty disks. One that has `None`
+    /// never does, and waits to be founded with.
     pub found_with: Option<usize>,
     /// Where eras are kept.
     pub eras: Arc<dyn Eras>,

@@ -12,7 +12,8 @@ use tokio::time::sleep;
 
 /// How often it is looked, at the least; as much again at random, so that two routers do not give to one at once.
 const EVERY: Duration = Duration::from_millis(500);
-/// How long all must have been there before anything is moved.
+/// How long all must have been there, and all leaders the same, before anything is moved: where leaders are lost again and
+/// again, moving them does not help.
 const SETTLED: Duration = Duration::from_secs(5);
 /// How old a ping may be.
 const FRESH: Duration = Duration::from_secs(1);
@@ -21,9 +22,12 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) async fn spread(inner: Arc<Inner>) {
     let mut links = inner.peers.links();
     let mut since = inner.clock.monotonic();
+    // Who was last known to lead each shard.
+    let mut known = vec![None; inner.groups.len()];
     loop {
         sleep(EVERY + EVERY.mul_f64(rand::random::<f64>())).await;
-        if links.has_changed().unwrap_or(true) {
+        let moved = inner.learn(&mut known);
+        if links.has_changed().unwrap_or(true) || moved {
             links.mark_unchanged();
             since = inner.clock.monotonic();
         }
@@ -37,7 +41,9 @@ pub(super) async fn spread(inner: Arc<Inner>) {
         {
             match inner.give(core.shard, to).await {
                 Ok(()) => {
-                    tracing::info!(shard = core.shard.0, to = to.0, "a shard was moved to spread the load")
+                    tracing::info!(shard = core.shard.0, to = to.0, "a shard was moved to spread the load");
+                    // That it leads now is no news.
+                    known[usize::from(core.shard.0)] = Some(to);
                 }
                 Err(error) => tracing::warn!(shard = core.shard.0, %error, "a shard could not be moved"),
             }
@@ -64,6 +70,17 @@ pub(super) async fn leave(inner: &Arc<Inner>) {
 }
 
 impl Inner {
+    /// Notes who leads; whether any shard has changed hands.
+    fn learn(&self, known: &mut [Option<RouterId>]) -> bool {
+        let mut moved = false;
+        for (group, known) in self.groups.iter().zip(known) {
+            if let Some(leader) = group.leader() {
+                moved |= known.replace(leader).is_some_and(|before| before != leader);
+            }
+        }
+        moved
+    }
+
     fn led(&self) -> Vec<&Arc<Core>> {
         self.groups.iter().map(super::Group::core).filter(|core| core.leads().is_some()).collect()
     }

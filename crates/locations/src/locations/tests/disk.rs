@@ -61,8 +61,8 @@ async fn what_was_answered_outlives_processes() {
     let dirs: Vec<_> = (0..3).map(|number| root.path().join(format!("router-{number}"))).collect();
     let (net, clock) = (Net::new(1), SystemClock::shared());
     let mut routers = Vec::new();
-    for (number, dir) in dirs.iter().enumerate() {
-        routers.push(run(&net, dir, (number == 0).then_some(3), &clock).await);
+    for dir in &dirs {
+        routers.push(run(&net, dir, Some(3), &clock).await);
     }
     let ids: Vec<RouterId> = routers.iter().map(|(id, _)| *id).collect();
     let all: Vec<&Locations> = routers.iter().map(|(_, locations)| locations).collect();
@@ -102,7 +102,7 @@ async fn what_was_answered_outlives_processes() {
     drop(routers);
     let mut routers = Vec::new();
     for (number, dir) in dirs.iter().enumerate() {
-        routers.push(run(&net, dir, (number == 0).then_some(3), &clock).await);
+        routers.push(run(&net, dir, Some(3), &clock).await);
         assert_eq!(routers[number].0, ids[number], "the disk has its identity");
     }
     let all: Vec<&Locations> = routers.iter().map(|(_, locations)| locations).collect();
