@@ -51,7 +51,7 @@ pub(super) async fn ask(board: &Switchboard, question: Question) -> Answer {
     let until = Instant::now() + LOOK;
     loop {
         let answer = match board.chart.way(shard) {
-            Way::Here(_, door) => at(&door, question.clone()).await,
+            Way::Here(_, gate) => at(&gate.door, question.clone()).await,
             Way::There(_, router) => match board.peer(router) {
                 Some(outlet) => match board.desk.ask(router, &outlet, &question, WITHIN).await {
                     Ok(answer) => answer,
@@ -75,7 +75,7 @@ pub(super) async fn ask(board: &Switchboard, question: Question) -> Answer {
 pub(super) async fn answer(board: &Switchboard, question: Question) -> Answer {
     match (&question, question.account()) {
         (_, Some(account)) => match board.chart.here(board.own.shards.of(account)) {
-            Some(door) => at(&door, question).await,
+            Some(gate) => at(&gate.door, question).await,
             None => Answer::NotHome,
         },
         (Question::Sessions(_, limit), None) => {
@@ -126,8 +126,8 @@ fn done(result: Result<bool, StoreError>) -> Answer {
 
 /// Sessions of the homes of this process, in the order of their addresses.
 async fn sessions(board: &Switchboard, of: Option<&BareJid>, limit: usize) -> Vec<SessionInfo> {
-    let doors = board.chart.doors();
-    let asked = doors.iter().map(|door| timeout(WITHIN, door.sessions()));
+    let gates = board.chart.doors();
+    let asked = gates.iter().map(|gate| timeout(WITHIN, gate.door.sessions()));
     let mut all: Vec<SessionInfo> = join_all(asked).await.into_iter().flatten().flatten().collect();
     all.retain(|session| of.is_none_or(|of| session.jid.same_bare(of)));
     all.sort_unstable_by(|one, other| one.jid.as_str().cmp(other.jid.as_str()));

@@ -30,8 +30,17 @@ struct Here<D> {
     door: D,
     /// It takes what comes.
     open: bool,
+    /// How often it has ceased to.
+    closings: u64,
     /// It is being moved elsewhere, and opens no more.
     leaving: bool,
+}
+
+impl<D: Clone> Here<D> {
+    fn close(&mut self) -> bool {
+        self.closings += u64::from(self.open);
+        std::mem::take(&mut self.open)
+    }
 }
 
 /// Where what is for a shard goes.
@@ -64,7 +73,7 @@ impl<D: Clone> Chart<D> {
     pub(super) fn begin(&self, home: Home, door: D) {
         let Some(place) = self.place(home.shard) else { return };
         let mut place = place.write();
-        place.here = Some(Here { epoch: home.epoch, door, open: true, leaving: false });
+        place.here = Some(Here { epoch: home.epoch, door, open: true, closings: 0, leaving: false });
         if home.epoch >= place.highest {
             (place.highest, place.known) = (home.epoch, Some((home.epoch, self.own)));
         }
@@ -78,50 +87,50 @@ impl<D: Clone> Chart<D> {
         place.known.take_if(|(epoch, router)| *router == self.own && *epoch == home.epoch);
     }
 
-    /// Whether it takes what comes; returns whether that is news.
-    pub(super) fn set_open(&self, home: Home, open: bool) -> bool {
-        self.change(home, |here| {
-            let open = open && !here.leaving;
-            std::mem::replace(&mut here.open, open) != open
-        })
+    /// It takes nothing for a while; returns how often that was so, if it is news.
+    pub(super) fn close(&self, home: Home) -> Option<(D, u64)> {
+        self.change(home, |here| here.close().then(|| (here.door.clone(), here.closings)))
     }
 
-    /// It is about to be moved: it takes nothing more.
-    pub(super) fn leave(&self, home: Home) -> Option<D> {
-        let left = self.change(home, |here| {
-            (here.open, here.leaving) = (false, true);
-            true
+    /// It takes again what comes; returns whether that is news.
+    pub(super) fn reopen(&self, home: Home) -> bool {
+        let news = self.change(home, |here| {
+            let news = !here.open && !here.leaving;
+            here.open |= news;
+            news.then_some(())
         });
-        left.then(|| self.door(home)).flatten()
+        news.is_some()
+    }
+
+    /// It is about to be moved: it takes nothing more. The same as when it closes.
+    pub(super) fn leave(&self, home: Home) -> Option<(D, u64)> {
+        self.change(home, |here| {
+            here.leaving = true;
+            here.close();
+            Some((here.door.clone(), here.closings))
+        })
     }
 
     /// It was not moved after all; returns whether it takes again what comes.
     pub(super) fn stay(&self, home: Home) -> bool {
-        self.change(home, |here| {
-            std::mem::replace(&mut here.leaving, false) && !std::mem::replace(&mut here.open, true)
-        })
+        let left = self.change(home, |here| std::mem::take(&mut here.leaving).then_some(()));
+        left.is_some() && self.reopen(home)
     }
 
-    fn change(&self, home: Home, change: impl FnOnce(&mut Here<D>) -> bool) -> bool {
-        let Some(place) = self.place(home.shard) else { return false };
-        let mut place = place.write();
-        place.here.as_mut().filter(|here| here.epoch == home.epoch).is_some_and(change)
+    fn change<T>(&self, home: Home, change: impl FnOnce(&mut Here<D>) -> Option<T>) -> Option<T> {
+        let mut place = self.place(home.shard)?.write();
+        place.here.as_mut().filter(|here| here.epoch == home.epoch).and_then(change)
     }
 
-    fn door(&self, home: Home) -> Option<D> {
-        let place = self.place(home.shard)?.read();
-        place.here.as_ref().filter(|here| here.epoch == home.epoch).map(|here| here.door.clone())
-    }
-
-    /// The home in this process that this very reign is.
+    /// The home in this process that this very reign is, and how often it was closed before.
     ///
     /// # Errors
     /// What whoever meant it is to be told.
-    pub(super) fn take(&self, home: Home) -> Result<D, NotHome> {
+    pub(super) fn take(&self, home: Home) -> Result<(D, u64), NotHome> {
         let found = self.place(home.shard).and_then(|place| {
             let place = place.read();
             let here = place.here.as_ref().filter(|here| here.open && here.epoch == home.epoch)?;
-            Some(here.door.clone())
+            Some((here.door.clone(), here.closings))
         });
         found.ok_or_else(|| self.not_home(home.shard))
     }
@@ -237,7 +246,7 @@ mod tests {
         assert_eq!(chart.way(Shard(0)), Way::There(Epoch(5), TWO));
         chart.begin(home(6), "six");
         assert_eq!(chart.way(Shard(0)), Way::Here(Epoch(6), "six"));
-        assert_eq!((chart.take(home(6)), chart.take(home(5))), (Ok("six"), Err(not(6, Some(OWN)))));
+        assert_eq!((chart.take(home(6)), chart.take(home(5))), (Ok(("six", 0)), Err(not(6, Some(OWN)))));
         assert_eq!((chart.homes(), chart.doors()), (vec![home(6)], vec!["six"]));
         assert!(chart.announced(THREE, home(7)));
         assert_eq!(chart.way(Shard(0)), Way::There(Epoch(7), THREE), "though the own one is not over yet");
@@ -268,15 +277,17 @@ mod tests {
     fn a_home_that_leaves_takes_nothing() {
         let chart = chart();
         chart.begin(home(3), "three");
-        assert!(chart.set_open(home(3), false) && !chart.set_open(home(3), false));
+        assert_eq!((chart.close(home(3)), chart.close(home(3))), (Some(("three", 1)), None));
         assert_eq!((chart.way(Shard(0)), chart.here(Shard(0))), (Way::Nowhere, None));
-        assert!(chart.set_open(home(3), true));
-        assert_eq!(chart.leave(home(3)), Some("three"));
-        assert!(!chart.set_open(home(3), true), "it is leaving");
+        assert!(chart.reopen(home(3)) && !chart.reopen(home(3)));
+        assert_eq!(chart.take(home(3)), Ok(("three", 1)));
+        assert_eq!(chart.leave(home(3)), Some(("three", 2)));
+        assert_eq!((chart.leave(home(3)), chart.close(home(3))), (Some(("three", 2)), None));
+        assert!(!chart.reopen(home(3)), "it is leaving");
         assert_eq!((chart.homes(), chart.doors()), (vec![], vec!["three"]));
         assert!(chart.stay(home(3)) && !chart.stay(home(3)));
         assert_eq!(chart.here(Shard(0)), Some("three"));
-        assert!(chart.leave(home(2)).is_none() && !chart.set_open(home(2), false), "of another reign");
+        assert!(chart.leave(home(2)).is_none() && chart.close(home(2)).is_none(), "of another reign");
         chart.end(home(2));
         assert_eq!(chart.here(Shard(0)), Some("three"));
     }

@@ -1,11 +1,11 @@
 //! What homes of all shards share in this process.
 
 use super::register::Locations;
-use super::switchboard::{Deliveries, Mail, Switchboard};
+use super::switchboard::{Deliveries, Gate, Mail, Switchboard};
 use starling_hooks::{Hooks, Server};
 use starling_locations::{Group, Reigning};
 use starling_node::{SharedClock, Telemetry};
-use starling_router::{Door, Homes, RouterConfig, ShardParts};
+use starling_router::{Homes, RouterConfig, ShardParts};
 use starling_store::{Position, SharedStore};
 use starling_wire::Shards;
 use starling_wire::frame::Home;
@@ -33,14 +33,15 @@ impl House {
         group: &Group,
         home: Home,
         reign: &Reigning,
-    ) -> (Door, impl Future<Output = ()> + Send + 'static) {
+    ) -> (Gate, impl Future<Output = ()> + Send + 'static) {
         let Reigning { epoch, floor, ceiling, until } = reign.clone();
-        Homes::serve(ShardParts {
+        let deliveries = Arc::new(Deliveries::new(home));
+        let (door, homes) = Homes::serve(ShardParts {
             config: self.config.clone(),
             server: Arc::clone(&self.server),
             hooks: Arc::clone(&self.hooks),
             store: Arc::clone(&self.store),
-            edges: Arc::new(Deliveries::new(Arc::clone(&self.board), home)),
+            edges: deliveries.clone(),
             register: Arc::new(Locations { group: group.clone(), epoch }),
             post: Arc::new(Mail(Arc::clone(&self.board))),
             clock: Arc::clone(&self.clock),
@@ -49,7 +50,8 @@ impl House {
             shard: home.shard,
             shards: self.shards,
             reign: starling_router::Reigning { epoch, floor: Position(floor), ceiling, until },
-        })
+        });
+        (Gate { door, deliveries }, homes)
     }
 
     /// This process cannot go on.

@@ -5,6 +5,7 @@
 //! long, when edges had better not read what nobody can confirm, and while the shard is being moved.
 
 use super::house::House;
+use super::switchboard::Gate;
 use futures::future::BoxFuture;
 use starling_locations::{Drain, Group, Reigning};
 use starling_router::Door;
@@ -56,6 +57,7 @@ pub(super) async fn serve(house: Arc<House>, group: Group) {
 struct Led {
     house: Arc<House>,
     home: Home,
+    gate: Gate,
     homes: JoinHandle<()>,
     /// When it began; its lease may come a moment later.
     began: Duration,
@@ -64,34 +66,39 @@ struct Led {
 
 impl Led {
     fn begin(house: &Arc<House>, group: &Group, home: Home, reign: &Reigning) -> Self {
-        let (door, homes) = house.homes(group, home, reign);
+        let (gate, homes) = house.homes(group, home, reign);
         let homes = tokio::spawn(homes);
-        house.board.chart.begin(home, door);
+        house.board.chart.begin(home, gate.clone());
         house.board.figures.serves(home.shard, Some(home.epoch));
         house.board.announce(home);
         let began = house.clock.monotonic();
-        Self { house: Arc::clone(house), home, homes, began, over: false }
+        Self { house: Arc::clone(house), home, gate, homes, began, over: false }
     }
 
     /// Looks whether it may go on taking what comes.
     fn look(&self, reign: &Reigning) {
         let until = Duration::from_micros(reign.until.load(Ordering::Acquire));
         let open = self.house.clock.monotonic() < until.max(self.began) + PATIENCE;
-        if !self.house.board.chart.set_open(self.home, open) {
-            return;
-        }
-        let Home { shard, epoch } = self.home;
+        let (board, Home { shard, epoch }) = (&self.house.board, self.home);
         if open {
-            tracing::info!(event = "home_open", shard = shard.0, epoch = epoch.0, "a quorum is there again");
-            self.house.board.announce(self.home);
-        } else {
+            if board.chart.reopen(self.home) {
+                tracing::info!(
+                    event = "home_open",
+                    shard = shard.0,
+                    epoch = epoch.0,
+                    "a quorum is there again"
+                );
+                board.announce(self.home);
+            }
+        } else if let Some((gate, closings)) = board.chart.close(self.home) {
             tracing::warn!(
                 event = "home_closed",
                 shard = shard.0,
                 epoch = epoch.0,
                 "no quorum confirms that this router leads; edges stop reading"
             );
-            self.house.board.withdraw(shard);
+            gate.deliveries.close(closings);
+            board.withdraw(shard);
         }
     }
 
@@ -107,6 +114,7 @@ impl Led {
         }
         self.homes.abort();
         self.house.board.chart.end(self.home);
+        self.gate.deliveries.close(u64::MAX);
         self.house.board.figures.serves(self.home.shard, None);
         self.house.board.withdraw(self.home.shard);
     }
@@ -126,9 +134,10 @@ impl Drain for Leaving {
         let board = Arc::clone(&self.0.board);
         Box::pin(async move {
             let home = Home { shard, epoch };
-            let Some(door) = board.chart.leave(home) else { return };
+            let Some((gate, closings)) = board.chart.leave(home) else { return };
+            gate.deliveries.close(closings);
             board.withdraw(shard);
-            flush(&door).await;
+            flush(&gate.door).await;
         })
     }
 

@@ -9,7 +9,7 @@ mod post;
 
 pub(super) use edges::Reception;
 pub(super) use peers::Neighbours;
-pub(super) use post::{Deliveries, Mail};
+pub(super) use post::{Deliveries, Gate, Mail};
 
 use super::chart::Chart;
 use super::desk::Desk;
@@ -18,7 +18,6 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use starling_locations::Locations;
 use starling_node::SharedClock;
-use starling_router::Door;
 use starling_wire::frame::{Home, PeerHello, PeerItem, RouterHello, RouterItem, Version};
 use starling_wire::net::Outlet;
 use starling_wire::{EdgeId, Incarnation, RouterId, Shard, Shards};
@@ -45,7 +44,7 @@ pub(super) struct Own {
 /// All links of this router, and all homes.
 pub(super) struct Switchboard {
     pub(super) own: Own,
-    pub(super) chart: Chart<Door>,
+    pub(super) chart: Chart<Gate>,
     pub(super) desk: Desk,
     pub(super) figures: Figures,
     edges: RwLock<HashMap<EdgeId, Linked<RouterItem>>>,
@@ -126,9 +125,9 @@ impl Switchboard {
         if shards.is_empty() {
             return;
         }
-        for door in self.chart.doors() {
+        for gate in self.chart.doors() {
             for shard in shards {
-                door.moved(*shard);
+                gate.door.moved(*shard);
             }
         }
     }

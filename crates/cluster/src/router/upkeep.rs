@@ -70,7 +70,7 @@ pub(super) async fn sweep(house: Arc<House>, retention: Retention) {
     loop {
         sleep(pause).await;
         pause = SWEEP_EVERY;
-        if !house.board.chart.here(Shard(0)).is_some_and(|door| door.holds()) {
+        if !house.board.chart.here(Shard(0)).is_some_and(|gate| gate.door.holds()) {
             continue;
         }
         match house.store.sweep(Timestamp(house.clock.now_micros()), retention).await {
@@ -90,8 +90,8 @@ pub(super) async fn leave(house: &House, locations: &Locations, grace: Duration)
     if !alone && !locations.leave(grace).await {
         tracing::warn!(event = "leave_late", "not all shards could be given to other routers in time");
     }
-    let doors = house.board.chart.doors();
-    if timeout(grace, join_all(doors.iter().map(flush))).await.is_err() {
+    let gates = house.board.chart.doors();
+    if timeout(grace, join_all(gates.iter().map(|gate| flush(&gate.door)))).await.is_err() {
         tracing::warn!(
             event = "flush_late",
             "homes were not written down in time; messages may be delivered a second time"

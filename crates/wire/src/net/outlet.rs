@@ -103,7 +103,8 @@ struct State<T> {
 }
 
 impl<T: Weigh> Outlet<T> {
-    pub(super) fn new(limit: usize) -> Self {
+    /// One of a link in which so many bytes may wait; links make their own.
+    pub fn new(limit: usize) -> Self {
         let state = State { items: Vec::new(), bytes: 0, taken: 0, open: true };
         let ended = watch::Sender::new(None);
         Self(Arc::new(Shared { state: Mutex::new(state), sender: AtomicWaker::new(), limit, ended }))

@@ -4,11 +4,12 @@ use super::{Linked, Switchboard};
 use crate::router::asking;
 use futures::future::BoxFuture;
 use starling_store::AccountRow;
-use starling_wire::frame::{EdgeHello, RouterHello, RouterItem, UpBatch};
+use starling_wire::frame::{EdgeHello, Home, RouterHello, RouterItem, UpBatch};
 use starling_wire::net::{Edges, End, Hears, Outlet};
-use starling_wire::{EdgeId, LinkError, Registration};
+use starling_wire::{EdgeId, Epoch, LinkError, Registration, Shard};
 use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,8 @@ impl Edges for Reception {
         board.lost.lock().remove(&id);
         // After it is among those that are told of new reigns: it may hear of one twice, but not never.
         let hello = board.router_hello();
-        Ok((hello, Box::new(Ear { board: Arc::clone(board), edge: id, number, outlet })))
+        let (board, attached) = (Arc::clone(board), Attachments::default());
+        Ok((hello, Box::new(Ear { board, edge: id, number, outlet, attached })))
     }
 
     fn account(&self, account: BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
@@ -55,6 +57,27 @@ struct Ear {
     edge: EdgeId,
     number: u64,
     outlet: Outlet<RouterItem>,
+    attached: Attachments,
+}
+
+/// The reigns that a link's edge has attached to. After something for one was refused, what comes next is refused as well,
+/// until the edge attaches again: a home that was closed for a moment must not take what followed without what it missed.
+#[derive(Debug, Default)]
+struct Attachments(HashMap<Shard, Epoch>);
+
+impl Attachments {
+    /// Whether what comes may be taken by a home that is open.
+    fn allow(&mut self, home: Home, begins: bool) -> bool {
+        if begins {
+            self.0.insert(home.shard, home.epoch);
+        }
+        self.0.get(&home.shard) == Some(&home.epoch)
+    }
+
+    /// Something was refused.
+    fn refuse(&mut self, home: Home) {
+        self.0.remove(&home.shard);
+    }
 }
 
 impl Hears<UpBatch> for Ear {
@@ -66,13 +89,7 @@ impl Hears<UpBatch> for Ear {
                 // Another home would have this account as well.
                 return self.outlet.close(End::Malformed("an account of another shard".to_owned()));
             }
-            match self.board.chart.take(home) {
-                Ok(door) => door.edge(self.edge, self.number, batch),
-                Err(not) => {
-                    self.board.figures.not_home.inc();
-                    self.outlet.push(RouterItem::NotHome(not));
-                }
-            }
+            self.take(home, batch);
         }
     }
 
@@ -82,6 +99,27 @@ impl Hears<UpBatch> for Ear {
             edges.remove(&self.edge);
             self.board.lost.lock().insert(self.edge, self.board.clock.monotonic());
         }
+    }
+}
+
+impl Ear {
+    fn take(&mut self, home: Home, batch: UpBatch) {
+        let board = &self.board;
+        let taken = board.chart.take(home);
+        if let Ok((gate, closings)) = &taken
+            && self.attached.allow(home, batch.attach_begin)
+        {
+            let mut number = self.number;
+            if batch.attach_begin {
+                number = board.number();
+                gate.deliveries.name(self.edge, number, &self.outlet, *closings);
+            }
+            return gate.door.edge(self.edge, number, batch);
+        }
+        self.attached.refuse(home);
+        board.figures.not_home.inc();
+        self.outlet
+            .push(RouterItem::NotHome(taken.err().unwrap_or_else(|| board.chart.not_home(home.shard))));
     }
 }
 
@@ -97,9 +135,28 @@ impl Switchboard {
         });
         for edge in dead {
             tracing::info!(event = "edge_dead", edge = edge.0, "an edge has had no link for too long");
-            for door in self.chart.doors() {
-                door.dead(edge);
+            for gate in self.chart.doors() {
+                gate.deliveries.forget(edge);
+                gate.door.dead(edge);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_something_refused_is_refused() {
+        let home = |epoch| Home { shard: Shard(1), epoch: Epoch(epoch) };
+        let mut attached = Attachments::default();
+        assert!(!attached.allow(home(1), false), "nobody has attached");
+        assert!(attached.allow(home(1), true) && attached.allow(home(1), false));
+        attached.refuse(home(1));
+        assert!(!attached.allow(home(1), false));
+        assert!(attached.allow(home(1), true) && attached.allow(home(1), false));
+        assert!(!attached.allow(home(2), false), "another reign");
+        assert!(attached.allow(home(2), true) && !attached.allow(home(1), false));
     }
 }

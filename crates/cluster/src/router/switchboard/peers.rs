@@ -135,7 +135,7 @@ impl Ear {
             PeerItem::Forward(forward) => {
                 if self.is_proper(forward) {
                     match board.chart.take(forward.home) {
-                        Ok(door) => door.peer(item),
+                        Ok((gate, _)) => gate.door.peer(item),
                         Err(_) => self.deny(forward.home.shard),
                     }
                 }
@@ -153,7 +153,7 @@ impl Ear {
     /// For the home of a sender, whichever reign that is: what it knows of the sequence it takes.
     fn of_sender(&self, shard: Shard, item: PeerItem) {
         match self.board.chart.here(shard) {
-            Some(door) => door.peer(item),
+            Some(gate) => gate.door.peer(item),
             None => self.deny(shard),
         }
     }

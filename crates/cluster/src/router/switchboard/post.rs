@@ -3,7 +3,7 @@
 use super::Switchboard;
 use crate::router::chart::Way;
 use parking_lot::Mutex;
-use starling_router::{Edges, Post};
+use starling_router::{Door, Edges, Post};
 use starling_wire::frame::{Home, PeerItem, RouterItem};
 use starling_wire::net::Outlet;
 use starling_wire::{EdgeId, EdgeLink, Epoch, Shard, ToEdge};
@@ -16,8 +16,8 @@ pub(in crate::router) struct Mail(pub(in crate::router) Arc<Switchboard>);
 impl Post for Mail {
     fn send(&self, to: Shard, item: PeerItem) -> bool {
         match self.0.chart.way(to) {
-            Way::Here(epoch, door) => {
-                door.peer(addressed(item, to, epoch));
+            Way::Here(epoch, gate) => {
+                gate.door.peer(addressed(item, to, epoch));
                 true
             }
             Way::There(epoch, router) => {
@@ -35,22 +35,64 @@ fn addressed(mut item: PeerItem, shard: Shard, epoch: Epoch) -> PeerItem {
     item
 }
 
-/// To edges, of the homes of one reign. What is for an edge that has not attached to it goes nowhere: it comes again.
+/// The homes of one reign, as links see them.
+#[derive(Clone)]
+pub(in crate::router) struct Gate {
+    pub(in crate::router) door: Door,
+    pub(in crate::router) deliveries: Arc<Deliveries>,
+}
+
+/// To edges, of the homes of one reign.
+///
+/// An edge takes what homes say in order or not at all. So what is for one that is not attached goes nowhere, and after a home
+/// was closed all edges have to attach once more; then it comes again.
 pub(in crate::router) struct Deliveries {
-    board: Arc<Switchboard>,
     home: Home,
-    open: Mutex<HashMap<EdgeId, Outlet<RouterItem>>>,
+    attached: Mutex<Attached>,
+}
+
+#[derive(Default)]
+struct Attached {
+    /// How often the home was closed.
+    closings: u64,
+    /// Edges that have begun to name their sessions, with a number for that.
+    named: HashMap<EdgeId, (u64, Outlet<RouterItem>)>,
+    /// Those of them of which the homes know it.
+    open: HashMap<EdgeId, Outlet<RouterItem>>,
 }
 
 impl Deliveries {
-    pub(in crate::router) fn new(board: Arc<Switchboard>, home: Home) -> Self {
-        Self { board, home, open: Mutex::default() }
+    pub(in crate::router) fn new(home: Home) -> Self {
+        Self { home, attached: Mutex::default() }
+    }
+
+    /// An edge begins to name its sessions. The home had been closed so often when it was seen to be open.
+    pub(super) fn name(&self, edge: EdgeId, number: u64, outlet: &Outlet<RouterItem>, closings: u64) {
+        let mut attached = self.attached.lock();
+        if attached.closings == closings {
+            attached.named.insert(edge, (number, outlet.clone()));
+        }
+    }
+
+    /// The home is closed for the how-manieth time: nothing goes to any edge until it attaches again.
+    pub(in crate::router) fn close(&self, closings: u64) {
+        let mut attached = self.attached.lock();
+        if closings > attached.closings {
+            *attached = Attached { closings, ..Attached::default() };
+        }
+    }
+
+    /// An edge is dead.
+    pub(super) fn forget(&self, edge: EdgeId) {
+        let mut attached = self.attached.lock();
+        attached.named.remove(&edge);
+        attached.open.remove(&edge);
     }
 }
 
 impl EdgeLink for Deliveries {
     fn deliver(&self, batch: &mut Vec<ToEdge>) {
-        let open = self.open.lock();
+        let attached = self.attached.lock();
         let mut items = Vec::new();
         let mut messages = batch.drain(..).peekable();
         while let Some(message) = messages.next() {
@@ -59,7 +101,7 @@ impl EdgeLink for Deliveries {
             if messages.peek().is_some_and(|next| next.conn.edge == edge) {
                 continue;
             }
-            match open.get(&edge) {
+            match attached.open.get(&edge) {
                 Some(outlet) => drop(outlet.append(&mut items)),
                 None => items.clear(),
             }
@@ -68,15 +110,55 @@ impl EdgeLink for Deliveries {
 }
 
 impl Edges for Deliveries {
-    fn open(&self, edge: EdgeId, link: u64) {
-        let edges = self.board.edges.read();
-        let outlet =
-            edges.get(&edge).filter(|linked| linked.number == link).map(|linked| linked.outlet.clone());
-        let mut open = self.open.lock();
-        match outlet {
-            Some(outlet) => drop(open.insert(edge, outlet)),
-            // That link is over again; the next one begins with naming its sessions.
-            None => drop(open.remove(&edge)),
+    fn open(&self, edge: EdgeId, number: u64) {
+        let mut attached = self.attached.lock();
+        let named = attached.named.get(&edge).filter(|(named, _)| *named == number);
+        match named.map(|(_, outlet)| outlet.clone()) {
+            Some(outlet) => drop(attached.open.insert(edge, outlet)),
+            // It has begun anew since, or has to.
+            None => drop(attached.open.remove(&edge)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_wire::{ConnId, Down};
+
+    const EDGE: EdgeId = EdgeId(7);
+
+    fn say(deliveries: &Deliveries) {
+        let conn = ConnId { edge: EDGE, number: 1 };
+        deliveries.deliver(&mut vec![ToEdge { conn, down: Down::RequestAck }]);
+    }
+
+    #[test]
+    fn edges_hear_of_a_home_after_they_have_attached_and_no_longer() {
+        let deliveries = Deliveries::new(Home { shard: Shard(0), epoch: Epoch(1) });
+        let outlet = Outlet::new(1 << 20);
+        let said = |waiting: usize| {
+            say(&deliveries);
+            outlet.waiting() > waiting
+        };
+        assert!(!said(0), "not attached");
+        deliveries.name(EDGE, 1, &outlet, 0);
+        assert!(!said(0), "the homes do not know it yet");
+        deliveries.open(EDGE, 1);
+        assert!(said(0));
+        deliveries.close(1);
+        assert!(!said(outlet.waiting()));
+        deliveries.open(EDGE, 1);
+        assert!(!said(outlet.waiting()), "what the homes took before they were closed");
+        deliveries.name(EDGE, 2, &outlet, 0);
+        deliveries.open(EDGE, 2);
+        assert!(!said(outlet.waiting()), "named before, counted after");
+        deliveries.name(EDGE, 3, &outlet, 1);
+        deliveries.open(EDGE, 2);
+        assert!(!said(outlet.waiting()), "an older attachment");
+        deliveries.open(EDGE, 3);
+        assert!(said(outlet.waiting()));
+        deliveries.forget(EDGE);
+        assert!(!said(outlet.waiting()));
     }
 }
