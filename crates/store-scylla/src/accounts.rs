@@ -100,9 +100,7 @@ impl<C: Cql> Inner<C> {
         row: AccountRow,
         reign: Reign,
     ) -> Result<()> {
-        if account.lane.lock().is_over(reign.epoch) {
-            return Err(StoreError::Fenced);
-        }
+        account.lane.lock().enter(reign.epoch)?;
         let until = self.calls.deadline(self.calls.settings.commit_deadline);
         let jid = &account.jid;
         let cql = &self.calls.cql;

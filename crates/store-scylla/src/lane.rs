@@ -12,7 +12,7 @@ use crate::retry::Outcome;
 use crate::settings::Settings;
 use futures::future::BoxFuture;
 use starling_node::Trace;
-use starling_store::{Position, Reign, StoreError, Write};
+use starling_store::{Position, Reign, Result, StoreError, Write};
 use starling_xmpp::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,13 +30,17 @@ pub(crate) struct Lane {
     /// The floor of the last closing, or the timestamp of the note of a removal, whether or not that came to its end. The next
     /// one's is higher.
     pub(crate) attempted: Position,
+    /// That closing has not come to its end.
+    pub(crate) closing: bool,
     /// There was no such account when it was looked for on behalf of what waits.
     pub(crate) absent: bool,
     /// Buckets are being dropped.
     pub(crate) trimming: bool,
     /// The highest timestamp of what has come so far.
     newest: Position,
-    /// The last reign of this process that is over for the account.
+    /// The last reign under which this process has begun to load or make it.
+    latest: u64,
+    /// The last one of this process that is over.
     left: u64,
     uncertain: bool,
     busy: bool,
@@ -172,7 +176,7 @@ impl Lane {
 
     /// It has been loaded, or is not there any more.
     pub(crate) fn settle(&mut self, opened: Option<Opened>) {
-        self.uncertain = false;
+        (self.uncertain, self.closing) = (false, false);
         self.opened = opened;
     }
 
@@ -180,10 +184,19 @@ impl Lane {
         self.uncertain
     }
 
-    /// Whether a reign is over: it was left, or this process has loaded the account under a later one.
+    /// Whether a reign is over: it was left, or this process has come to a later one.
     pub(crate) fn is_over(&self, epoch: u64) -> bool {
-        let opened = self.opened.as_ref().map_or(0, |opened| opened.epoch);
-        epoch > 0 && (epoch <= self.left || epoch < opened)
+        epoch > 0 && (epoch <= self.left || epoch < self.latest)
+    }
+
+    /// The account is loaded or made under a reign. Of one that is over nothing may be written from here on: what is remembered,
+    /// and timestamps with it, is of the later one.
+    pub(crate) fn enter(&mut self, epoch: u64) -> Result<()> {
+        if self.is_over(epoch) {
+            return Err(StoreError::Fenced);
+        }
+        self.latest = self.latest.max(epoch);
+        Ok(())
     }
 
     /// Why nothing can be written of that reign.
@@ -197,8 +210,7 @@ impl Lane {
 
     /// A reign, and those before it, are over. What it knew is of no use to the next, which reads and closes all of it.
     pub(crate) fn leave(&mut self, epoch: u64) {
-        let later = |of: Option<u64>| of.is_some_and(|of| of > epoch);
-        if later(self.claimed.map(|(_, of)| of)) || later(self.opened.as_ref().map(|opened| opened.epoch)) {
+        if self.latest > epoch {
             return;
         }
         self.left = self.left.max(epoch);
@@ -210,7 +222,11 @@ impl Lane {
     /// the account in any case.
     pub(crate) fn may_be_forgotten(&self) -> bool {
         let left = self.left > 0 && self.claimed.is_none();
-        (left || !self.uncertain) && !self.busy && !self.trimming && self.jobs.is_empty() && !self.flying
+        (left || !(self.uncertain || self.closing))
+            && !self.busy
+            && !self.trimming
+            && self.jobs.is_empty()
+            && !self.flying
     }
 
     pub(crate) fn weight(&self) -> usize {
@@ -378,7 +394,6 @@ mod tests {
     use crate::cql::{Change, Owner};
     use futures::FutureExt;
     use futures::channel::oneshot;
-    use starling_store::Result;
     use starling_store::testing::{append, at, jid, row};
 
     fn lane() -> Lane {

@@ -30,9 +30,7 @@ impl<C: Cql> Inner<C> {
     pub(crate) async fn load(&self, account: &Account, reign: Reign) -> Result<Option<AccountState>> {
         let (uncertain, attempted, claimed, marked, opened) = {
             let mut lane = account.lane.lock();
-            if lane.is_over(reign.epoch) {
-                return Err(StoreError::Fenced);
-            }
+            lane.enter(reign.epoch)?;
             // What an earlier reign knew is not to be gone by, even if this one does not get to know it.
             if lane.opened.as_ref().is_some_and(|opened| opened.epoch != reign.epoch) {
                 lane.opened = None;
@@ -79,7 +77,15 @@ impl<C: Cql> Inner<C> {
             return Ok(None);
         }
         let (buckets, closed_at) = if needs.log || needs.data {
-            account.lane.lock().attempted = floor;
+            {
+                let mut lane = account.lane.lock();
+                lane.attempted = floor;
+                lane.closing = true;
+                if needs.data {
+                    // The mark goes with the closing, whether or not that has an answer.
+                    lane.marked = None;
+                }
+            }
             (self.close(&owner, &seen, needs, known, floor).await?, floor)
         } else {
             // One that was broken off may have closed it all the same: what is written below its floor is gone.
