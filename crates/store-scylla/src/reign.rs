@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A claim is given up when the row has changed under it so often.
-const RACES: usize = 5;
+const RACES: usize = 10;
 /// A reign that has not been granted anything for so long is over: its lease, and what clocks may differ by.
 const SILENCE: Duration = Duration::from_secs(LEASE.as_secs() + 1);
 /// How often it is looked at meanwhile.

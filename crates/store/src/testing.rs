@@ -55,6 +55,7 @@ macro_rules! conformance {
     (shared: $make:expr $(; $(#[$attribute:meta])+)?) => {
         $crate::conformance!(@cases [$($(#[$attribute])+)?] $make;
             shared: a_reign_is_held_while_it_is_granted, a_silent_reign_is_taken_over,
+                several_processes_hold_one_reign, secrets_are_the_same_for_all,
                 what_was_confirmed_is_read_by_the_next_reign, an_earlier_reign_leaves_nothing_behind,
                 an_account_is_made_again_under_another_reign;
             shards: a_shard_moves_and_comes_back, a_commit_is_of_the_reign_that_decided_it,

@@ -6,7 +6,7 @@ use crate::roster::RosterItem;
 use crate::rows::{AccountState, DocKind, Write};
 use crate::{LEASE, Result, Retention, SharedStore, StoreError};
 use bytes::Bytes;
-use futures::future::{Either, select};
+use futures::future::{Either, join_all, select};
 use starling_xmpp::BareJid;
 use std::pin::pin;
 use std::time::Duration;
@@ -80,6 +80,75 @@ pub async fn a_silent_reign_is_taken_over(back_end: &mut impl SharedBackEnd) {
     let late = first.grant(first.epoch(), Position(taken.floor.0 + 1)).await;
     assert!(matches!(late, Err(StoreError::Fenced)), "{late:?}");
     second.grant(taken.epoch, Position(taken.floor.0 + 1_000)).await.unwrap();
+}
+
+/// All processes of a cluster keep its era, each in its own time: one reign, whose ceiling is the highest that any has asked
+/// for. Another cluster finds it held, and when that has taken over, each of them is told.
+pub async fn several_processes_hold_one_reign(back_end: &mut impl SharedBackEnd) {
+    let time = TestTime::at(2_000);
+    let mut processes = Vec::new();
+    for _ in 0..4 {
+        processes.push(process(back_end, &time).await);
+    }
+    let era = processes[0].open_reign(claim(11)).await.unwrap();
+    let ceiling = |n: u64| Position(era.floor.0 + 1_000 * n);
+    for round in 0..5 {
+        let numbered = processes.iter().zip([3, 1, 4, 2]);
+        let grants = numbered.map(|(store, n)| store.grant(era.epoch, ceiling(round * 10 + n)));
+        join_all(grants).await.into_iter().collect::<Result<()>>().unwrap();
+    }
+    let (other, rest) = processes.split_last().unwrap();
+    let mut claimed = other.open_reign(claim(12));
+    let mut held = None;
+    for n in 0..LEASE.as_secs() as usize * 2 {
+        rest[n % rest.len()].grant(era.epoch, ceiling(60)).await.unwrap();
+        match select(claimed, pin!(pass(back_end, &time, Duration::from_secs(1)))).await {
+            Either::Left((answer, _)) => {
+                held = Some(answer);
+                break;
+            }
+            Either::Right(((), still)) => claimed = still,
+        }
+    }
+    assert!(matches!(held, Some(Err(StoreError::Held(_)))), "{held:?}");
+    // As after the loss of all of them.
+    let mut next = None;
+    for _ in 0..LEASE.as_secs() * 4 {
+        pass(back_end, &time, Duration::from_secs(1)).await;
+        let mut claimed = other.open_reign(claim(12));
+        let answer = loop {
+            match select(claimed, pin!(pass(back_end, &time, Duration::from_secs(1)))).await {
+                Either::Left((answer, _)) => break answer,
+                Either::Right(((), still)) => claimed = still,
+            }
+        };
+        if let Ok(reign) = answer {
+            next = Some(reign);
+            break;
+        }
+    }
+    let next = next.expect("nobody holds it");
+    assert!(next.epoch > era.epoch && next.floor >= ceiling(60), "{next:?}");
+    for store in rest {
+        let late = store.grant(era.epoch, ceiling(100)).await;
+        assert!(matches!(late, Err(StoreError::Fenced)), "{late:?}");
+    }
+    other.grant(next.epoch, Position(next.floor.0 + 1)).await.unwrap();
+}
+
+/// Three processes that start on an empty store agree on what is made on first use.
+pub async fn secrets_are_the_same_for_all(back_end: &mut impl SharedBackEnd) {
+    let time = TestTime::at(2_000);
+    let stores =
+        [process(back_end, &time).await, process(back_end, &time).await, process(back_end, &time).await];
+    for name in ["one", "two", "three", "four"] {
+        let asked = [&stores[0], &stores[1], &stores[2], &stores[0]].map(|store| store.secret(name));
+        let secrets: Vec<_> = join_all(asked).await.into_iter().map(Result::unwrap).collect();
+        assert!(secrets.iter().all(|secret| *secret == secrets[0]), "{name}");
+        assert_eq!(process(back_end, &time).await.secret(name).await.unwrap(), secrets[0]);
+    }
+    let [one, two] = ["one", "two"].map(|name| stores[2].secret(name));
+    assert_ne!(one.await.unwrap(), two.await.unwrap());
 }
 
 fn item(contact: &BareJid, version: u64) -> Box<RosterItem> {
