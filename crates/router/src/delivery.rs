@@ -217,6 +217,8 @@ fn overflow(out: &mut Out<'_>, home: &Home, at: usize, stanza: &Stanza) {
 fn too_slow(out: &mut Out<'_>, home: &mut Home, at: usize) {
     out.shared.metrics.limits.at(Limit::SmUnacked).inc();
     match home.links[at].conn {
+        // In a cluster it is over only when the home says so.
+        Some(_) if home.links[at].far.is_some() => broken(out, home, at),
         Some(conn) => out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(too_much()))) }),
         None => broken(out, home, at),
     }

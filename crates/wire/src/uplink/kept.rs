@@ -38,6 +38,8 @@ pub(super) struct Kept {
     notes: Bytes,
     /// The client's last word on whether its user looks.
     pub(super) active: Option<bool>,
+    /// The home has closed the socket. The session is over when it is released, not before.
+    pub(super) closed: bool,
     /// How and when the socket went.
     pub(super) gone: Option<(Leave, Duration)>,
 }
@@ -112,6 +114,7 @@ impl Kept {
             highest: None,
             notes: Bytes::new(),
             active: None,
+            closed: false,
             gone: None,
         }
     }

@@ -168,8 +168,13 @@ impl Seat {
 
     /// A connection says something to its home.
     pub fn up(&mut self, message: ToHome, now: Duration, out: &mut Vec<Output>) {
-        let ToHome { account, conn, up } = message;
+        let ToHome { account, conn, mut up } = message;
         let number = conn.number;
+        if let Up::Gone(leave) = &mut up
+            && self.kept.get(&number).is_some_and(|kept| kept.closed)
+        {
+            *leave = Leave::Lost;
+        }
         let begins = match &up {
             Up::Bind { token, resource } => Some((*token, Pending::Bind { resource: resource.clone() })),
             Up::Resume { token, handled } => Some((*token, Pending::Resume { handled: *handled })),
@@ -262,7 +267,8 @@ impl Seat {
             Down::SmEnabled { base, .. } => kept.enabled(Some(*base)),
             Down::SmFailed => kept.enabled(None),
             Down::Handled { sequence } => kept.settle(*sequence),
-            Down::Stanza { number: 0, .. } | Down::RequestAck | Down::Close(_) => {}
+            Down::Close(_) => kept.closed = true,
+            Down::Stanza { number: 0, .. } | Down::RequestAck => {}
             Down::Stanza { number: own, position, waits, counts, stanza, .. } => {
                 let queued = Queued {
                     number: *own,
