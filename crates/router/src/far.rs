@@ -4,7 +4,7 @@ use smallvec::{SmallVec, smallvec};
 use starling_store::Position;
 use starling_wire::{ConnId, EdgeId};
 
-/// Connections that may have been a session's; beyond that the oldest is told to forget it.
+/// Connections that may have been a session's; beyond that one is told to forget it.
 const MAX_HOLDERS: usize = 4;
 /// Acknowledged rows that are remembered while the cursor is not written: what is beyond may be delivered once more, should
 /// the home be lost as well.
@@ -91,7 +91,13 @@ impl Far {
     pub(crate) fn goes_to(&mut self, conn: ConnId) -> Option<ConnId> {
         self.holders.retain(|holder| *holder != conn);
         self.holders.push(conn);
-        (self.holders.len() > MAX_HOLDERS).then(|| self.holders.remove(0))
+        // The first one has all of it; of the others that is not known.
+        (self.holders.len() > MAX_HOLDERS).then(|| self.holders.remove(1))
+    }
+
+    /// A connection was never told that the session goes on there: its edge has nothing of it.
+    pub(crate) fn is_not_at(&mut self, conn: ConnId) {
+        self.holders.retain(|holder| *holder != conn);
     }
 
     /// The next attempt to move it. It names the move that it goes on from, too: should it never come about, that is where the
@@ -122,6 +128,15 @@ impl Far {
     pub(crate) fn acknowledged(&mut self, position: Position) {
         if position > self.saved && self.unsaved.len() < MAX_UNSAVED {
             self.unsaved.push(position);
+        }
+    }
+
+    /// Whatever edge has it now has all of it; returns who may forget it. On its way elsewhere, it may yet turn out to be
+    /// where it was.
+    pub(crate) fn settled(&mut self) -> SmallVec<[ConnId; 1]> {
+        match self.holders.last() {
+            Some(last) if self.whole && self.moving.is_none() => self.arrived(*last),
+            _ => SmallVec::new(),
         }
     }
 

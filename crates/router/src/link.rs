@@ -231,6 +231,11 @@ impl Link {
         self.far.is_some() && sequence <= self.received
     }
 
+    /// Whether one before it has not come: it is said again, with all that follow.
+    pub(crate) fn has_missed(&self, sequence: u64) -> bool {
+        self.far.is_some() && sequence > self.received + 1
+    }
+
     /// A message that has no answer yet.
     pub(crate) fn message(&self, sequence: u64) -> Option<&Stanza> {
         let entry = self.place(sequence).and_then(|index| self.unsettled.get(index))?;

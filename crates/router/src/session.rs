@@ -17,7 +17,7 @@ use starling_node::telemetry::metrics::ResumeResult;
 use starling_wire::{ConnId, Down, Leave, ToEdge, Token};
 use starling_xmpp::{
     BareJid, Element, ErrorType, IqType, Kind, Stanza, StanzaCondition, StanzaError, StreamCondition,
-    StreamError, ns,
+    StreamError, ns, sm,
 };
 
 /// A connection wants a resource (RFC 6120 §7).
@@ -176,7 +176,13 @@ pub(crate) fn acknowledged(out: &mut Out<'_>, home: &mut Home, at: usize, handle
             let before = if newly > 0 { before } else { restore_before(home, at, before) };
             delivery::acknowledged(out, home, at, before + newly as usize);
         }
-        Err(_) => too_high(out, home, at, handled),
+        Err(_) => {
+            too_high(out, home, at, handled);
+            if home.links[at].far.is_some() {
+                home.links[at].conn = None;
+                delivery::broken(out, home, at);
+            }
+        }
     }
 }
 
@@ -190,11 +196,15 @@ fn restore_before(home: &mut Home, at: usize, before: usize) -> usize {
 fn too_high(out: &mut Out<'_>, home: &Home, at: usize, handled: u32) {
     let link = &home.links[at];
     let (Some(conn), Some(management)) = (link.conn, &link.management) else { return };
+    let error = count_too_high(management, handled);
+    out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+}
+
+fn count_too_high(management: &Management, handled: u32) -> StreamError {
     let app = Element::new(ns::SM, "handled-count-too-high")
         .attr("h", compact_str::format_compact!("{handled}"))
         .attr("send-count", compact_str::format_compact!("{}", management.sent));
-    let error = StreamError::new(StreamCondition::UndefinedCondition).with_app(app);
-    out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+    StreamError::new(StreamCondition::UndefinedCondition).with_app(app)
 }
 
 /// The edge has written this many stanzas over the connection.
@@ -231,10 +241,22 @@ pub(crate) fn resume(
         turn.shared.metrics.resumptions.at(ResumeResult::NotFound).inc();
         return turn.act(home, What::Tell(conn, Down::NotResumed { handled: None }));
     };
+    if home.links[at].far.is_some()
+        && let Some(down) = out_of_count(&home.links[at], handled)
+    {
+        // It is no reason to take the session away from where it is. A connection of long ago may ask once more: its edge had no
+        // answer. Or its client has lost count.
+        turn.shared.metrics.resumptions.at(ResumeResult::NotFound).inc();
+        return turn.act(home, What::Tell(conn, down));
+    }
     let link = &mut home.links[at];
     if let Some(old) = link.conn.replace(conn).filter(|old| *old != conn) {
         let error = StreamError::new(StreamCondition::Conflict).with_text("resumed by another connection");
         out.downs.push(ToEdge { conn: old, down: Down::Close(Some(Box::new(error))) });
+        if let Some(far) = link.far.as_mut().filter(|_| link.resuming.is_some()) {
+            far.is_not_at(old);
+            out.downs.push(ToEdge { conn: old, down: Down::Released });
+        }
     }
     link.resuming = Some(handled);
     link.detached_at = None;
@@ -259,6 +281,20 @@ pub(crate) fn resume(
         let op = LocationOp::Move { jid, token, edge, attempt };
         turn.record(home, op, What::Moved(token, conn));
     }
+}
+
+/// What a client is answered that wants to resume and has handled less than it has said before, or more than it was sent.
+fn out_of_count(link: &Link, handled: u32) -> Option<Down> {
+    let management = link.management.as_ref()?;
+    if sm::acked(management.acked, handled, management.sent).is_ok() {
+        return None;
+    }
+    let behind = management.acked.wrapping_sub(handled) < 1 << 31;
+    Some(if behind {
+        Down::NotResumed { handled: None }
+    } else {
+        Down::Close(Some(Box::new(count_too_high(management, handled))))
+    })
 }
 
 /// All has come that the connection before had to say.
@@ -363,6 +399,9 @@ pub(crate) fn gone(turn: &mut Turn, home: &mut Home, at: usize, leave: Leave, ti
     }
     let Some(at) = home.find(token) else { return };
     let link = &mut home.links[at];
+    if let (Some(conn), Some(_), Some(far)) = (link.conn, link.resuming, &mut link.far) {
+        far.is_not_at(conn);
+    }
     link.conn = None;
     link.resuming = None;
     link.detached_at = Some(turn.monotonic);

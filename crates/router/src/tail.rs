@@ -9,6 +9,7 @@ use crate::turn::Turn;
 use starling_store::{Position, SharedStore};
 use starling_wire::{ToHome, Up};
 use starling_xmpp::BareJid;
+use std::time::Duration;
 
 /// Whether the tail of the log must be read before this message can be decided.
 pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
@@ -47,7 +48,10 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
         },
         _ => return false,
     };
-    if home.recent.as_ref().is_some_and(|recent| recent.covers_sender(sender, end, turn.shared.began)) {
+    // What a home of another shard had on its way is so still, however young this one is.
+    let far = turn.shared.elsewhere(sender).is_some();
+    let began = if far { Duration::ZERO } else { turn.shared.began };
+    if home.recent.as_ref().is_some_and(|recent| recent.covers_sender(sender, end, began)) {
         return false;
     }
     let sender = sender.clone();
@@ -55,7 +59,7 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
 }
 
 /// Whether it must be read for a sender whose messages may have been decided up to this end of their session.
-fn read_first(home: &mut Home, sender: BareJid, end: std::time::Duration) -> bool {
+fn read_first(home: &mut Home, sender: BareJid, end: Duration) -> bool {
     if home.last == Position(0) {
         // There never was a row.
         home.recent = Some(Recent::empty(end));

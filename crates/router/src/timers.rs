@@ -37,6 +37,8 @@ pub(crate) enum Why {
     Lost,
     /// What was said over the connection before has come, or will not.
     Drain(Token),
+    /// The present edge of a session has all that another one had.
+    Arrived(Token),
     /// A session may be gone from its edge.
     Unseen(Token),
     /// Nobody may need this home any more.

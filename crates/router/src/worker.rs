@@ -497,7 +497,14 @@ fn from_edge(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, message: ToHom
     };
     match up {
         Up::Stanza { .. } => {
-            if home.links[at].resuming.is_none() {
+            if let Up::Stanza { sequence, .. } = &up
+                && home.links[at].has_missed(*sequence)
+            {
+                // What came before it could not be taken. Its client comes back, and says all of it again.
+                session::cut(turn, home, at, timers);
+                let error = StreamError::new(StreamCondition::SystemShutdown).with_text(AWAY);
+                out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+            } else if home.links[at].resuming.is_none() {
                 stanza(turn, home, at, up);
             }
         }
@@ -561,6 +568,9 @@ fn elsewhere(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, conn: ConnId, 
 /// A stanza of a session, over a connection that it has or had.
 fn stanza(turn: &mut Turn, home: &mut Home, at: usize, up: Up) {
     let Up::Stanza { sequence, stanza, fault, trace, again } = up else { return };
+    if home.links[at].has_missed(sequence) {
+        return;
+    }
     if home.links[at].has_taken(sequence) {
         // It came before the link was broken; whether it is handled is told again.
         home.touched = true;

@@ -37,6 +37,11 @@ impl Worker {
                         session::drained(home, at);
                     }
                 }
+                Why::Arrived(token) => {
+                    let far = home.find(token).and_then(|at| home.links[at].far.as_mut());
+                    let others = far.map(|far| far.settled()).unwrap_or_default();
+                    self.downs.extend(others.into_iter().map(|conn| ToEdge { conn, down: Down::Released }));
+                }
                 Why::Reload => {
                     if home.doubt.as_ref().is_some_and(|doubt| doubt.is_due(turn.monotonic)) {
                         self.reload(turn, &account);

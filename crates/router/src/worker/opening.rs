@@ -11,6 +11,8 @@ use starling_store::LogRow;
 pub(super) const OPEN_WITHIN: Duration = Duration::from_millis(300);
 /// How long a session that is recorded and that nobody has is looked for.
 const LOST_GRACE: Duration = Duration::from_secs(2);
+/// When it is certain that the present edge of a session has what another had.
+const ARRIVES: Duration = Duration::from_secs(5);
 /// How soon to read again what could not be.
 const AGAIN: Duration = Duration::from_millis(250);
 /// How much is kept of what is said over connections whose sessions may be elsewhere.
@@ -73,7 +75,6 @@ impl Worker {
                             // Otherwise their numbers may not be of the same stanzas.
                             rebuild::merge(&mut best, &other.record);
                         }
-                        // Its edge forgets it when the present one has spoken.
                         best.others.push(other.conn);
                         close_other(&other, &mut self.downs);
                     }
@@ -92,6 +93,10 @@ impl Worker {
             let mut out = Out { shared: &shared, downs: &mut self.downs, reads: &mut self.asked };
             let highest = rebuild::build(&mut out, home, &parked, notes, &place);
             built.push((parked.record.token, highest));
+            if !parked.others.is_empty() {
+                let at = turn.monotonic + ARRIVES;
+                self.timers.set(at, account.clone(), Why::Arrived(parked.record.token));
+            }
             settle_in(turn, &mut out, home, &parked, &mut self.timers);
         }
         built.retain(|(token, _)| home.links.iter().any(|link| link.token == *token));
@@ -263,14 +268,12 @@ fn settle_in(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, parked: &Parke
 }
 
 /// A record of a session that is somewhere else by now, or over.
-fn other_record(home: &mut Home, parked: &Parked, downs: &mut Vec<ToEdge>) {
+fn other_record(home: &Home, parked: &Parked, downs: &mut Vec<ToEdge>) {
     let conn = parked.conn;
     close_other(parked, downs);
-    match home.find(parked.record.token).and_then(|at| home.links[at].far.as_mut()) {
-        // Its edge forgets it when the present one has spoken.
-        Some(far) if !far.holders.contains(&conn) => far.holders.insert(0, conn),
-        Some(_) => {}
-        None => downs.push(ToEdge { conn, down: Down::Released }),
+    let far = home.find(parked.record.token).and_then(|at| home.links[at].far.as_ref());
+    if far.is_none_or(|far| !far.holders.contains(&conn)) {
+        downs.push(ToEdge { conn, down: Down::Released });
     }
 }
 

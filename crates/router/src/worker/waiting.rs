@@ -125,7 +125,10 @@ impl Worker {
                 conn,
                 up: Up::Stanza { sequence, stanza, fault: None, trace, again },
                 account,
-            }) if home.links.iter().all(|link| link.conn != Some(conn) || !link.has_taken(sequence)) => {
+            }) if home.links.iter().all(|link| {
+                link.conn != Some(conn) || !link.has_taken(sequence) && !link.has_missed(sequence)
+            }) =>
+            {
                 let at =
                     home.links.iter().position(|link| link.conn == Some(conn) && link.resuming.is_none());
                 match at.filter(|_| needs_store(&stanza)) {

@@ -17,4 +17,5 @@ mod races;
 mod sessions;
 mod site;
 mod stage;
+mod swarm;
 mod toil;

@@ -445,7 +445,7 @@ fn what_is_not_recorded_is_not_bound() {
     let first = site.resume(&bob, 1, 0);
     site.run();
     let downs = site.told(&first);
-    assert!(matches!(downs[..], [Down::Close(Some(_))]), "{downs:?}");
+    assert!(matches!(downs[..], [Down::Close(Some(_)), Down::Released]), "{downs:?}");
     *book.failing.lock() = None;
     let second = site.resume(&bob, 1, 0);
     site.run();

@@ -3,7 +3,7 @@
 
 mod book;
 
-pub(crate) use self::book::Book;
+pub(crate) use self::book::{Book, Mood};
 use crate::bench::{account, body, chat, jid, parts};
 use crate::stage::{condition, now};
 use parking_lot::Mutex;
@@ -85,6 +85,10 @@ struct Home {
 
 struct Edge {
     id: EdgeId,
+    /// The process before.
+    before: Option<EdgeId>,
+    /// Since when it has no link.
+    cut: Option<Duration>,
     seats: Vec<Seat>,
     link: Option<u64>,
     told: BTreeMap<u64, Vec<Down>>,
@@ -95,6 +99,14 @@ pub(crate) struct Site {
     pub(crate) clock: ManualClock,
     shards: Shards,
     homes: Vec<Option<Home>>,
+    /// Homes whose reign is over and who go on for a moment.
+    zombies: Vec<Home>,
+    usurped: Option<Duration>,
+    config: RouterConfig,
+    /// Edges that were killed, until homes take them for dead.
+    killed: Vec<(EdgeId, Duration)>,
+    /// Edges and those who have the links watch the time.
+    pub(crate) lively: bool,
     pub(crate) books: Vec<Arc<Book>>,
     wires: Arc<Wires>,
     edges: Vec<Edge>,
@@ -121,6 +133,11 @@ pub(crate) struct Client {
 impl Site {
     /// Homes of all shards, and so many edges. `alice` and `bob` are of different shards.
     pub(crate) fn new(edges: u64) -> Self {
+        Self::with(edges, RouterConfig::default())
+    }
+
+    /// The same with this configuration.
+    pub(crate) fn with(edges: u64, config: RouterConfig) -> Self {
         let (store, clock) = (FaultyStore::in_memory().apart(), ManualClock::at_micros(START));
         for name in ["alice", "bob", "carol"] {
             now(store.create_account(&jid(name), account(), Reign::NONE)).unwrap();
@@ -129,6 +146,8 @@ impl Site {
         assert_ne!(shards.of(&jid("alice")), shards.of(&jid("bob")));
         let edges = (1..=edges).map(|id| Edge {
             id: EdgeId(id),
+            before: None,
+            cut: None,
             seats: shards
                 .all()
                 .map(|shard| Seat::new(EdgeId(id), shard, Patience::default(), clock.monotonic()))
@@ -140,6 +159,11 @@ impl Site {
             store,
             shards,
             homes: shards.all().map(|_| None).collect(),
+            zombies: Vec::new(),
+            usurped: None,
+            config,
+            killed: Vec::new(),
+            lively: false,
             books: shards.all().map(|_| Arc::default()).collect(),
             wires: Arc::default(),
             edges: edges.collect(),
@@ -180,14 +204,42 @@ impl Site {
         self.wires.mail.lock().retain(|(to, _)| *to != shard);
     }
 
+    /// The same, but the last home goes on for a moment, and these edges have not heard of the next one.
+    pub(crate) fn usurp(&mut self, account: &str, deaf: &[usize]) {
+        let shard = self.shard(account);
+        if let Some(home) = self.homes[usize::from(shard.0)].take() {
+            let now = u64::try_from(self.clock.monotonic().as_micros()).unwrap();
+            home.until.store(now, std::sync::atomic::Ordering::SeqCst);
+            self.zombies.push(home);
+            self.usurped.get_or_insert_with(|| self.clock.monotonic());
+        }
+        self.wires.mail.lock().retain(|(to, _)| *to != shard);
+        self.begin_for(shard, deaf);
+    }
+
+    /// Homes whose reign is over are gone, and all edges know it.
+    pub(crate) fn bury(&mut self) {
+        self.zombies.clear();
+        self.usurped = None;
+        for edge in 0..self.edges.len() {
+            for shard in self.shards.all() {
+                self.announce(edge, shard);
+            }
+        }
+    }
+
     pub(crate) fn begin(&mut self, shard: Shard) {
+        self.begin_for(shard, &[]);
+    }
+
+    fn begin_for(&mut self, shard: Shard, deaf: &[usize]) {
         self.epochs += 1;
         let epoch = Epoch(self.epochs);
         let shared: SharedStore = Arc::new(self.store.clone());
         let clock = Arc::new(self.clock.clone());
         let edges = Tagged { wires: Arc::clone(&self.wires), shard, epoch, open: Mutex::default() };
         let edges = Arc::new(edges);
-        let parts = parts(shared, RouterConfig::default(), clock, edges.clone());
+        let parts = parts(shared, self.config.clone(), clock, edges.clone());
         let RouterParts { config, server, hooks, store, clock, metrics, tracer, .. } = parts;
         let micros = self.clock.now_micros();
         let until = Arc::new(AtomicU64::new(u64::MAX / 2));
@@ -197,7 +249,7 @@ impl Site {
             hooks: Arc::new(hooks),
             store,
             edges,
-            register: self.books[usize::from(shard.0)].clone(),
+            register: Arc::new(self.books[usize::from(shard.0)].open(epoch)),
             post: self.wires.clone(),
             clock,
             metrics,
@@ -213,7 +265,7 @@ impl Site {
         });
         let door = homes.door();
         self.homes[usize::from(shard.0)] = Some(Home { homes, door, epoch, until });
-        for edge in 0..self.edges.len() {
+        for edge in (0..self.edges.len()).filter(|edge| !deaf.contains(edge)) {
             self.announce(edge, shard);
         }
         for home in self.homes.iter().flatten() {
@@ -235,7 +287,7 @@ impl Site {
     /// Gives an edge a link.
     pub(crate) fn link(&mut self, edge: usize) {
         self.links += 1;
-        self.edges[edge].link = Some(self.links);
+        (self.edges[edge].link, self.edges[edge].cut) = (Some(self.links), None);
         self.wires.links.lock().insert(self.edges[edge].id, self.links);
         for shard in self.shards.all() {
             self.announce(edge, shard);
@@ -246,6 +298,7 @@ impl Site {
     pub(crate) fn cut(&mut self, edge: usize) {
         let (id, now) = (self.edges[edge].id, self.clock.monotonic());
         let Some(number) = self.edges[edge].link.take() else { return };
+        self.edges[edge].cut = Some(now);
         self.wires.links.lock().remove(&id);
         let mut out = Vec::new();
         for seat in &mut self.edges[edge].seats {
@@ -257,7 +310,7 @@ impl Site {
     /// Homes take an edge for dead.
     pub(crate) fn declare_dead(&mut self, edge: usize) {
         for home in self.homes.iter().flatten() {
-            home.door.dead(self.edges[edge].id);
+            home.door.dead(self.edges[edge].before.unwrap_or(self.edges[edge].id));
         }
         self.run();
     }
@@ -265,13 +318,57 @@ impl Site {
     /// Its process is another one from now on, which knows nothing.
     pub(crate) fn kill_edge(&mut self, edge: usize) {
         self.cut(edge);
-        let (now, id) = (self.clock.monotonic(), self.edges[edge].id);
-        self.edges[edge].seats =
-            self.shards.all().map(|shard| Seat::new(id, shard, Patience::default(), now)).collect();
+        let (now, old) = (self.clock.monotonic(), self.edges[edge].id);
+        // Known edges have small numbers, and every process another one.
+        let id = EdgeId(old.0 + 100);
+        self.killed.push((old, now));
+        let own = &mut self.edges[edge];
+        (own.id, own.before, own.cut) = (id, Some(old), None);
+        own.told.clear();
+        own.seats = self.shards.all().map(|shard| Seat::new(id, shard, Patience::default(), now)).collect();
+    }
+
+    /// Time has passed for edges, and for those who have the links to them.
+    fn tick(&mut self) {
+        let now = self.clock.monotonic();
+        if self.usurped.is_some_and(|since| now > since + Duration::from_secs(1)) {
+            self.bury();
+        }
+        let late = |since: Duration| now >= since + Duration::from_secs(5);
+        let dead = self.killed.iter().filter(|(_, since)| late(*since));
+        let mut dead: Vec<EdgeId> = dead.map(|(id, _)| *id).collect();
+        self.killed.retain(|(_, since)| !late(*since));
+        for edge in 0..self.edges.len() {
+            let own = &mut self.edges[edge];
+            let mut out = Vec::new();
+            for seat in &mut own.seats {
+                seat.tick(now, &mut out);
+            }
+            if own.cut.take_if(|since| late(*since)).is_some() {
+                dead.push(own.id);
+            }
+            let id = own.id;
+            self.carry_out(id, out);
+        }
+        for home in self.homes.iter().flatten() {
+            for id in &dead {
+                home.door.dead(*id);
+            }
+        }
+    }
+
+    /// The present process of an edge.
+    pub(crate) fn edge(&self, edge: usize) -> EdgeId {
+        self.edges[edge].id
+    }
+
+    /// Whether this connection's edge is there.
+    pub(crate) fn is_there(&self, client: &Client) -> bool {
+        self.edges.iter().any(|own| own.id == client.conn.edge)
     }
 
     fn carry_out(&mut self, edge: EdgeId, out: Vec<Output>) {
-        let mut gone = Vec::new();
+        let (mut gone, mut cut) = (Vec::new(), Vec::new());
         for output in out {
             match output {
                 Output::Send(link, item) => {
@@ -284,23 +381,30 @@ impl Site {
                 }
                 Output::Deliver(ToEdge { conn, down }) => {
                     let closed = matches!(down, Down::Close(_));
-                    let own = self.edges.iter_mut().find(|own| own.id == edge).unwrap();
+                    let Some(own) = self.edges.iter_mut().find(|own| own.id == edge) else { return };
                     own.told.entry(conn.number).or_default().push(down);
                     if closed {
                         gone.push(conn);
                     }
                 }
                 Output::Break(_) => panic!("edge {edge:?} breaks the link"),
-                Output::Reading(_) | Output::Cut(_) => {}
+                Output::Reading(_) => {}
+                Output::Cut(conn) => cut.push(conn),
             }
         }
+        for conn in &cut {
+            if let Some(edge) = self.edges.iter_mut().find(|own| own.id == conn.edge) {
+                edge.told.entry(conn.number).or_default().push(Down::Close(None));
+            }
+        }
+        let gone = gone.into_iter().map(|conn| (conn, Leave::Closed));
         // An edge that has closed a socket says so.
-        for conn in gone {
+        for (conn, leave) in gone.chain(cut.into_iter().map(|conn| (conn, Leave::Lost))) {
             let now = self.clock.monotonic();
-            let edge = self.edges.iter_mut().find(|own| own.id == conn.edge).unwrap();
+            let Some(edge) = self.edges.iter_mut().find(|own| own.id == conn.edge) else { continue };
             let mut out = Vec::new();
             let account = self.accounts[&conn].clone();
-            let message = ToHome { account: account.clone(), conn, up: Up::Gone(Leave::Closed) };
+            let message = ToHome { account: account.clone(), conn, up: Up::Gone(leave) };
             edge.seats[usize::from(self.shards.of(&account).0)].up(message, now, &mut out);
             let id = edge.id;
             self.carry_out(id, out);
@@ -317,9 +421,8 @@ impl Site {
     }
 
     fn knock(&mut self, edge: EdgeId, link: u64, batch: UpBatch) {
-        if let Some(home) = &self.homes[usize::from(batch.home.shard.0)]
-            && home.epoch == batch.home.epoch
-        {
+        let present = self.homes[usize::from(batch.home.shard.0)].iter();
+        if let Some(home) = present.chain(&self.zombies).find(|home| home.epoch == batch.home.epoch) {
             home.door.edge(edge, link, batch);
         }
     }
@@ -327,9 +430,10 @@ impl Site {
     /// Goes on until there is nothing to do.
     pub(crate) fn run(&mut self) {
         for _ in 0..10_000 {
+            self.moment();
             let mut cx = Context::from_waker(futures::task::noop_waker_ref());
             let mut any = false;
-            for home in self.homes.iter_mut().flatten() {
+            for home in self.homes.iter_mut().flatten().chain(&mut self.zombies) {
                 // What waits for a moment only is there the second time.
                 for _ in 0..2 {
                     while home.homes.turn(&mut cx).is_ready() {
@@ -345,10 +449,18 @@ impl Site {
         panic!("it goes on for ever");
     }
 
+    /// No two things happen at the same time.
+    fn moment(&self) {
+        if self.lively {
+            self.clock.advance(Duration::from_micros(1));
+        }
+    }
+
     /// Lets homes decide; what they say stays on its way.
     pub(crate) fn decide(&mut self) {
+        self.moment();
         let mut cx = Context::from_waker(futures::task::noop_waker_ref());
-        for home in self.homes.iter_mut().flatten() {
+        for home in self.homes.iter_mut().flatten().chain(&mut self.zombies) {
             for _ in 0..2 {
                 while home.homes.turn(&mut cx).is_ready() {}
             }
@@ -375,7 +487,7 @@ impl Site {
                 continue;
             }
             self.saved += usize::from(matches!(message.down, Down::Saved { .. }));
-            let edge = self.edges.iter_mut().find(|own| own.id == id).unwrap();
+            let Some(edge) = self.edges.iter_mut().find(|own| own.id == id) else { continue };
             let mut out = Vec::new();
             let link = LinkId { router: ROUTER, number: link };
             edge.seats[usize::from(shard.0)].down(link, epoch, message, &mut out);
@@ -430,13 +542,16 @@ impl Site {
     pub(crate) fn advance(&mut self, time: Duration) {
         let end = self.clock.monotonic() + time;
         loop {
+            if self.lively {
+                self.tick();
+            }
             self.run();
             let at = self.clock.monotonic();
             if at >= end {
                 return;
             }
             let next = self.homes.iter().flatten().filter_map(|home| home.homes.deadline()).min();
-            let next = next.unwrap_or(end).clamp(at, end);
+            let next = next.unwrap_or(end).clamp(at, end).min(at + Duration::from_secs(1));
             self.clock.advance((next - at).max(Duration::from_micros(1)));
         }
     }
@@ -489,7 +604,7 @@ impl Site {
         let message = ToHome { account: client.account.clone(), conn: client.conn, up };
         self.accounts.insert(client.conn, client.account.clone());
         let (shard, now) = (self.shards.of(&client.account), self.clock.monotonic());
-        let edge = self.edges.iter_mut().find(|own| own.id == client.conn.edge).unwrap();
+        let Some(edge) = self.edges.iter_mut().find(|own| own.id == client.conn.edge) else { return };
         let mut out = Vec::new();
         edge.seats[usize::from(shard.0)].up(message, now, &mut out);
         let id = edge.id;
@@ -522,7 +637,9 @@ impl Site {
 
     /// What it was told since the last time.
     pub(crate) fn told(&mut self, client: &Client) -> Vec<Down> {
-        let edge = self.edges.iter_mut().find(|own| own.id == client.conn.edge).unwrap();
+        let Some(edge) = self.edges.iter_mut().find(|own| own.id == client.conn.edge) else {
+            return Vec::new();
+        };
         edge.told.remove(&client.conn.number).unwrap_or_default()
     }
 
@@ -556,10 +673,30 @@ impl Site {
         self.edges[edge].seats.iter().map(|seat| seat.load().sessions).sum()
     }
 
+    /// What this edge keeps, in words.
+    pub(crate) fn keeps(&self, edge: usize) -> String {
+        format!(
+            "{:?}",
+            self.edges[edge].seats.iter().filter(|seat| seat.load().sessions > 0).collect::<Vec<_>>()
+        )
+    }
+
     /// The bodies of all rows of an account.
     pub(crate) fn rows(&self, account: &str) -> Vec<String> {
         let page = self.store.log_page(&jid(account), LogFilter::default(), Page::First(100_000));
         now(page).unwrap().rows.into_iter().map(|row| body(&Stanza::decode(row.stanza).unwrap())).collect()
+    }
+
+    /// Who wrote what, of the rows that came to an account.
+    pub(crate) fn rows_from(&self, account: &str) -> Vec<(String, String)> {
+        let filter = LogFilter::default();
+        let rows = now(self.store.log_page(&jid(account), filter, Page::First(100_000))).unwrap().rows;
+        let came = rows.into_iter().filter(|row| row.direction != starling_store::Direction::Out);
+        came.map(|row| {
+            let with = row.with.as_jid().local().unwrap_or_default().to_owned();
+            (with, body(&Stanza::decode(row.stanza).unwrap()))
+        })
+        .collect()
     }
 
     /// The lease over this account's shard is over.
