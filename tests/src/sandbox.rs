@@ -16,7 +16,7 @@ mod slow;
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -121,6 +121,13 @@ impl Sandbox {
         tokio::time::sleep(during).await;
         nft(self.command(place, "nft"), "delete table inet resets\n")
     }
+}
+
+/// Puts a file system in memory over a folder. It is gone with the program; only the program and what it starts see it.
+pub fn mount_memory(folder: &Path, mebibytes: u32) -> Result<()> {
+    let mut command = Command::new("mount");
+    command.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=0700"), "tmpfs"]).arg(folder);
+    feed(command, "")
 }
 
 impl Drop for Sandbox {

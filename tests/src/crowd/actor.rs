@@ -209,7 +209,10 @@ impl Actor {
 
     async fn session(&mut self, mut client: Client, life: Option<Life>) -> End {
         let mishap = Instant::now() + Duration::from_millis(self.rng.random_range(50..3000));
-        match self.work(&mut client, mishap).await {
+        self.run.works(1);
+        let ended = self.work(&mut client, mishap).await;
+        self.run.works(-1);
+        match ended {
             Ok(end) => match end {
                 Why::Over => End::Over(client),
                 Why::Mishap if self.rng.random_bool(0.15) => {

@@ -67,6 +67,7 @@ pub struct Run {
     written: AtomicU64,
     activity: AtomicU64,
     unanswered: AtomicI64,
+    in_session: AtomicI64,
     /// When the latest message that was acknowledged was sent, for each client.
     served: Mutex<BTreeMap<String, Duration>>,
     /// The name of the run, part of every `origin-id`.
@@ -126,6 +127,7 @@ impl Run {
             written: AtomicU64::new(0),
             activity: AtomicU64::new(0),
             unanswered: AtomicI64::new(0),
+            in_session: AtomicI64::new(0),
             served: Mutex::default(),
             name,
         })
@@ -292,6 +294,16 @@ impl Run {
     /// Notes that a client waits for so many answers more, or fewer.
     pub fn waits(&self, more: i64) {
         self.unanswered.fetch_add(more, SeqCst);
+    }
+
+    /// Notes that a client has begun or ended to work in a session.
+    pub fn works(&self, more: i64) {
+        self.in_session.fetch_add(more, SeqCst);
+    }
+
+    /// How many clients are connected and have a session.
+    pub fn working(&self) -> i64 {
+        self.in_session.load(SeqCst)
     }
 
     /// Waits until all that was sent is answered and nothing has come to any client for this long, or `limit` is over.

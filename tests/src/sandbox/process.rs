@@ -62,8 +62,9 @@ impl Process {
         ensure!(self.child.is_none(), "{} still runs", self.name);
         let (program, arguments) = self.words.split_first().context("no program")?;
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let mut command = sandbox.command(self.place, program);
-        command.args(arguments).envs(self.environment.iter().map(|(k, v)| (k, v)));
+        // In a session of its own a process gets its share of a busy machine, however many others there are.
+        let mut command = sandbox.command(self.place, "setsid");
+        command.arg(program).args(arguments).envs(self.environment.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn().with_context(|| format!("cannot run {command:?}"))?);
         self.paused = false;

@@ -73,6 +73,7 @@ pub(crate) async fn survive(plan: &Plan, sandbox: Sandbox) -> Result<()> {
     let mut drill = Box::pin(Drill::begin(sandbox, plan.seed, plan.pace)).await?;
     let begun = drill.run.now();
     let done = async {
+        drill.warm_up().await?;
         for fault in plan.faults() {
             Box::pin(drill.suffer(fault)).await?;
         }

@@ -38,7 +38,7 @@ const RATE: u32 = 60;
 /// When all is mended, each shard has a home again within this,
 const HOMES_BACK: Duration = Duration::from_secs(5);
 /// and each client an answer to what it wrote after that.
-const CLIENTS_BACK: Duration = Duration::from_secs(10);
+const CLIENTS_BACK: Duration = Duration::from_secs(15);
 
 /// A cluster at work, to which things happen.
 pub(crate) struct Drill {
@@ -85,10 +85,13 @@ impl Drill {
         let load = Load(tokio::spawn(feed(run.clone())));
         let rng = StdRng::seed_from_u64(seed);
         let (fates, findings) = (Log::new("server"), Vec::new());
-        let mut drill = Self { site, run, rng, watch, pace, fates, crowd, load, findings };
-        let begin = drill.remark("all is started");
-        drill.back(begin).await.context("the cluster does not come to work")?;
-        Ok(drill)
+        Ok(Self { site, run, rng, watch, pace, fates, crowd, load, findings })
+    }
+
+    /// Waits until everybody is at work.
+    pub(crate) async fn warm_up(&mut self) -> Result<()> {
+        let begin = self.remark("all is started");
+        self.back(begin).await.context("the cluster does not come to work").map(|_| ())
     }
 
     /// Writes into the log what is done now, and gives the time.
@@ -102,6 +105,9 @@ impl Drill {
     pub(crate) async fn suffer(&mut self, fault: &'static Fault) -> Result<()> {
         let number = self.findings.len() + 1;
         let struck = self.remark(format!("fault {number}, {} {}", fault.row, fault.name));
+        if fault.loses_an_edge() {
+            self.watch.edge_is_lost(&self.run);
+        }
         let deed = (fault.strike)(self).await.with_context(|| format!("{} {}", fault.row, fault.name))?;
         self.remark(format!("{deed}; it is mended now"));
         self.site.mend()?;
@@ -111,10 +117,12 @@ impl Drill {
         let (homes_back, clients_back) = back.with_context(|| {
             format!("fault {number}, {} {}: {deed}, at {struck:.1?}", fault.row, fault.name)
         })?;
+        self.watch.edges_are_back();
         let homeless = self.watch.homeless(struck, now);
+        let moves = self.watch.moves(struck, now);
         let lag = self.watch.lag(struck, now);
         println!(
-            "  {number:>3} {:<4} {:<34} no home {:>6.0?} ms, clients back {:>6.0?} ms; {deed}",
+            "  {number:>3} {:<4} {:<34} no home {:>6.0?} ms, clients back {:>6.0?} ms, {moves} moves; {deed}",
             fault.row,
             fault.name,
             homeless.as_millis(),
@@ -192,19 +200,37 @@ impl Drill {
         // Everything seen is acknowledged now; it may take its time to be written down, but not for ever.
         self.run.enter(Phase::Settled);
         sleep(Duration::from_secs(4)).await;
-        self.run.turn();
         self.remark("all routers and edges are killed after all was settled");
         for which in (0..ROUTERS).map(Which::Router).chain((0..EDGES).map(Which::Edge)) {
-            self.site.kill(which)?;
+            self.lose_sessions(which)?;
         }
         self.site.mend()?;
         self.site.ready(&[], Duration::from_secs(30)).await?;
+        let (end, all) = (self.run.now() + Duration::from_secs(40), i64::try_from(DEVICES.len())?);
+        while self.run.working() < all {
+            ensure!(
+                self.run.now() < end,
+                "{} of {all} clients came back after all was started",
+                self.run.working()
+            );
+            sleep(Duration::from_millis(50)).await;
+        }
         self.run.quiet(Duration::from_secs(3), Duration::from_secs(20)).await;
+        self.remark("all is quiet");
         self.run.trouble(false);
         self.site.check_alive()
     }
 
     // What faults are made of.
+
+    /// Kills a process where what it alone knows may be lost: sessions need not be resumed.
+    pub(crate) fn lose_sessions(&mut self, which: Which) -> Result<()> {
+        self.run.turn();
+        self.site.kill(which)?;
+        // Who came in between has what the one before had.
+        self.run.turn();
+        Ok(())
+    }
 
     /// Any of so many.
     pub(crate) fn any(&mut self, count: usize) -> usize {

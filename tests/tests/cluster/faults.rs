@@ -25,6 +25,13 @@ pub(crate) struct Fault {
     pub(crate) strike: Strike,
 }
 
+impl Fault {
+    /// An edge is gone, or cannot tell what it knows: a home that moves meanwhile loses the edge's sessions.
+    pub(crate) fn loses_an_edge(&self) -> bool {
+        LOSE_AN_EDGE.contains(&self.name)
+    }
+}
+
 macro_rules! faults {
     ($($row:literal $module:ident::$name:ident),* $(,)?) => {
         &[$(Fault {
@@ -34,6 +41,22 @@ macro_rules! faults {
         }),*]
     };
 }
+
+const LOSE_AN_EDGE: &[&str] = &[
+    "an_edge_is_killed",
+    "an_edge_is_killed_at_a_moment",
+    "an_edge_stands_still",
+    "an_edge_is_cut_off",
+    "an_edge_is_not_heard",
+    "an_edge_hears_nothing",
+    "an_edge_and_a_router_are_cut_off",
+    "an_edge_is_drained",
+    "all_are_started_anew_in_turn",
+    "all_edges_are_killed",
+    "an_edge_and_a_router_are_killed",
+    "an_edge_knows_one_router",
+    "two_things_at_once",
+];
 
 /// All kinds.
 pub(crate) static ALL: &[Fault] = faults![

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use starling_tests::Target;
 use starling_tests::certificate::Certificate;
 use starling_tests::cql::answers;
-use starling_tests::sandbox::{Links, Place, Process, Sandbox, SlowLink};
+use starling_tests::sandbox::{Links, Place, Process, Sandbox, SlowLink, mount_memory};
 use starling_tests::server::{PASSWORD, WIDE, binary};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -26,6 +26,8 @@ const C2S_TLS: u16 = 5223;
 const CLUSTER: u16 = 5270;
 const ADMIN: u16 = 5290;
 const CQL: u16 = 9042;
+/// Room for the data of all processes, in MiB.
+const DISKS: u32 = 3072;
 /// How long anything may take to start, on a machine with much else to do.
 const START: Duration = Duration::from_secs(150);
 
@@ -61,6 +63,13 @@ impl Site {
         let binary = at.join("starling");
         let built = binary_under_test(&binary)?;
         ensure!(built.is_file(), "{} is no file", built.display());
+        // A process that is killed loses nothing that it gave to the kernel, whatever is below; a disk that others are
+        // busy with would make a test of the disk out of every test.
+        let disks = at.join("disks");
+        make_private(&disks)?;
+        if std::env::var_os("STARLING_KEEP").is_none() {
+            mount_memory(&disks, DISKS)?;
+        }
         let certificate = Certificate::make(at, &[DOMAIN])?;
         let balancer = sandbox.node("haproxy", 5)?;
         let store = sandbox.node("cql", 9)?;
@@ -95,7 +104,7 @@ impl Site {
         let balancer = Process::new("haproxy", balancer, haproxy, &at.join("haproxy.log"));
         let node = Path::new(env!("CARGO_MANIFEST_DIR")).join("cassandra/node");
         let address = sandbox.address(store).to_string();
-        let words = [node.into_os_string(), "run".into(), at.join("cql").into(), address.into()];
+        let words = [node.into_os_string(), "run".into(), disks.join("cql").into(), address.into()];
         let words = words.into_iter().chain(["--heap", "320"].map(Into::into));
         let store = Process::new("cql", store, words, &at.join("cql.log"));
         let (links, slow) = (Links::default(), Vec::new());
@@ -195,7 +204,7 @@ impl Site {
     /// The folder of a process's data.
     pub(crate) fn data(&mut self, which: Which) -> PathBuf {
         let name = self.process(which).name().to_owned();
-        self.directory.path().join(name)
+        self.directory.path().join("disks").join(name)
     }
 
     pub(crate) fn kill(&mut self, which: Which) -> Result<()> {
@@ -315,7 +324,7 @@ impl Site {
         let routers: Vec<String> = self.routers.iter().map(|r| format!("{}:{CLUSTER}", address(r))).collect();
         for process in self.routers.iter().chain(&self.edges) {
             let (own, name) = (address(process), process.name());
-            let (data, tls) = (at.join(name), at.join(format!("{name}.tls")));
+            let (data, tls) = (at.join("disks").join(name), at.join(format!("{name}.tls")));
             let mut config = format!(
                 "domains = [\"{DOMAIN}\"]\ndata_dir = {data:?}\n\n[cluster]\nname = \"sandbox\"\nnode = {name:?}\n\
                  routers = {routers:?}\nadvertise = \"{own}:{CLUSTER}\"\ninitial_routers = {ROUTERS}\n\n\
@@ -347,7 +356,7 @@ impl Site {
     /// As an operator would have it: an edge that is not ready gets nobody new, and keeps whom it has.
     fn haproxy(&self) -> String {
         let mut config = String::from(
-            "global\n  maxconn 20000\ndefaults\n  mode tcp\n  timeout connect 1s\n  timeout check 1s\n  timeout client 1h\n  \
+            "global\n  maxconn 2000\ndefaults\n  mode tcp\n  timeout connect 1s\n  timeout check 1s\n  timeout client 1h\n  \
              timeout server 1h\n  retries 3\n  option redispatch 1\n  balance random\n  option httpchk GET /readyz\n  \
              default-server check inter 500ms fall 2 rise 1\n",
         );

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -18,6 +19,8 @@ pub(crate) const SHARDS: usize = 16;
 const HOME: &str = "starling_shard_home{";
 /// How often routers are asked.
 const REST: Duration = Duration::from_millis(100);
+/// How long after its begin a home may still be hearing from edges.
+const REBUILT: Duration = Duration::from_secs(3);
 /// How long one is waited for.
 const PATIENCE: Duration = Duration::from_millis(400);
 
@@ -27,6 +30,8 @@ pub(crate) type Homes = BTreeMap<usize, usize>;
 /// Asks routers, while it is kept.
 pub(crate) struct Watch {
     seen: Arc<Mutex<Vec<Look>>>,
+    /// An edge is, or was a moment ago, not there. Then a home that moves may lose what only this edge knew.
+    edge_lost: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -35,6 +40,8 @@ pub(crate) struct Watch {
 struct Look {
     at: Duration,
     homes: Homes,
+    /// Some shard has another home, or the same with a new reign, than a moment ago.
+    moved: bool,
     /// How much later than planned it was looked.
     late: Duration,
 }
@@ -43,16 +50,46 @@ impl Watch {
     pub(crate) fn start(run: Arc<Run>, routers: Vec<SocketAddr>) -> Self {
         let seen = Arc::<Mutex<Vec<Look>>>::default();
         let noted = seen.clone();
+        let edge_lost = Arc::<AtomicBool>::default();
+        let lost = edge_lost.clone();
         let task = tokio::spawn(async move {
+            let mut known = BTreeMap::new();
             loop {
                 let due = run.now() + REST;
                 sleep(REST).await;
                 let late = run.now().saturating_sub(due);
-                let homes = look(&routers).await;
-                noted.lock().push(Look { at: run.now(), homes, late });
+                let reigns = look(&routers).await;
+                let moved =
+                    reigns.iter().any(|(shard, (epoch, _))| known.insert(*shard, *epoch) != Some(*epoch));
+                if moved && lost.load(SeqCst) {
+                    run.turn();
+                }
+                let homes = reigns.into_iter().map(|(shard, (_, router))| (shard, router)).collect();
+                noted.lock().push(Look { at: run.now(), homes, moved, late });
             }
         });
-        Self { seen, task }
+        Self { seen, edge_lost, task }
+    }
+
+    /// An edge is going to be lost, with all that only it and one home know.
+    pub(crate) fn edge_is_lost(&self, run: &Run) {
+        self.edge_lost.store(true, SeqCst);
+        // A home that has just begun may not have heard of all yet.
+        let now = run.now();
+        if self.seen.lock().iter().rev().take_while(|look| look.at + REBUILT > now).any(|look| look.moved) {
+            run.turn();
+        }
+    }
+
+    /// All edges are there, and all clients have come back.
+    pub(crate) fn edges_are_back(&self) {
+        self.edge_lost.store(false, SeqCst);
+    }
+
+    /// In how many looks some shard had another reign than before.
+    pub(crate) fn moves(&self, from: Duration, until: Duration) -> usize {
+        let seen = self.seen.lock();
+        seen.iter().filter(|look| from <= look.at && look.at <= until && look.moved).count()
     }
 
     /// Which router is the home of each shard now.
@@ -96,7 +133,8 @@ impl Drop for Watch {
     }
 }
 
-async fn look(routers: &[SocketAddr]) -> Homes {
+/// The epoch and the router of each shard's home.
+async fn look(routers: &[SocketAddr]) -> BTreeMap<usize, (u64, usize)> {
     let answers = futures::future::join_all(routers.iter().map(|address| http(*address, "/metrics"))).await;
     // Two may claim a shard for a moment; the later epoch is the home.
     let mut best: BTreeMap<usize, (u64, usize)> = BTreeMap::new();
@@ -107,7 +145,7 @@ async fn look(routers: &[SocketAddr]) -> Homes {
             best.entry(shard).and_modify(|known| *known = claim.max(*known)).or_insert(claim);
         }
     }
-    best.into_iter().map(|(shard, (_, router))| (shard, router)).collect()
+    best
 }
 
 /// The shards that a router is the home of, with their epochs.

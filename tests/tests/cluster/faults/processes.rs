@@ -119,9 +119,8 @@ pub(super) async fn all_edges_are_killed(drill: &mut Drill) -> Result<String> {
 /// A machine on which both were. What only these two knew is lost: such sessions need not be resumed.
 pub(super) async fn an_edge_and_a_router_are_killed(drill: &mut Drill) -> Result<String> {
     let (edge, router) = (drill.any_edge(), drill.any_router());
-    drill.run.turn();
-    drill.site.kill(Which::Edge(edge))?;
-    drill.site.kill(Which::Router(router))?;
+    drill.lose_sessions(Which::Edge(edge))?;
+    drill.lose_sessions(Which::Router(router))?;
     let time = drill.hold(0.5..3.0).await;
     Ok(format!("edge-{edge} and router-{router} for {time:.1?}"))
 }
@@ -155,7 +154,6 @@ pub(super) async fn haproxy_is_killed(drill: &mut Drill) -> Result<String> {
 
 /// Any two of the simple ones.
 pub(super) async fn two_things_at_once(drill: &mut Drill) -> Result<String> {
-    drill.run.turn();
     let mut done = Vec::new();
     let first = drill.any(4);
     let second = (first + 1 + drill.any(3)) % 4;
@@ -163,11 +161,11 @@ pub(super) async fn two_things_at_once(drill: &mut Drill) -> Result<String> {
         let (edge, router) = (drill.any_edge(), drill.any_router());
         done.push(match kind {
             0 => {
-                drill.site.kill(Which::Edge(edge))?;
+                drill.lose_sessions(Which::Edge(edge))?;
                 format!("edge-{edge} is killed")
             }
             1 => {
-                drill.site.kill(Which::Router(router))?;
+                drill.lose_sessions(Which::Router(router))?;
                 format!("router-{router} is killed")
             }
             2 => {
