@@ -8,7 +8,7 @@ use crate::lease::{Configs, GRANTED, is_quorum};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A leader's router that has said nothing for so long is dead, link or no link.
+/// A leader's router that has said nothing for so long is dead, link or no link: at the least.
 pub const SILENCE: Duration = Duration::from_millis(300);
 /// How much longer than the promise a voter waits.
 const MARGIN: Duration = Duration::from_millis(25);
@@ -19,7 +19,7 @@ const RANK: Duration = Duration::from_millis(60);
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// What a voter sees of one group.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Sight<'a> {
     /// The moment.
     pub now: Duration,
@@ -37,6 +37,10 @@ pub struct Sight<'a> {
     pub taken: Duration,
     /// When anything was last heard of the leader's router, or its link came up.
     pub heard: Duration,
+    /// How long a silence of the leader's router is borne while its link is up.
+    pub patience: Duration,
+    /// Before this moment silence proves nothing: this router was away itself.
+    pub fair: Duration,
     /// Whether a linked router hears the leader, as far as it has said.
     pub heard_elsewhere: bool,
     /// Whether this voter has already campaigned against this leader.
@@ -66,7 +70,7 @@ pub fn judge(sight: &Sight<'_>) -> Verdict {
     // What it has promised the leader comes first, whatever the links say.
     let promised = sight.taken + GRANTED + MARGIN;
     let dead = if sight.linked.contains(&leader) {
-        let silent = sight.heard + SILENCE;
+        let silent = (sight.heard + sight.patience).max(sight.fair);
         if sight.now < silent {
             return Verdict::Wait(silent);
         }
@@ -139,6 +143,8 @@ mod tests {
             linked,
             taken,
             heard,
+            patience: SILENCE,
+            fair: Duration::ZERO,
             heard_elsewhere: false,
             campaigned: false,
         }
@@ -165,6 +171,12 @@ mod tests {
         assert_eq!(judge(&sight(&configs, &linked, 1200)), Verdict::Wait(ms(1310)));
         assert_eq!(judge(&sight(&configs, &linked, 1310)), Verdict::Wait(ms(1325)));
         assert_eq!(judge(&sight(&configs, &linked, 1325)), Verdict::Elect);
+        let away = Sight { fair: ms(1400), ..sight(&configs, &linked, 1330) };
+        assert_eq!(judge(&away), Verdict::Wait(ms(1400)), "it may have spoken to one who did not listen");
+        let only = set(&[3]);
+        assert_eq!(judge(&Sight { linked: &only, ..away }), Verdict::Elect, "a closed link is no silence");
+        let slow = Sight { patience: ms(600), ..sight(&configs, &linked, 1400) };
+        assert_eq!(judge(&slow), Verdict::Wait(ms(1610)));
         let heard = Sight { heard: ms(1290), ..sight(&configs, &linked, 1400) };
         assert_eq!(judge(&heard), Verdict::Wait(ms(1590)), "it lives; openraft's timers see to the rest");
     }
@@ -192,7 +204,8 @@ mod tests {
             let configs = vec![set(&[1, 2, 3, 4, 5])];
             let sight = Sight {
                 now: ms(now), own, group, leader: Some(1), configs: &configs, linked: &linked,
-                taken: ms(taken), heard: ms(heard), heard_elsewhere: false, campaigned: false,
+                taken: ms(taken), heard: ms(heard), patience: SILENCE, fair: Duration::ZERO,
+                heard_elsewhere: false, campaigned: false,
             };
             match judge(&sight) {
                 Verdict::Elect => prop_assert!(now > taken + 300 && (!linked.contains(&1) || now >= heard + 300)),
@@ -208,7 +221,8 @@ mod tests {
                 let linked = set(&[2, 3, 4, 5].into_iter().filter(|id| id != own).collect::<Vec<_>>());
                 let sight = Sight {
                     now: ms(1325), own: *own, group, leader: Some(1), configs: &configs, linked: &linked,
-                    taken: ms(1000), heard: ms(0), heard_elsewhere: false, campaigned: false,
+                    taken: ms(1000), heard: ms(0), patience: SILENCE, fair: Duration::ZERO,
+                    heard_elsewhere: false, campaigned: false,
                 };
                 judge(&sight) == Verdict::Elect
             });

@@ -2,7 +2,7 @@
 
 use crate::call::{Answer, Call, Piece, Refusal};
 use crate::image::{Image, ImageError};
-use crate::lease::Lease;
+use crate::lease::{GRANTED, Lease};
 use crate::peers::{PeerError, SharedPeers};
 use crate::snapshots::Parts;
 use crate::types::{Member, Types, Vote};
@@ -59,6 +59,7 @@ impl RaftNetworkFactory<Types> for Network {
 }
 
 /// The way to one router.
+#[derive(Clone)]
 pub(crate) struct Client {
     network: Network,
     to: RouterId,
@@ -108,17 +109,10 @@ impl RaftNetwork<Types> for Client {
             let fewer = u64::try_from(rpc.entries.len() / 2).unwrap_or(1);
             return Err(RPCError::PayloadTooLarge(PayloadTooLarge::new_entries_hint(fewer)));
         }
-        let vote = rpc.vote;
-        let sent = self.network.clock.monotonic();
-        match self.ask(&Call::Append(rpc), option.hard_ttl()).await.map_err(failed)? {
-            Answer::Append(answer) => {
-                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-                    self.network.lease.taken(vote, self.to.0, sent);
-                }
-                Ok(answer)
-            }
-            _ => Err(failed(Failure::Unreadable)),
-        }
+        // openraft gives up earlier. What is answered later is worth as much to the lease.
+        let within = option.hard_ttl().max(GRANTED);
+        let asked = tokio::spawn(self.clone().append(rpc, within)).await;
+        asked.unwrap_or(Err(Failure::Link(PeerError::Lost))).map_err(failed)
     }
 
     async fn vote(
@@ -151,6 +145,24 @@ impl RaftNetwork<Types> for Client {
 }
 
 impl Client {
+    async fn append(
+        self,
+        rpc: AppendEntriesRequest<Types>,
+        within: Duration,
+    ) -> Result<AppendEntriesResponse<u64>, Failure> {
+        let vote = rpc.vote;
+        let sent = self.network.clock.monotonic();
+        match self.ask(&Call::Append(rpc), within).await? {
+            Answer::Append(answer) => {
+                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                    self.network.lease.taken(vote, self.to.0, sent);
+                }
+                Ok(answer)
+            }
+            _ => Err(Failure::Unreadable),
+        }
+    }
+
     async fn send(
         &self,
         vote: Vote,

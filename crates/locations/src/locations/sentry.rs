@@ -1,6 +1,7 @@
 //! Looking after the other routers: pings, the failure detector, and whose timers may elect.
 
 use super::Inner;
+use crate::attention::Attention;
 use crate::call::{Answer, Call, has};
 use crate::detector::{self, Sight, Verdict, judge};
 use crate::lease::GRANTED;
@@ -13,17 +14,32 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-/// How often every linked router is pinged, and how long its answer may take.
-const PING_EVERY: Duration = Duration::from_millis(75);
+/// How long the answer to a ping may take.
 const PONG_WITHIN: Duration = Duration::from_millis(300);
 /// How old a ping may be that says that a router hears a leader.
 const FRESH: Duration = GRANTED;
 /// The watch looks again at least so often.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Has the heartbeats of all groups sent, for ever. All at once: so they go in one frame, and cost next to nothing.
+pub(super) async fn pulse(inner: Arc<Inner>) {
+    let mut tick = interval(inner.options.times.heartbeat);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for group in &inner.groups {
+            let core = group.core();
+            if core.leads().is_some() && !core.quiet.load(Ordering::Acquire) {
+                // It fails only when the group has stopped, which is noticed elsewhere.
+                let _ = core.raft.trigger().heartbeat().await;
+            }
+        }
+    }
+}
+
 /// Pings all linked routers, for ever.
 pub(super) async fn ping(inner: Arc<Inner>) {
-    let mut tick = interval(PING_EVERY);
+    let mut tick = interval(inner.options.times.heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let links = inner.peers.links();
     let mut under_way: BTreeMap<RouterId, tokio::task::JoinHandle<()>> = BTreeMap::new();
@@ -55,13 +71,28 @@ pub(super) async fn watch(inner: Arc<Inner>) {
     let mut links = inner.peers.links();
     let mut watched = vec![Watched::default(); inner.groups.len()];
     let mut since: BTreeMap<RouterId, Duration> = BTreeMap::new();
+    let mut attention = Attention::default();
     loop {
+        let missed = attention.look(inner.clock.monotonic());
+        if !missed.is_zero() {
+            tracing::debug!(?missed, "this router did not run");
+            inner.excuse(missed, &mut since);
+        }
         let linked: BTreeSet<u64> = links.borrow_and_update().keys().map(|id| id.0).collect();
-        since.retain(|id, _| linked.contains(&id.0));
+        since.retain(|id, _| {
+            let stays = linked.contains(&id.0);
+            if !stays && let Some(seen) = inner.seen.lock().get_mut(id) {
+                seen.gaps.unlinked();
+            }
+            stays
+        });
         for id in &linked {
             since.entry(RouterId(*id)).or_insert_with(|| inner.clock.monotonic());
         }
-        let wait = inner.look(&linked, &since, &mut watched).await;
+        let began = inner.clock.monotonic();
+        let wait = inner.look(&linked, &since, &mut watched, attention.fair()).await;
+        // From when it began to look: to be stopped in the midst of it is to be away as well.
+        attention.plan(began + wait);
         tokio::select! {
             changed = links.changed() => if changed.is_err() { return },
             () = sleep(wait) => {}
@@ -83,6 +114,7 @@ impl Inner {
         linked: &BTreeSet<u64>,
         since: &BTreeMap<RouterId, Duration>,
         watched: &mut [Watched],
+        fair: Duration,
     ) -> Duration {
         let mut wait = LOOK_EVERY;
         let leaving = self.leaving.load(Ordering::Acquire);
@@ -105,9 +137,10 @@ impl Inner {
                 core.raft.runtime_config().elect(may_elect);
                 watched.may_elect = may_elect;
             }
-            let heard = leader.map(RouterId).map(|leader| {
-                let linked = since.get(&leader).copied().unwrap_or_default();
-                self.heard(leader).unwrap_or_default().max(linked)
+            let (heard, patience) = leader.map_or_else(Default::default, |leader| {
+                let linked = since.get(&RouterId(leader)).copied().unwrap_or_default();
+                let (heard, patience) = self.heard(RouterId(leader), now);
+                (heard.max(linked), patience)
             });
             let verdict = judge(&Sight {
                 now,
@@ -117,7 +150,9 @@ impl Inner {
                 configs: &configs,
                 linked,
                 taken: core.taken_from(leader.map(RouterId)),
-                heard: heard.unwrap_or_default(),
+                heard,
+                patience,
+                fair,
                 heard_elsewhere: linked.iter().any(|id| Some(*id) != leader && hears(*id)),
                 campaigned: watched.campaigned == Some(vote),
             });
@@ -138,11 +173,23 @@ impl Inner {
 
     /// Whether a router has lately said that it hears the leader of a group; `None` if it has said nothing lately.
     fn hears(&self, router: RouterId, group: u16, now: Duration) -> Option<bool> {
-        let seen = self.seen.lock();
-        seen.get(&router).filter(|seen| now < seen.pinged + FRESH).map(|seen| has(&seen.ping.hears, group))
+        let (seen, least) = (self.seen.lock(), self.options.times.election);
+        seen.get(&router)
+            .filter(|seen| now < seen.pinged + seen.gaps.patience(now, least))
+            .map(|seen| has(&seen.ping.hears, group))
     }
 
-    fn heard(&self, router: RouterId) -> Option<Duration> {
-        Some(self.seen.lock().get(&router)?.heard)
+    /// When something was last heard of a router, and how long it may be silent.
+    fn heard(&self, router: RouterId, now: Duration) -> (Duration, Duration) {
+        let (seen, least) = (self.seen.lock(), self.options.times.election);
+        let one = seen.get(&router);
+        one.map_or((Duration::ZERO, least), |seen| (seen.heard, seen.gaps.patience(now, least)))
+    }
+
+    /// This router was away: nobody is the worse for what he said meanwhile.
+    fn excuse(&self, missed: Duration, since: &mut BTreeMap<RouterId, Duration>) {
+        let now = self.clock.monotonic();
+        self.seen.lock().values_mut().for_each(|seen| seen.excuse(missed, now));
+        since.values_mut().for_each(|since| *since = (*since + missed).min(now));
     }
 }
