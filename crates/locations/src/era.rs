@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How far ahead of the clock the coarse ceiling is kept, and how often.
 const AHEAD: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_secs(5);
+/// How soon it is tried again, and how often it is looked whether there is a cluster.
+const AGAIN: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The first moment of an era.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,20 +123,27 @@ impl Limits {
     /// Keeps the coarse ceiling ahead of the clock; at every router, so that none begins a reign without.
     /// Returns when a later era has begun: this cluster has been given up.
     pub(crate) async fn keep(self: Arc<Self>, eras: Arc<dyn Eras>, clock: SharedClock) {
+        let mut failing = false;
         loop {
             if self.cluster() != 0 {
                 let wanted = clock.now_micros().saturating_add(micros(AHEAD)).max(self.ceiling());
                 match eras.extend(self.era(), wanted).await {
                     Ok(()) => {
+                        if std::mem::take(&mut failing) {
+                            tracing::info!(event = "era_again", "the era's ceiling rises again");
+                        }
                         self.ceiling.fetch_max(wanted, Ordering::AcqRel);
                         tokio::time::sleep(EVERY).await;
                         continue;
                     }
                     Err(StoreError::Fenced) => return,
-                    Err(error) => tracing::warn!(%error, "the era's ceiling could not be raised"),
+                    Err(error) if !std::mem::replace(&mut failing, true) => {
+                        tracing::warn!(event = "era_failed", %error, "the era's ceiling cannot be raised; no positions are given when it is reached");
+                    }
+                    Err(_) => {}
                 }
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(if failing { AGAIN } else { LOOK }).await;
         }
     }
 }

@@ -44,6 +44,18 @@ impl Seat {
     }
 }
 
+impl Drop for Seat {
+    /// The reign over the shard is over, or its homes have crashed: whatever comes next closes what they leave behind.
+    fn drop(&mut self) {
+        let shared = &self.turn.shared;
+        if let Some(tier) = &shared.tier {
+            let (shard, shards) = (tier.shard, tier.shards);
+            let accounts = Arc::new(move |account: &BareJid| shards.of(account) == shard);
+            shared.store.leave(shared.positions.epoch(), accounts);
+        }
+    }
+}
+
 impl Turns for Seat {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.worker.step(&mut self.turn, cx)

@@ -54,6 +54,7 @@ async fn rows(store: &EmbeddedStore) -> Vec<Position> {
 fn a_second_process_is_told_who_has_the_store() {
     let back_end = Embedded::new();
     let store = back_end.try_open().unwrap();
+    assert!(!store.is_shared(), "a cluster is told so, too");
     let error = back_end.try_open().err().unwrap();
     assert!(matches!(error, OpenError::InUse { .. }));
     let text = error.to_string();
