@@ -310,10 +310,12 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     if let Some(position) = position {
         home.deliveries.passed(position);
     }
+    let row = position;
     if !copies.is_empty() {
         let to: Vec<_> = copies.into_iter().map(|token| (token, As::CopySent)).collect();
         delivery::committed(out, home, &to, &stanza, position, false, trace);
     }
+    row.into_iter().for_each(|row| home.tells(row));
     if !is_awaited(home, &ticket) {
         // Its sender was told that it goes no further, and may send it again.
         return;
@@ -339,6 +341,7 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
             home.deliveries.passed(position);
         }
         delivery::committed(out, home, &to, &stanza, position, offline, trace);
+        position.into_iter().for_each(|row| home.tells(row));
     }
     match ticket {
         Some(ticket) if ticket.sender == home.account.jid => {

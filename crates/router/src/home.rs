@@ -20,6 +20,9 @@ use starling_xmpp::{BareJid, Stanza};
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// After how many rows edges are told again that their sessions have been given all of them.
+const REMIND: usize = 128;
+
 /// Something that is looked up or worked out elsewhere; what comes of it is a message.
 pub(crate) type Read = BoxFuture<'static, Msg>;
 
@@ -44,6 +47,10 @@ pub(crate) struct Home {
     pub(crate) deliveries: Deliveries,
     /// Position of the newest row decided.
     pub(crate) last: Position,
+    /// The newest row of which every session that it concerns has been given it, or has it coming.
+    pub(crate) told: Position,
+    /// Rows since edges were last asked to remember that.
+    pub(crate) told_since: usize,
     /// The highest position given, to rows and to whatever else was written.
     pub(crate) top: Position,
     /// When the last session ended unresumed (monotonic): until then messages may come a second time.
@@ -114,6 +121,8 @@ impl Home {
             links: Vec::new(),
             deliveries,
             last: state.last,
+            told: Position::default(),
+            told_since: 0,
             top: state.last,
             unresumed: None,
             recent: None,
@@ -160,6 +169,17 @@ impl Home {
     pub(crate) fn has_news(&mut self) -> bool {
         let news = self.touched || (self.deliveries.is_dirty() && !self.cursor_timer);
         news && !std::mem::replace(&mut self.listed, true)
+    }
+
+    /// A row has been given to whom it concerns. Edges learn of that now and then, so that the next home need not look for what
+    /// they may have missed among all that was never for them.
+    pub(crate) fn tells(&mut self, position: Position) {
+        self.told = self.told.max(position);
+        self.told_since += 1;
+        if self.told_since >= REMIND {
+            self.told_since = 0;
+            self.links.iter_mut().for_each(Link::note);
+        }
     }
 
     /// A commit of it was not confirmed. What is being read may hold what will never be.

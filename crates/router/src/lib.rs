@@ -43,6 +43,7 @@ mod positions;
 mod rebuild;
 mod recognise;
 mod refused;
+mod resuming;
 mod route;
 mod router;
 mod session;

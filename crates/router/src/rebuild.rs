@@ -17,8 +17,11 @@ use starling_xmpp::{Kind, Stanza};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many of the newest rows are decided again for sessions that may not have been sent them.
+/// How many rows are read at once that are decided again for sessions which may not have been sent them.
 const UNSENT: usize = 256;
+/// How many pages of them are read. What waits beyond that is fed as what waited while nobody was there; of what does not, copies
+/// do not come.
+const MAX_PAGES: usize = 16;
 
 /// A session that its edge has named and whose account nobody has touched yet.
 #[derive(Debug)]
@@ -41,6 +44,15 @@ pub(crate) struct Parked {
     pub(crate) drained: bool,
     /// Connections that the session had before, of which something is kept.
     pub(crate) others: Vec<ConnId>,
+}
+
+impl Opening {
+    /// Rows up to there have been read; whether to read on.
+    pub(crate) fn reads_on(&mut self, rows: &[LogRow], complete: bool) -> bool {
+        self.read = rows.last().map(|row| row.position).or(self.read);
+        self.pages += 1;
+        !complete && !rows.is_empty() && self.pages < MAX_PAGES
+    }
 }
 
 impl Parked {
@@ -78,6 +90,9 @@ pub(crate) struct Opening {
     pub(crate) parked: Vec<Parked>,
     /// Sessions that have just been built, and the highest row that each may have been sent.
     pub(crate) built: Vec<(Token, Position)>,
+    /// Up to where the log was read for them, and how many pages.
+    pub(crate) read: Option<Position>,
+    pub(crate) pages: usize,
     /// The log is being read.
     pub(crate) reading: bool,
     /// It is in the list of those that wait for edges.
@@ -200,6 +215,7 @@ pub(crate) fn decide(
     rows: &[LogRow],
     complete: bool,
 ) {
+    let lowest = built.iter().map(|(_, highest)| *highest).min();
     for row in rows {
         let (position, waits) = (row.position, row.offline && home.deliveries.may_wait(row.position));
         for (token, how) in concerned(turn, home, row) {
@@ -218,7 +234,7 @@ pub(crate) fn decide(
             home.deliveries.waits(position);
         }
     }
-    if complete && let Some(lowest) = built.iter().map(|(_, highest)| *highest).min() {
+    if complete && let Some(lowest) = lowest {
         home.deliveries.known_above(lowest);
     }
 }

@@ -10,10 +10,12 @@ mod counting;
 mod deadlines;
 mod doubts;
 mod ending;
+mod hearing;
 mod loading;
 mod losing;
 mod opening;
 mod parking;
+mod recalling;
 mod resending;
 mod unbinding;
 mod waiting;
@@ -22,6 +24,7 @@ use self::attaching::{Attaching, Parked};
 use self::complaints::Complaints;
 use self::counting::Counting;
 use self::ending::AWAY;
+use self::hearing::{from_edge, is_of_another, unknown};
 use self::unbinding::Unbinding;
 use crate::act::{self, Act, What};
 use crate::cluster::{LocationOp, Place};
@@ -36,6 +39,7 @@ use crate::msg::{Admin, Forward, Msg, Network, Refusal, needs_store};
 use crate::pairs;
 use crate::pipeline::{Done, Pipeline};
 use crate::recognise::{Ended, GRACE, Recent};
+use crate::resuming;
 use crate::route;
 use crate::session;
 use crate::shared::Shared;
@@ -49,7 +53,7 @@ use starling_wire::channel::Inbox;
 use starling_wire::up::SessionInfo;
 use starling_wire::{ConnId, Down, Leave, ToEdge, ToHome, Up};
 use starling_xmpp::{BareJid, StreamCondition, StreamError};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -116,6 +120,8 @@ pub(crate) struct Worker {
     counting: Counting,
     remembered: Remembered,
     ended: Ended,
+    /// Accounts with messages that homes of other shards have not answered, or had not when it was last looked.
+    sending: HashSet<BareJid>,
     /// What is known of edges, in a cluster.
     attaching: Attaching,
     unbinding: Unbinding,
@@ -151,6 +157,7 @@ impl Worker {
             counting: Counting::default(),
             remembered: Remembered::default(),
             ended: Ended::default(),
+            sending: HashSet::new(),
             attaching: Attaching::default(),
             unbinding: Unbinding::default(),
             fenced: false,
@@ -389,42 +396,6 @@ impl Worker {
         self.touch(account);
     }
 
-    /// The tail of the log has been read, to recognise resent messages.
-    fn tail_read(
-        &mut self,
-        turn: &mut Turn,
-        account: &BareJid,
-        tail: Result<crate::recognise::Tail, StoreError>,
-    ) {
-        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        let mut recent = match tail {
-            Ok(tail) => Recent::of(&home.account.jid, tail),
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Overloaded)) => {
-                // What was sent before may not get a second row: it waits, as it would for a commit.
-                if let Some(times) = self.complaints.tails.made(turn.monotonic) {
-                    tracing::warn!(event = "tail_failed", %error, times, "resent messages cannot be recognised yet");
-                }
-                if std::mem::replace(&mut home.rereading, true) {
-                    (home.rereading, home.reading) = (false, None);
-                    return self.refuse_held(turn, account);
-                }
-                return self.timers.set(turn.monotonic + REREAD_AFTER, account.clone(), Why::Tail);
-            }
-            Err(error) => {
-                // It would be the same the next time.
-                tracing::error!(event = "tail_failed", %error, "resent messages cannot be recognised");
-                Recent::empty(turn.monotonic)
-            }
-        };
-        home.rereading = false;
-        if let Some((sender, end)) = home.reading.take() {
-            recent.knows(home.recent.take(), sender, end);
-        }
-        home.recent = Some(recent);
-        self.go_on(turn, account);
-        self.touch(account);
-    }
-
     /// For the worker itself.
     fn own(&mut self, turn: &mut Turn, msg: Msg) {
         match msg {
@@ -451,30 +422,6 @@ impl Worker {
         accounts
     }
 
-    fn sessions(&self) -> Vec<SessionInfo> {
-        let homes = self.homes.values().filter_map(|slot| match slot {
-            Slot::Ready(home) => Some(home),
-            Slot::Loading(..) | Slot::Parked(_) => None,
-        });
-        let parked = self.homes.values().flat_map(|slot| match slot {
-            Slot::Ready(home) => home.opening.as_ref().map_or(&[][..], |opening| &opening.parked),
-            Slot::Loading(_, parked) | Slot::Parked(parked) => parked,
-        });
-        homes
-            .flat_map(|home| {
-                home.account.sessions.iter().zip(&home.links).map(|(session, link)| SessionInfo {
-                    jid: session.jid.clone(),
-                    available: session.is_available(),
-                    priority: session.priority,
-                    detached: link.conn.is_none(),
-                    stream_management: link.management.is_some(),
-                    since: link.since.0,
-                })
-            })
-            .chain(parked.filter_map(parking::info))
-            .collect()
-    }
-
     fn touch(&mut self, account: &BareJid) {
         if let Some(Slot::Ready(home)) = self.homes.get_mut(account)
             && home.has_news()
@@ -482,105 +429,4 @@ impl Worker {
             self.touched.push(account.clone());
         }
     }
-}
-
-/// A message of one of the account's connections.
-fn from_edge(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, message: ToHome, timers: &mut Timers) {
-    let ToHome { conn, up, .. } = message;
-    match up {
-        Up::Bind { token, resource } => return session::bind(turn, home, conn, token, resource),
-        Up::Resume { token, handled } => return session::resume(turn, out, home, conn, token, handled),
-        _ => {}
-    }
-    let Some(at) = home.links.iter().position(|link| link.conn == Some(conn)) else {
-        return elsewhere(turn, out, home, conn, up);
-    };
-    match up {
-        Up::Stanza { .. } => {
-            if let Up::Stanza { sequence, .. } = &up
-                && home.links[at].has_missed(*sequence)
-            {
-                // What came before it could not be taken. Its client comes back, and says all of it again.
-                session::cut(turn, home, at, timers);
-                let error = StreamError::new(StreamCondition::SystemShutdown).with_text(AWAY);
-                out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
-            } else if home.links[at].resuming.is_none() {
-                stanza(turn, home, at, up);
-            }
-        }
-        Up::EnableSm { resume, max } => session::enable(out, home, at, resume, max),
-        Up::Acknowledged { handled } => session::acknowledged(out, home, at, handled),
-        Up::Written { count } => session::written(out, home, at, count),
-        Up::ClientState { active } => {
-            if std::mem::replace(&mut home.account.sessions[at].active, active) != active {
-                home.links[at].note();
-                home.touched = true;
-            }
-            if active {
-                delivery::release(out, home, at);
-            }
-        }
-        Up::Idle => session::ping(turn, home, at),
-        Up::Gone(leave) => {
-            if home.links[at].far.as_ref().is_some_and(|far| far.built == Some(conn)) {
-                session::drained(home, at);
-            }
-            session::gone(turn, home, at, leave, timers);
-        }
-        Up::Bind { .. } | Up::Resume { .. } | Up::Attach(_) => {}
-    }
-}
-
-/// A connection speaks whose session is not here: it is late (the session went on elsewhere, and its connection has been told
-/// so), or the session was lost with its home. Either way it ends, and its client comes back.
-pub(crate) fn unknown(out: &mut Out<'_>, conn: ConnId, up: &Up) {
-    if matches!(up, Up::Gone(_)) && out.shared.tier.is_some() {
-        out.downs.push(ToEdge { conn, down: Down::Released });
-    }
-    if matches!(up, Up::Stanza { .. } | Up::EnableSm { .. } | Up::Idle) {
-        let error = StreamError::new(StreamCondition::Reset).with_text("the session is not known any more");
-        out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
-    }
-}
-
-/// The same where a session may have been at the connection before.
-fn elsewhere(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, conn: ConnId, up: Up) {
-    if let (Up::Stanza { .. }, Some(at)) = (&up, home.says(conn)) {
-        // It was said before the session left that connection, to a home before this one.
-        return stanza(turn, home, at, up);
-    }
-    let holds = |link: &Link| link.far.as_ref().is_some_and(|far| far.holders.contains(&conn));
-    let Some(at) = home.links.iter().position(holds) else { return unknown(out, conn, &up) };
-    let Up::Gone(leave) = up else { return unknown(out, conn, &up) };
-    let link = &home.links[at];
-    let far = link.far.as_ref();
-    let last = far.is_some_and(|far| far.holders.last() == Some(&conn) && !far.cut);
-    if leave == Leave::Closed && last && link.conn.is_none() {
-        // It had lost its connection, as far as was known here.
-        let token = link.token;
-        return session::end(turn, home, token, None);
-    }
-    if far.is_some_and(|far| far.built == Some(conn)) {
-        session::drained(home, at);
-    }
-}
-
-/// A stanza of a session, over a connection that it has or had.
-fn stanza(turn: &mut Turn, home: &mut Home, at: usize, up: Up) {
-    let Up::Stanza { sequence, stanza, fault, trace, again } = up else { return };
-    if home.links[at].has_missed(sequence) {
-        return;
-    }
-    if home.links[at].has_taken(sequence) {
-        // It came before the link was broken; whether it is handled is told again.
-        home.touched = true;
-    } else {
-        decide::sent(turn, home, at, decide::Said { sequence, stanza, fault, trace, again });
-    }
-}
-
-/// Whether a message is of a connection that has no session here yet.
-fn is_of_another(home: &Home, msg: &Msg) -> bool {
-    let Msg::Edge(message) = msg else { return false };
-    !home.links.iter().any(|link| link.conn == Some(message.conn))
 }

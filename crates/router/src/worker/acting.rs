@@ -137,7 +137,7 @@ impl Worker {
             }
             What::Moved(token, conn) => {
                 let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
-                session::moved(turn, &mut out, home, (token, conn), recorded, &mut self.timers);
+                resuming::moved(turn, &mut out, home, (token, conn), recorded, &mut self.timers);
             }
             what => {
                 let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };

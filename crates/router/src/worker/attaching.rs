@@ -291,8 +291,8 @@ impl Worker {
                 link.queued(received).filter(|down| matches!(down, Down::Stanza { counts: false, .. }));
             out.downs.extend(early.map(|down| ToEdge { conn: *conn, down }));
         } else {
-            session::remember(&mut out, home, at);
             delivery::send_again(&mut out, home, at, received);
+            session::remember(&mut out, home, at);
         }
         delivery::acknowledged(&mut out, home, at, done);
         home.touched = true;

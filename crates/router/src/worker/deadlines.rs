@@ -17,6 +17,11 @@ impl Worker {
                     self.open_due(turn, &account);
                     continue;
                 }
+                Why::Resend => {
+                    self.resend(turn, &account);
+                    self.touch(&account);
+                    continue;
+                }
                 _ => {}
             }
             let home = match self.homes.get_mut(&account) {
@@ -28,13 +33,12 @@ impl Worker {
                 _ => continue,
             };
             match why {
-                Why::Resend => self.resend(turn, &account),
                 Why::Unsent => self.read_unsent(turn, &account),
                 Why::Lost => self.end_lost(turn, &account),
                 Why::Unseen(token) => self.unseen(turn, &account, token),
                 Why::Drain(token) => {
                     if let Some(at) = home.find(token) {
-                        session::drained(home, at);
+                        resuming::drained(home, at);
                     }
                 }
                 Why::Arrived(token) => {
@@ -57,7 +61,7 @@ impl Worker {
                     }
                     continue;
                 }
-                Why::Patience | Why::Open | Why::Count => continue,
+                Why::Patience | Why::Open | Why::Resend | Why::Count => continue,
                 Why::Answer => self.give_up(turn, &account),
                 Why::Tail => {
                     // With a doubt it is read when that is settled.

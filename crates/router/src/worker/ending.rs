@@ -31,11 +31,12 @@ impl Worker {
                 && let Some(since) = home.unanswered_since()
             {
                 home.resend_timer = true;
+                self.sending.insert(account.clone());
                 self.timers.set(since + pairs::PATIENCE, account.clone(), Why::Resend);
             }
             for at in 0..home.links.len() {
                 let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
-                session::finish_resume(&mut out, home, at);
+                resuming::finish_resume(&mut out, home, at);
                 report(&mut out, home, at, now, &mut self.timers);
             }
         }

@@ -169,10 +169,16 @@ impl Worker {
         match lowest.filter(|lowest| *lowest < home.last) {
             Some(lowest) => {
                 opening.reading = true;
-                let read = rebuild::read(&self.shared, home, lowest);
+                let above = opening.read.unwrap_or(lowest);
+                let read = rebuild::read(&self.shared, home, above);
                 self.asked.push(read);
             }
-            None => self.open(turn, account, &[], true),
+            None => {
+                if let Some(lowest) = lowest {
+                    home.deliveries.known_above(lowest);
+                }
+                self.open(turn, account);
+            }
         }
     }
 
@@ -184,7 +190,14 @@ impl Worker {
         rows: Result<(Vec<LogRow>, bool), StoreError>,
     ) {
         match rows {
-            Ok((rows, complete)) => self.open(turn, account, &rows, complete),
+            Ok((rows, complete)) => {
+                let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+                let Some(mut opening) = home.opening.take() else { return };
+                let on = opening.reads_on(&rows, complete);
+                rebuild::decide(turn, home, &opening.built, &rows, complete && !opening.built.is_empty());
+                home.opening = Some(opening);
+                if on { self.read_unsent(turn, account) } else { self.open(turn, account) }
+            }
             Err(error) => {
                 tracing::warn!(event = "unsent_failed", %error, "an account's sessions have to wait for its log");
                 self.timers.set(turn.monotonic + AGAIN, account.clone(), Why::Unsent);
@@ -192,11 +205,10 @@ impl Worker {
         }
     }
 
-    fn open(&mut self, turn: &mut Turn, account: &BareJid, rows: &[LogRow], complete: bool) {
+    fn open(&mut self, turn: &mut Turn, account: &BareJid) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         let Some(opening) = home.opening.take() else { return };
         let Opening { parked, built, .. } = *opening;
-        rebuild::decide(turn, home, &built, rows, complete && !built.is_empty());
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         rebuild::feed(&mut out, home, &built);
         home.touched = true;

@@ -57,6 +57,31 @@ impl Worker {
             self.backlog.push_back(Msg::Wake(account));
         }
     }
+
+    /// All sessions there are.
+    pub(super) fn sessions(&self) -> Vec<SessionInfo> {
+        let homes = self.homes.values().filter_map(|slot| match slot {
+            Slot::Ready(home) => Some(home),
+            Slot::Loading(..) | Slot::Parked(_) => None,
+        });
+        let parked = self.homes.values().flat_map(|slot| match slot {
+            Slot::Ready(home) => home.opening.as_ref().map_or(&[][..], |opening| &opening.parked),
+            Slot::Loading(_, parked) | Slot::Parked(parked) => parked,
+        });
+        homes
+            .flat_map(|home| {
+                home.account.sessions.iter().zip(&home.links).map(|(session, link)| SessionInfo {
+                    jid: session.jid.clone(),
+                    available: session.is_available(),
+                    priority: session.priority,
+                    detached: link.conn.is_none(),
+                    stream_management: link.management.is_some(),
+                    since: link.since.0,
+                })
+            })
+            .chain(parked.filter_map(info))
+            .collect()
+    }
 }
 
 /// A session as it is listed.

@@ -6,6 +6,7 @@ use starling_wire::{Shard, Token};
 impl Worker {
     /// Sends again what has had no receipt for long.
     pub(super) fn resend(&mut self, turn: &Turn, account: &BareJid) {
+        self.sending.remove(account);
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         home.resend_timer = false;
         let before = turn.monotonic.saturating_sub(pairs::PATIENCE);
@@ -20,7 +21,9 @@ impl Worker {
 
     /// The home of a shard is another one, or is back.
     pub(super) fn shard_moved(&mut self, turn: &Turn, shard: Shard) {
-        for account in self.accounts() {
+        let mut sending: Vec<_> = self.sending.iter().cloned().collect();
+        sending.sort_unstable();
+        for account in sending {
             let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
             for at in 0..home.links.len() {
                 for to in home.links[at].unanswered(turn.monotonic) {

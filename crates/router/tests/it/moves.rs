@@ -312,6 +312,34 @@ fn what_an_edge_keeps_of_long_ago_is_not_the_session() {
 }
 
 #[test]
+fn however_much_was_not_delivered_comes_in_order() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    site.cut(1);
+    let most = 700;
+    for n in 0..most {
+        site.chat(&mut alice, "bob", &n.to_string());
+    }
+    site.succeed("bob");
+    site.link(1);
+    site.advance(SECOND);
+    let mut got = Vec::new();
+    while got.len() < most {
+        let more = site.messages(&bob);
+        assert!(!more.is_empty(), "{}", got.len());
+        got.extend(more);
+        site.say(&bob, Up::Acknowledged { handled: u32::try_from(got.len()).unwrap() });
+        site.run();
+    }
+    assert!((0..most).map(|n| n.to_string()).eq(got), "all of them, each once");
+    // What was never for it is not read again: alice has sent much, and was sent nothing.
+    site.succeed("alice");
+    site.chat(&mut alice, "bob", "last");
+    assert_eq!(site.messages(&bob), ["last"]);
+}
+
+#[test]
 fn what_the_edge_before_has_to_say_comes_before_the_client_says_it_again() {
     let mut site = Site::new(2);
     let mut alice = site.managed(0, "alice", "phone");

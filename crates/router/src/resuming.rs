@@ -1,0 +1,167 @@
+//! A session goes on over another connection (XEP-0198 §5).
+
+use crate::act::What;
+use crate::cluster::LocationOp;
+use crate::delivery::{self, Out};
+use crate::home::Home;
+use crate::link::Link;
+use crate::session::{count_too_high, cut, remember, too_high};
+use crate::timers::Timers;
+use crate::turn::Turn;
+use starling_node::telemetry::metrics::ResumeResult;
+use starling_wire::{ConnId, Down, ToEdge, Token};
+use starling_xmpp::{StreamCondition, StreamError, sm};
+
+/// A connection wants to go on with a session (XEP-0198 §5).
+pub(crate) fn resume(
+    turn: &mut Turn,
+    out: &mut Out<'_>,
+    home: &mut Home,
+    conn: ConnId,
+    token: Token,
+    handled: u32,
+) {
+    let found = home
+        .find(token)
+        .filter(|at| home.links[*at].management.as_ref().is_some_and(|management| management.resume));
+    let Some(at) = found else {
+        turn.shared.metrics.resumptions.at(ResumeResult::NotFound).inc();
+        return turn.act(home, What::Tell(conn, Down::NotResumed { handled: None }));
+    };
+    if home.links[at].far.is_some()
+        && let Some(down) = out_of_count(&home.links[at], handled)
+    {
+        // It is no reason to take the session away from where it is. A connection of long ago may ask once more: its edge had no
+        // answer. Or its client has lost count.
+        turn.shared.metrics.resumptions.at(ResumeResult::NotFound).inc();
+        return turn.act(home, What::Tell(conn, down));
+    }
+    let link = &mut home.links[at];
+    if let Some(old) = link.conn.replace(conn).filter(|old| *old != conn) {
+        let error = StreamError::new(StreamCondition::Conflict).with_text("resumed by another connection");
+        out.downs.push(ToEdge { conn: old, down: Down::Close(Some(Box::new(error))) });
+        if let Some(far) = link.far.as_mut().filter(|_| link.resuming.is_some()) {
+            far.is_not_at(old);
+            out.downs.push(ToEdge { conn: old, down: Down::Released });
+        }
+    }
+    link.resuming = Some(handled);
+    link.detached_at = None;
+    link.written = 0;
+    home.touched = true;
+    let Some(far) = &mut link.far else { return };
+    (far.quiet, far.cut) = (false, false);
+    far.drains = far.built.is_some_and(|built| built != conn);
+    if far.drains {
+        turn.act(home, What::Drain(token));
+    }
+    let Some(far) = &mut home.links[at].far else { return };
+    if let Some(holder) = far.goes_to(conn) {
+        out.downs.push(ToEdge { conn: holder, down: Down::Released });
+    }
+    if far.edge == Some(conn.edge) && far.moving.is_none() {
+        return;
+    }
+    if far.moving != Some(conn) {
+        far.moving = Some(conn);
+        let (jid, edge, attempt) = (home.account.sessions[at].jid.clone(), conn.edge, far.attempt());
+        let op = LocationOp::Move { jid, token, edge, attempt };
+        turn.record(home, op, What::Moved(token, conn));
+    }
+}
+
+/// What a client is answered that wants to resume and has handled less than it has said before, or more than it was sent.
+fn out_of_count(link: &Link, handled: u32) -> Option<Down> {
+    let management = link.management.as_ref()?;
+    if sm::acked(management.acked, handled, management.sent).is_ok() {
+        return None;
+    }
+    let behind = management.acked.wrapping_sub(handled) < 1 << 31;
+    Some(if behind {
+        Down::NotResumed { handled: None }
+    } else {
+        Down::Close(Some(Box::new(count_too_high(management, handled))))
+    })
+}
+
+/// All has come that the connection before had to say.
+pub(crate) fn drained(home: &mut Home, at: usize) {
+    if let Some(far) = &mut home.links[at].far {
+        (far.built, far.drains) = (None, false);
+        home.touched = true;
+    }
+}
+
+/// It is recorded that a session goes on there, or not.
+pub(crate) fn moved(
+    turn: &mut Turn,
+    out: &mut Out<'_>,
+    home: &mut Home,
+    (token, conn): (Token, ConnId),
+    recorded: bool,
+    timers: &mut Timers,
+) {
+    let Some(at) = home.find(token) else { return };
+    let link = &mut home.links[at];
+    let Some(far) = link.far.as_mut().filter(|far| far.moving == Some(conn)) else { return };
+    far.moving = None;
+    far.edge = recorded.then_some(conn.edge);
+    if recorded {
+        far.stay = far.attempts;
+        home.touched = true;
+    } else if link.conn == Some(conn) {
+        // It may come again, here or over another edge.
+        let error = StreamError::new(StreamCondition::ResourceConstraint).with_text("not confirmed");
+        out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+        cut(turn, home, at, timers);
+    }
+}
+
+/// Ends a resumption once all that the old connection sent is settled: the client's stanzas are counted, its unacknowledged ones sent again.
+pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
+    let link = &mut home.links[at];
+    let moves = link.far.as_ref().is_some_and(|far| far.moving.is_some() || far.quiet || far.drains);
+    if !link.is_settled() || link.mute || moves {
+        return;
+    }
+    let (Some(handled), Some(conn)) = (link.resuming.take(), link.conn) else { return };
+    let Some(base) = link.management.as_ref().map(|management| management.base) else { return };
+    let newly = match link.acknowledged(handled) {
+        Ok(newly) => newly as usize,
+        Err(_) => {
+            // It would come again with the same count, and the session would wait for it anew each time.
+            too_high(out, home, at, handled);
+            home.links[at].conn = None;
+            return delivery::broken(out, home, at);
+        }
+    };
+    let before = link.management.as_mut().map_or(0, |management| std::mem::take(&mut management.before));
+    let sequence = link.received;
+    link.announced = sequence;
+    let token = link.token;
+    let jid = home.account.sessions[at].jid.clone();
+    if let Some(far) = &mut home.links[at].far {
+        (far.whole, far.base) = (false, far.stay);
+        let outdated = far.outdated(conn).into_iter();
+        out.downs.extend(outdated.map(|conn| ToEdge { conn, down: Down::Released }));
+    }
+    // With the answer goes which of its moves it was; the rest when all of it is there.
+    remember(out, home, at);
+    out.downs.push(ToEdge { conn, down: Down::Resumed { jid, sequence, base } });
+    delivery::acknowledged(out, home, at, before + newly);
+    delivery::send_again(out, home, at, 0);
+    // XEP-0352 §5: a resumed stream is active, whatever was said on the one before.
+    home.account.sessions[at].active = true;
+    if let Some(far) = &mut home.links[at].far {
+        // All of it has been sent there, now or before.
+        far.from = far.highest;
+        far.carried = far.unsaved.clone();
+        far.whole = true;
+    }
+    // The edge's answer to this says that it has it all: then the one before may forget it.
+    remember(out, home, at);
+    delivery::release(out, home, at);
+    out.shared.metrics.resumptions.at(ResumeResult::Ok).inc();
+    home.touched = true;
+    delivery::feed(out, home, token);
+}
