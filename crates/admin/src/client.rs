@@ -15,6 +15,7 @@ use tokio::{net::UnixStream, task::JoinHandle, time};
 
 use crate::{
     api::{AddUser, DrainBody, ErrorBody, Import, Imported, Sessions, SetPassword, StatusBody, Users},
+    raft::{Places, Remove, Snapshot, Standing, Transfer},
     socket::path_in,
 };
 
@@ -151,6 +152,48 @@ impl Client {
     /// [`ClientError`].
     pub async fn draining(&mut self) -> Result<DrainBody, ClientError> {
         read(&self.call(Method::GET, "/v1/drain", None::<&()>).await?)
+    }
+
+    /// How the groups of a cluster stand, as the router that is asked knows it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn raft(&mut self) -> Result<Standing, ClientError> {
+        read(&self.call(Method::GET, "/v1/raft", None::<&()>).await?)
+    }
+
+    /// Has a shard led by another router, of this name or identity.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn raft_transfer(&mut self, shard: u16, to: &str) -> Result<(), ClientError> {
+        let body = Transfer { shard, to: to.to_owned() };
+        self.call(Method::POST, "/v1/raft/transfer", Some(&body)).await.map(drop)
+    }
+
+    /// Has a router of this name or identity taken out of all groups.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn raft_remove(&mut self, router: &str) -> Result<(), ClientError> {
+        let body = Remove { router: router.to_owned() };
+        self.call(Method::POST, "/v1/raft/remove", Some(&body)).await.map(drop)
+    }
+
+    /// Makes snapshots of one shard, or of all, at the router that is asked.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn raft_snapshot(&mut self, shard: Option<u16>) -> Result<(), ClientError> {
+        self.call(Method::POST, "/v1/raft/snapshot", Some(&Snapshot { shard })).await.map(drop)
+    }
+
+    /// Where the sessions of an account are.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn find(&mut self, account: &str) -> Result<Places, ClientError> {
+        read(&self.call(Method::GET, &format!("/v1/places?jid={}", escaped(account)), None::<&()>).await?)
     }
 
     async fn call(

@@ -7,6 +7,8 @@ use starling_wire::SessionInfo;
 use starling_xmpp::BareJid;
 use zeroize::Zeroizing;
 
+use crate::raft::Raft;
+
 /// The data behind the calls. Implemented by whoever holds the homes.
 pub trait Control: Send + Sync + 'static {
     /// Makes an account.
@@ -79,6 +81,11 @@ pub trait Control: Send + Sync + 'static {
     /// As [`Control::drain`].
     fn draining(&self) -> BoxFuture<'_, Result<Draining, ControlError>> {
         Box::pin(async { Err(ControlError::Invalid(NOWHERE.to_owned())) })
+    }
+
+    /// What a router of a cluster answers beside; `None` for all others.
+    fn raft(&self) -> Option<&dyn Raft> {
+        None
     }
 }
 

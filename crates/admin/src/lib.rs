@@ -14,6 +14,7 @@ pub mod api;
 pub mod client;
 pub mod control;
 pub mod probes;
+pub mod raft;
 mod routes;
 mod serve;
 pub mod socket;
@@ -24,4 +25,5 @@ pub use control::{
     UserQuery,
 };
 pub use probes::Probes;
+pub use raft::Raft;
 pub use socket::{AdminSocket, SocketError};

@@ -22,6 +22,7 @@ use crate::{
         SessionRow, Sessions, SetPassword, StatusBody, Users,
     },
     control::{Control, ControlError, NewUser, Password, Put, UserQuery},
+    raft::{Places, Raft, Remove, Snapshot, Standing, Transfer},
 };
 
 pub(crate) fn router(control: Arc<dyn Control>) -> Router {
@@ -33,6 +34,11 @@ pub(crate) fn router(control: Arc<dyn Control>) -> Router {
         .route("/v1/sessions", get(sessions))
         .route("/v1/status", get(status))
         .route("/v1/drain", get(draining).post(drain))
+        .route("/v1/raft", get(raft))
+        .route("/v1/raft/transfer", post(transfer))
+        .route("/v1/raft/remove", post(remove_router))
+        .route("/v1/raft/snapshot", post(snapshot))
+        .route("/v1/places", get(places))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(control)
 }
@@ -141,6 +147,44 @@ async fn drain(State(control): Shared) -> Answer<DrainBody> {
 
 async fn draining(State(control): Shared) -> Answer<DrainBody> {
     Ok(Json(control.draining().await?.into()))
+}
+
+fn group(control: &dyn Control) -> Result<&dyn Raft, Failure> {
+    control.raft().ok_or_else(|| invalid("this process is no router of a cluster: ask one of those"))
+}
+
+async fn raft(State(control): Shared) -> Answer<Standing> {
+    Ok(Json(group(control.as_ref())?.standing()))
+}
+
+async fn transfer(State(control): Shared, body: Body<Transfer>) -> Result<StatusCode, Failure> {
+    let Transfer { shard, to } = body?.0;
+    group(control.as_ref())?.transfer(shard, to).await?;
+    tracing::info!(event = "shard_moved", shard, "a shard was moved by hand");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_router(State(control): Shared, body: Body<Remove>) -> Result<StatusCode, Failure> {
+    let router = body?.0.router;
+    group(control.as_ref())?.remove(router.clone()).await?;
+    tracing::info!(event = "router_removed", router, "a router was removed by hand");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn snapshot(State(control): Shared, body: Body<Snapshot>) -> Result<StatusCode, Failure> {
+    group(control.as_ref())?.snapshot(body?.0.shard).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Find {
+    jid: String,
+}
+
+async fn places(State(control): Shared, params: Params<Find>) -> Answer<Places> {
+    let of = account(&params?.0.jid)?;
+    Ok(Json(Places { places: group(control.as_ref())?.find(of) }))
 }
 
 fn new_user(user: AddUser) -> Result<NewUser, Failure> {

@@ -12,6 +12,7 @@ mod figures;
 mod house;
 mod links;
 mod questions;
+mod raft;
 mod register;
 mod reigns;
 mod settings;

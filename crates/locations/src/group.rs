@@ -155,6 +155,11 @@ impl Group {
         Standing::of(&self.core)
     }
 
+    /// Has a snapshot made soon; false if the group has stopped.
+    pub async fn snapshot(&self) -> bool {
+        self.core.raft.trigger().snapshot().await.is_ok()
+    }
+
     /// The router that leads the shard, as far as it is known here.
     pub fn leader(&self) -> Option<RouterId> {
         self.core.leader()

@@ -63,6 +63,9 @@ pub trait Drain: Send + Sync + 'static {
 
     /// It was not moved. If that reign is not over, it takes again what comes.
     fn resume(&self, shard: Shard, epoch: Epoch);
+
+    /// Whether a shard can be moved without harm, only to spread the load. It is asked before each such move.
+    fn is_calm(&self, shard: Shard) -> bool;
 }
 
 /// Why a router cannot take part.
@@ -304,10 +307,10 @@ impl Locations {
     }
 
     /// Leads nothing more: every shard that this router leads is moved to another one, within `grace`. Whether that was
-    /// done. Before the process ends.
+    /// done; it is not tried where nobody else could lead. Before the process ends.
     pub async fn leave(&self, grace: Duration) -> bool {
         self.inner.leaving.store(true, Ordering::Release);
-        tokio::time::timeout(grace, spread::leave(&self.inner)).await.is_ok()
+        tokio::time::timeout(grace, spread::leave(&self.inner)).await.unwrap_or(false)
     }
 
     /// Has a router removed from all shards, by whoever leads them. To be asked again until it is no member any more. The

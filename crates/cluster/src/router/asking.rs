@@ -3,6 +3,7 @@
 use super::chart::Way;
 use super::desk::Unanswered;
 use super::questions::{Answer, MOST_SESSIONS, Question};
+use super::raft;
 use super::switchboard::Switchboard;
 use futures::future::join_all;
 use starling_router::Door;
@@ -82,6 +83,10 @@ pub(super) async fn answer(board: &Switchboard, question: Question) -> Answer {
             let limit = usize::try_from(*limit).unwrap_or(MOST_SESSIONS);
             Answer::Sessions(sessions(board, None, limit).await)
         }
+        (Question::Give(shard, to), None) => match board.locations() {
+            Some(locations) => raft::give(locations, *shard, *to).await,
+            None => Answer::NotHome,
+        },
         (_, None) => {
             let sessions = sessions(board, None, usize::MAX).await;
             let detached = sessions.iter().filter(|session| session.detached).count();
@@ -109,7 +114,7 @@ async fn at(door: &Door, question: Question) -> Answer {
                 sessions.truncate(usize::try_from(limit).unwrap_or(MOST_SESSIONS));
                 Answer::Sessions(sessions)
             }
-            Question::Count => Answer::NotHome,
+            Question::Count | Question::Give(..) => Answer::NotHome,
         }
     };
     // A home that has ended answers nothing.

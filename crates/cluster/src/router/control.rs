@@ -1,10 +1,12 @@
 //! What administration may do, done through the homes, wherever they are.
 
 use super::asking::{ask, ask_all};
+use super::desk::Unanswered;
 use super::house::House;
 use super::questions::{Answer, MOST_SESSIONS, Question};
 use crate::leaving::Leaving;
 use futures::future::{BoxFuture, join_all};
+use starling_admin::Raft;
 use starling_admin::{
     Control, ControlError, Draining, ListenerStatus, NewUser, Password, Status, User, UserPage, UserQuery,
 };
@@ -94,6 +96,10 @@ fn no_answer(answer: &Answer) -> ControlError {
         Answer::Unavailable(why) => why.clone(),
         _ => "a router of another version gave an answer that is none".to_owned(),
     })
+}
+
+pub(super) fn unanswered(error: Unanswered) -> ControlError {
+    ControlError::Unavailable(error.to_string())
 }
 
 fn unavailable(error: StoreError) -> ControlError {
@@ -212,6 +218,10 @@ impl Control for Administration {
                 details: self.details(),
             })
         })
+    }
+
+    fn raft(&self) -> Option<&dyn Raft> {
+        Some(self)
     }
 
     fn drain(&self) -> BoxFuture<'_, Result<Draining, ControlError>> {

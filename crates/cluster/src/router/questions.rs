@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use prost::Message;
 use starling_store::AccountRow;
-use starling_wire::SessionInfo;
+use starling_wire::{RouterId, SessionInfo, Shard};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, FullJid, Timestamp};
 
@@ -25,6 +25,8 @@ pub(super) enum Question {
     Sessions(Option<BareJid>, u32),
     /// How many sessions the router's homes have.
     Count,
+    /// That a shard which the router leads be led by another.
+    Give(Shard, RouterId),
 }
 
 /// What is answered.
@@ -62,7 +64,7 @@ impl Question {
             | Self::SetKeys(account, _)
             | Self::Delete(account) => Some(account),
             Self::Sessions(account, _) => account.as_ref(),
-            Self::Count => None,
+            Self::Count | Self::Give(..) => None,
         }
     }
 
@@ -71,7 +73,7 @@ impl Question {
             kind,
             account: account.as_str().to_owned(),
             keys: keys.map(Credentials::encode).unwrap_or_default(),
-            limit: 0,
+            ..QuestionPb::default()
         };
         let written = match self {
             Self::Account(account) => with(1, account, None),
@@ -85,12 +87,16 @@ impl Question {
                 ..QuestionPb::default()
             },
             Self::Count => QuestionPb { kind: 6, ..QuestionPb::default() },
+            Self::Give(shard, to) => {
+                QuestionPb { kind: 7, limit: shard.0.into(), router: to.0, ..QuestionPb::default() }
+            }
         };
         written.encode_to_vec().into()
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Unreadable> {
-        let QuestionPb { kind, account, keys, limit } = QuestionPb::decode(bytes).map_err(|_| Unreadable)?;
+        let QuestionPb { kind, account, keys, limit, router } =
+            QuestionPb::decode(bytes).map_err(|_| Unreadable)?;
         let bare = || BareJid::parse(&account).map_err(|_| Unreadable);
         let keys = || Credentials::decode(&keys).map_err(|_| Unreadable);
         Ok(match kind {
@@ -101,6 +107,7 @@ impl Question {
             5 if account.is_empty() => Self::Sessions(None, limit),
             5 => Self::Sessions(Some(bare()?), limit),
             6 => Self::Count,
+            7 => Self::Give(Shard(u16::try_from(limit).map_err(|_| Unreadable)?), RouterId(router)),
             _ => return Err(Unreadable),
         })
     }
@@ -149,8 +156,11 @@ struct QuestionPb {
     account: String,
     #[prost(bytes = "bytes", tag = "3")]
     keys: Bytes,
+    /// The number of a shard, too.
     #[prost(uint32, tag = "4")]
     limit: u32,
+    #[prost(fixed64, tag = "5")]
+    router: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -255,6 +265,7 @@ mod tests {
             Question::Sessions(None, 7),
             Question::Sessions(Some(account), 0),
             Question::Count,
+            Question::Give(Shard(1_023), RouterId(u64::MAX)),
         ];
         for question in questions {
             assert_eq!(

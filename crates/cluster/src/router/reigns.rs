@@ -141,6 +141,10 @@ impl Drain for Leaving {
         })
     }
 
+    fn is_calm(&self, _shard: Shard) -> bool {
+        !self.0.board.misses_edges(self.0.config.resume_timeout)
+    }
+
     fn resume(&self, shard: Shard, epoch: Epoch) {
         let home = Home { shard, epoch };
         if self.0.board.chart.stay(home) {

@@ -48,8 +48,9 @@ pub(super) struct Switchboard {
     pub(super) desk: Desk,
     pub(super) figures: Figures,
     edges: RwLock<HashMap<EdgeId, Linked<RouterItem>>>,
-    /// Edges whose links are gone, and since when.
+    /// Edges whose links are gone, and since when; later, those that were taken for dead.
     lost: Mutex<HashMap<EdgeId, Duration>>,
+    dead: Mutex<HashMap<EdgeId, Duration>>,
     /// Routers to which this one speaks.
     peers: RwLock<HashMap<RouterId, Linked<PeerItem>>>,
     locations: OnceLock<Locations>,
@@ -74,6 +75,7 @@ impl Switchboard {
             figures,
             edges: RwLock::default(),
             lost: Mutex::default(),
+            dead: Mutex::default(),
             peers: RwLock::default(),
             locations: OnceLock::new(),
             links: AtomicU64::new(1),
@@ -84,6 +86,11 @@ impl Switchboard {
     /// Whoever asks over the Raft links is answered from now on.
     pub(super) fn answer_with(&self, locations: Locations) {
         let _ = self.locations.set(locations); // once per process
+    }
+
+    /// The groups, once they have started.
+    pub(super) fn locations(&self) -> Option<&Locations> {
+        self.locations.get()
     }
 
     fn number(&self) -> u64 {

@@ -86,9 +86,8 @@ pub(super) async fn sweep(house: Arc<House>, retention: Retention) {
 
 /// Gives everything away that is led here; what cannot be given is written down.
 pub(super) async fn leave(house: &House, locations: &Locations, grace: Duration) {
-    let alone = locations.members().len() < 2;
-    if !alone && !locations.leave(grace).await {
-        tracing::warn!(event = "leave_late", "not all shards could be given to other routers in time");
+    if !locations.leave(grace).await {
+        tracing::warn!(event = "leave_late", "not all shards could be given to other routers");
     }
     let gates = house.board.chart.doors();
     if timeout(grace, join_all(gates.iter().map(|gate| flush(&gate.door)))).await.is_err() {

@@ -1,10 +1,11 @@
 //! What is asked of one router about accounts of any.
 
 use crate::people::{Client, Edge};
-use crate::site::{Site, jid};
+use crate::site::{Site, jid, until};
 use starling_admin::Client as Admin;
 use starling_wire::{Registration, RouterLink};
 use starling_xmpp::sasl::Credentials;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_router_knows_all_accounts() {
@@ -35,6 +36,32 @@ async fn any_router_knows_all_accounts() {
     assert_eq!(admin.sessions(Some("user3@localhost"), 100).await.unwrap().sessions.len(), 1);
     let status = admin.status().await.unwrap();
     assert_eq!((status.sessions, status.detached), (8, 1), "{status:?}");
+
+    // Who is where, and who leads.
+    let place = admin.find("user2@localhost").await.unwrap().places.remove(0);
+    assert_eq!(
+        (place.jid.as_str(), place.edge.as_str(), place.moves),
+        ("user2@localhost/phone", "edge-1", 0)
+    );
+    let standing = admin.raft().await.unwrap();
+    assert!(standing.routers.iter().all(|router| router.votes && router.linked), "{standing:?}");
+    assert_eq!(standing.routers.iter().map(|router| router.leads).sum::<usize>(), 16);
+    assert_eq!(standing.shards.iter().map(|shard| shard.sessions).sum::<u64>(), 8);
+    let heir = standing.routers.iter().min_by_key(|router| router.leads).unwrap().name.clone();
+    // A busy machine may not get it done the first time.
+    let mut attempts = 0;
+    while let Err(error) = admin.raft_transfer(place.shard, &heir).await {
+        attempts += 1;
+        assert!(attempts < 10, "{error}");
+    }
+    assert!(admin.raft_transfer(place.shard, "nobody").await.is_err());
+    assert!(admin.raft_transfer(99, &heir).await.is_err());
+    until(Duration::from_secs(5), "the shard is led by its heir", || edge.uplink.load().0 == 16).await;
+    clients[2].tell("user5", "after the move");
+    clients[5].until("it is told", |seen| seen.messages == ["after the move"]).await;
+    let moved = admin.find("user2@localhost").await.unwrap().places.remove(0);
+    assert!(moved.home == Some(heir) && moved.epoch > place.epoch, "{moved:?}");
+    admin.raft_snapshot(None).await.unwrap();
 
     admin.user_delete("user3@localhost").await.unwrap();
     clients[3].until("it is sent away", |seen| seen.closed).await;

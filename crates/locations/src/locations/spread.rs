@@ -14,7 +14,9 @@ use tokio::time::sleep;
 const EVERY: Duration = Duration::from_millis(500);
 /// How long all must have been there, and all leaders the same, before anything is moved: where leaders are lost again and
 /// again, moving them does not help.
-const SETTLED: Duration = Duration::from_secs(5);
+const SETTLED: Duration = Duration::from_secs(10);
+/// How long a router that leaves looks for others.
+const ALONE: Duration = Duration::from_secs(2);
 /// How old a ping may be.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -37,7 +39,7 @@ pub(super) async fn spread(inner: Arc<Inner>) {
         }
         let led: Vec<&Arc<Core>> = inner.led();
         if let Some(to) = heir_of_one(inner.own, led.len(), &inner.loads())
-            && let Some(core) = led.iter().rev().find(|core| voters(&core.configs()).contains(&to.0))
+            && let Some(core) = led.iter().rev().find(|core| inner.may_move(core, to))
         {
             match inner.give(core.shard, to).await {
                 Ok(()) => {
@@ -51,19 +53,23 @@ pub(super) async fn spread(inner: Arc<Inner>) {
     }
 }
 
-/// Gives everything away that is led here; ends when nothing is.
-pub(super) async fn leave(inner: &Arc<Inner>) {
+/// Gives everything away that is led here; ends when nothing is, or when for a while nobody could have taken any of it.
+pub(super) async fn leave(inner: &Arc<Inner>) -> bool {
+    let mut alone = inner.clock.monotonic();
     loop {
         let led = inner.led();
         if led.is_empty() {
-            return;
+            return true;
         }
         for core in led {
-            if let Some(to) = inner.heir(core)
-                && let Err(error) = inner.give(core.shard, to).await
-            {
+            let Some(to) = inner.heir(core) else { continue };
+            alone = inner.clock.monotonic();
+            if let Err(error) = inner.give(core.shard, to).await {
                 tracing::warn!(shard = core.shard.0, %error, "a shard could not be moved");
             }
+        }
+        if inner.clock.monotonic() >= alone + ALONE {
+            return false;
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -79,6 +85,12 @@ impl Inner {
             }
         }
         moved
+    }
+
+    /// Whether a shard can be moved there only to spread the load.
+    fn may_move(&self, core: &Core, to: RouterId) -> bool {
+        let calm = self.options.drain.as_ref().is_none_or(|drain| drain.is_calm(core.shard));
+        calm && voters(&core.configs()).contains(&to.0)
     }
 
     fn led(&self) -> Vec<&Arc<Core>> {

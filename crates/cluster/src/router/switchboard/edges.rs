@@ -30,6 +30,7 @@ impl Edges for Reception {
         let linked = Linked { number, name: edge.name, outlet: outlet.clone() };
         board.edges.write().insert(id, linked);
         board.lost.lock().remove(&id);
+        board.dead.lock().remove(&id);
         // After it is among those that are told of new reigns: it may hear of one twice, but not never.
         let hello = board.router_hello();
         let (board, attached) = (Arc::clone(board), Attachments::default());
@@ -134,12 +135,24 @@ impl Switchboard {
             !over
         });
         for edge in dead {
+            self.dead.lock().insert(edge, now);
             tracing::info!(event = "edge_dead", edge = edge.0, "an edge has had no link for too long");
             for gate in self.chart.doors() {
                 gate.deliveries.forget(edge);
                 gate.door.dead(edge);
             }
         }
+    }
+}
+
+impl Switchboard {
+    /// Whether an edge was lost so short a time ago that its sessions may still be waited for. Homes alone have them: if
+    /// these moved, they would be gone.
+    pub(in crate::router) fn misses_edges(&self, within: Duration) -> bool {
+        let now = self.clock.monotonic();
+        let mut dead = self.dead.lock();
+        dead.retain(|_, since| now.saturating_sub(*since) < within);
+        !dead.is_empty() || !self.lost.lock().is_empty()
     }
 }
 

@@ -1,0 +1,171 @@
+//! What administration asks about the groups, and has done with them.
+
+use super::control::{Administration, unanswered};
+use super::desk::Unanswered;
+use super::questions::{Answer, Question};
+use futures::future::BoxFuture;
+use starling_admin::ControlError;
+use starling_admin::raft::{Place, Raft, RouterRow, ShardRow, Standing};
+use starling_locations::Locations;
+use starling_wire::{RouterId, Shard};
+use starling_xmpp::BareJid;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How long a move may take.
+const MOVED_WITHIN: Duration = Duration::from_secs(8);
+/// How often, and how many times, it is asked for the removal of a router until it is done.
+const REMOVE_EVERY: Duration = Duration::from_millis(500);
+const REMOVE_TIMES: usize = 12;
+
+impl Administration {
+    fn names(&self) -> BTreeMap<RouterId, String> {
+        self.locations.members().into_iter().map(|(id, (member, _))| (id, member.name)).collect()
+    }
+
+    /// The router of this name, or of this identity.
+    fn router(&self, called: &str) -> Result<RouterId, ControlError> {
+        let id = u64::from_str_radix(called, 16).ok().map(RouterId);
+        let names = self.names();
+        let found = names.iter().find(|(router, name)| *name == called || Some(**router) == id);
+        found.map(|(router, _)| *router).ok_or(ControlError::NotFound)
+    }
+
+    fn leads(&self, router: RouterId) -> usize {
+        self.locations.groups().iter().filter(|group| group.leader() == Some(router)).count()
+    }
+}
+
+fn hex(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+/// Moves a shard that this router leads.
+pub(super) async fn give(locations: &Locations, shard: Shard, to: RouterId) -> Answer {
+    match locations.give(shard, to).await {
+        Ok(()) => Answer::Done(true),
+        Err(error) => Answer::Unavailable(error.to_string()),
+    }
+}
+
+impl Raft for Administration {
+    fn standing(&self) -> Standing {
+        let (board, locations, names) = (&self.house.board, &self.locations, self.names());
+        let name = |router: &RouterId| names.get(router).cloned().unwrap_or_else(|| hex(router.0));
+        let own = board.own.router;
+        let router =
+            |(id, (member, votes)): (RouterId, (starling_locations::types::Member, bool))| RouterRow {
+                id: hex(id.0),
+                name: member.name,
+                address: member.address,
+                votes,
+                linked: id == own || board.peer(id).is_some(),
+                leads: self.leads(id),
+                round_trip: locations
+                    .round_trip(id)
+                    .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+            };
+        let shard = |group: &starling_locations::Group| {
+            let one = group.standing();
+            ShardRow {
+                shard: group.shard().0,
+                leader: one.leader.as_ref().map(name),
+                term: one.term,
+                epoch: one.epoch.0,
+                sessions: one.rows,
+                last: one.last,
+                applied: one.applied,
+                snapshot: one.snapshot,
+                confirmed: one.confirmed.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+                learners: one.learners.iter().map(name).collect(),
+                replicated: one.replicated.iter().map(|(id, upto)| (name(id), *upto)).collect(),
+            }
+        };
+        Standing {
+            cluster: Some(locations.cluster()).filter(|id| *id != 0).map(hex).unwrap_or_default(),
+            router: board.own.name.clone(),
+            routers: locations.members().into_iter().map(router).collect(),
+            shards: locations.groups().iter().map(shard).collect(),
+        }
+    }
+
+    fn transfer(&self, shard: u16, to: String) -> BoxFuture<'_, Result<(), ControlError>> {
+        Box::pin(async move {
+            let (shard, to) = (Shard(shard), self.router(&to)?);
+            let leader = self.locations.group(shard).ok_or(ControlError::NotFound)?.leader();
+            let board = &self.house.board;
+            let answer = match leader {
+                Some(leader) if leader == to => return Ok(()),
+                Some(leader) if leader == board.own.router => give(&self.locations, shard, to).await,
+                Some(leader) => {
+                    let outlet = board.peer(leader).ok_or_else(|| unanswered(Unanswered::NotLinked))?;
+                    let question = Question::Give(shard, to);
+                    board.desk.ask(leader, &outlet, &question, MOVED_WITHIN).await.map_err(unanswered)?
+                }
+                None => Answer::NotHome,
+            };
+            match answer {
+                Answer::Done(true) => Ok(()),
+                Answer::Unavailable(why) => Err(ControlError::Unavailable(why)),
+                _ => Err(ControlError::Unavailable("nobody leads the shard at present".to_owned())),
+            }
+        })
+    }
+
+    fn remove(&self, router: String) -> BoxFuture<'_, Result<(), ControlError>> {
+        Box::pin(async move {
+            let router = self.router(&router)?;
+            if self.locations.members().len() < 2 {
+                return Err(ControlError::Invalid("it is the only router there is".to_owned()));
+            }
+            for _ in 0..REMOVE_TIMES {
+                self.locations.remove(router).await;
+                sleep(REMOVE_EVERY).await;
+                if !self.locations.members().contains_key(&router) {
+                    return Ok(());
+                }
+            }
+            Err(ControlError::Unavailable("it still is a member of some shards: ask again".to_owned()))
+        })
+    }
+
+    fn snapshot(&self, shard: Option<u16>) -> BoxFuture<'_, Result<(), ControlError>> {
+        Box::pin(async move {
+            let all = self.locations.groups().iter();
+            let groups: Vec<_> =
+                all.filter(|group| shard.is_none_or(|shard| group.shard().0 == shard)).collect();
+            if groups.is_empty() {
+                return Err(ControlError::NotFound);
+            }
+            for group in groups {
+                if !group.snapshot().await {
+                    return Err(ControlError::Unavailable("the group has stopped".to_owned()));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn find(&self, account: BareJid) -> Vec<Place> {
+        let board = &self.house.board;
+        let shard = board.own.shards.of(&account);
+        let Some(group) = self.locations.group(shard) else { return Vec::new() };
+        let (names, one) = (self.names(), group.standing());
+        let home = one.leader.map(|leader| names.get(&leader).cloned().unwrap_or_else(|| hex(leader.0)));
+        let edges: BTreeMap<_, _> = board.edges().into_iter().collect();
+        let place = |(jid, row): (starling_xmpp::FullJid, starling_locations::Row)| {
+            let edge = edges.get(&row.edge);
+            Place {
+                jid: jid.as_str().to_owned(),
+                shard: shard.0,
+                home: home.clone(),
+                epoch: one.epoch.0,
+                edge: edge.cloned().unwrap_or_else(|| hex(row.edge.0)),
+                linked: edge.is_some(),
+                moves: row.attempt,
+            }
+        };
+        group.of(&account).into_iter().map(place).collect()
+    }
+}
