@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::enter::precede;
 use super::{Place, Sandbox};
 
 /// A process on a node. It dies with this value.
@@ -66,7 +67,10 @@ impl Process {
         let mut command = sandbox.command(self.place, "setsid");
         command.arg(program).args(arguments).envs(self.environment.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.child = Some(command.spawn().with_context(|| format!("cannot run {command:?}"))?);
+        let child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+        leads_a_session(child.id());
+        precede(child.id());
+        self.child = Some(child);
         self.paused = false;
         Ok(())
     }
@@ -159,6 +163,18 @@ impl Process {
         let output = self.output();
         let lines: Vec<&str> = output.lines().collect();
         format!("its log ends with:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"))
+    }
+}
+
+/// Waits a moment until a process that was just started has a session of its own.
+fn leads_a_session(pid: u32) {
+    let Ok(raw) = i32::try_from(pid) else { return };
+    for _ in 0..500 {
+        match nix::unistd::getsid(Some(Pid::from_raw(raw))) {
+            Ok(session) if session.as_raw() == raw => return,
+            Err(_) => return,
+            Ok(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
     }
 }
 

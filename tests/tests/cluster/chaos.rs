@@ -26,7 +26,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// `CLUSTER_SEED`, `CLUSTER_FAULTS`, `CLUSTER_ONLY`, `CLUSTER_PACE`.
+    /// `CLUSTER_SEED`, `CLUSTER_FAULTS`, `CLUSTER_ONLY` (the begin of a row, or part of a name), `CLUSTER_PACE`.
     pub(crate) fn from_environment() -> Result<Self> {
         let number = |name: &str, default: u64| match std::env::var(name) {
             Ok(text) => text.parse().with_context(|| format!("{name}={text} is not a number")),
@@ -54,7 +54,7 @@ impl Plan {
     fn faults(&self) -> Vec<&'static Fault> {
         let mut rng = StdRng::seed_from_u64(self.seed ^ 0xFA17);
         let wanted = |fault: &&Fault| {
-            self.only.as_deref().is_none_or(|part| fault.row == part || fault.name.contains(part))
+            self.only.as_deref().is_none_or(|part| fault.row.starts_with(part) || fault.name.contains(part))
         };
         let kinds: Vec<&Fault> = faults::ALL.iter().filter(wanted).collect();
         let mut list = Vec::new();
@@ -70,11 +70,13 @@ impl Plan {
 
 /// Lets it all happen.
 pub(crate) async fn survive(plan: &Plan, sandbox: Sandbox) -> Result<()> {
+    let list = plan.faults();
+    ensure!(!list.is_empty() || plan.faults == 0, "no fault of this name");
     let mut drill = Box::pin(Drill::begin(sandbox, plan.seed, plan.pace)).await?;
     let begun = drill.run.now();
     let done = async {
         drill.warm_up().await?;
-        for fault in plan.faults() {
+        for fault in list {
             Box::pin(drill.suffer(fault)).await?;
         }
         Ok(())
