@@ -221,6 +221,9 @@ pub(crate) enum CtlCommand {
     /// Sessions
     #[command(subcommand, after_help = "Example:\n  starling ctl session list")]
     Session(SessionCommand),
+    /// The routers' agreement: who leads which shard
+    #[command(subcommand, after_help = "Example:\n  starling ctl --config router.toml raft status")]
+    Raft(RaftCommand),
     /// Send all clients of an edge away, or hand over what a router leads, and end it
     #[command(after_help = "Example:\n  starling ctl --config edge.toml drain --watch")]
     Drain {
@@ -290,6 +293,15 @@ pub(crate) struct Credentials {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
+    /// Say at which edge the sessions of an account are, and which router is their home
+    #[command(after_help = "Example:\n  starling ctl --config router.toml session find alice@localhost")]
+    Find {
+        /// The account
+        jid: String,
+        /// Form of the list
+        #[arg(short, long, value_name = "FORM", default_value = "table")]
+        output: Output,
+    },
     /// List sessions
     #[command(after_help = "Example:\n  starling ctl session list --jid alice@localhost")]
     List {
@@ -302,6 +314,42 @@ pub(crate) enum SessionCommand {
         /// Form of the list
         #[arg(short, long, value_name = "FORM", default_value = "table")]
         output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RaftCommand {
+    /// How all routers and shards stand, as the router that is asked sees it
+    #[command(after_help = "Example:\n  starling ctl --config router.toml raft status -o json")]
+    Status {
+        /// Form of the answer
+        #[arg(short, long, value_name = "FORM", default_value = "table")]
+        output: Output,
+    },
+    /// Have a shard led by another router
+    #[command(after_help = "Example:\n  starling ctl --config router.toml raft transfer 3 router-1")]
+    Transfer {
+        /// The shard
+        shard: u16,
+        /// Name or identity of the router
+        router: String,
+    },
+    /// Take a router out of the cluster: one that is gone for good, or whose disk is
+    #[command(after_help = "Example:\n  starling ctl --config router.toml raft remove router-2\n\n\
+                            Its process ends, if it runs. It can come back only with an empty data_dir, as another router.")]
+    Remove {
+        /// Name or identity of the router
+        router: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Make snapshots at the router that is asked, so that its log can be cut
+    #[command(after_help = "Example:\n  starling ctl --config router.toml raft snapshot --shard 3")]
+    Snapshot {
+        /// Only of this shard
+        #[arg(long, value_name = "N")]
+        shard: Option<u16>,
     },
 }
 

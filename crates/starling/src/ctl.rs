@@ -4,6 +4,7 @@ mod csv;
 mod drain;
 mod import;
 mod password;
+mod raft;
 mod session;
 mod status;
 mod user;
@@ -44,6 +45,8 @@ async fn dispatch(server: &Server<'_>, command: CtlCommand) -> Result<ExitCode, 
         CtlCommand::Session(SessionCommand::List { jid, limit, output }) => {
             session::list(server, jid.as_deref(), limit, output).await
         }
+        CtlCommand::Session(SessionCommand::Find { jid, output }) => raft::find(server, &jid, output).await,
+        CtlCommand::Raft(command) => raft::run(server, command).await,
         CtlCommand::Drain { watch } => drain::run(server, watch).await,
         CtlCommand::Status { output } => status::show(server, output).await,
     }?;

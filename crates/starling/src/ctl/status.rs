@@ -1,16 +1,37 @@
 //! `starling ctl status`.
 
-use starling_admin::api::StatusBody;
+use serde::Serialize;
+use starling_admin::{api::StatusBody, raft::Standing};
 
-use super::Server;
+use super::{Server, raft};
 use crate::{cli::Output, failure::Failure, print};
+
+#[derive(Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    status: StatusBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<Standing>,
+}
 
 pub(super) async fn show(server: &Server<'_>, output: Output) -> Result<(), Failure> {
     let mut client = server.connect().await?;
-    let status = client.status().await.map_err(|error| server.failure("the server does not tell", error))?;
+    let mut status =
+        client.status().await.map_err(|error| server.failure("the server does not tell", error))?;
+    // Only a router of a cluster has something to say to this.
+    let cluster = client.raft().await.ok();
     match output {
-        Output::Json => print::line(&serde_json::to_string_pretty(&status).unwrap_or_default()),
-        Output::Table => print::line(text(&status).trim_end()),
+        Output::Json => {
+            print::line(&serde_json::to_string_pretty(&Whole { status, cluster }).unwrap_or_default())
+        }
+        Output::Table => {
+            if cluster.is_some() {
+                // The same stands in the tables.
+                status.details.retain(|detail| !detail.name.starts_with("shard") && detail.name != "router");
+            }
+            let cluster = cluster.map(|standing| format!("\n{}", raft::text(&standing)));
+            print::line((text(&status) + &cluster.unwrap_or_default()).trim_end());
+        }
     }
     Ok(())
 }

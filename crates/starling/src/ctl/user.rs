@@ -116,7 +116,7 @@ fn refused(server: &Server<'_>, what: &str, error: ClientError, jid: &str) -> Fa
     server.failure(what, error).advise(advice)
 }
 
-fn confirmed(question: &str) -> Result<bool, Failure> {
+pub(super) fn confirmed(question: &str) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::new("this cannot be undone, so it has to be confirmed")
             .because("there is no terminal to ask on")

@@ -1,0 +1,153 @@
+//! `starling ctl raft`, `starling ctl session find`: who leads what, and who is where.
+
+use starling_admin::{
+    ClientError,
+    api::code,
+    raft::{Place, RouterRow, ShardRow, Standing},
+};
+
+use super::{Server, user};
+use crate::{cli::Output, cli::RaftCommand, failure::Failure, print};
+
+pub(super) async fn run(server: &Server<'_>, command: RaftCommand) -> Result<(), Failure> {
+    let mut client = server.connect().await?;
+    match command {
+        RaftCommand::Status { output } => {
+            let standing = client.raft().await;
+            let standing = standing.map_err(|error| server.failure("the groups do not tell", error))?;
+            match output {
+                Output::Json => print::line(&serde_json::to_string_pretty(&standing).unwrap_or_default()),
+                Output::Table => print::line(text(&standing).trim_end()),
+            }
+        }
+        RaftCommand::Transfer { shard, router } => {
+            let moved = client.raft_transfer(shard, &router).await;
+            moved.map_err(|error| refused(server, &format!("shard {shard} was not moved"), error))?;
+            print::line(&format!("shard {shard} is led by {router}"));
+        }
+        RaftCommand::Remove { router, yes } => {
+            let question =
+                format!("Take {router} out of the cluster? It can come back only with an empty data_dir.");
+            if !yes && !user::confirmed(&question)? {
+                return Err(Failure::new(format!("{router} was not removed")).because("it was not confirmed"));
+            }
+            let removed = client.raft_remove(&router).await;
+            removed.map_err(|error| refused(server, &format!("{router} was not removed"), error))?;
+            print::line(&format!("removed {router}"));
+        }
+        RaftCommand::Snapshot { shard } => {
+            let made = client.raft_snapshot(shard).await;
+            made.map_err(|error| refused(server, "no snapshot was made", error))?;
+            print::line("made");
+        }
+    }
+    Ok(())
+}
+
+fn refused(server: &Server<'_>, what: &str, error: ClientError) -> Failure {
+    match error {
+        ClientError::Refused(body) if body.code == code::NOT_FOUND => Failure::new(what)
+            .because("there is no such shard, or no such router")
+            .advise("`starling ctl raft status` lists them"),
+        error => server.failure(what, error),
+    }
+}
+
+/// Where the sessions of an account are.
+pub(super) async fn find(server: &Server<'_>, jid: &str, output: Output) -> Result<(), Failure> {
+    let jid = user::account(jid)?;
+    let mut client = server.connect().await?;
+    let found = client.find(&jid).await;
+    let places = found.map_err(|error| server.failure("sessions cannot be looked up", error))?.places;
+    match output {
+        Output::Json => print::line(&serde_json::to_string_pretty(&places).unwrap_or_default()),
+        Output::Table => {
+            let rows: Vec<_> = places.iter().map(place).collect();
+            let names = ["JID", "SHARD", "HOME", "EDGE", "MOVES"];
+            print::line(print::table(names, &rows).trim_end());
+        }
+    }
+    Ok(())
+}
+
+fn place(place: &Place) -> [String; 5] {
+    let away = if place.linked { "" } else { " (not linked)" };
+    [
+        place.jid.clone(),
+        place.shard.to_string(),
+        place.home.clone().unwrap_or_else(|| "none".to_owned()),
+        format!("{}{away}", place.edge),
+        place.moves.to_string(),
+    ]
+}
+
+/// Routers and shards, for people.
+pub(super) fn text(standing: &Standing) -> String {
+    let routers: Vec<_> = standing.routers.iter().map(router).collect();
+    let shards: Vec<_> = standing.shards.iter().map(shard).collect();
+    let routers = print::table(["ROUTER", "ADDRESS", "VOTES", "LINK", "LEADS", "ID"], &routers);
+    let shards =
+        print::table(["SHARD", "LEADER", "EPOCH", "SESSIONS", "LAG", "CONFIRMED", "LEARNERS"], &shards);
+    let cluster = if standing.cluster.is_empty() { "none yet" } else { &standing.cluster };
+    format!("cluster {cluster}, as {} sees it\n\n{routers}\n{shards}", standing.router)
+}
+
+fn router(router: &RouterRow) -> [String; 6] {
+    let link = match (router.linked, router.round_trip) {
+        (false, _) => "none".to_owned(),
+        (true, Some(micros)) => format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100),
+        (true, None) => "yes".to_owned(),
+    };
+    let votes = if router.votes { "yes" } else { "no" };
+    [
+        router.name.clone(),
+        router.address.clone(),
+        votes.to_owned(),
+        link,
+        router.leads.to_string(),
+        router.id.clone(),
+    ]
+}
+
+fn shard(shard: &ShardRow) -> [String; 7] {
+    let confirmed = shard.confirmed.map_or_else(String::new, |millis| format!("{millis} ms ago"));
+    [
+        shard.shard.to_string(),
+        shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
+        shard.epoch.to_string(),
+        shard.sessions.to_string(),
+        shard.last.saturating_sub(shard.applied).to_string(),
+        confirmed,
+        shard.learners.join(" "),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_without_a_leader_is_seen() {
+        let one = RouterRow {
+            name: "one".to_owned(),
+            linked: true,
+            round_trip: Some(1_250),
+            ..RouterRow::default()
+        };
+        let standing = Standing {
+            cluster: "2a".to_owned(),
+            router: "one".to_owned(),
+            routers: vec![one, RouterRow { name: "two".to_owned(), ..RouterRow::default() }],
+            shards: vec![
+                ShardRow { leader: Some("one".to_owned()), last: 9, applied: 7, ..ShardRow::default() },
+                ShardRow { shard: 1, ..ShardRow::default() },
+            ],
+        };
+        let text = text(&standing);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[3][..4], ["one", "no", "1.2", "ms"]);
+        assert_eq!(lines[4][..3], ["two", "no", "none"]);
+        assert_eq!(lines[7], ["0", "one", "0", "0", "2"]);
+        assert_eq!(lines[8], ["1", "none", "0", "0", "0"]);
+    }
+}
