@@ -24,6 +24,9 @@ use std::time::Duration;
 const MAX_TURNS: usize = 8;
 /// Commits of single homes that a worker may have under way; what more of them have to write waits.
 const MAX_FLIGHTS: usize = 4_096;
+/// The same where each shard of a cluster has a worker, however many there are: the way to the store is one for all shards of a
+/// process.
+const MIN_FLIGHTS: usize = 64;
 /// Rows of one home that may be unconfirmed, then.
 const MAX_ROWS: usize = 256;
 
@@ -51,6 +54,8 @@ pub(crate) struct Draft {
 /// All that a worker has under way.
 pub(crate) struct Pipeline {
     together: bool,
+    /// Commits of single homes that may be under way.
+    most: usize,
     lanes: HashMap<Option<BareJid>, Lane>,
     flights: FuturesUnordered<Flight>,
     landings: Vec<Landing>,
@@ -132,9 +137,15 @@ impl Future for Flight {
 }
 
 impl Pipeline {
-    pub(crate) fn new(together: bool) -> Self {
+    /// For the worker of all accounts, or of one of so many shards.
+    pub(crate) fn new(together: bool, shards: u16) -> Self {
+        Self::with(together, (MAX_FLIGHTS / usize::from(shards.max(1))).max(MIN_FLIGHTS))
+    }
+
+    fn with(together: bool, most: usize) -> Self {
         Self {
             together,
+            most,
             lanes: HashMap::new(),
             flights: FuturesUnordered::new(),
             landings: Vec::new(),
@@ -165,7 +176,7 @@ impl Pipeline {
 
     /// How many homes may.
     pub(crate) fn room(&self) -> usize {
-        if self.together { usize::MAX } else { MAX_FLIGHTS.saturating_sub(self.flights.len()) }
+        if self.together { usize::MAX } else { self.most.saturating_sub(self.flights.len()) }
     }
 
     /// How many commits are under way.
@@ -266,7 +277,7 @@ impl Pipeline {
 
     /// Forgets all of it.
     pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.together);
+        *self = Self::with(self.together, self.most);
     }
 }
 

@@ -138,7 +138,8 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Self {
         let inbox = Arc::clone(&shared.inboxes[index]);
-        let pipeline = Pipeline::new(shared.store.commits_together());
+        let shards = shared.tier.as_ref().map_or(1, |tier| tier.shards.count());
+        let pipeline = Pipeline::new(shared.store.commits_together(), shards);
         Self {
             shared,
             inbox,
