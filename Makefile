@@ -4,9 +4,10 @@ CARGO ?= cargo
 KILLS ?= 2000
 MESSAGES ?= 100000
 SEEDS ?= 100000
+FAULTS ?= 400
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check fmt verify fix bench costs soak sim reference doc deny clients cassandra
+.PHONY: help run cluster test check fmt verify fix bench costs soak chaos sim reference doc deny clients cassandra
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
@@ -54,6 +55,13 @@ soak: ## the crash test and the faults of a CQL server for hours: KILLS=2000 MES
 	$(CARGO) build --bin starling
 	CRASH_KILLS=$(KILLS) $(CARGO) test -p starling-tests --test crash
 	FAULTS_MESSAGES=$(MESSAGES) $(CARGO) test -p starling-tests --test faults
+
+chaos: ## faults of a cluster for an hour, with the figures in docs/chaos.md: FAULTS=400
+	@tests/namespaces/install
+	@tests/cassandra/install
+	$(CARGO) build --release --bin starling
+	CLUSTER_FAULTS=$(FAULTS) CLUSTER_PACE=1 CLUSTER_REPORT=$(CURDIR)/docs/chaos.md \
+		$(CARGO) test -p starling-tests --test cluster -- survives
 
 sim: ## the simulation, over many seeds: SEEDS=100000
 	SIM_SEEDS=$(SEEDS) $(CARGO) test --release -p starling-tests --test sim

@@ -130,6 +130,13 @@ pub fn mount_memory(folder: &Path, mebibytes: u32) -> Result<()> {
     feed(command, "")
 }
 
+/// Takes such a file system away again, when nothing uses it any more.
+pub fn unmount(folder: &Path) -> Result<()> {
+    let mut command = Command::new("umount");
+    command.arg(folder);
+    feed(command, "")
+}
+
 impl Drop for Sandbox {
     fn drop(&mut self) {
         for node in &mut self.nodes {

@@ -10,7 +10,7 @@ use starling_tests::crowd::Summary;
 use starling_tests::history::{Violation, What, check};
 use starling_tests::sandbox::Sandbox;
 
-use crate::drill::{Drill, Ended};
+use crate::drill::{Drill, Ended, Finding};
 use crate::faults::{self, Fault};
 use crate::figures;
 
@@ -68,11 +68,51 @@ impl Plan {
     }
 }
 
-/// Lets it all happen.
+/// How many faults a cluster sees: all that clients saw is held in memory.
+const ROUND: usize = 100;
+
+/// What is known after some rounds.
+#[derive(Default)]
+struct Sum {
+    findings: Vec<Finding>,
+    took: Duration,
+    told: Vec<String>,
+}
+
+/// Lets it all happen, with a new cluster for each round.
 pub(crate) async fn survive(plan: &Plan, sandbox: Sandbox) -> Result<()> {
     let list = plan.faults();
     ensure!(!list.is_empty() || plan.faults == 0, "no fault of this name");
-    let mut drill = Box::pin(Drill::begin(sandbox, plan.seed, plan.pace)).await?;
+    let mut sum = Sum::default();
+    let mut sandbox = Some(sandbox);
+    let mut judged = Ok(());
+    for (round, part) in list.chunks(ROUND).enumerate() {
+        let network = match sandbox.take() {
+            Some(sandbox) => sandbox,
+            None => Sandbox::new()?,
+        };
+        let seed = plan.seed + u64::try_from(round)?;
+        judged = Box::pin(one_round(plan, seed, part, network, &mut sum)).await;
+        if judged.is_err() {
+            break;
+        }
+    }
+    println!("{}", figures::table(&sum.findings));
+    if let Ok(file) = std::env::var("CLUSTER_REPORT") {
+        let page = figures::page(plan.seed, sum.took, &sum.findings, &sum.told, judged.as_ref().err());
+        std::fs::write(&file, page).with_context(|| format!("cannot write {file}"))?;
+    }
+    judged
+}
+
+async fn one_round(
+    plan: &Plan,
+    seed: u64,
+    list: &[&'static Fault],
+    sandbox: Sandbox,
+    sum: &mut Sum,
+) -> Result<()> {
+    let mut drill = Box::pin(Drill::begin(sandbox, seed, plan.pace)).await?;
     let begun = drill.run.now();
     let done = async {
         drill.warm_up().await?;
@@ -82,20 +122,15 @@ pub(crate) async fn survive(plan: &Plan, sandbox: Sandbox) -> Result<()> {
         Ok(())
     };
     let done = done.await;
-    let took = drill.run.now() - begun;
+    sum.took += drill.run.now() - begun;
     let ended = Box::pin(drill.end(done)).await?;
     let violations = if ended.broken.is_none() { check(&ended.history) } else { Vec::new() };
     let summary = Summary::of(&ended.history);
     println!("  {summary}");
-    let text = figures::table(&ended.findings);
-    println!("{text}");
-    let judged = judge(&ended, &violations, &summary);
-    if let Ok(file) = std::env::var("CLUSTER_REPORT") {
-        let page = figures::page(plan.seed, took, &ended.findings, &summary, judged.as_ref().err());
-        std::fs::write(&file, page).with_context(|| format!("cannot write {file}"))?;
-    }
-    let Err(error) = judged else { return Ok(()) };
-    let folder = keep(plan, &ended, &violations)?;
+    sum.told.push(summary.to_string());
+    sum.findings.extend(ended.findings.iter().cloned());
+    let Err(error) = judge(&ended, &violations, &summary) else { return Ok(()) };
+    let folder = keep(seed, &ended, &violations)?;
     let cause = ended.broken.map(|broken| format!("{broken:#}; ")).unwrap_or_default();
     bail!("{cause}{error:#}; all that is known is in {folder}")
 }
@@ -110,6 +145,7 @@ fn judge(ended: &Ended, violations: &[Violation], summary: &Summary) -> Result<(
         let story = first.origin.as_deref().map(|o| ended.history.story(o)).unwrap_or_default();
         bail!("{} violations. The first: {first}\n{story}", violations.len());
     }
+    ensure!(ended.late.is_empty(), "too slow: {}", ended.late.join("; "));
     if let Some(panic) = ended.site.panic() {
         bail!("{panic}");
     }
@@ -126,8 +162,8 @@ fn judge(ended: &Ended, violations: &[Violation], summary: &Summary) -> Result<(
 }
 
 /// Writes all that is known of a run into a folder that stays, and gives its name.
-fn keep(plan: &Plan, ended: &Ended, violations: &[Violation]) -> Result<String> {
-    let prefix = format!("starling-cluster-{}-", plan.seed);
+fn keep(seed: u64, ended: &Ended, violations: &[Violation]) -> Result<String> {
+    let prefix = format!("starling-cluster-{seed}-");
     let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?.keep();
     ended.history.write(&folder)?;
     ended.site.keep_logs(&folder)?;

@@ -33,10 +33,14 @@ const DEVICES: [&str; 12] = [
     "cat/desk",
     "dan/desk",
 ];
+/// What takes longer than it may is waited for this much longer, to see what else there is.
+const PATIENCE: Duration = Duration::from_secs(40);
 /// How many messages clients write in a second, in all.
 const RATE: u32 = 60;
 /// When all is mended, each shard has a home again within this,
 const HOMES_BACK: Duration = Duration::from_secs(5);
+/// or, if a new cluster has to be founded, within this,
+const HOMES_FOUNDED: Duration = Duration::from_secs(10);
 /// and each client an answer to what it wrote after that.
 const CLIENTS_BACK: Duration = Duration::from_secs(15);
 
@@ -52,6 +56,8 @@ pub(crate) struct Drill {
     crowd: Crowd,
     load: Load,
     pub(crate) findings: Vec<Finding>,
+    /// What took longer than it may.
+    late: Vec<String>,
 }
 
 /// What a fault did.
@@ -85,13 +91,13 @@ impl Drill {
         let load = Load(tokio::spawn(feed(run.clone())));
         let rng = StdRng::seed_from_u64(seed);
         let (fates, findings) = (Log::new("server"), Vec::new());
-        Ok(Self { site, run, rng, watch, pace, fates, crowd, load, findings })
+        Ok(Self { site, run, rng, watch, pace, fates, crowd, load, findings, late: Vec::new() })
     }
 
     /// Waits until everybody is at work.
     pub(crate) async fn warm_up(&mut self) -> Result<()> {
         let begin = self.remark("all is started");
-        self.back(begin).await.context("the cluster does not come to work").map(|_| ())
+        self.back(begin, HOMES_BACK).await.context("the cluster does not come to work").map(|_| ())
     }
 
     /// Writes into the log what is done now, and gives the time.
@@ -104,6 +110,7 @@ impl Drill {
     /// Lets a fault happen, mends it and waits until all is well again.
     pub(crate) async fn suffer(&mut self, fault: &'static Fault) -> Result<()> {
         let number = self.findings.len() + 1;
+        let known = self.late.len();
         let struck = self.remark(format!("fault {number}, {} {}", fault.row, fault.name));
         if fault.loses_an_edge() {
             self.watch.edge_is_lost(&self.run);
@@ -112,11 +119,14 @@ impl Drill {
         self.remark(format!("{deed}; it is mended now"));
         self.site.mend()?;
         let mended = self.run.now();
-        let back = self.back(mended).await;
+        let within = if fault.row == "C06" { HOMES_FOUNDED } else { HOMES_BACK };
+        let back = self.back(mended, within).await;
         let now = self.run.now();
-        let (homes_back, clients_back) = back.with_context(|| {
-            format!("fault {number}, {} {}: {deed}, at {struck:.1?}", fault.row, fault.name)
-        })?;
+        let what = format!("fault {number}, {} {}: {deed}, at {struck:.1?}", fault.row, fault.name);
+        let (homes_back, clients_back) = back.with_context(|| what.clone())?;
+        for late in self.late.iter_mut().skip(known) {
+            *late = format!("{what}: {late}");
+        }
         self.watch.edges_are_back();
         let homeless = self.watch.homeless(struck, now);
         let moves = self.watch.moves(struck, now);
@@ -134,36 +144,69 @@ impl Drill {
     }
 
     /// Waits until all shards have homes and all clients are served: how long after this moment it was so.
-    async fn back(&mut self, moment: Duration) -> Result<(Duration, Duration)> {
+    async fn back(&mut self, moment: Duration, within: Duration) -> Result<(Duration, Duration)> {
+        let mut told = false;
         let homes = loop {
             self.site.check_alive()?;
             let now = self.run.now();
             if let Some(at) = self.watch.complete_after(moment) {
                 break at - moment;
             }
-            let limit = HOMES_BACK + 3 * self.watch.lag(moment, now);
+            let limit = within + 3 * self.watch.lag(moment, now);
             if now - moment > limit {
                 let homes = self.watch.homes();
                 let missing: Vec<usize> = (0..SHARDS).filter(|shard| !homes.contains_key(shard)).collect();
-                bail!("shards {missing:?} have no home {limit:?} after all was mended");
+                let late = format!("shards {missing:?} have no home {limit:.1?} after all was mended");
+                self.note_late(late, &mut told, now - moment)?;
             }
             sleep(Duration::from_millis(20)).await;
         };
-        loop {
+        told = false;
+        let clients = loop {
             self.site.check_alive()?;
             let now = self.run.now();
             let served = self.run.served_since(moment);
             if served.len() == DEVICES.len() {
-                return Ok((homes, now - moment));
+                break now - moment;
             }
             let limit = CLIENTS_BACK + 3 * self.watch.lag(moment, now);
             if now - moment > limit {
                 let all = DEVICES.iter().map(|device| device.replacen('/', "@localhost/", 1));
                 let missing: Vec<String> = all.filter(|client| !served.contains(client)).collect();
-                bail!("{missing:?} got no answer within {limit:?} after all was mended");
+                let late = format!("{missing:?} got no answer within {limit:.1?} after all was mended");
+                self.note_late(late, &mut told, now - moment)?;
             }
             sleep(Duration::from_millis(20)).await;
+        };
+        told = false;
+        while let Err(error) = self.site.ready(Duration::ZERO).await {
+            self.site.check_alive()?;
+            let waited = self.run.now() - moment;
+            if waited > CLIENTS_BACK {
+                self.note_late(format!("{error:#}"), &mut told, waited)?;
+            }
+            sleep(Duration::from_millis(100)).await;
         }
+        Ok((homes, clients))
+    }
+
+    /// Notes once what takes too long; an error if it takes far too long.
+    fn note_late(&mut self, late: String, told: &mut bool, waited: Duration) -> Result<()> {
+        if waited > PATIENCE {
+            bail!("{late}, nor within {waited:.1?}");
+        }
+        if !*told {
+            *told = true;
+            self.note(late);
+        }
+        Ok(())
+    }
+
+    /// Notes what is not as it should be, and lets the run go on.
+    pub(crate) fn note(&mut self, late: String) {
+        println!("  late: {late}");
+        self.remark(format!("late: {late}"));
+        self.late.push(late);
     }
 
     /// Ends the writing, waits until everything is answered and seen, kills every router and edge a last time and shows
@@ -186,7 +229,7 @@ impl Drill {
                 Err(error) => broken = Some(error),
             }
         }
-        Ok(Ended { history, site: self.site, findings: self.findings, broken })
+        Ok(Ended { history, site: self.site, findings: self.findings, late: self.late, broken })
     }
 
     async fn come_to_rest(&mut self) -> Result<()> {
@@ -205,7 +248,7 @@ impl Drill {
             self.lose_sessions(which)?;
         }
         self.site.mend()?;
-        self.site.ready(&[], Duration::from_secs(30)).await?;
+        self.site.ready(Duration::from_secs(30)).await?;
         let (end, all) = (self.run.now() + Duration::from_secs(40), i64::try_from(DEVICES.len())?);
         while self.run.working() < all {
             ensure!(
@@ -294,6 +337,7 @@ pub(crate) struct Ended {
     pub(crate) history: History,
     pub(crate) site: Site,
     pub(crate) findings: Vec<Finding>,
+    pub(crate) late: Vec<String>,
     pub(crate) broken: Option<anyhow::Error>,
 }
 

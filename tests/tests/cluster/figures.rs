@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use starling_tests::crowd::Summary;
-
 use crate::drill::Finding;
 
 /// Sorted by what was done, in milliseconds: half of the cases were faster than the first figure, none slower than the
@@ -47,7 +45,7 @@ pub(crate) fn page(
     seed: u64,
     took: Duration,
     findings: &[Finding],
-    summary: &Summary,
+    told: &[String],
     failure: Option<&anyhow::Error>,
 ) -> String {
     let verdict = match failure {
@@ -62,12 +60,13 @@ pub(crate) fn page(
          haproxy leads them to. One fault after the other is made and mended; the next one comes when every shard has a home\n\
          again and every client an answer to something it wrote after the mending. At the end all archives are read, and\n\
          what clients saw is judged.\n\n\
-         {} faults in {:.0} minutes, seed {seed}. {verdict}\n\n{summary}\n\n\
+         {} faults in {:.0} minutes, seed {seed}. {verdict}\n\n{}\n\n\
          Times are the median and the longest. *No home*: how long one or more shards had none, while the fault lasted and\n\
          after. *Homes back*, *clients back*: how long after the mending, which takes the start of the processes that were\n\
          killed, all had homes and answers. What measures was itself up to {} ms late: the machine had other work to do.\n\n{}",
         findings.len(),
         took.as_secs_f64() / 60.0,
+        told.iter().map(|line| format!("- {line}\n")).collect::<String>(),
         lag.as_millis(),
         table(findings),
     )

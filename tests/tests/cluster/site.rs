@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use starling_tests::Target;
 use starling_tests::certificate::Certificate;
 use starling_tests::cql::answers;
-use starling_tests::sandbox::{Links, Place, Process, Sandbox, SlowLink, mount_memory};
+use starling_tests::sandbox::{Links, Place, Process, Sandbox, SlowLink, mount_memory, unmount};
 use starling_tests::server::{PASSWORD, WIDE, binary};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -51,6 +51,7 @@ pub(crate) struct Site {
     links: Links,
     slow: Vec<SlowLink>,
     binary: PathBuf,
+    in_memory: bool,
     directory: TempDir,
 }
 
@@ -67,7 +68,8 @@ impl Site {
         // busy with would make a test of the disk out of every test.
         let disks = at.join("disks");
         make_private(&disks)?;
-        if std::env::var_os("STARLING_KEEP").is_none() {
+        let in_memory = std::env::var_os("STARLING_KEEP").is_none();
+        if in_memory {
             mount_memory(&disks, DISKS)?;
         }
         let certificate = Certificate::make(at, &[DOMAIN])?;
@@ -108,8 +110,19 @@ impl Site {
         let words = words.into_iter().chain(["--heap", "320"].map(Into::into));
         let store = Process::new("cql", store, words, &at.join("cql.log"));
         let (links, slow) = (Links::default(), Vec::new());
-        let mut site =
-            Self { sandbox, target, routers, edges, balancer, store, links, slow, binary, directory };
+        let mut site = Self {
+            sandbox,
+            target,
+            routers,
+            edges,
+            balancer,
+            store,
+            links,
+            slow,
+            binary,
+            in_memory,
+            directory,
+        };
         site.configure(&certificate)?;
         site.set_up().await?;
         Ok(site)
@@ -130,7 +143,7 @@ impl Site {
         for process in self.routers.iter_mut().chain(&mut self.edges).chain([&mut self.balancer]) {
             process.start(&self.sandbox)?;
         }
-        self.ready(&[], START).await
+        self.ready(START).await
     }
 
     /// Makes an account.
@@ -256,11 +269,11 @@ impl Site {
         Ok(())
     }
 
-    /// Waits until routers and edges say that they are ready, but for those left out.
-    pub(crate) async fn ready(&mut self, but: &[Which], within: Duration) -> Result<()> {
+    /// Waits until all routers and edges say that they are ready.
+    pub(crate) async fn ready(&mut self, within: Duration) -> Result<()> {
         let end = Instant::now() + within;
         let who = (0..ROUTERS).map(Which::Router).chain((0..EDGES).map(Which::Edge));
-        for which in who.filter(|which| !but.contains(which)) {
+        for which in who {
             let address = self.admin(which);
             loop {
                 let answer = http(address, "/readyz").await;
@@ -268,9 +281,8 @@ impl Site {
                     break;
                 }
                 self.process(which).check_alive()?;
-                if Instant::now() > end {
-                    let tail = self.process(which).tail();
-                    bail!("{which:?} is not ready after {within:?}: {answer:?}; {tail}");
+                if Instant::now() >= end {
+                    bail!("{which:?} is not ready: {answer:?}");
                 }
                 sleep(Duration::from_millis(50)).await;
             }
@@ -374,6 +386,16 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        let Self { routers, edges, balancer, store, .. } = self;
+        for process in
+            routers.iter_mut().chain(edges).chain([balancer, store]).filter(|process| process.runs())
+        {
+            // It ends with this program at the latest.
+            let _ = process.kill();
+        }
+        if self.in_memory {
+            let _ = unmount(&self.directory.path().join("disks"));
+        }
         if std::env::var_os("STARLING_KEEP").is_some() {
             self.directory.disable_cleanup(true);
             eprintln!("kept {}", self.directory.path().display());
