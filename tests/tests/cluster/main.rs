@@ -98,5 +98,5 @@ async fn inside(report: &mut Report) -> Result<()> {
 fn missing() -> Option<String> {
     let haproxy = std::process::Command::new("haproxy").arg("-v").output().is_ok();
     let why = "no `haproxy` here: tests/namespaces/install says what is needed";
-    cassandra::missing().or((!haproxy).then(|| why.to_owned()))
+    cassandra::missing().or_else(|| (!haproxy).then(|| why.to_owned()))
 }
