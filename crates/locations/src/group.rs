@@ -86,6 +86,8 @@ pub(crate) struct Core {
     /// It was never told anything: no entry, no vote, no snapshot.
     pub(crate) fresh: AtomicBool,
     pub(crate) taken: Mutex<Taken>,
+    /// Set while no heartbeats go out.
+    pub(crate) quiet: AtomicBool,
     /// To whom this router, as the leader, gives its own vote; 0: nobody.
     pub(crate) heir: AtomicU64,
     pub(crate) reign: watch::Sender<Option<Reigning>>,
@@ -192,6 +194,12 @@ impl Core {
             }
         }
         result.map(|()| outcomes)
+    }
+
+    /// Has heartbeats sent, or not.
+    pub(crate) fn heartbeats(&self, sent: bool) {
+        self.quiet.store(!sent, Ordering::Release);
+        self.raft.runtime_config().heartbeat(sent);
     }
 
     /// Who votes, as far as it is known here.

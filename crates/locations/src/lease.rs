@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// For how long a voter takes no other leader (openraft's lease is the longest election timeout).
-pub const GRANTED: Duration = Duration::from_millis(300);
+pub const GRANTED: Duration = Duration::from_millis(GRANTED_MS);
+pub(crate) const GRANTED_MS: u64 = 300;
 /// How much earlier than that a leader stops: clocks run differently, if not by much.
 const MARGIN: Duration = Duration::from_millis(30);
 /// How far a lease reaches from the moment that a quorum has confirmed.

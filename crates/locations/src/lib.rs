@@ -3,11 +3,12 @@
 //! One Raft group per shard over the routers (openraft). It keeps who reigns over the shard and at which edge each session
 //! is: never a message, never a lease. [`machine`] decides, without clock or I/O. [`Group`] is what a home uses: it records
 //! binds and is told of reigns. [`Locations`] is all groups of one router, with what makes a change of leader quick and
-//! safe: a lease computed where answers come in ([`lease`]), a failure detector on the links ([`detector`]), planned moves,
-//! and joining. The links themselves are the router's ([`peers`]).
+//! safe: a lease computed where answers come in ([`lease`]), a failure detector on the links ([`detector`]) that does not take
+//! its own absence for another's ([`attention`]), planned moves, and joining. The links themselves are the router's ([`peers`]).
 
 #![forbid(unsafe_code)]
 
+pub mod attention;
 pub mod call;
 pub mod codec;
 pub mod detector;
@@ -28,5 +29,5 @@ pub mod types;
 pub mod wal;
 
 pub use group::{GiveError, Group, RecordError, Reigning, Standing};
-pub use locations::{Drain, Failure, Locations, Opened, Options, StartError};
+pub use locations::{Drain, Failure, Locations, Opened, Options, StartError, Times};
 pub use machine::{Op, Outcome, Row, View};

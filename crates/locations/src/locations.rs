@@ -9,10 +9,12 @@ mod upkeep;
 
 pub use opening::Opened;
 
+use crate::attention::Gaps;
 use crate::call::{Answer, Call, Ping, Refusal, bits};
+use crate::detector;
 use crate::era::{Era, Eras, Limits};
 use crate::group::{Control, Core, Driver, GiveError, Group, queue};
-use crate::lease::{GRANTED, Lease};
+use crate::lease::{GRANTED, GRANTED_MS, Lease};
 use crate::logs::Logs;
 use crate::network::Network;
 use crate::peers::{NO_GROUP, SharedPeers};
@@ -53,6 +55,24 @@ pub struct Options {
     pub drain: Option<Arc<dyn Drain>>,
     /// Whether leaderships are moved until they are spread evenly.
     pub spread: bool,
+    /// When heartbeats go, and how long silence is borne.
+    pub times: Times,
+}
+
+/// Times that can be chosen. None of them is part of what a lease rests upon: voters refuse others for 300 ms whatever is
+/// chosen here, so routers may differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// How often a leader tells the others that it leads: a lease lasts for 270 ms after what a quorum has taken.
+    pub heartbeat: Duration,
+    /// How long a router may be silent, while its link is up, before what it led is led by others. Never less than 300 ms.
+    pub election: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_millis(75), election: detector::SILENCE }
+    }
 }
 
 /// A home that can be asked to stop for a while.
@@ -145,6 +165,20 @@ struct Seen {
     pinged: Duration,
     ping: Ping,
     rtt: Option<Duration>,
+    gaps: Gaps,
+}
+
+impl Seen {
+    fn hear(&mut self, now: Duration) {
+        self.heard = now;
+        self.gaps.hear(now);
+    }
+
+    /// This router was away for so long, and could not hear it.
+    fn excuse(&mut self, missed: Duration, now: Duration) {
+        self.heard = (self.heard + missed).min(now);
+        self.pinged = (self.pinged + missed).min(now);
+    }
 }
 
 impl Locations {
@@ -211,6 +245,7 @@ impl Locations {
             for driver in drivers {
                 tasks.spawn(driver.run());
             }
+            tasks.spawn(sentry::pulse(Arc::clone(&inner)));
             tasks.spawn(sentry::ping(Arc::clone(&inner)));
             tasks.spawn(sentry::watch(Arc::clone(&inner)));
             tasks.spawn(founding::belong(Arc::clone(&inner)));
@@ -362,14 +397,15 @@ impl Inner {
 
     fn hear(&self, from: RouterId) {
         let now = self.clock.monotonic();
-        self.seen.lock().entry(from).or_default().heard = now;
+        self.seen.lock().entry(from).or_default().hear(now);
     }
 
     fn pinged(&self, from: RouterId, ping: Ping, rtt: Option<Duration>) {
         let now = self.clock.monotonic();
         let mut seen = self.seen.lock();
         let one = seen.entry(from).or_default();
-        (one.heard, one.pinged, one.ping) = (now, now, ping);
+        one.hear(now);
+        (one.pinged, one.ping) = (now, ping);
         one.rtt = rtt.or(one.rtt);
     }
 
@@ -476,6 +512,7 @@ impl Start<'_> {
             snapshots: snapshots.clone(),
             fresh: fresh.into(),
             taken: Mutex::default(),
+            quiet: false.into(),
             heir: 0.into(),
             reign: watch::Sender::new(None),
             queue,
@@ -488,13 +525,16 @@ impl Start<'_> {
     }
 }
 
-/// Measured, not guessed: shorter timers elect falsely on a busy machine, longer ones miss what was promised.
+/// openraft's own timers are the fallback: heartbeats go more often than it would send them, all groups' together, and who
+/// is dead is found by the links. The heartbeat interval is also how long an answer to entries may take; slower ones count
+/// for nothing, so on a busy machine a short one stops a group.
 fn config() -> Result<Config, Box<openraft::ConfigError>> {
     Config {
         cluster_name: "starling".to_owned(),
-        heartbeat_interval: 50,
-        election_timeout_min: 150,
-        election_timeout_max: 300,
+        heartbeat_interval: 150,
+        election_timeout_min: 200,
+        // Voters refuse others for so long: leases rest upon it.
+        election_timeout_max: GRANTED_MS,
         // Until the links have been judged.
         enable_elect: false,
         install_snapshot_timeout: 2_000,

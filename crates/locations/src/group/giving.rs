@@ -55,21 +55,21 @@ impl Driver {
         // No entry is under way: this task writes them one at a time.
         let given = self.hand_to(&core, to, voters.len()).await;
         core.heir.store(0, Ordering::Release);
-        core.raft.runtime_config().heartbeat(true);
+        core.heartbeats(true);
         given
     }
 
     async fn hand_to(&self, core: &Core, to: RouterId, voters: usize) -> Result<(), GiveError> {
         for attempt in 0..2 {
             if attempt > 0 {
-                core.raft.runtime_config().heartbeat(true);
+                core.heartbeats(true);
                 sleep(PAUSE).await;
             }
             caught_up(core, to).await?;
             core.heir.store(to.0, Ordering::Release);
             if voters > FEW {
                 // The others refuse for as long as they have promised.
-                core.raft.runtime_config().heartbeat(false);
+                core.heartbeats(false);
                 sleep(GRANTED + MARGIN).await;
             }
             let cluster = self.limits.cluster();

@@ -9,7 +9,7 @@ use crate::machine::{Op, Outcome};
 use crate::peers::{Links, PeerError, Peers};
 use crate::places::Places;
 use crate::types::Member;
-use crate::{Locations, Opened, Options};
+use crate::{Locations, Opened, Options, Times};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -284,6 +284,7 @@ impl Cluster {
             eras: Arc::new(OneEra),
             drain: None,
             spread: self.spread,
+            times: Times::default(),
         };
         let (id, places, logs, shards) = (router.id, router.places.clone(), router.logs.clone(), self.shards);
         let opened = tokio::task::spawn_blocking(move || Opened::with_logs(id, places, shards, logs));

@@ -31,6 +31,7 @@ async fn run(net: &Net, dir: &Path, founds: Option<usize>, clock: &SharedClock) 
         eras: Arc::new(OneEra),
         drain: None,
         spread: true,
+        times: crate::Times::default(),
     };
     let peers = net.plug(id, member);
     let locations = Locations::start(opened, options, peers, Arc::clone(clock)).await.unwrap();
