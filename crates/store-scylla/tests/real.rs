@@ -66,7 +66,11 @@ async fn keyspace() -> Options {
 impl BackEnd for Real {
     async fn open(&mut self, now: Now, retention: Retention) -> SharedStore {
         let driver = Driver::connect(&self.options, &Telemetry::off(), SystemClock::shared()).await.unwrap();
-        let settings = Settings { retention, ..Settings::default() };
+        // A machine that does other things beside is no failure.
+        let (read_deadline, commit_deadline) = (Duration::from_secs(60), Duration::from_secs(60));
+        let attempt_timeout = Duration::from_secs(15);
+        let settings =
+            Settings { retention, read_deadline, commit_deadline, attempt_timeout, ..Settings::default() };
         Arc::new(ScyllaStore::open(Arc::new(driver), settings, now))
     }
 }
