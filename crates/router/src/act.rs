@@ -214,12 +214,7 @@ pub(crate) fn carry_out(
             &ask,
             if ok { answer } else { Err(Box::new(decide::message::not_confirmed())) },
         ),
-        What::Settle(token, sequence) => {
-            if let Some(at) = home.find(token) {
-                home.links[at].settle(sequence);
-                home.touched = true;
-            }
-        }
+        What::Settle(token, sequence) => home.settle(token, sequence),
         What::Leave(leaving) => leave(out, home, *leaving, ok),
         What::Arrive(arriving) => arrive(out, home, *arriving, ok),
         What::Feed(token, through) => session::feed(out, home, token, through),
@@ -402,10 +397,7 @@ fn is_awaited(home: &Home, ticket: &Ticket) -> bool {
 }
 
 fn settle_ticket(home: &mut Home, ticket: &Ticket) {
-    if let Some(at) = home.find(ticket.token) {
-        home.links[at].settle(ticket.sequence);
-        home.touched = true;
-    }
+    home.settle(ticket.token, ticket.sequence);
 }
 
 /// The account is gone: its sessions are told.

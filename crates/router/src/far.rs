@@ -3,6 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 use starling_store::Position;
 use starling_wire::{ConnId, EdgeId};
+use starling_xmpp::FullJid;
 
 /// Connections that may have been a session's; beyond that one is told to forget it.
 const MAX_HOLDERS: usize = 4;
@@ -43,6 +44,8 @@ pub(crate) struct Far {
     pub(crate) drains: bool,
     /// The home has closed its last connection, not its client.
     pub(crate) cut: bool,
+    /// Its session has ended; its address.
+    pub(crate) parted: Option<FullJid>,
     /// Rows up to here were there before it.
     pub(crate) from: Position,
     /// The highest row that it was to be sent.
@@ -79,6 +82,7 @@ impl Far {
             built: None,
             drains: false,
             cut: false,
+            parted: None,
             from,
             highest: from,
             unsaved: Vec::new(),

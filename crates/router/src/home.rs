@@ -44,6 +44,10 @@ pub(crate) struct Home {
     pub(crate) generation: u64,
     /// `links[i]` belongs to `account.sessions[i]`.
     pub(crate) links: Vec<Link>,
+    /// Sessions that have ended, whose messages homes of other shards have yet to answer; since when. They stay recorded, and
+    /// their edges keep them: should this home be lost, the next one sends these messages again. When their client is back they
+    /// go: what it says then is not to be overtaken by what it said before.
+    pub(crate) parted: VecDeque<(Duration, Link)>,
     pub(crate) deliveries: Deliveries,
     /// Position of the newest row decided.
     pub(crate) last: Position,
@@ -95,6 +99,8 @@ pub(crate) struct Home {
     pub(crate) heard: Heard,
     /// It will be looked whether other homes have answered.
     pub(crate) resend_timer: bool,
+    /// It will be looked how long sessions that have ended have waited.
+    pub(crate) parted_timer: bool,
     /// Acts not yet carried out: the home must stay.
     pub(crate) acts: usize,
     pub(crate) used: Duration,
@@ -119,6 +125,7 @@ impl Home {
             generation: state.row.generation,
             account: Account { jid, roster: state.roster, blocked, archive, sessions: Vec::new() },
             links: Vec::new(),
+            parted: VecDeque::new(),
             deliveries,
             last: state.last,
             told: Position::default(),
@@ -147,6 +154,7 @@ impl Home {
             opening: None,
             heard: Heard::since(shared.clock.monotonic()),
             resend_timer: false,
+            parted_timer: false,
             acts: 0,
             used: Duration::ZERO,
         })
@@ -202,7 +210,7 @@ impl Home {
     /// Whether nobody would miss it for a while.
     pub(crate) fn is_idle(&self) -> bool {
         let busy = self.asking > 0 || self.acts > 0 || self.is_held();
-        self.links.is_empty() && self.paused.is_empty() && !busy
+        self.links.is_empty() && self.parted.is_empty() && self.paused.is_empty() && !busy
     }
 
     /// A message of one of its sessions was refused and may be kept under this origin; `kept`: its own row certainly is.
@@ -225,7 +233,8 @@ impl Home {
 
     /// Since when another home has not answered.
     pub(crate) fn unanswered_since(&self) -> Option<Duration> {
-        self.links.iter().filter_map(Link::unanswered_since).min()
+        let parted = self.parted.iter().map(|(_, link)| link);
+        self.links.iter().chain(parted).filter_map(Link::unanswered_since).min()
     }
 
     /// The session for which a connection may say something that counts: its own, or one that it had and that has to say what
@@ -237,9 +246,25 @@ impl Home {
         })
     }
 
-    /// Whether this session is here.
+    /// Whether this session is here, or has parted.
     pub(crate) fn has(&self, token: Token) -> bool {
-        self.find(token).is_some()
+        self.find(token).is_some() || self.parted.iter().any(|(_, link)| link.token == token)
+    }
+
+    /// The session that has sent something, over or not.
+    pub(crate) fn sender(&mut self, token: Token) -> Option<&mut Link> {
+        match self.find(token) {
+            Some(at) => self.links.get_mut(at),
+            None => self.parted.iter_mut().map(|(_, link)| link).find(|link| link.token == token),
+        }
+    }
+
+    /// All that this stanza of a session stands for is done.
+    pub(crate) fn settle(&mut self, token: Token, sequence: u64) {
+        if let Some(link) = self.sender(token) {
+            link.settle(sequence);
+            self.touched = true;
+        }
     }
 
     /// Where this session is in the lists.

@@ -151,7 +151,8 @@ pub(crate) struct Link {
     /// Stanzas the edge has written over this connection.
     pub(crate) written: u64,
     pub(crate) management: Option<Box<Management>>,
-    /// An error for one of its stanzas was lost for want of room: nothing is called handled any more, and it ends.
+    /// An error for one of its stanzas was lost for want of room: nothing is called handled any more, and it ends. Of a session
+    /// that has ended: its client is back.
     pub(crate) mute: bool,
     /// A deadline for its next `<a/>` is set.
     pub(crate) awaited: bool,
@@ -297,6 +298,11 @@ impl Link {
     /// Everything up to here is settled.
     pub(crate) fn handled(&self) -> u64 {
         self.unsettled.front().map_or(self.received, |first| first.sequence - 1)
+    }
+
+    /// Whether a message of it has no answer yet.
+    pub(crate) fn waits_for_others(&self) -> bool {
+        self.unsettled.iter().any(|entry| entry.message.is_some())
     }
 
     /// Nothing is on its way.

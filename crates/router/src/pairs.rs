@@ -10,6 +10,7 @@ use crate::link::Sent;
 use crate::mail;
 use crate::msg::{Forward, Pairing, Ticket};
 use crate::shared::Shared;
+use starling_wire::Token;
 use starling_wire::frame::PeerItem;
 use starling_xmpp::BareJid;
 use std::time::Duration;
@@ -26,8 +27,7 @@ pub(crate) fn leaves(shared: &Shared, home: &mut Home, ticket: &mut Ticket, to: 
     if shared.elsewhere(to).is_none() {
         return;
     }
-    let Some(at) = home.find(ticket.token) else { return };
-    let link = &mut home.links[at];
+    let Some(link) = home.sender(ticket.token) else { return };
     ticket.pair = Some(Pairing { prev: link.unreceipted(to, ticket.sequence) });
     let sent = Sent { to: to.clone(), at: shared.clock.monotonic(), again: None, resent: ticket.again };
     link.sends(ticket.sequence, sent);
@@ -35,10 +35,9 @@ pub(crate) fn leaves(shared: &Shared, home: &mut Home, ticket: &mut Ticket, to: 
 }
 
 /// Sends again what a session has sent there after this sequence and has no receipt for.
-pub(crate) fn send_again(shared: &Shared, home: &mut Home, at: usize, to: &BareJid, after: Option<u64>) {
+pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &BareJid, after: Option<u64>) {
     let (now, sender) = (shared.clock.monotonic(), home.account.jid.clone());
-    let link = &mut home.links[at];
-    let token = link.token;
+    let Some(link) = home.sender(token) else { return };
     let mut prev = after.and_then(|after| link.unreceipted(to, after + 1));
     let mut forwards = Vec::new();
     for (sequence, message) in link.waiting_for(to) {
@@ -61,8 +60,9 @@ pub(crate) fn send_again(shared: &Shared, home: &mut Home, at: usize, to: &BareJ
 }
 
 /// Whether word of a gap is news: what it asks for has not gone again just now.
-pub(crate) fn is_news(home: &mut Home, at: usize, to: &BareJid, now: Duration) -> bool {
-    let first = home.links[at].waiting_for(to).next().and_then(|(_, message)| message.sent.as_ref());
+pub(crate) fn is_news(home: &mut Home, token: Token, to: &BareJid, now: Duration) -> bool {
+    let Some(link) = home.sender(token) else { return false };
+    let first = link.waiting_for(to).next().and_then(|(_, message)| message.sent.as_ref());
     first.is_some_and(|sent| sent.again.is_none_or(|again| again + ONCE <= now))
 }
 

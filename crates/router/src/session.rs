@@ -7,7 +7,7 @@ use crate::decide;
 use crate::delivery::{self, Out};
 use crate::far::Far;
 use crate::home::Home;
-use crate::link::{As, Link, Management};
+use crate::link::{As, Feed, Link, Management};
 use crate::notes;
 use crate::timers::{Timers, Why};
 use crate::turn::Turn;
@@ -60,6 +60,8 @@ pub(crate) fn bind(
         // Whoever could resume that session may be the one who comes now, and will say again what it is not sure of.
         home.unresumed = Some(turn.monotonic);
     }
+    home.parted.iter_mut().for_each(|(_, link)| link.mute = true);
+    home.touched = true;
     home.account.sessions.push(Session::new(token, jid.clone()));
     let mut link = Link::new(token, conn, turn.now);
     if turn.shared.tier.is_none() {
@@ -281,23 +283,28 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
     turn.decide(home, Some(at), crate::im::presence::session_ended);
     home.account.sessions[at].presence = None;
     decide::presence_hooks(turn, home, at, before);
-    let link = home.links.remove(at);
+    let mut link = home.links.remove(at);
     let session = home.account.sessions.remove(at);
     if let (Some(conn), Some(error)) = (link.conn, error) {
         turn.act(home, What::Tell(conn, Down::Close(Some(Box::new(error)))));
     }
-    if let Some(far) = &link.far {
-        for holder in far.holders.clone() {
-            turn.act(home, What::Tell(holder, Down::Released));
+    let parts = link.waits_for_others();
+    if let Some(far) = &mut link.far {
+        if parts {
+            far.parted = Some(session.jid);
+        } else {
+            for holder in far.holders.clone() {
+                turn.act(home, What::Tell(holder, Down::Released));
+            }
+            turn.unbinds.push(LocationOp::Unbind { jid: session.jid, token });
         }
-        turn.unbinds.push(LocationOp::Unbind { jid: session.jid, token });
     }
     if link.may_resend {
         home.unresumed = Some(turn.monotonic);
     }
     home.deliveries.dropped(token);
     waits_again(home, &link);
-    for entry in link.queue {
+    for entry in std::mem::take(&mut link.queue) {
         let Some(stanza) = entry.stanza else { continue };
         if let Kind::Iq(IqType::Get | IqType::Set) = stanza.kind
             && stanza
@@ -307,6 +314,11 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
         {
             decide::bounce(turn, home, &stanza, &StanzaError::new(StanzaCondition::ServiceUnavailable));
         }
+    }
+    if parts && link.far.is_some() {
+        (link.conn, link.feed) = (None, Feed::default());
+        home.parted.push_back((turn.monotonic, link));
+        home.touched = true;
     }
     hand_over(turn, home);
 }

@@ -39,6 +39,8 @@ pub(crate) enum Why {
     Drain(Token),
     /// The present edge of a session has all that another one had.
     Arrived(Token),
+    /// A session that has ended has waited for other homes.
+    Parted,
     /// A session may be gone from its edge.
     Unseen(Token),
     /// Nobody may need this home any more.

@@ -362,10 +362,7 @@ impl Worker {
                         delivery::refusal(&mut out, home, token, answer);
                     }
                 }
-                if let Some(at) = home.find(token) {
-                    home.links[at].settle(sequence);
-                    home.touched = true;
-                }
+                home.settle(token, sequence);
             }
             Msg::Rows { token, rows: Err(StoreError::Unavailable(_) | StoreError::Overloaded), .. } => {
                 // All devices of a site that come at once may be too much for it: no reason to send them away.

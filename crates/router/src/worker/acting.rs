@@ -185,6 +185,12 @@ impl Worker {
 
     /// All sessions of this home are over.
     fn unbind_all(&mut self, home: &Home) {
+        for (_, link) in &home.parted {
+            session::release(&mut self.downs, link);
+            if let Some(jid) = link.far.as_ref().and_then(|far| far.parted.clone()) {
+                self.unbinding.push(LocationOp::Unbind { jid, token: link.token });
+            }
+        }
         let links = home.account.sessions.iter().zip(&home.links);
         for (session, _) in links.filter(|(_, link)| link.far.is_some()) {
             self.unbinding.push(LocationOp::Unbind { jid: session.jid.clone(), token: session.token });

@@ -46,6 +46,8 @@ impl Worker {
                     let others = far.map(|far| far.settled()).unwrap_or_default();
                     self.downs.extend(others.into_iter().map(|conn| ToEdge { conn, down: Down::Released }));
                 }
+                // It is looked at with the turn's end.
+                Why::Parted => (home.parted_timer, home.touched) = (false, true),
                 Why::Reload => {
                     if home.doubt.as_ref().is_some_and(|doubt| doubt.is_due(turn.monotonic)) {
                         self.reload(turn, &account);
@@ -82,10 +84,13 @@ impl Worker {
                 Why::Resume(token) => {
                     let over = home.find(token).is_some_and(|at| {
                         let link = &home.links[at];
-                        link.conn.is_none()
-                            && link
-                                .detached_at
-                                .is_some_and(|at| at + turn.shared.config.resume_timeout <= turn.monotonic)
+                        let resumable = link.management.as_ref().is_some_and(|management| management.resume);
+                        let gone = !resumable && link.far.is_some();
+                        link.conn.is_none() && gone
+                            || link.conn.is_none()
+                                && link.detached_at.is_some_and(|at| {
+                                    at + turn.shared.config.resume_timeout <= turn.monotonic
+                                })
                     });
                     if over {
                         session::end(turn, home, token, None);

@@ -21,6 +21,10 @@ impl Worker {
             if !std::mem::take(&mut home.touched) {
                 continue;
             }
+            if !home.parted.is_empty() {
+                self.part(now, &account);
+            }
+            let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
             if !home.answer_timer
                 && let Some(since) = home.waits_since()
             {

@@ -79,7 +79,8 @@ fn elsewhere(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, conn: ConnId, 
     let link = &home.links[at];
     let far = link.far.as_ref();
     let last = far.is_some_and(|far| far.holders.last() == Some(&conn) && !far.cut);
-    if leave == Leave::Closed && last && link.conn.is_none() {
+    let resumable = link.management.as_ref().is_some_and(|management| management.resume);
+    if (leave == Leave::Closed || !resumable) && last && link.conn.is_none() {
         // It had lost its connection, as far as was known here.
         let token = link.token;
         return session::end(turn, home, token, None);

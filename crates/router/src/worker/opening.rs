@@ -272,7 +272,11 @@ fn settle_in(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, parked: &Parke
         return delivery::send_again(out, home, at, parked.named);
     }
     if link.management.as_ref().is_none_or(|management| !management.resume) {
-        return session::end(turn, home, token, None);
+        if parked.drained {
+            return session::end(turn, home, token, None);
+        }
+        // What no home has handled comes first.
+        timers.set(turn.monotonic + DEAD_AFTER, home.account.jid.clone(), Why::Resume(token));
     }
     let since = *link.detached_at.get_or_insert(turn.monotonic);
     let at = since + turn.shared.config.resume_timeout;

@@ -1,7 +1,12 @@
-//! What goes again to homes of other shards.
+//! What goes again to homes of other shards, and sessions that have ended and wait for their answers.
 
 use super::*;
 use starling_wire::{Shard, Token};
+
+/// How long a session that has ended waits for them: nobody is told any more what became of its messages.
+const PARTED: Duration = Duration::from_secs(60);
+/// How many of an account do.
+const MAX_PARTED: usize = 16;
 
 impl Worker {
     /// Sends again what has had no receipt for long.
@@ -10,10 +15,8 @@ impl Worker {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         home.resend_timer = false;
         let before = turn.monotonic.saturating_sub(pairs::PATIENCE);
-        for at in 0..home.links.len() {
-            for to in home.links[at].unanswered(before) {
-                pairs::send_again(&self.shared, home, at, &to, None);
-            }
+        for (token, to) in unanswered(home, before) {
+            pairs::send_again(&self.shared, home, token, &to, None);
         }
         // The next look is set with it.
         home.touched = true;
@@ -25,11 +28,9 @@ impl Worker {
         sending.sort_unstable();
         for account in sending {
             let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
-            for at in 0..home.links.len() {
-                for to in home.links[at].unanswered(turn.monotonic) {
-                    if self.shared.elsewhere(&to) == Some(shard) {
-                        pairs::send_again(&self.shared, home, at, &to, None);
-                    }
+            for (token, to) in unanswered(home, turn.monotonic) {
+                if self.shared.elsewhere(&to) == Some(shard) {
+                    pairs::send_again(&self.shared, home, token, &to, None);
                 }
             }
             self.touch(&account);
@@ -46,22 +47,50 @@ impl Worker {
         after: Option<u64>,
     ) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        if let Some(at) = home.find(token)
-            && pairs::is_news(home, at, recipient, turn.monotonic)
-        {
-            pairs::send_again(&self.shared, home, at, recipient, after);
+        if pairs::is_news(home, token, recipient, turn.monotonic) {
+            pairs::send_again(&self.shared, home, token, recipient, after);
         }
     }
 
     /// The recipient's home had no room for this one.
     pub(super) fn full(&mut self, turn: &Turn, account: &BareJid, token: Token, recipient: &BareJid) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        let Some(at) = home.find(token) else { return };
-        for (_, message) in home.links[at].waiting_for(recipient) {
+        let Some(link) = home.sender(token) else { return };
+        for (_, message) in link.waiting_for(recipient) {
             if let Some(sent) = &mut message.sent {
                 sent.at = (turn.monotonic + pairs::ROOM).saturating_sub(pairs::PATIENCE);
             }
         }
         self.timers.set(turn.monotonic + pairs::ROOM, account.clone(), Why::Resend);
     }
+
+    /// Lets sessions go that have ended, and have their answers or have waited long enough.
+    pub(super) fn part(&mut self, now: Duration, account: &BareJid) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        let mut parted = std::mem::take(&mut home.parted);
+        let surplus = parted.len().saturating_sub(MAX_PARTED);
+        for (index, (since, link)) in parted.drain(..).enumerate() {
+            let waits = !link.mute && now < since + PARTED;
+            if waits && index >= surplus && link.waits_for_others() {
+                home.parted.push_back((since, link));
+                continue;
+            }
+            session::release(&mut self.downs, &link);
+            if let Some(jid) = link.far.and_then(|far| far.parted) {
+                self.unbinding.push(LocationOp::Unbind { jid, token: link.token });
+            }
+        }
+        if let Some((since, _)) = home.parted.front()
+            && !std::mem::replace(&mut home.parted_timer, true)
+        {
+            self.timers.set(*since + PARTED, account.clone(), Why::Parted);
+        }
+    }
+}
+
+/// Which sessions have sent what there, by this moment, that has no answer.
+fn unanswered(home: &Home, by: Duration) -> Vec<(Token, BareJid)> {
+    let parted = home.parted.iter().map(|(_, link)| link);
+    let all = home.links.iter().chain(parted);
+    all.flat_map(|link| link.unanswered(by).into_iter().map(|to| (link.token, to))).collect()
 }

@@ -161,3 +161,30 @@ fn requests_to_a_shard_without_a_home_are_answered() {
     site.advance(4 * SECOND);
     assert_eq!(site.messages(&alice), ["!resource-constraint wait"]);
 }
+
+#[test]
+fn what_a_session_had_said_arrives_when_it_has_ended() {
+    for moved in [false, true] {
+        let mut site = Site::new(1);
+        let mut alice = site.client(0, "alice", "phone");
+        let bob = site.client(0, "bob", "phone");
+        let book = site.books[usize::from(site.shard("alice").0)].clone();
+        for n in 0..3 {
+            site.post(&mut alice, "bob", &n.to_string());
+        }
+        site.decide();
+        assert_eq!(site.lose_mail(), 3);
+        site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Closed));
+        site.decide();
+        site.lose_mail();
+        if moved {
+            site.succeed("alice");
+        }
+        site.advance(6 * SECOND);
+        assert_eq!(site.messages(&bob), ["0", "1", "2"], "moved: {moved}");
+        assert_eq!(site.rows("bob"), ["0", "1", "2"]);
+        assert_eq!(site.rows("alice"), ["0", "1", "2"]);
+        site.advance(SECOND);
+        assert_eq!((site.kept(0), book.edges().len()), (1, 0), "nothing is left of it");
+    }
+}
