@@ -40,8 +40,10 @@ pub fn check(history: &History) -> Vec<Violation> {
 struct Fate<'a> {
     from: &'a str,
     message: &'a Message,
-    /// The place among all that its sender sent.
+    /// The place among all that its sender sent; where it knew that it was refused and sent it again, then.
     place: usize,
+    /// It was sent again for that reason: what was sent after the first time may stand before it.
+    moved: bool,
     acknowledged: bool,
     by_resumption: bool,
     refused: bool,
@@ -103,6 +105,12 @@ impl<'a> Judge<'a> {
                             self.report(Kind::RefusedLate, &log.client, Some(origin), condition);
                         }
                     }
+                    What::SentAgain(origin) => {
+                        // The refusal is of no account any more: whatever is promised now counts.
+                        if let Some(fate) = self.sent.get_mut(origin.as_str()).filter(|fate| fate.refused) {
+                            (fate.place, fate.moved, fate.refused) = (place, true, false);
+                        }
+                    }
                     What::GivenUp(origin) => {
                         if let Some(fate) = self.sent.get_mut(origin.as_str()) {
                             fate.given_up = true;
@@ -123,6 +131,7 @@ impl<'a> Judge<'a> {
             from: &log.client,
             message,
             place,
+            moved: false,
             acknowledged: false,
             by_resumption: false,
             refused: false,
@@ -153,7 +162,7 @@ impl<'a> Judge<'a> {
             };
             let fate = &self.sent[origin];
             let (from, message, place) = (fate.from, fate.message, fate.place);
-            let binds = !(self.refusals && fate.given_up);
+            let binds = !(fate.moved || self.refusals && fate.given_up);
             if !fate.owners().contains(&owner) {
                 let detail = format!("archived, but sent by {from} to {}", message.to);
                 self.report(Kind::Misdelivered, owner, Some(origin), detail);
@@ -338,7 +347,7 @@ impl<'a> Judge<'a> {
                 witness.first.insert(origin, sighting);
                 let fate = &self.sent[origin];
                 let to = bare(&fate.message.to);
-                let binds = !(self.refusals && fate.given_up);
+                let binds = !(fate.moved || self.refusals && fate.given_up);
                 if let Some(later) = witness.order.take(fate.from, to, origin, fate.place, binds) {
                     let detail = format!("first seen after {later}, which was sent later");
                     found.push((Kind::SeenOutOfOrder, detail));

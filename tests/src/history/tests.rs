@@ -100,6 +100,42 @@ fn an_error_is_not_an_acknowledgement() {
     assert_eq!(end(&[&What::Resumed, &What::Settled, &acknowledged, &refused]), [Kind::RefusedLate]);
 }
 
+/// What its sender knew to be refused and sent again takes its place then: what was sent before that may stand before it,
+/// what was sent after that may not. And what is promised for it then holds.
+#[test]
+fn what_is_sent_again_after_a_refusal_has_its_place_there() {
+    let message = |origin: &str| {
+        What::Sent(Message { origin: origin.to_owned(), to: "b@x".to_owned(), body: origin.to_owned() })
+    };
+    let (first, again) = ("first".to_owned(), What::SentAgain("first".to_owned()));
+    let refused = What::Refused { origin: first.clone(), condition: "wait".to_owned() };
+    let row = |origin: &str| Row {
+        id: origin.to_owned(),
+        stamp: "2026-01-01T00:00:00Z".to_owned(),
+        origin: Some(origin.to_owned()),
+        from: "a@x/phone".to_owned(),
+        to: "b@x".to_owned(),
+        body: origin.to_owned(),
+    };
+    let found = |events: &[What], rows: &[&str]| {
+        let mut log = Log::new("a@x/phone");
+        events.iter().for_each(|what| log.note(Duration::ZERO, what.clone()));
+        let rows = rows.iter().map(|origin| row(origin)).collect();
+        let archive = Archive { owner: "b@x".to_owned(), rows, ..Archive::default() };
+        let violations = check(&History { logs: vec![log], archives: vec![archive] });
+        let kinds = [Kind::StoredOutOfOrder, Kind::MissingRow];
+        violations.iter().map(|v| v.kind).filter(|kind| kinds.contains(kind)).collect::<Vec<_>>()
+    };
+    let [one, two, three] = ["first", "second", "third"].map(message);
+    let mut events = vec![one.clone(), two.clone(), refused, again.clone(), three.clone()];
+    assert_eq!(found(&events, &["second", "first", "third"]), []);
+    assert_eq!(found(&events, &["second", "third", "first"]), [Kind::StoredOutOfOrder]);
+    events.push(What::Acknowledged(first));
+    assert_eq!(found(&events, &["second", "third"]), [Kind::MissingRow; 2]);
+    // Without the refusal nothing has changed.
+    assert_eq!(found(&[one, two, again, three], &["second", "first", "third"]), [Kind::StoredOutOfOrder]);
+}
+
 fn story(history: &History, violations: &[Violation]) -> String {
     let origin = violations.first().and_then(|v| v.origin.clone());
     origin.map(|o| history.story(&o)).unwrap_or_default()
