@@ -212,9 +212,9 @@ impl Inside {
             Down::SmFailed => open.to.send(ToClient::End(Some("sm failed".to_owned()))),
             Down::Stanza { stanza, .. } => {
                 if stanza.is_error()
-                    && let (Some(id), Some(jid)) = (&stanza.id, &open.jid)
+                    && let (Some(id), Some(jid), Some(token)) = (&stanza.id, &open.jid, open.token)
                 {
-                    self.stage.refuse(jid.as_str(), id, crate::speech::condition(&stanza));
+                    self.stage.refuse(jid.as_str(), token, id, crate::speech::condition(&stanza));
                 }
                 open.to.send(ToClient::Stanza(stanza));
                 open.written += 1;

@@ -13,9 +13,12 @@ mod removal;
 mod sessions;
 
 use crate::audit::{Reading, Rows};
+use crate::client::PEST;
+use crate::promises::{Demand, Promise};
 use crate::run::MAYFLY;
 use crate::stage::{Stage, Wrong};
-use starling_tests::history::{History, Violation, What, check};
+use starling_tests::history::{History, Violation, What, bare, check};
+use std::time::Duration;
 
 /// What invariants look at.
 pub(crate) struct Evidence<'a> {
@@ -28,6 +31,9 @@ pub(crate) struct Evidence<'a> {
     /// Logs as homes read them: then, and after which event, from which replicas.
     pub(crate) rows: &'a [(String, Rows)],
 }
+
+/// So long something may wait for its home, or for a commit, before it is refused; less what a line may take.
+const WAIT: Duration = Duration::from_millis(4_500);
 
 /// An invariant: its name, and what it finds.
 type Invariant = (&'static str, fn(&Evidence<'_>) -> Vec<(Option<String>, String)>);
@@ -84,7 +90,7 @@ impl Evidence<'_> {
             .accounts
             .iter()
             .any(|cast| cast.plain && violation.place.starts_with(&format!("{}@", cast.name)));
-        if self.is_of_mayfly(violation) {
+        if self.stage.is_remade() && self.is_of_mayfly(violation) {
             return matches!(
                 violation.kind,
                 Kind::MissingRow
@@ -100,19 +106,17 @@ impl Evidence<'_> {
                     | Kind::OutOfPosition
             );
         }
-        let pest = violation.origin.as_deref().is_some_and(|origin| origin.starts_with("eve."));
         match violation.kind {
             // What was on the way to a client that does not count is lost with its connection.
-            Kind::NeverSeen => plain || pest,
-            // The error that said so may be lost with a session that is not resumed.
-            Kind::MissingRow => pest,
+            Kind::NeverSeen => plain || self.may_be_blocked(violation),
+            // Blocked: the error that said so may be lost with a session that is not resumed.
+            Kind::MissingRow => self.may_be_blocked(violation),
             // It was on the way to such a client when that left, and comes again when the server has died since.
             Kind::SeenOutOfOrder if plain => true,
             // Refused in a session that was lost with the error, while what came after it was taken: sent again it comes
-            // after that.
+            // after that. Whose client heard of the refusal is judged with the history.
             Kind::SeenOutOfOrder | Kind::StoredOutOfOrder => {
-                !self.stage.is_smooth()
-                    && violation.origin.as_deref().is_some_and(|origin| self.is_again(origin))
+                violation.origin.as_deref().is_some_and(|origin| self.may_be_refused(origin))
             }
             _ => false,
         }
@@ -133,10 +137,37 @@ impl Evidence<'_> {
         is(&violation.place) || violation.origin.as_ref().is_some_and(by) || to()
     }
 
-    /// Whether a message was sent more than once.
-    fn is_again(&self, origin: &str) -> bool {
+    /// Whether a message of the pest was for somebody who ever wanted to block it.
+    fn may_be_blocked(&self, violation: &Violation) -> bool {
         let logs = self.stage.logs();
-        let mut events = logs.iter().flat_map(|log| &log.events);
-        events.any(|event| matches!(&event.what, What::SentAgain(again) if again == origin))
+        let mut events = logs.iter().filter(|log| bare(&log.client) == PEST).flat_map(|log| &log.events);
+        let to = events.find_map(|event| match &event.what {
+            What::Sent(message) if Some(&message.origin) == violation.origin.as_ref() => Some(&message.to),
+            _ => None,
+        });
+        let Some(to) = to else { return false };
+        let promises = self.stage.promises();
+        let blocks = |promise: &Promise| matches!(promise.what, Demand::Block(true, _));
+        promises.all().iter().any(|promise| promise.account == bare(to) && blocks(promise))
+    }
+
+    /// Whether a message was sent again after it may have been refused: something had gone wrong by then, or it had waited
+    /// as long as homes let anything wait.
+    fn may_be_refused(&self, origin: &str) -> bool {
+        let logs = self.stage.logs();
+        let (mut sent, rough) = (None, self.stage.rough_since());
+        for event in logs.iter().flat_map(|log| &log.events) {
+            match &event.what {
+                What::Sent(message) if message.origin == origin => sent = Some(event.at),
+                What::SentAgain(again) if again == origin => {
+                    let waited = sent.replace(event.at).is_some_and(|sent| event.at >= sent + WAIT);
+                    if waited || rough.is_some_and(|rough| rough < event.at) {
+                        return true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        false
     }
 }

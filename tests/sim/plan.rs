@@ -8,6 +8,9 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    pub(crate) focus: Focus,
+    /// What befalls it, each as often as it stands here.
+    pub(crate) kinds: Vec<Blow>,
     pub(crate) accounts: Vec<Cast>,
     /// How many messages may be written in all.
     pub(crate) messages: u32,
@@ -33,11 +36,58 @@ pub(crate) struct Plan {
     pub(crate) sessions: Duration,
     /// How long they bear it when it is silent.
     pub(crate) patience: Duration,
+    /// They write a few messages so often, at most.
+    pub(crate) pace: Duration,
     /// How often of a thousand times that they write they change their roster or block list as well.
     pub(crate) duties: u16,
+    /// Until when they do.
+    pub(crate) duties_until: Duration,
     pub(crate) planted: Option<Planted>,
     /// Whether all that happens is written down.
     pub(crate) told: bool,
+}
+
+/// What a run has more of than others. Some bugs need several things to go wrong one after the other: among runs in which
+/// anything may, those would be too rare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Focus {
+    /// Anything.
+    All,
+    /// Writes that come late, while one server follows the other.
+    Late,
+    /// Answers that do not come.
+    Answers,
+    /// Processes that sleep while others take over.
+    Sleep,
+    /// Processes that are killed, in a world that is well otherwise.
+    Crash,
+}
+
+/// Something that befalls the server or the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blow {
+    /// Killed, and started where it was.
+    Restart,
+    /// Killed, and started on another machine.
+    Another,
+    /// Stopped, and goes on while another one serves, or is about to.
+    Zombie,
+    /// Stopped, and goes on.
+    Nap,
+    /// Nobody reaches the store.
+    Away,
+    /// A replica, or two, are down.
+    Replica,
+    /// The server's clock is set.
+    Clock,
+    /// The server is told to end.
+    Stop,
+    /// Somebody gets a new password.
+    Keys,
+    /// Most of what is written comes late.
+    Belate,
+    /// An account is removed and made again.
+    Remake,
 }
 
 /// An account and its devices.
@@ -70,8 +120,47 @@ impl Device {
     }
 }
 
+impl Focus {
+    const ALL: [Self; 5] = [Self::All, Self::Late, Self::Answers, Self::Sleep, Self::Crash];
+
+    fn kinds(self) -> Vec<Blow> {
+        use Blow::{Another, Away, Belate, Clock, Keys, Nap, Remake, Replica, Restart, Stop, Zombie};
+        match self {
+            Self::All => vec![
+                Restart, Restart, Restart, Restart, Another, Zombie, Nap, Away, Replica, Replica, Clock,
+                Stop, Keys, Belate, Remake, Remake,
+            ],
+            Self::Late => vec![Belate],
+            Self::Answers => vec![Keys, Keys, Remake],
+            Self::Sleep => vec![Zombie, Zombie, Nap],
+            Self::Crash => vec![Restart, Restart, Restart, Another, Stop],
+        }
+    }
+}
+
 impl Plan {
+    /// What a seed gives; what it has more of is chosen for the bug that is planted, if there is one.
     pub(crate) fn of(seed: u64, planted: Option<Planted>) -> Self {
+        let focus = planted.map_or_else(
+            || match Dice::new(!seed).place(10) {
+                some @ 0..5 => Focus::ALL[some],
+                _ => Focus::All,
+            },
+            Planted::focus,
+        );
+        let plan = Self { planted, ..Self::wide(seed) };
+        match focus {
+            Focus::All => plan,
+            focus => plan.narrow(focus),
+        }
+    }
+
+    /// The same world without the bug.
+    pub(crate) fn sound(self) -> Self {
+        Self { planted: None, ..self }
+    }
+
+    fn wide(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let names = ["ann", "bob", "cat", "dan"];
         let accounts = names.iter().take(2 + dice.place(3)).map(|name| {
@@ -90,6 +179,8 @@ impl Plan {
         let most = [30, 30, 60, 140][dice.place(4)];
         Self {
             seed,
+            focus: Focus::All,
+            kinds: Focus::All.kinds(),
             accounts,
             messages: u32::try_from(dice.within(10..most)).unwrap_or(10),
             blows: u32::try_from(dice.within(0..6)).unwrap_or(0),
@@ -105,9 +196,65 @@ impl Plan {
             resume_timeout: Duration::from_secs([2, 20, 300][dice.place(3)]),
             sessions: Duration::from_secs([6, 6, 40][dice.place(3)]),
             patience: Duration::from_secs([12, 12, 30][dice.place(3)]),
+            pace: Duration::from_millis([400, 400, 3_000][dice.place(3)]),
             duties: [80, 80, 400][dice.place(3)],
-            planted,
+            duties_until: Duration::from_secs([5, 3_600][dice.place(2)]),
+            planted: None,
             told: false,
+        }
+    }
+
+    /// Leaves out what does not belong to it, and has more of what does.
+    fn narrow(self, focus: Focus) -> Self {
+        let mut dice = Dice::new(self.seed ^ 0x5eed);
+        let blows = 1 + u32::try_from(dice.place(3)).unwrap_or(0);
+        let plan = Self { focus, kinds: focus.kinds(), blows, faults: Faults::NONE, ..self };
+        let calm = Duration::from_millis([300, 1_500][dice.place(2)]);
+        match focus {
+            Focus::All => plan,
+            Focus::Late => Self {
+                calm,
+                steady: false,
+                bucket_rows: [2, 3, 5][dice.place(3)],
+                messages: plan.messages.max(60),
+                pace: Duration::from_millis([400, 1_500][dice.place(2)]),
+                duties: 400,
+                duties_until: Duration::from_secs([2, 4, 8][dice.place(3)]),
+                ..plan
+            },
+            Focus::Answers => {
+                // Of everything, or for the most part of what is written, which is done all the same.
+                let (lost_answers, late, share) =
+                    [(250, 50, 1_000), (20, 500, 500), (0, 700, 300)][dice.place(3)];
+                let (late_by, salt) = (Duration::from_secs(dice.within(5..40)), dice.next());
+                let faults = Faults { lost_answers, late, late_by, share, salt, ..Faults::NONE };
+                Self {
+                    faults,
+                    steady: lost_answers > 100,
+                    messages: plan.messages.min(40),
+                    calm: Duration::from_secs(3),
+                    pace: Duration::from_millis(800),
+                    duties: 400,
+                    duties_until: Duration::from_secs([4, 8, 16][dice.place(3)]),
+                    ..plan
+                }
+            }
+            Focus::Sleep => Self {
+                calm,
+                pace: Duration::from_secs(6),
+                patience: Duration::from_secs(30),
+                sessions: Duration::from_secs([6, 40][dice.place(2)]),
+                ..plan
+            },
+            Focus::Crash => Self {
+                calm,
+                blows: blows + 2,
+                faults: Faults { slow: [0, 300][dice.place(2)], slow_by: calm, ..Faults::NONE },
+                steady: true,
+                pace: Duration::from_millis(1_000),
+                slow_lines: [0, 200][dice.place(2)],
+                ..plan
+            },
         }
     }
 }

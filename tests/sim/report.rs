@@ -86,9 +86,9 @@ fn tell(seed: u64, outcome: &Outcome) {
 /// How many wrongs of a seed are shown: the rest follows from them, mostly.
 const SHOWN: usize = 4;
 
-/// Runs a seed; a panic is something wrong, too.
-fn safely(seed: u64, planted: Option<Planted>) -> Result<Outcome, String> {
-    catch_unwind(AssertUnwindSafe(|| run(Plan::of(seed, planted)))).map_err(|panic| {
+/// Runs it; a panic is something wrong, too.
+fn safely(plan: Plan) -> Result<Outcome, String> {
+    catch_unwind(AssertUnwindSafe(|| run(plan))).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
     })
@@ -139,7 +139,7 @@ fn many(from: u64, seeds: Option<u64>) -> (u64, Option<String>) {
 
 /// Runs a seed, some of them twice; gives what is wrong.
 fn judge(seed: u64) -> Option<String> {
-    let outcome = match safely(seed, None) {
+    let outcome = match safely(Plan::of(seed, None)) {
         Err(panic) => return Some(format!("panicked: {panic}")),
         Ok(outcome) => outcome,
     };
@@ -149,7 +149,7 @@ fn judge(seed: u64) -> Option<String> {
         story(seed, &outcome);
         return Some(format!("SIM_SEED={seed} cargo test -p starling-tests --test sim"));
     }
-    let differs = || safely(seed, None).map(|again| again.hash) != Ok(outcome.hash);
+    let differs = || safely(Plan::of(seed, None)).map(|again| again.hash) != Ok(outcome.hash);
     (seed.is_multiple_of(TWICE) && differs()).then(|| "not the same run when it is run again".to_owned())
 }
 
@@ -205,8 +205,9 @@ fn find(planted: Planted, known: u64, within: u64, in_haste: bool) -> report::Ou
 
 /// Whether a seed shows that something is wrong with a bug, and nothing without it.
 fn is_found(planted: Planted, seed: u64) -> bool {
-    let found = !safely(seed, Some(planted)).is_ok_and(|outcome| outcome.wrong.is_empty());
-    found && safely(seed, None).is_ok_and(|sound| sound.wrong.is_empty())
+    let plan = Plan::of(seed, Some(planted));
+    let is_well = |plan| safely(plan).is_ok_and(|outcome| outcome.wrong.is_empty());
+    !is_well(plan.clone()) && is_well(plan.sound())
 }
 
 /// How many of so many seeds find each planted bug, and which is the first: for whoever changes what a run is like.
@@ -215,6 +216,7 @@ fn survey(seeds: u64) -> ExitCode {
         if !report::wanted(&format!("planted_{planted:?}")) {
             continue;
         }
+        let begin = Instant::now();
         let found = Mutex::new(BTreeSet::new());
         each(1..=seeds, |seed| {
             if is_found(planted, seed) {
@@ -224,7 +226,7 @@ fn survey(seeds: u64) -> ExitCode {
         });
         let found = found.into_inner();
         let first: Vec<_> = found.iter().take(5).collect();
-        println!("planted {planted:?}: {} of {seeds} seeds, {first:?}", found.len());
+        println!("planted {planted:?}: {} of {seeds} seeds in {:?}, {first:?}", found.len(), begin.elapsed());
     }
     ExitCode::SUCCESS
 }

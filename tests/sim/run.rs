@@ -6,7 +6,7 @@ use crate::client::PEST;
 use crate::client::{Client, account};
 use crate::clock::SimClock;
 use crate::invariants;
-use crate::plan::{Cast, Device, Plan};
+use crate::plan::{Blow, Cast, Device, Focus, Plan};
 use crate::server::Server;
 use crate::stage::{Phase, Stage, Wrong};
 use futures::FutureExt;
@@ -200,18 +200,18 @@ impl Director {
     async fn blow(&mut self) {
         let stage = self.stage.clone();
         let mut dice = stage.dice();
-        match dice.place(16) {
-            0..4 => self.restart().await,
-            4 => self.another_instance().await,
-            5 => self.zombie().await,
-            6 => self.nap().await,
-            7 => {
+        match stage.plan.kinds[dice.place(stage.plan.kinds.len())] {
+            Blow::Restart => self.restart().await,
+            Blow::Another => self.another_instance().await,
+            Blow::Zombie => self.zombie().await,
+            Blow::Nap => self.nap().await,
+            Blow::Away => {
                 let reach = if dice.permille(500) { Reach::Refusing } else { Reach::Silent };
                 stage.set_reach(reach);
                 self.pause(Duration::from_secs(15)).await;
                 stage.set_reach(Reach::Up);
             }
-            8 | 9 => {
+            Blow::Replica => {
                 let down = dice.place(3);
                 stage.set_replica(down, false);
                 if dice.permille(200) {
@@ -223,21 +223,21 @@ impl Director {
                 self.pause(Duration::from_secs(20)).await;
                 stage.set_replica(down, true);
             }
-            10 => {
+            Blow::Clock => {
                 if let Some(server) = &self.server {
                     let micros = i64::try_from(dice.within(0..7_200_000_000)).unwrap_or(0) - 3_600_000_000;
                     stage.tell("server", format!("clock set by {micros} us"));
                     server.clock.step(micros);
                 }
             }
-            11 => {
+            Blow::Stop => {
                 if let Some(server) = self.server.clone() {
                     server.stop(&stage, Duration::from_secs(5)).await;
                 }
             }
-            12 => self.change_keys().await,
-            13 => self.belate().await,
-            _ => self.remake().await,
+            Blow::Keys => self.change_keys().await,
+            Blow::Belate => self.belate().await,
+            Blow::Remake => self.remake().await,
         }
     }
 
@@ -245,6 +245,9 @@ impl Director {
     async fn belate(&mut self) {
         let stage = self.stage.clone();
         let usual = stage.faults();
+        if stage.plan.focus == Focus::Late {
+            return self.stall(usual).await;
+        }
         let late_by = Duration::from_millis(stage.dice().within(1_000..120_000));
         stage.set_faults(Faults { late: 700, late_by, ..usual });
         self.pause(Duration::from_secs(8)).await;
@@ -252,6 +255,28 @@ impl Director {
             self.restart().await;
         }
         stage.set_faults(usual);
+    }
+
+    /// A server is killed, and begun again, and each time what it wrote last comes late.
+    async fn stall(&mut self, usual: Faults) {
+        let stage = self.stage.clone();
+        let mut dice = stage.dice();
+        for _ in 0..1 + dice.place(3) {
+            let late_by = Duration::from_millis(dice.within(1_000..20_000));
+            let late = [300, 600, 950][dice.place(3)];
+            let (share, salt) = ([200, 500, 1_000][dice.place(3)], dice.next());
+            // Some never come.
+            let dropped = [0, late / 2][dice.place(2)];
+            self.pause(Duration::from_millis([100, 600][dice.place(2)])).await;
+            stage.set_faults(Faults { late, late_by, dropped, share, salt, ..usual });
+            self.pause(Duration::from_millis([400, 1_500, 4_000][dice.place(3)])).await;
+            if let Some(server) = self.server.take() {
+                server.kill(&stage);
+            }
+            stage.set_faults(usual);
+            self.launch();
+            self.up(Duration::from_secs(40)).await;
+        }
     }
 
     /// Somebody gets a new password.
@@ -275,6 +300,7 @@ impl Director {
         let Some(server) = self.server.clone() else { return };
         let owner = account(MAYFLY);
         let asked = self.stage.world.now();
+        self.stage.remake();
         let removed = server.remove(&self.stage, &owner).await;
         self.stage.tell("server", format!("removal of {owner}: {removed:?}"));
         if removed.is_some() {
@@ -325,7 +351,9 @@ impl Director {
         self.stage.serve(None);
         self.instance += 1;
         let mut dice = self.stage.dice();
-        let nap = Duration::from_millis(dice.within(0..20_000));
+        // Nobody takes over before the lease is over.
+        let least = if self.stage.plan.focus == Focus::Sleep { 11_000 } else { 0 };
+        let nap = Duration::from_millis(dice.within(least..20_000));
         let stage = self.stage.clone();
         let asleep = old.nap(&stage, nap);
         self.launch();

@@ -7,7 +7,8 @@ use crate::server::Server;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use starling_store_scylla::model::{Dice, Faults, Model, Process, Reach, World};
 use starling_tests::history::{Event, Log, What};
-use std::collections::BTreeMap;
+use starling_wire::Token;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -43,20 +44,32 @@ struct Inner {
     stirred: Duration,
     wrong: Vec<Wrong>,
     promises: Promises,
-    /// Errors that were put on a line, whether or not they arrived: for whom, and for which message.
-    refused: BTreeMap<(String, String), String>,
+    /// Errors that were put on a line, whether or not they arrived.
+    refused: Vec<Refusal>,
+    /// Messages that `<resumed/>` covered: whose, which, and the session.
+    resumed_over: BTreeSet<(String, String, u128)>,
     peeks: Vec<Peek>,
     healed: Option<Duration>,
     /// When the mayfly was last removed for sure; asked for then.
     removed: Option<Duration>,
-    /// Something has gone wrong so that commits may have failed.
-    rough: bool,
+    /// Since when commits may have failed.
+    rough: Option<Duration>,
+    /// It was tried to remove the mayfly.
+    remade: bool,
     faults: Faults,
     /// How late a write may be, of all that have been made.
     latest: Duration,
     story: Vec<(Duration, String)>,
     hash: u64,
     dice: Dice,
+}
+
+/// An error that was put on a line.
+struct Refusal {
+    client: String,
+    token: Token,
+    origin: String,
+    condition: String,
 }
 
 /// Something that should not be.
@@ -79,11 +92,13 @@ impl Stage {
             stirred: Duration::ZERO,
             wrong: Vec::new(),
             promises: Promises::default(),
-            refused: BTreeMap::new(),
+            refused: Vec::new(),
+            resumed_over: BTreeSet::new(),
             peeks: Vec::new(),
             healed: None,
             removed: None,
-            rough: false,
+            rough: None,
+            remade: false,
             faults: Faults::NONE,
             latest: Duration::ZERO,
             story: Vec::new(),
@@ -204,12 +219,28 @@ impl Stage {
 
     /// Whether nothing has happened so far that may make a commit fail, so that the server has no excuse.
     pub(crate) fn is_smooth(&self) -> bool {
-        !self.inner.lock().rough
+        self.inner.lock().rough.is_none()
+    }
+
+    /// Since when the server has an excuse.
+    pub(crate) fn rough_since(&self) -> Option<Duration> {
+        self.inner.lock().rough
     }
 
     /// From now on the server has an excuse.
     pub(crate) fn roughen(&self) {
-        self.inner.lock().rough = true;
+        let now = self.world.now();
+        self.inner.lock().rough.get_or_insert(now);
+    }
+
+    /// The mayfly is about to be removed.
+    pub(crate) fn remake(&self) {
+        self.inner.lock().remade = true;
+    }
+
+    /// Whether anybody tried to.
+    pub(crate) fn is_remade(&self) -> bool {
+        self.inner.lock().remade
     }
 
     /// What goes wrong now.
@@ -224,8 +255,10 @@ impl Stage {
 
     pub(crate) fn set_faults(&self, faults: Faults) {
         self.tell("store", format!("{faults:?}"));
+        if faults.may_fail() {
+            self.roughen();
+        }
         let mut inner = self.inner.lock();
-        inner.rough |= faults.may_fail();
         inner.faults = faults;
         inner.latest = inner.latest.max(faults.latest());
         drop(inner);
@@ -234,29 +267,44 @@ impl Stage {
 
     pub(crate) fn set_reach(&self, reach: Reach) {
         self.tell("store", format!("{reach:?}"));
-        self.inner.lock().rough |= reach != Reach::Up;
+        if reach != Reach::Up {
+            self.roughen();
+        }
         self.model.set_reach(reach);
     }
 
     pub(crate) fn set_replica(&self, replica: usize, up: bool) {
         self.tell("store", format!("replica {replica} is {}", if up { "up" } else { "down" }));
-        self.inner.lock().rough |= !up;
+        if !up {
+            self.roughen();
+        }
         self.model.set_replica(replica, up);
     }
 
-    /// An error goes to a client.
-    pub(crate) fn refuse(&self, client: &str, origin: &str, condition: String) {
-        self.inner.lock().refused.insert((client.to_owned(), origin.to_owned()), condition);
+    /// An error goes to a client, in this session.
+    pub(crate) fn refuse(&self, client: &str, token: Token, origin: &str, condition: String) {
+        let (client, origin) = (client.to_owned(), origin.to_owned());
+        self.inner.lock().refused.push(Refusal { client, token, origin, condition });
     }
 
-    /// What clients have seen so far; and last, errors that were sent to them and lost with a session: with `<resumed/>`
-    /// the count comes before them (XEP-0198 section 5), and the server may die in between.
+    /// The session has been resumed, and the count that came with it covers this message.
+    pub(crate) fn resumed_over(&self, client: &str, token: Token, origin: &str) {
+        self.inner.lock().resumed_over.insert((client.to_owned(), origin.to_owned(), token.0));
+    }
+
+    /// What clients have seen so far; and what they could not see: an error is counted as handled, and where its connection
+    /// goes before it comes, `<resumed/>` covers the message before the error is sent again (XEP-0198 section 5: what the
+    /// server has handled, it has handled). If the session is then lost, too, nobody tells the client. So it is as if it had
+    /// been told right behind that count, but only where the error was for this very session.
     pub(crate) fn logs(&self) -> Vec<Log> {
         let inner = self.inner.lock();
         let mut logs = inner.logs.clone();
-        for ((client, origin), condition) in &inner.refused {
+        for Refusal { client, token, origin, condition } in &inner.refused {
             let Some(log) = logs.get_mut(client) else { continue };
-            let events = &log.events;
+            if !inner.resumed_over.contains(&(client.clone(), origin.clone(), token.0)) {
+                continue;
+            }
+            let events = &mut log.events;
             let told =
                 |event: &Event| matches!(&event.what, What::Refused { origin: of, .. } if of == origin);
             let counted = |event: &Event| matches!(&event.what, What::Acknowledged(of) if of == origin);
@@ -264,12 +312,9 @@ impl Stage {
                 continue;
             };
             let other = |event: &Event| !matches!(event.what, What::Acknowledged(_) | What::Refused { .. });
-            let first = events[..place].iter().rposition(other);
-            if first.is_some_and(|first| events[first].what == What::Resumed) {
-                let behind = events[place..].iter().position(other).map_or(events.len(), |more| place + more);
-                let what = What::Refused { origin: origin.clone(), condition: condition.clone() };
-                log.events.insert(behind, Event { at: events[place].at, what });
-            }
+            let behind = events[place..].iter().position(other).map_or(events.len(), |more| place + more);
+            let what = What::Refused { origin: origin.clone(), condition: condition.clone() };
+            events.insert(behind, Event { at: events[place].at, what });
         }
         logs.into_values().collect()
     }

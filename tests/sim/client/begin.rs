@@ -57,6 +57,9 @@ impl Client {
             ToClient::Resumed(handled) => {
                 self.note(What::Resumed);
                 session.heard(handled);
+                for open in self.open.iter().take_while(|open| open.number <= handled) {
+                    self.stage.resumed_over(&self.name, session.token, &open.message.origin);
+                }
                 self.covered(handled);
                 // XEP-0198 section 5: what was not handled is sent again, in order.
                 for (_, stanza) in &session.unheard {

@@ -31,6 +31,9 @@ impl Client {
         if self.account.local() == Some(MAYFLY) {
             return; // it may forget what it promises
         }
+        if self.stage.world.now() > self.stage.plan.duties_until {
+            return;
+        }
         let often = self.stage.plan.duties;
         if self.dice.permille(often) {
             self.duties.number += 1;

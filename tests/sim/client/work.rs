@@ -74,7 +74,8 @@ impl Client {
         let now = self.stage.world.now();
         if phase == Phase::Storm && now >= times.write {
             self.write_burst(line, session);
-            times.write = now + self.micros(1_000..400_000);
+            let pace = u64::try_from(self.stage.plan.pace.as_micros()).unwrap_or(u64::MAX);
+            times.write = now + self.micros(1_000..pace);
         }
         if phase == Phase::Settled && !times.settled {
             times.settled = true;

@@ -16,6 +16,8 @@ use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
 use std::time::Duration;
 
+const PATIENCE: Duration = Duration::from_millis(1_900);
+
 /// A way to the server that does what it is told, but for one thing.
 #[derive(Clone)]
 pub(crate) struct WrongCql {
@@ -74,9 +76,14 @@ impl WrongCql {
         }
     }
 
-    /// What there is no answer to is taken for this, a little before the store's own patience is over.
-    fn taken_for<T: Send + 'static>(&self, instead: Result<T, CqlError>, answer: Answer<T>) -> Answer<T> {
-        let impatience = self.inner.sleep(Duration::from_millis(1_900));
+    /// What there is no answer to within this time is taken for this; the store's own patience is 2 s.
+    fn taken_for<T: Send + 'static>(
+        &self,
+        instead: Result<T, CqlError>,
+        within: Duration,
+        answer: Answer<T>,
+    ) -> Answer<T> {
+        let impatience = self.inner.sleep(within);
         select(answer, impatience)
             .map(|first| match first {
                 Either::Left((Err(CqlError::Unknown(_)), _)) | Either::Right(_) => instead,
@@ -86,7 +93,7 @@ impl WrongCql {
     }
 
     fn conditional(&self, answer: Answer<bool>) -> Answer<bool> {
-        if self.has(Planted::RefusedInstead) { self.taken_for(Ok(false), answer) } else { answer }
+        if self.has(Planted::RefusedInstead) { self.taken_for(Ok(false), PATIENCE, answer) } else { answer }
     }
 }
 
@@ -111,9 +118,9 @@ impl Cql for WrongCql {
         }
         if self.has(Planted::NewPosition) {
             let (again, inner) = (elsewhere(mutation.clone()), self.inner.clone());
-            return self
-                .inner
-                .write(mutation)
+            let unknown = Err(CqlError::Unknown("no answer".to_owned()));
+            let first = self.taken_for(unknown, PATIENCE, self.inner.write(mutation));
+            return first
                 .then(move |answer| match (answer, again) {
                     (Err(CqlError::Unknown(_)), Some(again)) => inner.write(again),
                     (answer, _) => ready(answer).boxed(),
@@ -121,9 +128,11 @@ impl Cql for WrongCql {
                 .boxed();
         }
         let hasty = self.is_hasty(&mutation);
+        // The last attempt must not be the one that the store gives up, which is then in doubt by itself.
+        let within = Duration::from_millis(if mutation.attempt < 3 { 1_200 } else { 1 });
         let done = self.inner.write(mutation);
         if self.has(Planted::UncertainForgotten) {
-            return self.taken_for(Err(CqlError::Refused("no answer".to_owned())), done);
+            return self.taken_for(Err(CqlError::Refused("no answer".to_owned())), within, done);
         }
         if hasty { ready(Ok(())).boxed() } else { done }
     }

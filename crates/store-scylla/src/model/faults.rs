@@ -1,6 +1,8 @@
 //! What goes wrong on the way to a server and in it.
 
 use super::dice::Dice;
+use crate::cql::Partition;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 /// How often what happens; numbers are of a thousand messages. Nothing by default.
@@ -24,6 +26,10 @@ pub struct Faults {
     pub slow: u16,
     /// How long at most.
     pub slow_by: Duration,
+    /// So many of a thousand partitions have writes that are dropped or late: those of a node, say.
+    pub share: u16,
+    /// Which ones.
+    pub salt: u64,
     /// Who waits for a lost answer is told so after the server's timeout; in so many cases nobody ever tells.
     pub silent: u16,
 }
@@ -41,6 +47,8 @@ impl Faults {
         slow: 0,
         slow_by: Duration::from_millis(1_500),
         silent: 100,
+        share: 1_000,
+        salt: 0,
     };
 
     /// A mixture of a seed's: often mild, sometimes of one kind only, sometimes of all.
@@ -61,8 +69,20 @@ impl Faults {
             late: some(5),
             slow: some(6),
             late_by: Duration::from_secs(late),
+            share: [1_000, 1_000, 400][dice.place(3)],
+            salt: dice.next(),
             ..Self::NONE
         }
+    }
+
+    /// Whether writes to a partition may be dropped or late.
+    pub(super) fn concern(&self, partition: &Partition) -> bool {
+        if self.share >= 1_000 {
+            return true;
+        }
+        let mut hash = Fnv(self.salt);
+        partition.hash(&mut hash);
+        Dice::new(hash.finish()).permille(self.share)
     }
 
     /// Whether any of them may make an attempt fail.
@@ -84,11 +104,29 @@ impl Faults {
     }
 
     /// How long it takes a write to get to a replica; `None` where it never does.
-    pub(super) fn way(&self, dice: &mut Dice) -> Option<Duration> {
+    pub(super) fn way(&self, concerned: bool, dice: &mut Dice) -> Option<Duration> {
+        if !concerned {
+            return Some(self.latency(dice));
+        }
         if dice.permille(self.dropped) {
             return None;
         }
         Some(if dice.permille(self.late) { part(dice, self.late_by) } else { self.latency(dice) })
+    }
+}
+
+/// The same on every machine and with every version of the standard library.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

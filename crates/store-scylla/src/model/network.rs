@@ -145,8 +145,9 @@ impl Model {
             return state.kept.push(Kept::Write(spoken));
         }
         let taken = Arc::new(AtomicUsize::new(0));
+        let concerned = state.faults.concern(&spoken.partition);
         for index in 0..state.replicas.len() {
-            let way = state.faults.way(&mut state.dice);
+            let way = state.faults.way(concerned, &mut state.dice);
             let again = state.dice.permille(state.faults.doubles);
             if let Some(way) = way {
                 let (model, spoken, taken, reply) =
@@ -251,7 +252,8 @@ impl Model {
                 return;
             }
         }
-        let Some(way) = state.faults.way(&mut state.dice) else { return };
+        let concerned = state.dice.permille(state.faults.share);
+        let Some(way) = state.faults.way(concerned, &mut state.dice) else { return };
         let (model, at) = (self.clone(), world.clone());
         world.after(way, move || {
             let mut state = model.0.state.lock();
@@ -290,7 +292,8 @@ impl Model {
         replica.up = up;
         let Some(world) = self.0.world.as_ref().filter(|_| up) else { return };
         for hint in std::mem::take(&mut replica.hints) {
-            if let Some(way) = state.faults.way(&mut state.dice) {
+            let concerned = state.faults.concern(&hint.partition);
+            if let Some(way) = state.faults.way(concerned, &mut state.dice) {
                 let (model, at) = (self.clone(), world.clone());
                 world.after(way, move || model.take(&at, index, hint, None));
             }
