@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -27,6 +28,22 @@ pub(super) struct Task(JoinHandle<()>);
 impl Task {
     pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(future))
+    }
+
+    /// On these threads, if there are any.
+    pub(super) fn spawn_on(
+        threads: Option<&Handle>,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        match threads {
+            Some(threads) => Self(threads.spawn(future)),
+            None => Self::spawn(future),
+        }
+    }
+
+    /// Resolves when it has ended.
+    pub(super) async fn ended(mut self) {
+        let _ = (&mut self.0).await; // a panic ends one link
     }
 }
 
@@ -77,12 +94,22 @@ impl Connection {
     }
 }
 
-/// Connects to a router; the error is for the operator.
-pub(super) async fn connect(address: SocketAddr, tls: &Tls, options: &Options) -> Result<Connection, String> {
+/// What a router is asked for; its certificate is not judged by it.
+pub(super) const ROUTER: &str = "router.invalid";
+/// The same for a connection that is to carry nothing but Raft.
+pub(super) const RAFT: &str = "raft.invalid";
+
+/// Connects to a router, asking for that name; the error is for the operator.
+pub(super) async fn connect(
+    address: SocketAddr,
+    name: &'static str,
+    tls: &Tls,
+    options: &Options,
+) -> Result<Connection, String> {
     let attempt = async {
         let socket = TcpStream::connect(address).await.map_err(|error| causes(&error))?;
         socket.set_nodelay(true).map_err(|error| causes(&error))?;
-        let name = ServerName::try_from("router.invalid").map_err(|error| causes(&error))?;
+        let name = ServerName::try_from(name).map_err(|error| causes(&error))?;
         let connector = tokio_rustls::TlsConnector::from(tls.client());
         connector.connect(name, Guarded::new(socket, options.dead())).await.map_err(|error| causes(&error))
     };

@@ -1,6 +1,6 @@
 //! Links of an edge to all routers.
 
-use super::dial::{Channel, Connection, Outcome, Task, connect, supervise};
+use super::dial::{Channel, Connection, Outcome, ROUTER, Task, connect, supervise};
 use super::outlet::Frames;
 use super::server::watch;
 use super::slots::{Entry, Held, Slots};
@@ -137,7 +137,7 @@ struct Shared {
 }
 
 async fn attempt(shared: Arc<Shared>, address: SocketAddr, linked: Arc<AtomicBool>) -> Outcome {
-    let connection = match connect(address, &shared.tls, &shared.options).await {
+    let connection = match connect(address, ROUTER, &shared.tls, &shared.options).await {
         Ok(connection) => connection,
         Err(why) => return Outcome::Ended(why),
     };

@@ -1,6 +1,6 @@
 //! Links of a router to all others: one for stanzas, one for Raft, each on a connection of its own.
 
-use super::dial::{Connection, Outcome, Task, connect, supervise};
+use super::dial::{Connection, Outcome, RAFT, ROUTER, Task, connect, supervise};
 use super::outlet::Frames;
 use super::raft::{RaftLinks, converse};
 use super::slots::{Entry, Held, Slots};
@@ -57,6 +57,7 @@ impl PeerClient {
         peers: Arc<dyn Peers>,
     ) -> Self {
         let raft = RaftLinks::new(options.outlet);
+        let threads = options.raft.clone();
         let shared = Arc::new(Shared {
             tls,
             options: options.clone(),
@@ -71,7 +72,7 @@ impl PeerClient {
         let rafts = move |address, linked| attempt(Arc::clone(&shared), address, linked, Purpose::Raft);
         let tasks = [
             Task::spawn(supervise(Arc::clone(&addresses), options.clone(), stanzas)),
-            Task::spawn(supervise(addresses, options, rafts)),
+            Task::spawn_on(threads.as_ref(), supervise(addresses, options, rafts)),
         ];
         Self { raft, _tasks: tasks }
     }
@@ -102,7 +103,8 @@ async fn attempt(
     linked: Arc<AtomicBool>,
     purpose: Purpose,
 ) -> Outcome {
-    let connection = match connect(address, &shared.tls, &shared.options).await {
+    let name = if purpose == Purpose::Raft { RAFT } else { ROUTER };
+    let connection = match connect(address, name, &shared.tls, &shared.options).await {
         Ok(connection) => connection,
         Err(why) => return Outcome::Ended(why),
     };

@@ -1,6 +1,6 @@
 //! The listener of a router, for edges and other routers.
 
-use super::dial::{FRAME, HEADERS, Task};
+use super::dial::{FRAME, HEADERS, RAFT, Task};
 use super::guard::Guarded;
 use super::services::{PeerService, UplinkService};
 use super::{Hears, Options, Outlet, Peers, causes};
@@ -13,12 +13,14 @@ use crate::{LinkError, Registration};
 use futures::future::BoxFuture;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::server::Acceptor;
 use starling_store::AccountRow;
 use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
@@ -147,7 +149,7 @@ async fn accept(
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a link");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
@@ -157,13 +159,63 @@ async fn accept(
         };
         let (tls, options, services) = (Arc::clone(&tls), options.clone(), services.clone());
         connections.spawn(async move {
-            if let Err(why) = serve(socket, &tls, &options, services).await {
-                tracing::warn!(%address, %why, "a link is turned away or broken");
-            }
-            drop(permit);
+            let threads = match &options.raft {
+                Some(threads) if wants_raft(&socket, &options).await => Some(threads.clone()),
+                _ => None,
+            };
+            let Some(threads) = threads else {
+                turn_away(address, serve(socket, &tls, &options, services).await);
+                return drop(permit);
+            };
+            // Its events are to come to those threads as well, not only what is done about them.
+            let Ok(socket) = socket.into_std() else { return };
+            let serving = async move {
+                let served = match TcpStream::from_std(socket) {
+                    Ok(socket) => serve(socket, &tls, &options, services).await,
+                    Err(error) => Err(causes(&error)),
+                };
+                turn_away(address, served);
+                drop(permit);
+            };
+            Task::spawn_on(Some(&threads), serving).ended().await;
         });
     }
 }
+
+fn turn_away(address: SocketAddr, served: Result<(), String>) {
+    if let Err(why) = served {
+        tracing::warn!(%address, %why, "a link is turned away or broken");
+    }
+}
+
+/// Whether a connection is to carry nothing but Raft. Nothing is taken from the socket.
+async fn wants_raft(socket: &TcpStream, options: &Options) -> bool {
+    let mut bytes = vec![0; 16 << 10];
+    let mut seen = 0;
+    let look = async {
+        loop {
+            let length = socket.peek(&mut bytes).await.unwrap_or(0);
+            let mut acceptor = Acceptor::default();
+            if length == 0 || acceptor.read_tls(&mut &bytes[..length]).is_err() {
+                return false;
+            }
+            match acceptor.accept() {
+                Ok(Some(accepted)) => return accepted.client_hello().server_name() == Some(RAFT),
+                Ok(None) if length < bytes.len() => {}
+                Ok(None) | Err(_) => return false,
+            }
+            // What was seen stays, so that the socket does not say when there is more.
+            if length == seen {
+                tokio::time::sleep(PEEK_AGAIN).await;
+            }
+            seen = length;
+        }
+    };
+    tokio::time::timeout(options.connect, look).await.unwrap_or(false)
+}
+
+/// How soon it is looked again for the rest of a greeting.
+const PEEK_AGAIN: Duration = Duration::from_millis(5);
 
 async fn serve(socket: TcpStream, tls: &Tls, options: &Options, services: Services) -> Result<(), String> {
     socket.set_nodelay(true).map_err(|error| causes(&error))?;
@@ -222,7 +274,7 @@ async fn linger(mut socket: Guarded) {
             left -= 1;
         }
     };
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), drain).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
 }
 
 /// Who is at the other end of a request's connection.

@@ -1,6 +1,6 @@
 //! Peers that must not be spoken with, and messages that cannot be (rows G01, G03 and G05).
 
-use super::super::dial::{Connection, connect};
+use super::super::dial::{Connection, ROUTER, connect};
 use super::super::*;
 use super::stage::*;
 use crate::codec;
@@ -50,7 +50,7 @@ async fn outcome(connection: &Connection, frames: Vec<proto::EdgeFrame>) -> (Cod
 }
 
 async fn try_with(tls: &Arc<Tls>, address: SocketAddr) -> String {
-    match connect(address, tls, &options()).await {
+    match connect(address, ROUTER, tls, &options()).await {
         Err(why) => why,
         Ok(connection) => {
             let (code, text) = outcome(&connection, vec![opening(&hello())]).await;
@@ -124,7 +124,7 @@ async fn g01_roles_are_kept_apart() {
     let router = Router::new(1);
     let server = serve(&site, &router).await;
     let as_router =
-        connect(server.address(), &site.tls("starling://one/router/r9"), &options()).await.unwrap();
+        connect(server.address(), ROUTER, &site.tls("starling://one/router/r9"), &options()).await.unwrap();
     let (code, text) = outcome(&as_router, vec![opening(&hello())]).await;
     assert_eq!(code, Code::PermissionDenied);
     assert!(text.contains("starling://one/router/r9 may not speak as edge"), "{text}");
@@ -133,7 +133,8 @@ async fn g01_roles_are_kept_apart() {
     let question = proto::AccountQuestion { account: "alice@example.org".to_owned() };
     assert_eq!(questions.account(question).await.unwrap_err().code(), Code::PermissionDenied);
 
-    let as_edge = connect(server.address(), &site.tls("starling://one/edge/e1"), &options()).await.unwrap();
+    let as_edge =
+        connect(server.address(), ROUTER, &site.tls("starling://one/edge/e1"), &options()).await.unwrap();
     let mut peer = PeerStub::with_origin(as_edge.channel.clone(), "https://router".parse().unwrap());
     let own = PeerHello {
         version: version(),
@@ -161,7 +162,8 @@ async fn g05_who_does_not_fit_is_told_why() {
     let site = Site::new();
     let router = Router::new(1);
     let server = serve(&site, &router).await;
-    let connection = connect(server.address(), &site.tls("starling://one/edge/*"), &options()).await.unwrap();
+    let connection =
+        connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
     let own = version();
     for (version, word) in [
         (Version { major: 2, ..own.clone() }, "protocol version differs: 1 here, 2 there"),
@@ -185,7 +187,8 @@ async fn g05_who_does_not_fit_is_told_why() {
 async fn g03_what_cannot_be_ends_that_link_and_no_other() {
     let site = Site::new();
     let (router, server, edge, _client) = pair(&site).await;
-    let connection = connect(server.address(), &site.tls("starling://one/edge/*"), &options()).await.unwrap();
+    let connection =
+        connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
     let batch = |ups| {
         let batches = vec![proto::UpBatch { shard: 3, epoch: 9, ups, ..Default::default() }];
         proto::EdgeFrame { hello: None, batches }
@@ -242,7 +245,8 @@ async fn raw(connection: &Connection, path: &str, body: Vec<u8>) -> Option<i32> 
 async fn g03_bytes_of_any_kind_are_answered() {
     let site = Site::new();
     let (router, server, edge, _client) = pair(&site).await;
-    let connection = connect(server.address(), &site.tls("starling://one/edge/*"), &options()).await.unwrap();
+    let connection =
+        connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
     let framed = |length: u32, body: &[u8]| {
         let mut out = BytesMut::new();
         out.put_u8(0);

@@ -81,3 +81,33 @@ async fn only_so_many_questions_of_one_router_are_worked_on() {
     }
     assert!(refused);
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn raft_goes_on_while_all_else_waits() {
+    let site = Site::new();
+    let (one, two) = (Router::new(1), Router::new(2));
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let own = Options { raft: Some(threads.handle().clone()), ..options() };
+    let server = serve_with(site.tls("starling://one/router/r2"), &two, own.clone(), 0).await;
+    let book = Arc::new(Book::of(&[server.address()]));
+    let host = Arc::new(Host(Arc::clone(&one)));
+    let client = PeerClient::start(book, site.tls("starling://one/router/r1"), own, host);
+    let raft = client.raft().clone();
+    raft.states().wait_for(|states| !states.is_empty()).await.unwrap();
+    let asking = threads.spawn(async move {
+        let began = Instant::now();
+        for _ in 0..20 {
+            raft.call(RouterId(2), 1, Bytes::from_static(&[1, 2]), SECOND).await.unwrap();
+        }
+        began.elapsed()
+    });
+    // The only thread that everything else has.
+    let began = Instant::now();
+    while !asking.is_finished() {
+        assert!(began.elapsed() < 10 * SECOND, "it waits for this thread");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(asking.await.unwrap() < 10 * SECOND);
+    drop((client, server));
+    threads.shutdown_background();
+}

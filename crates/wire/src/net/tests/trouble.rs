@@ -1,6 +1,6 @@
 //! Links that break, stall, or are too slow.
 
-use super::super::dial::connect;
+use super::super::dial::{ROUTER, connect};
 use super::super::*;
 use super::stage::*;
 use crate::codec;
@@ -116,7 +116,8 @@ async fn an_edge_that_does_not_read_is_cut_off_and_holds_nobody_up() {
     let limit = 2 << 20;
     let server = serve_with(tls, &router, Options { outlet: limit, ..options() }, 0).await;
     // One that takes the hello and then nothing.
-    let connection = connect(server.address(), &site.tls("starling://one/edge/*"), &options()).await.unwrap();
+    let connection =
+        connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
     let mut client = UplinkClient::with_origin(connection.channel.clone(), "https://router".parse().unwrap());
     let hello = EdgeHello { version: version(), edge: EdgeId(66), name: "deaf".to_owned() };
     let first = proto::EdgeFrame { hello: Some(codec::edge_hello(&hello)), batches: Vec::new() };
