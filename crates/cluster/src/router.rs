@@ -18,9 +18,11 @@ mod reigns;
 mod settings;
 mod start;
 mod switchboard;
+mod threads;
 mod upkeep;
 
 use self::house::House;
+use self::threads::Threads;
 use crate::leaving::Leaving;
 use anyhow::Result;
 use starling_admin::{ListenerStatus, Phase};
@@ -50,6 +52,7 @@ pub struct RouterNode {
     leaving: Arc<Leaving>,
     grace: Duration,
     place: String,
+    _threads: Threads,
 }
 
 impl RouterNode {

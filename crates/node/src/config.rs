@@ -27,7 +27,7 @@ mod value;
 
 use std::collections::BTreeMap;
 
-pub use cluster::{Cluster, ClusterTls, Drain};
+pub use cluster::{Cluster, ClusterRaft, ClusterTls, Drain};
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Origin, Sources};
 pub use limits::{

@@ -1,6 +1,7 @@
 //! What of the configuration makes a router of a cluster.
 
 use crate::identity;
+use starling_locations::Times;
 use starling_node::Config;
 use starling_node::listen::Listen;
 use starling_setup::Obstacle;
@@ -19,6 +20,7 @@ pub(super) struct Settings {
     pub(super) listen: Listen,
     pub(super) data_dir: PathBuf,
     pub(super) grace: Duration,
+    pub(super) times: Times,
 }
 
 impl Settings {
@@ -41,6 +43,7 @@ impl Settings {
             listen: config.listen.cluster.clone(),
             data_dir: config.data_dir.clone(),
             grace: config.shutdown.grace,
+            times: Times { heartbeat: cluster.raft.heartbeat, election: cluster.raft.election },
         })
     }
 }

@@ -6,6 +6,7 @@ use super::links::{Book, RaftPeers};
 use super::reigns::{self, Leaving};
 use super::settings::Settings;
 use super::switchboard::{Neighbours, Own, Reception, Switchboard};
+use super::threads::Threads;
 use super::{RouterNode, control, upkeep};
 use crate::identity;
 use anyhow::Result;
@@ -107,13 +108,15 @@ async fn assemble(
     let figures = Figures::default();
     figures.register(&telemetry.metrics);
     let board = Switchboard::new(own, figures, Arc::clone(&clock));
-    let (options, reception) = (Options::default(), Arc::new(Reception(Arc::clone(&board))));
+    let threads = Threads::start()?;
+    let options = Options { raft: Some(threads.handle().clone()), ..Options::default() };
+    let reception = Arc::new(Reception(Arc::clone(&board)));
     let neighbours = Arc::new(Neighbours::new(Arc::clone(&board)));
     let server = Server::on(listeners, Arc::clone(&tls), options.clone(), reception, neighbours.clone())?;
     let book = Arc::new(Book::new(&member.address, &settings.seeds));
     let client = PeerClient::start(book.clone(), Arc::clone(&tls), options, neighbours);
     let (peers, following) = RaftPeers::new(client.raft().clone(), book);
-    let mut tasks = vec![tokio::spawn(following)];
+    let mut tasks = vec![threads.handle().spawn(following)];
 
     // Homes, and who says that they reign.
     let house = Arc::new(House {
@@ -134,8 +137,10 @@ async fn assemble(
         eras: Arc::new(StoreEras(store)),
         drain: Some(Arc::new(Leaving(Arc::clone(&house)))),
         spread: true,
+        times: settings.times,
     };
-    let locations = match Locations::start(opened, options, Arc::new(peers), clock).await {
+    let starting = threads.handle().spawn(Locations::start(opened, options, Arc::new(peers), clock));
+    let locations = match starting.await? {
         Ok(locations) => locations,
         Err(error) => {
             end(tasks).await;
@@ -167,6 +172,7 @@ async fn assemble(
         leaving: Arc::default(),
         grace: settings.grace,
         place: settings.data_dir.display().to_string(),
+        _threads: threads,
     })
 }
 

@@ -11,8 +11,8 @@ section! {
         name: String = "starling".to_owned(), in part();
         /// Name of this process within the cluster. Its certificate has to allow it. Empty: the name of the host.
         node: Option<String> = None, in node();
-        /// Where routers are, as "host:port"; a name may have many addresses. It need not be all of them, and a router's own
-        /// address may be among them.
+        /// Where routers are, as "host:port"; a name may have many addresses, and a router's own may be among them. An edge
+        /// links to those that are named here: give all, or one name with the addresses of all. A router needs only some.
         routers: Vec<String> = Vec::new(), in routers();
         /// Where other routers reach this one, as "host:port". Empty: `cluster.node` and the port of `listen.cluster`.
         advertise: Option<String> = None, in advertised();
@@ -25,6 +25,8 @@ section! {
     with {
         /// Certificates of the links between processes.
         tls: ClusterTls;
+        /// How routers find out that one of them is lost.
+        raft: ClusterRaft;
     }
 }
 
@@ -47,6 +49,20 @@ section! {
         cert: Option<PathBuf> = None;
         /// The private key of `cluster.tls.cert` in PEM form.
         key: Option<PathBuf> = None;
+    }
+}
+
+section! {
+    /// How routers find out that one of them is lost. No promise rests upon these: they may differ between routers. A router
+    /// whose process has ended is found by its closed connections, whatever stands here.
+    pub struct ClusterRaft {
+        /// How often a router tells the others that it lives and leads. What it may confirm without them it may for 270 ms,
+        /// so of three such signs two may be lost.
+        heartbeat: Duration = Duration::from_millis(75), in Duration::from_millis(25)..=Duration::from_millis(90);
+        /// How long a router may be silent before its shards are taken over. Longer: a machine that is too busy keeps its
+        /// shards, and one that is cut off is replaced later. It grows by itself, to three times as much, for a router that
+        /// has been slow; time in which this process did not run is not counted.
+        election: Duration = Duration::from_millis(300), in Duration::from_millis(300)..=Duration::from_secs(5);
     }
 }
 
