@@ -152,7 +152,11 @@ mod tests {
         for away in [60, 200, 299, 300, 350, 500, 1_000, 5_000] {
             for begins in 1_000..1_075 {
                 let runs = |at: u64| at < begins || at >= begins + away;
-                assert_eq!(watch(begins + away + 2_000, runs, |_| true), None, "away for {away} from {begins}");
+                assert_eq!(
+                    watch(begins + away + 2_000, runs, |_| true),
+                    None,
+                    "away for {away} from {begins}"
+                );
             }
         }
         // It gets every tenth part of the time, in pieces.
