@@ -93,6 +93,9 @@ pub(crate) struct Home {
     /// It is in the list of those that are looked at at the end of the turn.
     pub(crate) listed: bool,
     pub(crate) cursor_timer: bool,
+    /// A session has left its connection: what it has acknowledged is to be written now, for who comes next may find another
+    /// home.
+    pub(crate) departed: bool,
     /// It is not open yet: what is said to it waits.
     pub(crate) opening: Option<Box<Opening>>,
     /// Of sessions of other shards.
@@ -151,6 +154,7 @@ impl Home {
             touched: false,
             listed: false,
             cursor_timer: false,
+            departed: false,
             opening: None,
             heard: Heard::since(shared.clock.monotonic()),
             resend_timer: false,
@@ -175,7 +179,7 @@ impl Home {
 
     /// Whether it is to be looked at at the end of the turn and is not yet listed for it. It is taken as listed.
     pub(crate) fn has_news(&mut self) -> bool {
-        let news = self.touched || (self.deliveries.is_dirty() && !self.cursor_timer);
+        let news = self.touched || self.departed || (self.deliveries.is_dirty() && !self.cursor_timer);
         news && !std::mem::replace(&mut self.listed, true)
     }
 

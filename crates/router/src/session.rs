@@ -234,6 +234,7 @@ pub(crate) fn written(out: &mut Out<'_>, home: &mut Home, at: usize, count: u64)
 
 /// A connection is gone.
 pub(crate) fn gone(turn: &mut Turn, home: &mut Home, at: usize, leave: Leave, timers: &mut Timers) {
+    home.departed = true;
     let resumable = home.links[at].management.as_ref().is_some_and(|management| management.resume);
     let token = home.links[at].token;
     if leave == Leave::Closed || !resumable {

@@ -14,9 +14,11 @@ impl Worker {
         for account in std::mem::take(&mut self.touched) {
             let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
             home.listed = false;
-            if home.deliveries.is_dirty() && !home.cursor_timer {
+            let departed = std::mem::take(&mut home.departed);
+            if home.deliveries.is_dirty() && (departed || !home.cursor_timer) {
                 home.cursor_timer = true;
-                self.timers.set(now + CURSOR_DELAY, account.clone(), Why::Cursor);
+                let delay = if departed { Duration::ZERO } else { CURSOR_DELAY };
+                self.timers.set(now + delay, account.clone(), Why::Cursor);
             }
             if !std::mem::take(&mut home.touched) {
                 continue;

@@ -119,6 +119,26 @@ async fn what_no_device_acknowledged_survives_a_crash() {
 }
 
 #[tokio::test]
+async fn what_was_acknowledged_is_written_when_its_session_leaves() {
+    for leave in [Leave::Closed, Leave::Lost] {
+        let world = World::new().await;
+        let mut alice = world.available("alice", "phone").await;
+        let mut bob = world.available("bob", "phone").await;
+        bob.enable().await;
+        alice.chat("bob@localhost", "one");
+        alice.settled().await;
+        bob.message().await;
+        bob.say(Up::Acknowledged { handled: 1 });
+        tokio::time::sleep(MOMENT).await;
+        bob.say(Up::Gone(leave));
+        tokio::time::sleep(MOMENT).await;
+        let world = world.crash().await;
+        let mut bob = world.available("bob", "phone").await;
+        assert!(bob.messages_for(MOMENT).await.is_empty(), "{leave:?}: acknowledged messages came again");
+    }
+}
+
+#[tokio::test]
 async fn a_message_resent_after_a_crash_has_one_row() {
     let world = World::new().await;
     let mut alice = world.available("alice", "phone").await;
