@@ -196,7 +196,7 @@ async fn reign(config: &Config, parts: RouterParts) -> Result<Router> {
             event = "waiting_for_lease",
             store = settings::place(config),
             seconds = LEASE.as_secs() + 1,
-            "another server used the store last and did not give it back; waiting to be sure that it has ended"
+            "the store is not ours yet: another server used it last and did not give it back, or it answers slowly; waiting"
         );
         std::future::pending().await
     };

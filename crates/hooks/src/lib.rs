@@ -164,5 +164,5 @@ pub trait AnswerIq: Send + Sync {
 pub fn store_error(_: &StoreError) -> StanzaError {
     StanzaError::new(starling_xmpp::StanzaCondition::ResourceConstraint)
         .with_type(starling_xmpp::ErrorType::Wait)
-        .with_text("not confirmed: the server could not store it now")
+        .with_text("not confirmed: the store of the server does not answer now")
 }

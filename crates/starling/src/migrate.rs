@@ -179,7 +179,7 @@ fn table(options: &Options, status: &Status) -> String {
     if let Some(holder) = &status.held_by {
         text.push_str(&format!("applying  {holder}\n"));
     }
-    if status.replication.is_some() && !status.unwritten.is_empty() {
+    if status.replication.is_some() && status.fitness.advice().is_none() && !status.unwritten.is_empty() {
         let missing = status.unwritten.join(", ");
         text.push_str(&format!("missing   {missing}: `starling migrate apply` makes them\n"));
     }

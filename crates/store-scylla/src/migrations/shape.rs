@@ -16,6 +16,8 @@ pub(super) struct Column {
     pub(super) kind: String,
     /// Whether it is of the primary key.
     pub(super) is_key: bool,
+    /// Whether rows lie by it from the highest to the lowest. Statements without an `ORDER BY` rely on that.
+    pub(super) is_descending: bool,
 }
 
 /// Columns by table.
@@ -37,7 +39,7 @@ pub enum Gap {
         /// Whether it is of the primary key, and cannot be added.
         is_key: bool,
     },
-    /// A column of another type, or in another place of the key.
+    /// A column of another type, in another place of the key, or in another order.
     Other {
         /// Its table.
         table: String,
@@ -81,8 +83,8 @@ impl Gap {
 /// What a statement of a migration does to a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Does<'a> {
-    /// With this between the brackets.
-    Create(&'a str),
+    /// With this between the brackets, and these options.
+    Create(&'a str, &'a str),
     /// A column and its type.
     Add(&'a str, &'a str),
     /// A column goes.
@@ -100,8 +102,8 @@ pub(super) fn changed(text: &str) -> Option<(Does<'_>, &str)> {
         Some(rest.split_once(' ').unwrap_or((rest, "")))
     };
     if let Some((name, rest)) = table("CREATE TABLE IF NOT EXISTS ") {
-        let body = rest.strip_prefix('(')?.split_once("\n)")?.0;
-        return Some((Does::Create(body), name));
+        let (body, options) = rest.strip_prefix('(')?.split_once("\n)")?;
+        return Some((Does::Create(body, options), name));
     }
     if let Some((name, _)) = table("DROP TABLE IF EXISTS ") {
         return Some((Does::DropAll, name));
@@ -123,11 +125,11 @@ pub(super) fn after(list: &[Migration]) -> Shape {
     for text in list.iter().flat_map(|migration| migration.statements) {
         let Some((does, name)) = changed(text) else { continue };
         match does {
-            Does::Create(body) => {
-                shape.entry(name.to_owned()).or_insert_with(|| columns(body));
+            Does::Create(body, options) => {
+                shape.entry(name.to_owned()).or_insert_with(|| columns(body, options));
             }
             Does::Add(column, kind) => {
-                let column_of = Column { kind: kind.to_owned(), is_key: false };
+                let column_of = Column { kind: kind.to_owned(), is_key: false, is_descending: false };
                 shape.entry(name.to_owned()).or_default().insert(column.to_owned(), column_of);
             }
             Does::Drop(column) => {
@@ -143,14 +145,21 @@ pub(super) fn after(list: &[Migration]) -> Shape {
 }
 
 /// One to a line, the key in the last.
-fn columns(body: &str) -> BTreeMap<String, Column> {
+fn columns(body: &str, options: &str) -> BTreeMap<String, Column> {
     let lines = || body.lines().map(|line| line.trim().trim_end_matches(','));
     let key = lines().find_map(|line| line.strip_prefix("PRIMARY KEY ")).unwrap_or_default();
     let in_key = |name: &str| key.split(['(', ')', ',', ' ']).any(|part| part == name);
+    let order = options.split_once("CLUSTERING ORDER BY (").and_then(|(_, rest)| rest.split_once(')'));
+    let order = order.map_or("", |(order, _)| order);
+    let descends = |name: &str| order.split(',').any(|part| part.trim().strip_suffix(" DESC") == Some(name));
     let each = lines().filter(|line| !line.starts_with("PRIMARY KEY"));
     let each = each.filter_map(|line| line.split_once(' '));
-    each.map(|(name, kind)| (name.to_owned(), Column { kind: kind.to_owned(), is_key: in_key(name) }))
-        .collect()
+    let column = |name, kind: &str| Column {
+        kind: kind.to_owned(),
+        is_key: in_key(name),
+        is_descending: descends(name),
+    };
+    each.map(|(name, kind)| (name.to_owned(), column(name, kind))).collect()
 }
 
 /// What is missing of `wanted`.
@@ -167,7 +176,7 @@ pub(super) fn gaps(wanted: &Shape, there: &Shape) -> Vec<Gap> {
                 Some(found) if found == wanted => {}
                 Some(_) => gaps.push(Gap::Other { table, name }),
                 None => {
-                    let Column { kind, is_key } = wanted.clone();
+                    let Column { kind, is_key, .. } = wanted.clone();
                     gaps.push(Gap::Column { table, name, kind, is_key });
                 }
             }
@@ -178,17 +187,17 @@ pub(super) fn gaps(wanted: &Shape, there: &Shape) -> Vec<Gap> {
 
 /// What there is, as the server says.
 pub(super) async fn read(connection: &Connection, keyspace: &str) -> Result<Shape, MigrateError> {
-    let text =
-        "SELECT table_name, column_name, kind, type FROM system_schema.columns WHERE keyspace_name = ?";
+    let text = "SELECT table_name, column_name, kind, type, clustering_order FROM system_schema.columns WHERE keyspace_name = ?";
     let answer = connection.session.query_unpaged(Statement::new(text), (keyspace,)).await;
     let rows = answer.map_err(|error| unanswered(WHAT, &error))?.into_rows_result();
     let failed = |error: &dyn fmt::Display| ConnectError::Other(format!("{WHAT}: {error}"));
     let rows = rows.map_err(|error| failed(&error))?;
     let mut shape = Shape::new();
-    for row in rows.rows::<(String, String, String, String)>().map_err(|error| failed(&error))? {
-        let (table, name, place, kind) = row.map_err(|error| failed(&error))?;
+    for row in rows.rows::<(String, String, String, String, String)>().map_err(|error| failed(&error))? {
+        let (table, name, place, kind, order) = row.map_err(|error| failed(&error))?;
         let is_key = matches!(place.as_str(), "partition_key" | "clustering");
-        shape.entry(table).or_default().insert(name, Column { kind, is_key });
+        let column = Column { kind, is_key, is_descending: order.eq_ignore_ascii_case("desc") };
+        shape.entry(table).or_default().insert(name, column);
     }
     Ok(shape)
 }
@@ -213,8 +222,12 @@ mod tests {
         assert_eq!(tables, ours);
         let log = &shape["log"];
         assert_eq!(log.len(), 16);
-        assert_eq!(log["bucket"], Column { kind: "bigint".to_owned(), is_key: true });
-        assert_eq!(log["direction"], Column { kind: "tinyint".to_owned(), is_key: false });
+        assert_eq!(log["bucket"], Column { kind: "bigint".to_owned(), is_key: true, is_descending: false });
+        assert!(log["position"].is_descending && shape["log_buckets"]["bucket"].is_descending);
+        assert_eq!(
+            log["direction"],
+            Column { kind: "tinyint".to_owned(), is_key: false, is_descending: false }
+        );
         assert_eq!(shape["reigns"].values().filter(|column| column.is_key).count(), 1);
     }
 
@@ -250,7 +263,7 @@ mod tests {
         log.remove("stanza");
         log.remove("position");
         log.get_mut("nth").unwrap().kind = "text".to_owned();
-        log.insert("more".to_owned(), Column { kind: "int".to_owned(), is_key: false });
+        log.insert("more".to_owned(), Column { kind: "int".to_owned(), is_key: false, is_descending: false });
         there.remove("reigns");
         let found = gaps(&wanted, &there);
         let texts: Vec<_> = found.iter().map(Gap::to_string).collect();
