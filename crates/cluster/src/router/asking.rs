@@ -83,10 +83,7 @@ pub(super) async fn answer(board: &Switchboard, question: Question) -> Answer {
             let limit = usize::try_from(*limit).unwrap_or(MOST_SESSIONS);
             Answer::Sessions(sessions(board, None, limit).await)
         }
-        (Question::Give(shard, to), None) => match board.locations() {
-            Some(locations) => raft::give(locations, *shard, *to).await,
-            None => Answer::NotHome,
-        },
+        (Question::Give(shard, to), None) => raft::give(board, *shard, *to).await,
         (_, None) => {
             let sessions = sessions(board, None, usize::MAX).await;
             let detached = sessions.iter().filter(|session| session.detached).count();

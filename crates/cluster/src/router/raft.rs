@@ -3,10 +3,10 @@
 use super::control::{Administration, unanswered};
 use super::desk::Unanswered;
 use super::questions::{Answer, Question};
+use super::switchboard::Switchboard;
 use futures::future::BoxFuture;
 use starling_admin::ControlError;
 use starling_admin::raft::{Place, Raft, RouterRow, ShardRow, Standing};
-use starling_locations::Locations;
 use starling_wire::{RouterId, Shard};
 use starling_xmpp::BareJid;
 use std::collections::BTreeMap;
@@ -15,6 +15,9 @@ use tokio::time::sleep;
 
 /// How long a move may take.
 const MOVED_WITHIN: Duration = Duration::from_secs(8);
+/// Why a shard is not moved.
+const MISSED: &str =
+    "sessions of an edge that was lost wait at this home to be resumed, and would be gone: ask again later";
 /// How often, and how many times, it is asked for the removal of a router until it is done.
 const REMOVE_EVERY: Duration = Duration::from_millis(500);
 const REMOVE_TIMES: usize = 12;
@@ -42,7 +45,11 @@ fn hex(number: u64) -> String {
 }
 
 /// Moves a shard that this router leads.
-pub(super) async fn give(locations: &Locations, shard: Shard, to: RouterId) -> Answer {
+pub(super) async fn give(board: &Switchboard, shard: Shard, to: RouterId) -> Answer {
+    let Some(locations) = board.locations() else { return Answer::NotHome };
+    if !board.has_all(shard) {
+        return Answer::Unavailable(MISSED.to_owned());
+    }
     match locations.give(shard, to).await {
         Ok(()) => Answer::Done(true),
         Err(error) => Answer::Unavailable(error.to_string()),
@@ -97,7 +104,7 @@ impl Raft for Administration {
             let board = &self.house.board;
             let answer = match leader {
                 Some(leader) if leader == to => return Ok(()),
-                Some(leader) if leader == board.own.router => give(&self.locations, shard, to).await,
+                Some(leader) if leader == board.own.router => give(board, shard, to).await,
                 Some(leader) => {
                     let outlet = board.peer(leader).ok_or_else(|| unanswered(Unanswered::NotLinked))?;
                     let question = Question::Give(shard, to);

@@ -141,8 +141,8 @@ impl Drain for Leaving {
         })
     }
 
-    fn is_calm(&self, _shard: Shard) -> bool {
-        !self.0.board.misses_edges(self.0.config.resume_timeout)
+    fn is_calm(&self, shard: Shard) -> bool {
+        self.0.board.has_all(shard)
     }
 
     fn resume(&self, shard: Shard, epoch: Epoch) {

@@ -48,9 +48,8 @@ pub(super) struct Switchboard {
     pub(super) desk: Desk,
     pub(super) figures: Figures,
     edges: RwLock<HashMap<EdgeId, Linked<RouterItem>>>,
-    /// Edges whose links are gone, and since when; later, those that were taken for dead.
+    /// Edges whose links are gone, and since when.
     lost: Mutex<HashMap<EdgeId, Duration>>,
-    dead: Mutex<HashMap<EdgeId, Duration>>,
     /// Routers to which this one speaks.
     peers: RwLock<HashMap<RouterId, Linked<PeerItem>>>,
     locations: OnceLock<Locations>,
@@ -75,7 +74,6 @@ impl Switchboard {
             figures,
             edges: RwLock::default(),
             lost: Mutex::default(),
-            dead: Mutex::default(),
             peers: RwLock::default(),
             locations: OnceLock::new(),
             links: AtomicU64::new(1),

@@ -23,6 +23,9 @@ const HEALTH_EVERY: Duration = Duration::from_millis(250);
 /// How often rows that have expired are looked for, and how soon again while there are more.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEEP_AGAIN: Duration = Duration::from_millis(200);
+/// How long a router that leaves waits for sessions whose edge was lost, and how often it looks.
+const MISSED: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Tells homes of dead edges, for ever.
 pub(super) async fn edges(board: Arc<Switchboard>) {
@@ -86,6 +89,21 @@ pub(super) async fn sweep(house: Arc<House>, retention: Retention) {
 
 /// Gives everything away that is led here; what cannot be given is written down.
 pub(super) async fn leave(house: &House, locations: &Locations, grace: Duration) {
+    // Clients of an edge that was just lost come back within moments, to another one: until then only the homes have their
+    // sessions.
+    let missed = || house.board.chart.homes().iter().any(|home| !house.board.has_all(home.shard));
+    let patience = MISSED.min(grace / 2);
+    let calm = async {
+        while missed() {
+            sleep(LOOK_AGAIN).await;
+        }
+    };
+    if timeout(patience, calm).await.is_err() {
+        tracing::warn!(
+            event = "sessions_left",
+            "sessions of an edge that was lost are given up with this router"
+        );
+    }
     if !locations.leave(grace).await {
         tracing::warn!(event = "leave_late", "not all shards could be given to other routers");
     }

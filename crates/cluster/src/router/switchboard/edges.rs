@@ -9,7 +9,7 @@ use starling_wire::net::{Edges, End, Hears, Outlet};
 use starling_wire::{EdgeId, Epoch, LinkError, Registration, Shard};
 use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,6 @@ impl Edges for Reception {
         let linked = Linked { number, name: edge.name, outlet: outlet.clone() };
         board.edges.write().insert(id, linked);
         board.lost.lock().remove(&id);
-        board.dead.lock().remove(&id);
         // After it is among those that are told of new reigns: it may hear of one twice, but not never.
         let hello = board.router_hello();
         let (board, attached) = (Arc::clone(board), Attachments::default());
@@ -135,7 +134,6 @@ impl Switchboard {
             !over
         });
         for edge in dead {
-            self.dead.lock().insert(edge, now);
             tracing::info!(event = "edge_dead", edge = edge.0, "an edge has had no link for too long");
             for gate in self.chart.doors() {
                 gate.deliveries.forget(edge);
@@ -146,13 +144,12 @@ impl Switchboard {
 }
 
 impl Switchboard {
-    /// Whether an edge was lost so short a time ago that its sessions may still be waited for. Homes alone have them: if
-    /// these moved, they would be gone.
-    pub(in crate::router) fn misses_edges(&self, within: Duration) -> bool {
-        let now = self.clock.monotonic();
-        let mut dead = self.dead.lock();
-        dead.retain(|_, since| now.saturating_sub(*since) < within);
-        !dead.is_empty() || !self.lost.lock().is_empty()
+    /// Whether all sessions of a shard are at edges that are linked. Those of an edge that was lost wait at their home to be
+    /// resumed, and nowhere else: if it moved, they would be gone.
+    pub(in crate::router) fn has_all(&self, shard: Shard) -> bool {
+        let Some(group) = self.locations().and_then(|locations| locations.group(shard)) else { return true };
+        let linked: HashSet<EdgeId> = self.edges.read().keys().copied().collect();
+        group.view().rows().iter().all(|(_, row)| linked.contains(&row.edge))
     }
 }
 
