@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod asking;
+mod calm;
 mod failover;
 mod people;
 mod site;

@@ -22,7 +22,7 @@ pub(crate) struct Seen {
     pub(crate) news: bool,
     pub(crate) managed: bool,
     pub(crate) resumed: Option<u64>,
-    /// Bodies, in order; errors as `!condition body`.
+    /// Bodies, in order; errors as `!` and the id of what was refused, which is its body.
     pub(crate) messages: Vec<String>,
     /// Stanzas that count for stream management.
     counted: u32,
@@ -59,12 +59,9 @@ impl EdgeLink for Desk {
                         self.acks.lock().push((conn.number, seen.counted));
                     }
                     if let Kind::Message(kind) = stanza.kind {
+                        let id = stanza.id.as_deref().unwrap_or_default();
                         let body = body(&stanza);
-                        seen.messages.push(if kind == MessageType::Error {
-                            format!("!{body}")
-                        } else {
-                            body
-                        });
+                        seen.messages.push(if kind == MessageType::Error { format!("!{id}") } else { body });
                     }
                 }
                 Down::Close(error) => {
@@ -97,7 +94,7 @@ pub(crate) struct Edge {
     pub(crate) id: EdgeId,
     pub(crate) uplink: Arc<Uplink>,
     pub(crate) desk: Arc<Desk>,
-    _client: EdgeClient,
+    client: Mutex<Option<EdgeClient>>,
     next: AtomicU64,
 }
 
@@ -111,11 +108,17 @@ impl Edge {
             Uplink::start(own, Patience::default(), desk.clone(), desk.clone(), SystemClock::shared());
         let (seeds, tls) = (Arc::new(Seeds(site.addresses())), site.edge_tls(&name));
         let client = EdgeClient::start(seeds, tls, Options::default(), Arc::new(Arc::clone(&uplink)));
-        let edge = Self { id: EdgeId(id), uplink, desk, _client: client, next: AtomicU64::new(1) };
+        let client = Mutex::new(Some(client));
+        let edge = Self { id: EdgeId(id), uplink, desk, client, next: AtomicU64::new(1) };
         let all = usize::from(site.shards().count());
         crate::site::until(Duration::from_secs(5), "an edge has all homes", || edge.uplink.load().0 == all)
             .await;
         Arc::new(edge)
+    }
+
+    /// All its links are gone, as if its process were.
+    pub(crate) fn unplug(&self) {
+        drop(self.client.lock().take());
     }
 
     fn conn(&self) -> ConnId {
@@ -135,21 +138,24 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Binds, comes online, and has its stanzas counted.
+    /// Binds, comes online, and has its stanzas counted. As any client does, it tries again when it is asked to wait.
     pub(crate) async fn managed(edge: &Arc<Edge>, name: &str, resource: &str) -> Self {
-        let conn = edge.conn();
-        let token = Token(u128::from(edge.id.0) << 64 | u128::from(conn.number));
-        let mut client = Self {
-            edge: Arc::clone(edge),
-            account: jid(name),
-            conn,
-            token,
-            sequence: 0,
-            from: None,
-            acknowledged: 0,
+        let mut attempts = 0;
+        let mut client = loop {
+            let conn = edge.conn();
+            let token = Token(u128::from(edge.id.0) << 64 | u128::from(conn.number));
+            let account = jid(name);
+            let (from, acknowledged) = (None, 0);
+            let client =
+                Self { edge: Arc::clone(edge), account, conn, token, sequence: 0, from, acknowledged };
+            client.say(Up::Bind { token, resource: Some(resource.into()) });
+            client.until("it is bound", |seen| seen.jid.is_some() || seen.ended.is_some()).await;
+            if client.see(|seen| seen.jid.is_some()) {
+                break client;
+            }
+            attempts += 1;
+            assert!(attempts < 20, "{:?}", client.see(|seen| seen.ended.clone()));
         };
-        client.say(Up::Bind { token, resource: Some(resource.into()) });
-        client.until("it is bound", |seen| seen.jid.is_some()).await;
         client.from = client.see(|seen| seen.jid.clone()).map(Into::into);
         client.say(Up::EnableSm { resume: true, max: None });
         client.until("it is managed", |seen| seen.managed).await;
@@ -157,20 +163,37 @@ impl Client {
         client
     }
 
-    /// The session goes on at that edge.
+    /// The session goes on at that edge, with all that the client has seen and not had an answer to.
     pub(crate) async fn resume(self, edge: &Arc<Edge>) -> Self {
-        let conn = edge.conn();
-        let handled = self.see(|seen| seen.counted);
-        let before = self.see(|seen| (seen.jid.clone(), std::mem::take(&mut seen.messages)));
-        edge.desk.seen.lock().insert(
-            conn.number,
-            Seen { jid: before.0, messages: before.1, counted: handled, managed: true, ..Seen::default() },
-        );
-        let mut client = Self { edge: Arc::clone(edge), conn, ..self };
-        client.say(Up::Resume { token: client.token, handled });
-        client.until("it is resumed", |seen| seen.resumed.is_some()).await;
-        client.sequence = client.see(|seen| seen.resumed).unwrap();
-        client
+        let seen = self.see(std::mem::take);
+        let mut attempts = 0;
+        loop {
+            let conn = edge.conn();
+            let again = Seen {
+                messages: seen.messages.clone(),
+                counted: seen.counted,
+                managed: true,
+                ..Seen::default()
+            };
+            edge.desk.seen.lock().insert(conn.number, again);
+            let client = Self {
+                edge: Arc::clone(edge),
+                conn,
+                account: self.account.clone(),
+                from: self.from.clone(),
+                ..self
+            };
+            client.say(Up::Resume { token: client.token, handled: seen.counted });
+            client
+                .until("it is resumed", |seen| seen.resumed.is_some() || seen.closed || seen.ended.is_some())
+                .await;
+            if let Some(sequence) = client.see(|seen| seen.resumed) {
+                return Self { sequence, ..client };
+            }
+            attempts += 1;
+            assert!(attempts < 100, "{:?}", client.see(|seen| seen.ended.clone()));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub(crate) fn say(&self, up: Up) {
@@ -188,6 +211,7 @@ impl Client {
         let mut stanza =
             Stanza::message(MessageType::Chat).child(Element::new(ns::CLIENT, "body").text(text));
         stanza.to = Some(jid(to).into());
+        stanza.id = Some(text.into());
         self.send(stanza);
     }
 

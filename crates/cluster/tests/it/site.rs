@@ -43,13 +43,23 @@ pub(crate) fn jid(name: &str) -> BareJid {
 impl Site {
     /// So many routers with empty disks, that have elected.
     pub(crate) async fn start(routers: usize) -> Self {
+        let mut site = Self::empty(routers).await;
+        for number in 0..routers {
+            site.run(number).await;
+        }
+        site.settled(Duration::from_secs(10)).await;
+        site
+    }
+
+    /// A place for so many routers, of which none runs.
+    pub(crate) async fn empty(routers: usize) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
         let now = SystemClock::shared().now_micros() / 1_000_000;
         let sockets: Vec<_> = (0..routers).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let mut site = Self {
+        let site = Self {
             _turn: Arc::clone(&TURN).lock_owned().await,
             dir: TempDir::new().unwrap(),
             authority: Authority::create(CLUSTER, now, DAY * 365).unwrap(),
@@ -59,10 +69,6 @@ impl Site {
             shards: 16,
         };
         drop(sockets);
-        for number in 0..routers {
-            site.run(number).await;
-        }
-        site.settled(Duration::from_secs(10)).await;
         site
     }
 
