@@ -125,7 +125,9 @@ async fn found(stage: &Arc<Stage>, casts: &[Cast]) {
     let process = stage.world.process();
     let store = back_end::open(stage, &process, &SimClock::new(&stage.world, 0));
     for (number, cast) in casts.iter().enumerate() {
-        if let Err(error) = store.create_account(&account(cast.name), row(number as u64 + 1), Reign::NONE).await {
+        if let Err(error) =
+            store.create_account(&account(cast.name), row(number as u64 + 1), Reign::NONE).await
+        {
             stage.wrong("run", None, format!("{}: {error}", cast.name));
         }
     }
