@@ -61,6 +61,9 @@ pub struct Options {
     pub connections: usize,
     /// The most requests at a time on one connection.
     pub streams: u32,
+    /// Threads of their own for the links that carry Raft. Without them these wait in one row with everything else, and on
+    /// a machine that has too much to do a leader seems dead.
+    pub raft: Option<tokio::runtime::Handle>,
 }
 
 impl Options {
@@ -86,6 +89,7 @@ impl Default for Options {
             certificates: Duration::from_secs(10),
             connections: 4096,
             streams: 1024,
+            raft: None,
         }
     }
 }

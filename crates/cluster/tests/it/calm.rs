@@ -1,6 +1,6 @@
 //! A machine that has too much to do is no reason for shards to change their homes.
 
-use crate::site::Site;
+use crate::site::{Site, until};
 use starling_cluster::RouterNode;
 use starling_node::{SystemClock, Telemetry};
 use starling_store::SharedStore;
@@ -36,8 +36,8 @@ fn threads() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// `BURNERS` processes (4) take the machine for `SECONDS` (60): prints what becomes of the homes, and fails if more than
-/// `MOST` shards (16) change theirs.
+/// `BURNERS` processes (4) take the machine for `SECONDS` (60): prints what becomes of the homes, and fails if there
+/// are more than `MOST` elections (4) though nobody was lost. A disk that stands still for half a second makes some.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes the whole machine for a minute: run it by name"]
 async fn a_busy_machine_keeps_its_homes() {
@@ -49,6 +49,11 @@ async fn a_busy_machine_keeps_its_homes() {
         site.routers[one] = Some(node.await.unwrap().unwrap());
     }
     site.settled(Duration::from_secs(60)).await;
+    // Moves that spread the load are no losses.
+    until(Duration::from_secs(60), "all serve about the same", || {
+        site.running().all(|node| node.serves() >= 5)
+    })
+    .await;
     let burners: Vec<_> = (0..number("BURNERS", 4)).map(|_| Burner::start()).collect();
     let clock = SystemClock::shared();
     let term = |site: &Site| -> Vec<u64> {
@@ -82,7 +87,7 @@ async fn a_busy_machine_keeps_its_homes() {
     let changes: u64 = before.iter().zip(&after).map(|(before, after)| after - before).sum();
     drop(burners);
     println!(
-        "{changes} terms in {minutes:.2} min; {:.1} % of all looks found a shard without a lease; longest look {late:?}",
+        "{changes} elections in {minutes:.2} min; {:.1} % of all looks found a shard without a lease; longest look {late:?}",
         100.0 * without as f64 / looks as f64
     );
     for (node, runtime) in site.routers.iter_mut().zip(runtimes) {
@@ -90,5 +95,5 @@ async fn a_busy_machine_keeps_its_homes() {
         let _ = runtime.spawn(node.abort()).await;
         runtime.shutdown_background();
     }
-    assert!(changes <= number("MOST", 16), "{changes} changes");
+    assert!(changes <= number("MOST", 4), "{changes} elections");
 }
