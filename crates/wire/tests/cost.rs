@@ -161,7 +161,7 @@ fn stanza() -> Stanza {
 
 #[test]
 #[ignore = "a measurement"]
-fn cost_of_an_envelope() {
+fn measured_cost_of_an_envelope() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let dir = tempfile::tempdir().unwrap();

@@ -40,7 +40,7 @@ fn threads() -> Runtime {
 /// are more than `MOST` elections (4) though nobody was lost. A disk that stands still for half a second makes some.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes the whole machine for a minute: run it by name"]
-async fn a_busy_machine_keeps_its_homes() {
+async fn measured_on_a_busy_machine() {
     let mut site = Site::empty(3).await;
     let runtimes: Vec<_> = (0..3).map(|_| threads()).collect();
     for (one, runtime) in runtimes.iter().enumerate() {
