@@ -8,7 +8,7 @@ use crate::link::Link;
 use crate::log::Deliveries;
 use crate::msg::{Ask, Msg};
 use crate::rebuild::Opening;
-use crate::recognise::{Fingerprint, Recent};
+use crate::recognise::{Fingerprint, Recent, Since};
 use crate::refused::{Earlier, Refused};
 use crate::shared::Shared;
 use crate::strangers::Strangers;
@@ -62,8 +62,10 @@ pub(crate) struct Home {
     pub(crate) recent: Option<Recent>,
     /// Its messages that were refused and may be kept.
     pub(crate) refused: Refused,
-    /// For whose resent messages the tail is being read, and the end of their session.
-    pub(crate) reading: Option<(BareJid, Duration)>,
+    /// Rows decided since that was read.
+    pub(crate) since: Since,
+    /// The tail is being read, for resent messages.
+    pub(crate) reading: bool,
     /// The tail could not be read and is read once more.
     pub(crate) rereading: bool,
     /// How often the tail was to be read; only the last answer counts.
@@ -137,7 +139,8 @@ impl Home {
             unresumed: None,
             recent: None,
             refused: Refused::default(),
-            reading: None,
+            since: Since::default(),
+            reading: false,
             rereading: false,
             tails: 0,
             leaving: false,
@@ -203,7 +206,7 @@ impl Home {
 
     /// Whether what comes has to wait, whatever there is room for.
     pub(crate) fn is_held(&self) -> bool {
-        self.reading.is_some() || self.leaving || self.doubt.is_some() || self.opening.is_some()
+        self.reading || self.leaving || self.doubt.is_some() || self.opening.is_some()
     }
 
     /// Whether acts that follow from what it believed when they were decided are to fail.
@@ -221,6 +224,26 @@ impl Home {
     pub(crate) fn refuses(&mut self, message: &Fingerprint, origin: Origin, kept: bool, shared: &Shared) {
         let earlier = Earlier { origin, at: shared.clock.monotonic(), kept };
         self.refused.add(message, earlier, &shared.hasher);
+    }
+
+    /// Whether it is to be remembered which rows are decided: otherwise the tail is read before anything is looked for.
+    pub(crate) fn minds(&self) -> bool {
+        self.recent.is_some() || self.reading
+    }
+
+    /// The row of this message is decided: should the message come once more, that is to be noticed.
+    pub(crate) fn keeps(&mut self, origin: Origin, message: Option<&Fingerprint>, shared: &Shared) {
+        if !self.since.add(origin, message, self.reading, &shared.hasher) {
+            self.recent = None;
+        }
+    }
+
+    /// Whether the tail has to be read to know whether there is a row of this message.
+    pub(crate) fn may_have(&self, origin: Origin, message: Option<&Fingerprint>, shared: &Shared) -> bool {
+        let Some(recent) = &self.recent else { return true };
+        let known =
+            recent.has(origin) || message.is_some_and(|message| recent.find(message, origin).is_some());
+        !known && self.since.may_have(origin, message, &shared.hasher)
     }
 
     /// What is known of a message that a session sends, if it was refused before.

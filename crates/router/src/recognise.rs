@@ -3,7 +3,8 @@
 //! A client that lost its session does not know which of its last messages were taken. It sends them again with the
 //! same `origin-id` (XEP-0359). For some time after a session ended unresumed, messages with an `origin-id` are
 //! compared with the rows that were written before that end: the tail of the log is read once, when it is first
-//! needed, and only rows from before that moment count, so that memory does not grow with what is sent now.
+//! needed. Of what is decided later only hashes are kept, which tell whether a message may be among that: then, and only then,
+//! it is read once more. A read for each message of a session that follows a lost one would be more than a busy home can do.
 //!
 //! Moments are of monotonic time: a clock that is set makes no message new. Of rows only the place in the log is known;
 //! how far the tail reaches is counted from its end, and in rows.
@@ -15,6 +16,7 @@ use starling_store::{
 };
 use starling_xmpp::{BareJid, Stanza, ns};
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// How many rows of the tail are looked at, at most.
@@ -55,15 +57,13 @@ pub(crate) struct Tail {
     through: Duration,
 }
 
-/// Senders remembered by [`Recent`]; beyond that the tail is read once more.
-const MAX_SENDERS: usize = 1_024;
+/// Hashes remembered by [`Since`]; beyond that the tail is read once more.
+const MAX_SINCE: usize = 8_192;
 
 /// Rows that a resent message may already have.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
     through: Duration,
-    /// Up to which end of a session of theirs the messages of other accounts are in it.
-    senders: HashMap<BareJid, Duration>,
     origins: HashSet<Origin>,
     fingerprints: HashMap<Fingerprint, Origin>,
 }
@@ -95,22 +95,6 @@ impl Recent {
         recent
     }
 
-    /// Takes over what an earlier one knew of senders, and that this one's messages up to the end of its session are in it.
-    pub(crate) fn knows(&mut self, before: Option<Self>, sender: BareJid, end: Duration) {
-        self.senders = before.map(|before| before.senders).unwrap_or_default();
-        if self.senders.len() >= MAX_SENDERS {
-            self.senders.clear();
-        }
-        self.senders.insert(sender, end);
-    }
-
-    /// Whether what a sender's session, which ended then, had on its way is in it. Its last messages may have been decided
-    /// long after its end; but all of them before the first one of the sender's next session, which is when this is asked
-    /// for the first time. After a restart (`began`) nothing was on its way.
-    pub(crate) fn covers_sender(&self, sender: &BareJid, end: Duration, began: Duration) -> bool {
-        self.covers(end) && (end <= began || self.senders.get(sender).is_some_and(|known| *known >= end))
-    }
-
     /// Whether nobody sends any more what could be in it.
     pub(crate) fn is_over(&self, now: Duration, window: Duration) -> bool {
         now >= self.through + window
@@ -129,6 +113,74 @@ impl Recent {
     /// Whether a row of this origin was written.
     pub(crate) fn has(&self, origin: Origin) -> bool {
         self.origins.contains(&origin)
+    }
+}
+
+/// Rows that were decided after the tail was read, by hashes of what they are recognised by.
+///
+/// The tail is read when all rows before have landed. So a message that is neither in it nor in here has no row; one that is in
+/// here only may have, if its commit is confirmed.
+#[derive(Debug, Default)]
+pub(crate) struct Since {
+    /// With the session of each, or [`SEVERAL`].
+    rows: HashMap<u64, u128>,
+    /// Those of them that were decided while the tail is being read.
+    during: HashMap<u64, u128>,
+}
+
+/// Messages of several sessions look the same.
+const SEVERAL: u128 = u128::MAX;
+
+impl Since {
+    /// A row is decided. False: that are too many, and nothing is remembered but what a read that is under way does not have.
+    pub(crate) fn add(
+        &mut self,
+        origin: Origin,
+        message: Option<&Fingerprint>,
+        reading: bool,
+        hasher: &RandomState,
+    ) -> bool {
+        let hashes = [Some(hasher.hash_one(origin)), message.map(|message| hasher.hash_one(message))];
+        for hash in hashes.into_iter().flatten() {
+            put(&mut self.rows, hash, origin.session);
+            if reading {
+                put(&mut self.during, hash, origin.session);
+            }
+        }
+        let room = self.rows.len() < MAX_SINCE;
+        if !room {
+            self.rows = HashMap::new();
+        }
+        room
+    }
+
+    /// Whether the row of this message may be among them: one of this origin, or one that another session has sent.
+    pub(crate) fn may_have(&self, origin: Origin, message: Option<&Fingerprint>, hasher: &RandomState) -> bool {
+        if self.rows.is_empty() {
+            return false;
+        }
+        let session = |hash: u64| self.rows.get(&hash);
+        session(hasher.hash_one(origin)).is_some()
+            || message
+                .and_then(|message| session(hasher.hash_one(message)))
+                .is_some_and(|session| *session != origin.session)
+    }
+
+    /// The tail is about to be read.
+    pub(crate) fn begins(&mut self) {
+        self.during = HashMap::new();
+    }
+
+    /// It has been read.
+    pub(crate) fn ends(&mut self) {
+        self.rows = std::mem::take(&mut self.during);
+    }
+}
+
+fn put(rows: &mut HashMap<u64, u128>, hash: u64, session: u128) {
+    let known = rows.entry(hash).or_insert(session);
+    if *known != session {
+        *known = SEVERAL;
     }
 }
 
@@ -200,4 +252,45 @@ pub(crate) async fn read_tail(
         }
     }
     Ok(Tail { rows, through })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(id: &str) -> Fingerprint {
+        let jid = |local: &str| BareJid::parse(&format!("{local}@localhost")).unwrap();
+        Fingerprint { sender: jid("alice"), id: id.into(), with: jid("bob"), body: None }
+    }
+
+    fn of(session: u128, sequence: u64) -> Origin {
+        Origin { session, sequence }
+    }
+
+    #[test]
+    fn only_what_was_decided_since_makes_another_read_worth_while() {
+        let (hasher, mut since) = (RandomState::new(), Since::default());
+        let (one, two) = (message("1"), message("2"));
+        assert!(!since.may_have(of(1, 1), Some(&one), &hasher));
+        assert!(since.add(of(1, 1), Some(&one), false, &hasher));
+        assert!(since.may_have(of(1, 1), None, &hasher), "refused, and sent again");
+        assert!(since.may_have(of(2, 7), Some(&one), &hasher), "from another session");
+        assert!(!since.may_have(of(1, 2), Some(&one), &hasher), "its own client says what is new");
+        assert!(!since.may_have(of(2, 7), Some(&two), &hasher));
+        assert!(since.add(of(2, 7), Some(&one), false, &hasher));
+        assert!(since.may_have(of(1, 2), Some(&one), &hasher) && since.may_have(of(2, 8), Some(&one), &hasher));
+        since.begins();
+        assert!(since.add(of(3, 1), Some(&two), true, &hasher));
+        assert!(since.may_have(of(1, 1), None, &hasher), "until it has been read");
+        since.ends();
+        assert!(!since.may_have(of(1, 1), Some(&one), &hasher));
+        assert!(since.may_have(of(3, 1), None, &hasher), "it was decided meanwhile");
+    }
+
+    #[test]
+    fn what_is_remembered_of_rows_is_bounded() {
+        let (hasher, mut since) = (RandomState::new(), Since::default());
+        let added = (0..MAX_SINCE as u64).take_while(|n| since.add(of(1, *n), None, false, &hasher)).count();
+        assert_eq!((added, since.rows.len()), (MAX_SINCE - 1, 0));
+    }
 }

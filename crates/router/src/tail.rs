@@ -1,71 +1,68 @@
 //! Reads of the tail of an account's log, which a decision waits for.
 
+use crate::act::origin;
 use crate::decide;
 use crate::home::{Home, Read};
-use crate::msg::{Msg, Ticket};
-use crate::recognise::{self, Recent};
+use crate::msg::Msg;
+use crate::recognise::{self, Fingerprint, Recent};
 use crate::shared::Shared;
 use crate::turn::Turn;
 use starling_store::{Position, SharedStore};
 use starling_wire::{ToHome, Up};
-use starling_xmpp::BareJid;
-use std::time::Duration;
+use starling_xmpp::Jid;
 
 /// Whether the tail of the log must be read before this message can be decided.
 pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
-    let (sender, end) = match msg {
+    let shared = &turn.shared;
+    let needed = match msg {
         Msg::Edge(ToHome { account, conn, up: Up::Stanza { sequence, stanza, fault: None, again, .. } }) => {
             if !stanza.is_message() {
                 return false;
             }
-            let taken = home.says(*conn).is_none_or(|at| home.links[at].has_taken(*sequence));
-            let began = turn.shared.began;
-            if *again && !taken && !home.recent.as_ref().is_some_and(|recent| recent.covers(began)) {
-                return read_first(home, account.clone(), began);
+            let at = home.says(*conn);
+            let taken = at.is_none_or(|at| home.links[at].has_taken(*sequence));
+            if *again && !taken && !home.recent.as_ref().is_some_and(|recent| recent.covers(shared.began)) {
+                return read_first(turn, home);
             }
-            match home.earlier(stanza, turn.monotonic, &turn.shared) {
-                Some(earlier) if earlier.kept => return false,
-                Some(earlier) => (account, home.refused.latest().unwrap_or(earlier.at)),
-                None if decide::message::may_repeat(turn, home, stanza) => {
-                    (account, home.lost_until(&turn.shared))
-                }
-                None => return false,
-            }
+            let earlier = home.earlier(stanza, turn.monotonic, shared);
+            let own = at.map(|at| origin(home.links[at].token, *sequence));
+            let origin = match (earlier, own) {
+                (Some(earlier), _) if earlier.kept => return false,
+                (Some(earlier), _) => earlier.origin,
+                (None, Some(own)) if decide::message::may_repeat(turn, home, stanza) => own,
+                (None, _) => return false,
+            };
+            let with = stanza.to.as_ref().map_or_else(|| account.clone(), Jid::to_bare);
+            home.may_have(origin, Fingerprint::of(account, &with, stanza).as_ref(), shared)
         }
-        Msg::Forward(forward) => match &forward.ticket {
-            Some(ticket) if ticket.repeated => {
-                let since = home.heard.unknown_before();
-                if !home.recent.as_ref().is_some_and(|recent| recent.covers(since)) {
-                    return read_first(home, ticket.sender.clone(), since);
-                }
-                match ticket.again {
-                    Some(end) => (&ticket.sender, end),
-                    None => return false,
-                }
+        Msg::Forward(forward) => {
+            let Some(ticket) = &forward.ticket else { return false };
+            let moment = home.heard.unknown_before();
+            let covers = |recent: &Recent| recent.covers(moment);
+            if ticket.repeated && !home.recent.as_ref().is_some_and(covers) {
+                return read_first(turn, home);
             }
-            Some(Ticket { again: Some(end), sender, .. }) => (sender, *end),
-            _ => return false,
-        },
-        _ => return false,
+            if ticket.again.is_none() {
+                return false;
+            }
+            let message = Fingerprint::of(&ticket.sender, &home.account.jid, &forward.stanza);
+            home.may_have(ticket.origin, message.as_ref(), shared)
+        }
+        _ => false,
     };
-    // What a home of another shard had on its way is so still, however young this one is.
-    let far = turn.shared.elsewhere(sender).is_some();
-    let began = if far { Duration::ZERO } else { turn.shared.began };
-    if home.recent.as_ref().is_some_and(|recent| recent.covers_sender(sender, end, began)) {
-        return false;
-    }
-    let sender = sender.clone();
-    read_first(home, sender, end)
+    needed && read_first(turn, home)
 }
 
-/// Whether it must be read for a sender whose messages may have been decided up to this end of their session.
-fn read_first(home: &mut Home, sender: BareJid, end: Duration) -> bool {
+/// Whether there is anything to be read.
+fn read_first(turn: &Turn, home: &mut Home) -> bool {
+    home.since.begins();
     if home.last == Position(0) {
         // There never was a row.
-        home.recent = Some(Recent::empty(end));
+        home.since.ends();
+        home.recent = Some(Recent::empty(turn.monotonic));
         return false;
     }
-    home.reading = Some((sender, end));
+    home.reading = true;
     true
 }
 

@@ -20,6 +20,9 @@ const ASKED: &str = "archive-ids";
 const ASKED_EVERY: Duration = Duration::from_secs(5);
 /// How often otherwise.
 const ASKED_AGAIN: Duration = Duration::from_millis(500);
+/// How long ended tasks may hold on to a store that is closed.
+const LET_GO: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The store of this process.
 #[derive(Clone)]
@@ -120,6 +123,15 @@ impl BackEnd {
         match self {
             // Closing waits for the disk.
             Self::Embedded(store) => {
+                // A task that was ended may still run on another thread, and lets go of it when it next waits.
+                let patience = tokio::time::timeout(LET_GO, async {
+                    while Arc::strong_count(&store) > 1 {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
+                });
+                if patience.await.is_err() {
+                    tracing::warn!(event = "store_held", "somebody still holds on to the store");
+                }
                 let _ = tokio::task::spawn_blocking(move || drop(store)).await;
             }
             Self::Scylla(store, driver, _) => drop((store, driver)),

@@ -1,7 +1,8 @@
 //! What clients were answered, and when: what the judge of histories does not look at.
 //!
 //! How soon a store that is back is used again is measured beside a client of our own, who asks it all the time: it is
-//! back when it has answered us, and what we had to wait for our answers then was not the server's to hurry.
+//! back when it has answered us, and what we had to wait for our answers and for the disk then was not the server's to
+//! hurry.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use starling_tests::history::{History, Log, Message, What};
 
-use crate::pulse::Beat;
+use crate::pulse::{Beat, Pulse};
 
 /// A store that is back is used again within this.
 const USED_AGAIN: Duration = Duration::from_secs(2);
@@ -53,13 +54,15 @@ pub(crate) struct Answers {
     beats: Vec<Beat>,
     /// Those of the clock.
     ticks: Vec<Beat>,
+    /// Those of the disk.
+    syncs: Vec<Beat>,
 }
 
 impl Answers {
-    pub(crate) fn of(history: &History, beats: Vec<Beat>, ticks: Vec<Beat>) -> Self {
+    pub(crate) fn of(history: &History, pulse: &Pulse) -> Self {
         let mut given: Vec<_> = history.logs.iter().flat_map(of_client).collect();
         given.sort_by_key(|answer| answer.answered);
-        Self { given, beats, ticks }
+        Self { given, beats: pulse.beats(), ticks: pulse.ticks(), syncs: pulse.syncs() }
     }
 
     /// The one that the server took longest for.
@@ -100,9 +103,10 @@ impl Answers {
         self.beats.iter().map(|beat| beat.answered).find(|answered| *answered >= moment)
     }
 
-    /// The longest that we waited for the store around these moments, our own tardiness included.
+    /// The longest that we waited for the store or its disk around these moments, our own tardiness included. A write that the
+    /// store confirms waits for the disk, which is everybody's.
     fn lag(&self, from: Duration, until: Duration) -> Duration {
-        longest(&self.beats, from, until)
+        longest(&self.beats, from, until).max(longest(&self.syncs, from, until))
     }
 
     /// The longest that a task of ours which had something to do was not let run while this one was waited for.

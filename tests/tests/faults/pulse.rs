@@ -2,6 +2,7 @@
 //! store and how long one had to wait for it.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +26,12 @@ pub(crate) struct Beat {
     pub(crate) answered: Duration,
 }
 
-/// The client, while it is kept, and a clock beside it.
+/// The client, while it is kept, and beside it a clock, and somebody who uses the disk as a store does.
 pub(crate) struct Pulse {
     beats: Arc<Mutex<Vec<Beat>>>,
     ticks: Arc<Mutex<Vec<Beat>>>,
-    tasks: [JoinHandle<()>; 2],
+    syncs: Arc<Mutex<Vec<Beat>>>,
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Pulse {
@@ -37,6 +39,21 @@ impl Pulse {
     pub(crate) fn start(run: Arc<Run>, addresses: Vec<SocketAddr>) -> Self {
         let beats = Arc::<Mutex<Vec<Beat>>>::default();
         let ticks = Arc::<Mutex<Vec<Beat>>>::default();
+        let syncs = Arc::<Mutex<Vec<Beat>>>::default();
+        let (disk, synced) = (run.clone(), syncs.clone());
+        let syncing = tokio::spawn(async move {
+            let Ok(file) = tempfile::tempfile().map(Arc::new) else { return };
+            loop {
+                let due = disk.now() + REST;
+                sleep(REST).await;
+                let file = file.clone();
+                let write = move || file.write_all_at(&[0; 512], 0).and_then(|()| file.sync_data());
+                if !matches!(tokio::task::spawn_blocking(write).await, Ok(Ok(()))) {
+                    return;
+                }
+                synced.lock().push(Beat { due, answered: disk.now() });
+            }
+        });
         let (noted, clock, ticked) = (beats.clone(), run.clone(), ticks.clone());
         let ticking = tokio::spawn(async move {
             loop {
@@ -53,7 +70,7 @@ impl Pulse {
                 let _ = ask(&run, *address, due, &noted).await;
             }
         });
-        Self { beats, ticks, tasks: [asking, ticking] }
+        Self { beats, ticks, syncs, tasks: [asking, ticking, syncing] }
     }
 
     /// All that was answered so far.
@@ -64,6 +81,11 @@ impl Pulse {
     /// Moments at which we wanted to be woken, and were: how busy the machine is, whether there is a store or not.
     pub(crate) fn ticks(&self) -> Vec<Beat> {
         self.ticks.lock().clone()
+    }
+
+    /// Small writes to the disk: how long a commit log has to wait for it, whoever keeps it busy.
+    pub(crate) fn syncs(&self) -> Vec<Beat> {
+        self.syncs.lock().clone()
     }
 }
 

@@ -119,7 +119,7 @@ impl Scene {
         }
         let violations = if broken.is_none() { check(&history) } else { Vec::new() };
         println!("  {}", Summary::of(&history));
-        let answers = Answers::of(&history, self.pulse.beats(), self.pulse.ticks());
+        let answers = Answers::of(&history, &self.pulse);
         Ok(Verdict { answers, violations, history, server: self.server, seed: self.seed, broken })
     }
 }

@@ -321,6 +321,16 @@ fn append(
     fate: &Fate,
 ) -> Option<Position> {
     let position = turn.position(home)?;
+    if home.minds() {
+        let own = &home.account.jid;
+        let (sender, recipient) = match direction {
+            Direction::In => (&with, own),
+            Direction::Out => (own, &with),
+            Direction::Own => (own, own),
+        };
+        let message = Fingerprint::of(sender, recipient, stanza);
+        home.keeps(ticket.origin, message.as_ref(), &turn.shared);
+    }
     let row = LogRow {
         owner: home.account.jid.clone(),
         position,

@@ -114,7 +114,7 @@ impl Worker {
         match act.what {
             What::ReadTail => {
                 // With a doubt the log may yet change: it is read when that is settled.
-                if home.doubt.is_none() && home.reading.is_some() {
+                if home.doubt.is_none() && home.reading {
                     self.asked.push(tail::read(&self.shared, home));
                 }
             }

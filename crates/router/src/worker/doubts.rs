@@ -35,7 +35,7 @@ impl Worker {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         let Some(doubt) = &mut home.doubt else { return };
         self.timers.set(doubt.rest(turn.monotonic), account.clone(), Why::Reload);
-        (home.reading, home.rereading) = (None, false);
+        (home.reading, home.rereading) = (false, false);
         self.refuse_held(turn, account);
     }
 
@@ -82,7 +82,7 @@ impl Worker {
         if let Some(before) = &doubt.blocked {
             turn.decide(home, None, |cx| tell_blocked(cx, before));
         }
-        if home.reading.is_some() {
+        if home.reading {
             self.asked.push(tail::read(&self.shared, home));
         }
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };

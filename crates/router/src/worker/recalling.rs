@@ -11,7 +11,7 @@ impl Worker {
         tail: Result<crate::recognise::Tail, StoreError>,
     ) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        let mut recent = match tail {
+        let recent = match tail {
             Ok(tail) => Recent::of(&home.account.jid, tail),
             Err(error @ (StoreError::Unavailable(_) | StoreError::Overloaded)) => {
                 // What was sent before may not get a second row: it waits, as it would for a commit.
@@ -19,7 +19,7 @@ impl Worker {
                     tracing::warn!(event = "tail_failed", %error, times, "resent messages cannot be recognised yet");
                 }
                 if std::mem::replace(&mut home.rereading, true) {
-                    (home.rereading, home.reading) = (false, None);
+                    (home.rereading, home.reading) = (false, false);
                     return self.refuse_held(turn, account);
                 }
                 return self.timers.set(turn.monotonic + REREAD_AFTER, account.clone(), Why::Tail);
@@ -30,10 +30,8 @@ impl Worker {
                 Recent::empty(turn.monotonic)
             }
         };
-        home.rereading = false;
-        if let Some((sender, end)) = home.reading.take() {
-            recent.knows(home.recent.take(), sender, end);
-        }
+        (home.rereading, home.reading) = (false, false);
+        home.since.ends();
         home.recent = Some(recent);
         self.go_on(turn, account);
         self.touch(account);

@@ -188,3 +188,50 @@ fn what_a_session_had_said_arrives_when_it_has_ended() {
         assert_eq!((site.kept(0), book.edges().len()), (1, 0), "nothing is left of it");
     }
 }
+
+/// A message that its client may send again.
+fn named(n: usize) -> Stanza {
+    let id = starling_xmpp::Element::new(starling_xmpp::ns::SID, "origin-id").attr("id", format!("o{n}"));
+    crate::bench::chat("bob@localhost", &n.to_string()).child(id)
+}
+
+#[test]
+fn the_log_is_not_read_for_every_message_after_a_session_was_lost() {
+    let mut site = Site::new(1);
+    let bob = site.client(0, "bob", "phone");
+    let mut alice = site.client(0, "alice", "phone");
+    for n in 0..3 {
+        site.send(&mut alice, named(n));
+    }
+    site.run();
+    site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+    site.run();
+    let mut alice = site.client(0, "alice", "phone");
+    let before = site.store.pages();
+    for n in 1..40 {
+        site.send(&mut alice, named(n));
+        site.decide();
+        // Each is a little longer on its way: to the recipient's home, its session seems to have been lost a little later.
+        site.clock.advance(Duration::from_millis(n as u64));
+        site.run();
+    }
+    let all: Vec<_> = (0..40).map(|n| n.to_string()).collect();
+    assert_eq!((site.rows("bob"), site.messages(&bob)), (all.clone(), all.clone()));
+    let read = site.store.pages() - before - 1;
+    assert!((1..=6).contains(&read), "{read} pages");
+    // What was decided since is looked for when it comes once more.
+    site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+    site.run();
+    let mut alice = site.client(0, "alice", "phone");
+    let before = site.store.pages();
+    for n in 20..60 {
+        site.send(&mut alice, named(n));
+        site.decide();
+        site.clock.advance(Duration::from_millis(n as u64));
+        site.run();
+    }
+    let all: Vec<_> = (0..60).map(|n| n.to_string()).collect();
+    assert_eq!((site.rows("alice"), site.rows("bob")), (all.clone(), all));
+    let read = site.store.pages() - before - 2;
+    assert!((1..=6).contains(&read), "{read} pages");
+}

@@ -37,6 +37,7 @@ struct Script {
     lose: usize,
     fail_reads: usize,
     commits: u64,
+    pages: u64,
     doubts: Doubts,
     /// Loads that wait for what is held.
     loads: Vec<oneshot::Sender<()>>,
@@ -160,6 +161,11 @@ impl FaultyStore {
     /// How many commits and creations have begun.
     pub fn commits(&self) -> u64 {
         self.script.lock().commits
+    }
+
+    /// How many pages of logs were asked for.
+    pub fn pages(&self) -> u64 {
+        self.script.lock().pages
     }
 
     /// The store behind it.
@@ -297,6 +303,7 @@ impl Store for FaultyStore {
         filter: LogFilter,
         page: Page,
     ) -> BoxFuture<'static, Result<LogPage>> {
+        self.script.lock().pages += 1;
         self.read(|inner| inner.log_page(owner, filter, page))
     }
 
