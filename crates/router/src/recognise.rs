@@ -155,7 +155,12 @@ impl Since {
     }
 
     /// Whether the row of this message may be among them: one of this origin, or one that another session has sent.
-    pub(crate) fn may_have(&self, origin: Origin, message: Option<&Fingerprint>, hasher: &RandomState) -> bool {
+    pub(crate) fn may_have(
+        &self,
+        origin: Origin,
+        message: Option<&Fingerprint>,
+        hasher: &RandomState,
+    ) -> bool {
         if self.rows.is_empty() {
             return false;
         }
@@ -278,7 +283,9 @@ mod tests {
         assert!(!since.may_have(of(1, 2), Some(&one), &hasher), "its own client says what is new");
         assert!(!since.may_have(of(2, 7), Some(&two), &hasher));
         assert!(since.add(of(2, 7), Some(&one), false, &hasher));
-        assert!(since.may_have(of(1, 2), Some(&one), &hasher) && since.may_have(of(2, 8), Some(&one), &hasher));
+        assert!(
+            since.may_have(of(1, 2), Some(&one), &hasher) && since.may_have(of(2, 8), Some(&one), &hasher)
+        );
         since.begins();
         assert!(since.add(of(3, 1), Some(&two), true, &hasher));
         assert!(since.may_have(of(1, 1), None, &hasher), "until it has been read");
