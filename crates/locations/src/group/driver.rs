@@ -188,7 +188,9 @@ impl Driver {
         self.reign.as_ref().is_some_and(|reign| {
             // A reign that began before the era's ceiling was known here has too few.
             let held = reign.told.ceiling.load(Ordering::Acquire);
-            let short = held < self.wanted(0) && held < self.core.clock.now_micros() + micros(AHEAD) / 2;
+            let few = held < self.core.clock.now_micros() + micros(AHEAD) / 2
+                || held < reign.told.floor.saturating_add(ABOVE_MICROS / 2);
+            let short = few && held < self.wanted(reign.told.floor);
             now >= reign.granted + if short { GRANT_SOON } else { GRANT_EVERY }
         })
     }
@@ -199,8 +201,9 @@ impl Driver {
         let (vote, epoch) = (reign.vote, reign.told.epoch);
         let mut ops = Vec::new();
         if self.grant_is_due() {
-            let ceiling =
-                self.wanted(reign.told.ceiling.load(Ordering::Acquire).saturating_sub(ABOVE_MICROS));
+            let held = reign.told.ceiling.load(Ordering::Acquire);
+            // One that began before the era's ceiling was above its floor has none, and its floor may be ahead of the clock.
+            let ceiling = self.wanted(held.saturating_sub(ABOVE_MICROS).max(reign.told.floor));
             ops.push(Op::Grant { epoch, ceiling });
         }
         let granting = !ops.is_empty();
