@@ -136,7 +136,6 @@ impl Running {
         let control = Arc::new(Administration {
             router: Arc::clone(&self.router),
             server: Arc::clone(&self.server),
-            passwords: Arc::clone(&self.server.passwords),
             listeners: self.listeners.clone(),
             clock,
         });

@@ -188,27 +188,6 @@ impl Router {
     ) -> Result<bool, StoreError> {
         create(&self.shared, account, credentials).await
     }
-
-    /// An account's row.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn account(&self, account: &BareJid) -> Result<Option<AccountRow>, StoreError> {
-        self.shared.store.account(account).await
-    }
-
-    /// Accounts of a domain in order.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn accounts(
-        &self,
-        domain: &str,
-        after: Option<BareJid>,
-        limit: usize,
-    ) -> Result<Vec<BareJid>, StoreError> {
-        self.shared.store.accounts(domain, after, limit).await
-    }
 }
 
 pub(crate) fn stopped() -> StoreError {

@@ -5,16 +5,14 @@ use super::desk::Unanswered;
 use super::house::House;
 use super::questions::{Answer, MOST_SESSIONS, Question};
 use crate::leaving::Leaving;
-use futures::future::{BoxFuture, join_all};
-use starling_admin::Raft;
+use futures::future::BoxFuture;
 use starling_admin::{
-    Control, ControlError, Draining, ListenerStatus, NewUser, Password, Status, User, UserPage, UserQuery,
+    Control, ControlError, Draining, ListenerStatus, NewUser, Password, Raft, Status, UserPage, UserQuery,
 };
 use starling_locations::Locations;
-use starling_store::{AccountRow, StoreError};
+use starling_setup::accounts::{found, keys, local, page};
 use starling_wire::{RouterId, SessionInfo};
-use starling_xmpp::sasl::Credentials;
-use starling_xmpp::{BareJid, StanzaCondition};
+use starling_xmpp::BareJid;
 use std::sync::Arc;
 
 /// Administration of the cluster, asked at one of its routers.
@@ -27,24 +25,6 @@ pub(super) struct Administration {
 }
 
 impl Administration {
-    async fn keys(&self, password: &Password) -> Result<Credentials, ControlError> {
-        let derived = self.house.server.passwords.derive(password.expose().to_owned()).await;
-        derived.map_err(|error| {
-            let text = error.text.map_or_else(|| "try again later".to_owned(), |text| text.to_string());
-            match error.condition {
-                StanzaCondition::NotAcceptable => ControlError::Invalid(text),
-                _ => ControlError::Unavailable(text),
-            }
-        })
-    }
-
-    fn local(&self, jid: &BareJid) -> Result<(), ControlError> {
-        if jid.local().is_none() {
-            return Err(ControlError::Invalid("an account is name@domain".to_owned()));
-        }
-        if self.house.server.is_local(jid) { Ok(()) } else { Err(ControlError::UnknownDomain) }
-    }
-
     /// Nodes, shards and who leads them, as far as this router knows.
     fn details(&self) -> Vec<(String, String)> {
         let board = &self.house.board;
@@ -102,19 +82,11 @@ pub(super) fn unanswered(error: Unanswered) -> ControlError {
     ControlError::Unavailable(error.to_string())
 }
 
-fn unavailable(error: StoreError) -> ControlError {
-    ControlError::Unavailable(error.to_string())
-}
-
-fn found(there: bool) -> Result<(), ControlError> {
-    if there { Ok(()) } else { Err(ControlError::NotFound) }
-}
-
 impl Control for Administration {
     fn user_add(&self, user: NewUser) -> BoxFuture<'_, Result<(), ControlError>> {
         Box::pin(async move {
-            self.local(&user.jid)?;
-            let keys = self.keys(&user.password).await?;
+            local(&self.house.server, &user.jid)?;
+            let keys = keys(&self.house.server, &user.password).await?;
             if self.done(Question::Create(user.jid, keys)).await? {
                 Ok(())
             } else {
@@ -129,43 +101,13 @@ impl Control for Administration {
 
     fn user_passwd(&self, jid: BareJid, password: Password) -> BoxFuture<'_, Result<(), ControlError>> {
         Box::pin(async move {
-            let keys = self.keys(&password).await?;
+            let keys = keys(&self.house.server, &password).await?;
             found(self.done(Question::SetKeys(jid, keys)).await?)
         })
     }
 
     fn users(&self, query: UserQuery) -> BoxFuture<'_, Result<UserPage, ControlError>> {
-        Box::pin(async move {
-            let (server, store) = (&self.house.server, &self.house.store);
-            let mut domains: Vec<String> = match query.domain {
-                Some(domain) if server.domains.contains(&domain) => vec![domain],
-                Some(_) => return Err(ControlError::UnknownDomain),
-                None => server.domains.all().to_vec(),
-            };
-            domains.sort_unstable();
-            let mut users = Vec::new();
-            for domain in domains {
-                let after = match &query.after {
-                    Some(after) if after.domain() > domain.as_str() => continue,
-                    Some(after) if after.domain() == domain => Some(after.clone()),
-                    _ => None,
-                };
-                // One more than asked for tells whether there are more.
-                let room = query.limit + 1 - users.len();
-                users.extend(store.accounts(&domain, after, room).await.map_err(unavailable)?);
-                if users.len() > query.limit {
-                    break;
-                }
-            }
-            let more = users.len() > query.limit;
-            users.truncate(query.limit);
-            let rows = join_all(users.iter().map(|jid| store.account(jid))).await;
-            let user = |(jid, row): (BareJid, Result<Option<AccountRow>, StoreError>)| {
-                let created = row.ok().flatten().map(|row| row.created.0);
-                User { jid, created }
-            };
-            Ok(UserPage { users: users.into_iter().zip(rows).map(user).collect(), more })
-        })
+        Box::pin(page(&self.house.server, query))
     }
 
     fn sessions(
