@@ -141,19 +141,7 @@ impl Turn {
         session: Option<usize>,
         decision: impl FnOnce(&mut Cx<'_>) -> R,
     ) -> R {
-        let mut effects = std::mem::take(&mut self.effects);
-        let answer = {
-            let mut cx = Cx {
-                account: &home.account,
-                session: session.and_then(|at| home.account.sessions.get(at)),
-                now: self.now,
-                server: &self.shared.server,
-                effects: &mut effects,
-                because: "",
-                next_id: &mut self.next_id,
-            };
-            decision(&mut cx)
-        };
+        let (answer, mut effects) = self.run(home, session, decision);
         for effect in effects.drain(..) {
             self.take(home, effect);
         }
@@ -168,22 +156,30 @@ impl Turn {
         session: Option<usize>,
         decision: impl FnOnce(&mut Cx<'_>) -> R,
     ) -> R {
-        let mut effects = std::mem::take(&mut self.effects);
-        let answer = {
-            let mut cx = Cx {
-                account: &home.account,
-                session: session.and_then(|at| home.account.sessions.get(at)),
-                now: self.now,
-                server: &self.shared.server,
-                effects: &mut effects,
-                because: "",
-                next_id: &mut self.next_id,
-            };
-            decision(&mut cx)
-        };
+        let (answer, mut effects) = self.run(home, session, decision);
         effects.clear();
         self.effects = effects;
         answer
+    }
+
+    /// Runs a decision, and gives its effects in the buffer that is to be put back.
+    fn run<R>(
+        &mut self,
+        home: &Home,
+        session: Option<usize>,
+        decision: impl FnOnce(&mut Cx<'_>) -> R,
+    ) -> (R, Vec<Effect>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let answer = decision(&mut Cx {
+            account: &home.account,
+            session: session.and_then(|at| home.account.sessions.get(at)),
+            now: self.now,
+            server: &self.shared.server,
+            effects: &mut effects,
+            because: "",
+            next_id: &mut self.next_id,
+        });
+        (answer, effects)
     }
 
     /// Takes one effect in: changes at once, the rest after the commit.
