@@ -216,7 +216,7 @@ fn the_log_is_not_read_for_every_message_after_a_session_was_lost() {
         site.run();
     }
     let all: Vec<_> = (0..40).map(|n| n.to_string()).collect();
-    assert_eq!((site.rows("bob"), site.messages(&bob)), (all.clone(), all.clone()));
+    assert_eq!((site.rows("bob"), site.messages(&bob)), (all.clone(), all));
     let read = site.store.pages() - before - 1;
     assert!((1..=6).contains(&read), "{read} pages");
     // What was decided since is looked for when it comes once more.

@@ -1,8 +1,10 @@
 //! Promises 1, 2 and 4 of the design, at one router.
 
 use crate::bench::{World, body, jid, rows, stanza_id};
+use starling_store::{Position, Reign, SharedStore};
 use starling_wire::{Leave, Up};
 use starling_xmpp::{Kind, MessageType};
+use std::sync::Arc;
 use std::time::Duration;
 
 const MOMENT: Duration = Duration::from_millis(60);
@@ -96,6 +98,20 @@ async fn messages_wait_for_a_device_and_come_once() {
     assert!(bob.messages_for(MOMENT).await.is_empty(), "acknowledged messages came again");
 }
 
+/// Waits until a cursor is.
+async fn written(world: &World, account: &str) {
+    let store: SharedStore = Arc::new(world.store.clone());
+    let reign = Reign { epoch: 1, floor: Position(0) };
+    for _ in 0..300 {
+        let state = store.load(&jid(account), reign).await.unwrap().unwrap();
+        if state.cursor.through > Position(0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the cursor of {account} is not written");
+}
+
 #[tokio::test]
 async fn what_no_device_acknowledged_survives_a_crash() {
     let world = World::new().await;
@@ -109,7 +125,7 @@ async fn what_no_device_acknowledged_survives_a_crash() {
     bob.message().await;
     bob.say(Up::Acknowledged { handled: 1 });
     // The cursor is written within two seconds.
-    tokio::time::sleep(Duration::from_millis(2_300)).await;
+    written(&world, "bob").await;
     let world = world.crash().await;
     let mut bob = world.available("bob", "phone").await;
     let again = bob.message().await;
