@@ -160,8 +160,8 @@ fn stanza() -> Stanza {
 }
 
 #[test]
-#[ignore = "a measurement"]
-fn measured_cost_of_an_envelope() {
+#[ignore = "a measurement for an idle machine: run it by name, with --release"]
+fn cost_of_an_envelope() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let dir = tempfile::tempdir().unwrap();

@@ -39,8 +39,8 @@ fn threads() -> Runtime {
 /// `BURNERS` processes (4) take the machine for `SECONDS` (60): prints what becomes of the homes, and fails if there
 /// are more than `MOST` elections (4) though nobody was lost. A disk that stands still for half a second makes some.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes the whole machine for a minute: run it by name"]
-async fn measured_on_a_busy_machine() {
+#[ignore = "a measurement that takes the whole machine for a minute: run it by name"]
+async fn a_busy_machine_keeps_its_homes() {
     let mut site = Site::empty(3).await;
     let runtimes: Vec<_> = (0..3).map(|_| threads()).collect();
     for (one, runtime) in runtimes.iter().enumerate() {
