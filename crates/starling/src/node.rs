@@ -132,7 +132,7 @@ impl Node for RouterNode {
     }
 
     async fn leaving(&self) {
-        pending().await
+        self.leaving().await;
     }
 
     async fn stop(self) {

@@ -41,6 +41,7 @@ async fn main() -> Result<ExitCode> {
         a_killed_server_is_itself_again_at_once_and_others_wait,
         a_server_that_slept_through_its_lease_ends,
         check_looks_at_the_servers,
+        a_router_leaves_when_it_is_asked_to,
     ];
     let mut report = Report::default();
     let shared = cassandra::shared();
@@ -212,4 +213,33 @@ async fn check_looks_at_the_servers(place: Place) -> Result<()> {
         ensure!(finding["verdict"] == "good" || finding["remedy"].is_string(), "{finding:#}");
     }
     Ok(())
+}
+
+/// A cluster of one router, which is said to be all of it.
+async fn a_router_leaves_when_it_is_asked_to(place: Place) -> Result<()> {
+    place.run(&["migrate", "apply"]).ends(0)?;
+    let (authority, own) = (place.path("ca"), place.path("own"));
+    place.run(&["cluster", "ca", "--out", &authority]).ends(0)?;
+    let of = ["--ca", &authority, "--role", "router", "--node", "one", "--out", &own];
+    place.run(&[&["cluster", "certificate"], &of[..]].concat()).ends(0)?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let settings = [
+        "cluster.node=one".to_owned(),
+        "cluster.initial_routers=1".to_owned(),
+        format!("cluster.routers=[\"127.0.0.1:{port}\"]"),
+        format!("cluster.advertise=127.0.0.1:{port}"),
+        format!("listen.cluster=127.0.0.1:{port}"),
+        format!("cluster.tls.ca={own}/ca.pem"),
+        format!("cluster.tls.cert={own}/cert.pem"),
+        format!("cluster.tls.key={own}/key.pem"),
+    ];
+    let mut router = place.role("router", "one", &settings);
+    router.listens_for_probes().await?;
+    while router.probe("/readyz").await? != 200 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let data = format!("data_dir={}", place.path("one"));
+    place.run(&["ctl", "raft", "status", "--set", &data]).ends(0)?.says(&["one"])?;
+    place.run(&["ctl", "drain", "--watch", "--set", &data]).ends(0)?;
+    router.ended().await?.ends(0).map(drop)
 }

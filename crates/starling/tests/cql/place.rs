@@ -61,13 +61,24 @@ impl Place {
 
     /// Begins to serve with a data directory of this name.
     pub(crate) fn serve(&self, name: &str) -> Serving {
+        self.role("serve", name, &[])
+    }
+
+    /// A path beside the settings.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    /// Begins a role with a data directory of this name and more settings.
+    pub(crate) fn role(&self, role: &str, name: &str, more: &[String]) -> Serving {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let log = self.dir.path().join(format!("{name}-{}.log", COUNT.fetch_add(1, Relaxed)));
         // Reserved for a moment: the address of probes has to be known before the server is up.
         let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let data = format!("data_dir={}", self.dir.path().join(name).display());
         let to = || Stdio::from(File::options().create(true).append(true).open(&log).unwrap());
-        let mut command = self.command(&["serve", "--set", &data, "--set", &format!("listen.admin={admin}")]);
+        let mut command = self.command(&[role, "--set", &data, "--set", &format!("listen.admin={admin}")]);
+        command.args(more.iter().flat_map(|setting| ["--set", setting]));
         let child = command.stdout(to()).stderr(to()).spawn().unwrap();
         Serving { child, log, admin }
     }
