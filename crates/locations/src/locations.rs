@@ -451,7 +451,14 @@ impl Inner {
         let reign = core.reign.borrow().clone();
         let home = reign.zip(self.options.drain.as_ref());
         if let Some((reign, drain)) = &home {
-            let _ = tokio::time::timeout(DRAINED_WITHIN, drain.drain(shard, reign.epoch)).await;
+            let drained = tokio::time::timeout(DRAINED_WITHIN, drain.drain(shard, reign.epoch)).await;
+            if drained.is_err() {
+                tracing::warn!(
+                    event = "drain_late",
+                    shard = shard.0,
+                    "the home did not finish in time; messages may be delivered a second time"
+                );
+            }
         }
         let (done, given) = oneshot::channel();
         let given = match core.control.send(Control::Give { to, done }).await {

@@ -46,12 +46,14 @@ fn hex(number: u64) -> String {
 
 /// Moves a shard that this router leads.
 pub(super) async fn give(board: &Switchboard, shard: Shard, to: RouterId) -> Answer {
-    let Some(locations) = board.locations() else { return Answer::NotHome };
+    let Some(locations) = board.locations().cloned() else { return Answer::NotHome };
     if !board.has_all(shard) {
         return Answer::Unavailable(MISSED.to_owned());
     }
-    match locations.give(shard, to).await {
-        Ok(()) => Answer::Done(true),
+    // Whoever asked may go away meanwhile. The homes that were told to finish are told the end of it all the same.
+    match tokio::spawn(async move { locations.give(shard, to).await }).await {
+        Ok(Ok(())) => Answer::Done(true),
+        Ok(Err(error)) => Answer::Unavailable(error.to_string()),
         Err(error) => Answer::Unavailable(error.to_string()),
     }
 }
