@@ -89,9 +89,11 @@ impl Hears<PeerItem> for Farewell {
 
     fn ended(&mut self, _end: &End) {
         let mut peers = self.board.peers.write();
-        if peers.get(&self.router).is_some_and(|peer| peer.number == self.number) {
-            peers.remove(&self.router);
+        if peers.get(&self.router).is_none_or(|peer| peer.number != self.number) {
+            // What was asked since goes over a later link.
+            return;
         }
+        peers.remove(&self.router);
         drop(peers);
         // A question may have been lost with it.
         self.board.desk.lost(self.router);
