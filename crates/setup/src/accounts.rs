@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use starling_admin::{ControlError, Password, User, UserPage, UserQuery};
 use starling_hooks::Server;
-use starling_store::StoreError;
+use starling_store::{AccountRow, StoreError};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, StanzaCondition};
 
@@ -61,10 +61,8 @@ pub async fn page(server: &Server, query: UserQuery) -> Result<UserPage, Control
     let more = users.len() > query.limit;
     users.truncate(query.limit);
     let rows = join_all(users.iter().map(|jid| server.store.account(jid))).await;
-    let user = |(jid, row): (BareJid, Result<_, StoreError>)| {
-        let row: Option<starling_store::AccountRow> = row.ok().flatten();
-        User { jid, created: row.map(|row| row.created.0) }
-    };
+    let rows = rows.into_iter().collect::<Result<Vec<_>, _>>().map_err(unavailable)?;
+    let user = |(jid, row): (_, Option<AccountRow>)| User { jid, created: row.map(|row| row.created.0) };
     Ok(UserPage { users: users.into_iter().zip(rows).map(user).collect(), more })
 }
 
