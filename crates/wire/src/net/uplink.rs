@@ -81,14 +81,7 @@ impl Uplink {
         self.hello.read().clone()
     }
 
-    /// Whether so much waits for the account's home that its sockets should not be read.
-    pub fn is_pressed(&self, account: &BareJid) -> bool {
-        let home = self.seat(account).lock().home();
-        let link = home.and_then(|(link, _)| self.links.read().get(&link).cloned());
-        link.is_some_and(|link| link.outlet.is_pressed())
-    }
-
-    /// The same for all accounts of a shard.
+    /// Whether so much waits for the shard's home that the sockets of its accounts should not be read.
     pub fn is_behind(&self, shard: Shard) -> bool {
         let home = self.of(shard).and_then(|seat| seat.lock().home());
         let link = home.and_then(|(link, _)| self.links.read().get(&link).cloned());
