@@ -258,7 +258,10 @@ impl Drill {
             );
             sleep(Duration::from_millis(50)).await;
         }
-        self.run.quiet(Duration::from_secs(3), Duration::from_secs(20)).await;
+        ensure!(
+            self.run.quiet(Duration::from_secs(3), Duration::from_secs(20)).await,
+            "clients are told things all the time"
+        );
         self.remark("all is quiet");
         self.run.trouble(false);
         self.site.check_alive()
