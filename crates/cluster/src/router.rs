@@ -5,7 +5,6 @@
 //! their homes wherever these are (`asking`).
 
 mod asking;
-mod chart;
 mod control;
 mod desk;
 mod figures;

@@ -1,6 +1,5 @@
 //! Questions about accounts, asked of their homes: in this process, or over the link to the router that has them.
 
-use super::chart::Way;
 use super::desk::Unanswered;
 use super::questions::{Answer, MOST_SESSIONS, Question};
 use super::raft;
@@ -8,6 +7,7 @@ use super::switchboard::Switchboard;
 use futures::future::join_all;
 use starling_router::Door;
 use starling_store::{AccountRow, StoreError};
+use starling_wire::chart::Way;
 use starling_wire::{LinkError, Registration, SessionInfo};
 use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;

@@ -11,13 +11,13 @@ pub(super) use edges::Reception;
 pub(super) use peers::Neighbours;
 pub(super) use post::{Deliveries, Gate, Mail};
 
-use super::chart::Chart;
 use super::desk::Desk;
 use super::figures::Figures;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use starling_locations::Locations;
 use starling_node::SharedClock;
+use starling_wire::chart::Chart;
 use starling_wire::frame::{Home, PeerHello, PeerItem, RouterHello, RouterItem, Version};
 use starling_wire::net::Outlet;
 use starling_wire::{EdgeId, Incarnation, RouterId, Shard, Shards};

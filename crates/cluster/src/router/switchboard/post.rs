@@ -1,9 +1,9 @@
 //! What homes say: to homes of other shards, and to edges.
 
 use super::Switchboard;
-use crate::router::chart::Way;
 use parking_lot::Mutex;
 use starling_router::{Door, Edges, Post};
+use starling_wire::chart::Way;
 use starling_wire::frame::{Home, PeerItem, RouterItem};
 use starling_wire::net::Outlet;
 use starling_wire::{EdgeId, EdgeLink, Epoch, Shard, ToEdge};

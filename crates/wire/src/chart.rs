@@ -2,13 +2,13 @@
 //!
 //! The highest reign that was announced is the home. A router that says that it is not is believed, whatever it said before.
 
+use crate::frame::{Home, NotHome};
+use crate::{Epoch, RouterId, Shard, Shards};
 use parking_lot::RwLock;
-use starling_wire::frame::{Home, NotHome};
-use starling_wire::{Epoch, RouterId, Shard, Shards};
 
 /// All shards; `D` is how a home in this process is reached.
 #[derive(Debug)]
-pub(super) struct Chart<D> {
+pub struct Chart<D> {
     own: RouterId,
     places: Box<[RwLock<Place<D>>]>,
 }
@@ -45,7 +45,7 @@ impl<D: Clone> Here<D> {
 
 /// Where what is for a shard goes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Way<D> {
+pub enum Way<D> {
     /// To a home in this process.
     Here(Epoch, D),
     /// To another router.
@@ -56,7 +56,7 @@ pub(super) enum Way<D> {
 
 impl<D: Clone> Chart<D> {
     /// Nothing is known.
-    pub(super) fn new(own: RouterId, shards: Shards) -> Self {
+    pub fn new(own: RouterId, shards: Shards) -> Self {
         let place = |_| RwLock::new(Place { here: None, known: None, highest: Epoch(0) });
         Self { own, places: shards.all().map(place).collect() }
     }
@@ -70,7 +70,7 @@ impl<D: Clone> Chart<D> {
     }
 
     /// A reign of this router begins.
-    pub(super) fn begin(&self, home: Home, door: D) {
+    pub fn begin(&self, home: Home, door: D) {
         let Some(place) = self.place(home.shard) else { return };
         let mut place = place.write();
         place.here = Some(Here { epoch: home.epoch, door, open: true, closings: 0, leaving: false });
@@ -80,7 +80,7 @@ impl<D: Clone> Chart<D> {
     }
 
     /// It is over, or was before.
-    pub(super) fn end(&self, home: Home) {
+    pub fn end(&self, home: Home) {
         let Some(place) = self.place(home.shard) else { return };
         let mut place = place.write();
         place.here.take_if(|here| here.epoch == home.epoch);
@@ -88,12 +88,12 @@ impl<D: Clone> Chart<D> {
     }
 
     /// It takes nothing for a while; returns how often that was so, if it is news.
-    pub(super) fn close(&self, home: Home) -> Option<(D, u64)> {
+    pub fn close(&self, home: Home) -> Option<(D, u64)> {
         self.change(home, |here| here.close().then(|| (here.door.clone(), here.closings)))
     }
 
     /// It takes again what comes; returns whether that is news.
-    pub(super) fn reopen(&self, home: Home) -> bool {
+    pub fn reopen(&self, home: Home) -> bool {
         let news = self.change(home, |here| {
             let news = !here.open && !here.leaving;
             here.open |= news;
@@ -103,7 +103,7 @@ impl<D: Clone> Chart<D> {
     }
 
     /// It is about to be moved: it takes nothing more. The same as when it closes.
-    pub(super) fn leave(&self, home: Home) -> Option<(D, u64)> {
+    pub fn leave(&self, home: Home) -> Option<(D, u64)> {
         self.change(home, |here| {
             here.leaving = true;
             here.close();
@@ -112,7 +112,7 @@ impl<D: Clone> Chart<D> {
     }
 
     /// It was not moved after all; returns whether it takes again what comes.
-    pub(super) fn stay(&self, home: Home) -> bool {
+    pub fn stay(&self, home: Home) -> bool {
         let left = self.change(home, |here| std::mem::take(&mut here.leaving).then_some(()));
         left.is_some() && self.reopen(home)
     }
@@ -126,7 +126,7 @@ impl<D: Clone> Chart<D> {
     ///
     /// # Errors
     /// What whoever meant it is to be told.
-    pub(super) fn take(&self, home: Home) -> Result<(D, u64), NotHome> {
+    pub fn take(&self, home: Home) -> Result<(D, u64), NotHome> {
         let found = self.place(home.shard).and_then(|place| {
             let place = place.read();
             let here = place.here.as_ref().filter(|here| here.open && here.epoch == home.epoch)?;
@@ -136,13 +136,13 @@ impl<D: Clone> Chart<D> {
     }
 
     /// The home in this process, whichever reign it is.
-    pub(super) fn here(&self, shard: Shard) -> Option<D> {
+    pub fn here(&self, shard: Shard) -> Option<D> {
         let place = self.place(shard)?.read();
         place.here.as_ref().filter(|here| here.open).map(|here| here.door.clone())
     }
 
     /// Where what is for a shard goes.
-    pub(super) fn way(&self, shard: Shard) -> Way<D> {
+    pub fn way(&self, shard: Shard) -> Way<D> {
         let Some(place) = self.place(shard) else { return Way::Nowhere };
         let place = place.read();
         match (&place.here, place.known) {
@@ -155,7 +155,7 @@ impl<D: Clone> Chart<D> {
     }
 
     /// What whoever takes this router for the home is told.
-    pub(super) fn not_home(&self, shard: Shard) -> NotHome {
+    pub fn not_home(&self, shard: Shard) -> NotHome {
         let epoch = self.place(shard).map_or(Epoch(0), |place| place.read().highest);
         let hint = match self.way(shard) {
             Way::Here(..) => Some(self.own),
@@ -166,7 +166,7 @@ impl<D: Clone> Chart<D> {
     }
 
     /// Another router says that it is the home; whether that is news.
-    pub(super) fn announced(&self, by: RouterId, home: Home) -> bool {
+    pub fn announced(&self, by: RouterId, home: Home) -> bool {
         let Some(place) = self.place(home.shard) else { return false };
         let mut place = place.write();
         let news = home.epoch > place.highest || home.epoch == place.highest && place.known.is_none();
@@ -177,7 +177,7 @@ impl<D: Clone> Chart<D> {
     }
 
     /// Another router says that it is not the home; whether another one is known now.
-    pub(super) fn denied(&self, by: RouterId, not: NotHome) -> bool {
+    pub fn denied(&self, by: RouterId, not: NotHome) -> bool {
         let Some(place) = self.place(not.shard) else { return false };
         let mut place = place.write();
         if not.hint != Some(by) {
@@ -194,7 +194,7 @@ impl<D: Clone> Chart<D> {
     }
 
     /// The shards that this router is the home of, and takes what comes for.
-    pub(super) fn homes(&self) -> Vec<Home> {
+    pub fn homes(&self) -> Vec<Home> {
         let home = |(shard, place): (Shard, &RwLock<Place<D>>)| {
             let place = place.read();
             let here = place.here.as_ref().filter(|here| here.open)?;
@@ -204,14 +204,14 @@ impl<D: Clone> Chart<D> {
     }
 
     /// All homes in this process.
-    pub(super) fn doors(&self) -> Vec<D> {
+    pub fn doors(&self) -> Vec<D> {
         let door =
             |(_, place): (Shard, &RwLock<Place<D>>)| place.read().here.as_ref().map(|here| here.door.clone());
         self.each().filter_map(door).collect()
     }
 
     /// The shards that another router is taken for the home of.
-    pub(super) fn of(&self, router: RouterId) -> Vec<Shard> {
+    pub fn of(&self, router: RouterId) -> Vec<Shard> {
         let theirs = |place: &RwLock<Place<D>>| place.read().known.is_some_and(|(_, known)| known == router);
         self.each().filter(|(_, place)| theirs(place)).map(|(shard, _)| shard).collect()
     }
