@@ -4,7 +4,7 @@ use super::house::House;
 use super::reigns::flush;
 use super::switchboard::Switchboard;
 use futures::future::join_all;
-use starling_locations::Locations;
+use starling_locations::{Locations, Standing};
 use starling_node::Probe;
 use starling_node::health::Health;
 use starling_setup::BackEnd;
@@ -43,8 +43,15 @@ pub(super) async fn watch(health: Health, house: Arc<House>, locations: Location
     let (failed, broken) = (locations.failed(), house.failed.subscribe());
     let mut leaders = BTreeMap::new();
     loop {
-        if locations.is_ready() {
+        let standings: BTreeMap<u16, Standing> =
+            locations.groups().iter().map(|group| (group.shard().0, group.standing())).collect();
+        // An empty disk replaces another one shard by shard. Whoever takes a second one away before it has, as an upgrade
+        // would that goes by readiness, has taken the majority.
+        let votes = standings.values().all(|one| one.voters.contains(&locations.id()));
+        if locations.is_ready() && votes {
             groups.pass();
+        } else if locations.is_ready() {
+            groups.fail("it is not taken in yet: it does not vote in every shard");
         } else if locations.cluster() == 0 {
             groups.fail("waiting for other routers");
         } else {
@@ -61,7 +68,6 @@ pub(super) async fn watch(health: Health, house: Arc<House>, locations: Location
         }
         let board = &house.board;
         board.figures.linked(board.edges().len(), board.peers().len());
-        let standings = locations.groups().iter().map(|group| (group.shard().0, group.standing())).collect();
         board.figures.stand(&standings, &mut leaders);
         sleep(HEALTH_EVERY).await;
     }
