@@ -12,6 +12,7 @@ mod memory;
 pub mod metrics;
 mod process;
 mod sampler;
+pub mod targets;
 mod tracer;
 
 use std::{sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ pub use environment::OtelEnvironment;
 pub use hash::UserHash;
 pub use memory::EndedSpans;
 pub use metrics::Metrics;
+pub use targets::{Targets, TraceRule};
 pub use tracer::{Span, StanzaKind, Step, Trace, Tracer};
 
 use crate::{
@@ -33,6 +35,8 @@ use crate::{
 pub struct Telemetry {
     /// Spans of sampled stanzas.
     pub tracer: Tracer,
+    /// Accounts whose stanzas are all traced for a while.
+    pub targets: Targets,
     /// Counters, gauges and histograms.
     pub metrics: Arc<Metrics>,
     /// Keyed hashes of addresses, for logs.
@@ -79,20 +83,23 @@ impl Telemetry {
             tracing::warn!(%warning, "an OpenTelemetry variable is not honoured");
         }
         let metrics = Arc::new(Metrics::new());
+        let targets = Targets::new(SystemClock::shared());
         let tracer = match otel.endpoint(settings) {
             None => Tracer::off(),
             Some(endpoint) => {
                 let processor = exporter::otlp(&endpoint, settings, otel, identity, &metrics)?;
-                Tracer::new(Box::new(processor), otel.sampler(settings), SystemClock::shared(), &metrics)
+                let (sampler, clock) = (otel.sampler(settings), SystemClock::shared());
+                Tracer::new(Box::new(processor), sampler, targets.clone(), clock, &metrics)
             }
         };
-        Ok(Self { tracer, metrics, users: UserHash::new(ids::bytes()), logs: Some(logs) })
+        Ok(Self { tracer, targets, metrics, users: UserHash::new(ids::bytes()), logs: Some(logs) })
     }
 
     /// Metrics alone: nothing is logged or traced. For tests.
     pub fn off() -> Self {
         Self {
             tracer: Tracer::off(),
+            targets: Targets::new(SystemClock::shared()),
             metrics: Arc::new(Metrics::new()),
             users: UserHash::new([0; 32]),
             logs: None,
@@ -105,13 +112,14 @@ impl Telemetry {
         let spans = EndedSpans::default();
         let metrics = Arc::new(Metrics::new());
         let sampler = OtelEnvironment::default().sampler(settings);
-        let tracer = Tracer::new(Box::new(spans.clone()), sampler, clock, &metrics);
-        (Self { tracer, metrics, users: UserHash::new([0; 32]), logs: None }, spans)
+        let targets = Targets::new(Arc::clone(&clock));
+        let tracer = Tracer::new(Box::new(spans.clone()), sampler, targets.clone(), clock, &metrics);
+        (Self { tracer, targets, metrics, users: UserHash::new([0; 32]), logs: None }, spans)
     }
 
-    /// The same with another key for [`Telemetry::users`], e.g. one that outlives the process.
-    pub fn with_hash_key(mut self, key: [u8; 32]) -> Self {
-        self.users = UserHash::new(key);
+    /// The same with hashes of addresses that are equal in all processes that know this secret.
+    pub fn with_secret(mut self, secret: &[u8]) -> Self {
+        self.users = UserHash::from_secret(secret);
         self
     }
 

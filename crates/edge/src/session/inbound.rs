@@ -3,7 +3,6 @@
 use super::{Phase, Session, Sm, Work};
 use crate::wheel::Tick;
 use starling_node::StanzaKind;
-use starling_node::telemetry::Step;
 use starling_node::telemetry::metrics::{Direction, Kind as Label, Limit, SessionState, StanzaResult};
 use starling_wire::{Leave, Up};
 use starling_xmpp::stream::{Event, Incoming};
@@ -121,8 +120,10 @@ impl Session {
         let result = if fault.is_some() { StanzaResult::Error } else { StanzaResult::Ok };
         metrics.stanzas.at(label, Direction::In, result).inc();
         metrics.stanza_size.at(label).observe(size as f64);
-        let tracer = &self.shared.telemetry.tracer;
-        let span = tracer.span(tracer.start(sampled), Step::EdgeReceive);
+        let span = self.shared.telemetry.tracer.receive(sampled, |account| {
+            let is_its = |jid: &Jid| jid.to_bare().as_str() == account;
+            self.tenancy.account().as_str() == account || stanza.to.as_ref().is_some_and(is_its)
+        });
         let sequence = self.credit.spend(size);
         let up =
             Up::Stanza { sequence, stanza, fault: fault.map(Box::new), trace: span.context(), again: false };

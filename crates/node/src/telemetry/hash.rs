@@ -19,6 +19,13 @@ impl UserHash {
         Self { key }
     }
 
+    /// A hash under a key that is derived from a secret which is used for other things, too.
+    pub fn from_secret(secret: &[u8]) -> Self {
+        let mut hmac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+        hmac.update(b"user hash");
+        Self { key: hmac.finalize().into_bytes().into() }
+    }
+
     /// 16 hexadecimal digits for an address; the field name is `user_hash`.
     pub fn of(&self, address: &str) -> String {
         let mut hmac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");

@@ -1,4 +1,7 @@
-//! Spans of one stanza: `edge receive > home sent > home received > store write > edge deliver`.
+//! Spans of one stanza: `edge receive > home sent > store write > home received > store write > edge deliver`.
+//!
+//! Whether it is traced is decided once, where it is received; all others follow. A process that records nothing itself
+//! hands on what it was given.
 
 use std::{
     borrow::Cow,
@@ -13,7 +16,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks, SpanProcessor};
 
-use super::{metrics::Metrics, sampler::Sampler};
+use super::{metrics::Metrics, sampler::Sampler, targets::Targets};
 use crate::{clock::SharedClock, ids};
 
 /// What a trace is begun for; each kind is sampled at its own rate.
@@ -32,6 +35,16 @@ pub enum StanzaKind {
 impl StanzaKind {
     /// All kinds, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Message, Self::Iq, Self::Presence, Self::Login];
+
+    /// The value of `xmpp.stanza.kind`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Iq => "iq",
+            Self::Presence => "presence",
+            Self::Login => "login",
+        }
+    }
 }
 
 /// A step that a span covers. A closed list, so that span names stay few and mean one thing.
@@ -45,6 +58,8 @@ pub enum Step {
     HomeReceived,
     /// A log commits.
     StoreWrite,
+    /// A home gives a session what waited in its account's log.
+    HomeFeed,
     /// The edge writes the stanza to its client.
     EdgeDeliver,
     /// TLS handshake.
@@ -65,6 +80,7 @@ impl Step {
             Self::HomeSent => "home sent",
             Self::HomeReceived => "home received",
             Self::StoreWrite => "store write",
+            Self::HomeFeed => "home feed",
             Self::EdgeDeliver => "edge deliver",
             Self::TlsHandshake => "tls handshake",
             Self::Authenticate => "authenticate",
@@ -75,7 +91,7 @@ impl Step {
 
     fn kind(self) -> SpanKind {
         match self {
-            Self::EdgeReceive => SpanKind::Producer,
+            Self::EdgeReceive | Self::HomeFeed => SpanKind::Producer,
             Self::EdgeDeliver => SpanKind::Consumer,
             Self::StoreWrite => SpanKind::Client,
             Self::HomeSent | Self::HomeReceived => SpanKind::Internal,
@@ -97,6 +113,16 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// A new trace without spans, to be recorded.
+    fn head() -> Self {
+        Self { trace_id: ids::bytes(), span_id: [0; 8], flags: TraceFlags::SAMPLED.to_u8() }
+    }
+
+    /// Whether whoever began it wants it recorded.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & 1 == 1
+    }
+
     fn context(&self, remote: bool) -> SpanContext {
         let (trace, span) = (TraceId::from_bytes(self.trace_id), SpanId::from_bytes(self.span_id));
         SpanContext::new(trace, span, TraceFlags::new(self.flags), remote, TraceState::NONE)
@@ -110,6 +136,7 @@ pub struct Tracer(Option<Arc<Inner>>);
 struct Inner {
     processor: Box<dyn SpanProcessor>,
     sampler: Sampler,
+    targets: Targets,
     clock: SharedClock,
     scope: InstrumentationScope,
     metrics: Arc<Metrics>,
@@ -125,11 +152,13 @@ impl Tracer {
     pub fn new(
         processor: Box<dyn SpanProcessor>,
         sampler: Sampler,
+        targets: Targets,
         clock: SharedClock,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let scope = InstrumentationScope::builder("starling").with_version(env!("CARGO_PKG_VERSION")).build();
-        Self(Some(Arc::new(Inner { processor, sampler, clock, scope, metrics: Arc::clone(metrics) })))
+        let metrics = Arc::clone(metrics);
+        Self(Some(Arc::new(Inner { processor, sampler, targets, clock, scope, metrics })))
     }
 
     /// Whether anything can be traced at all.
@@ -142,18 +171,42 @@ impl Tracer {
     pub fn start(&self, kind: StanzaKind) -> Option<Trace> {
         let inner = self.0.as_ref()?;
         let sampled = inner.sampler.takes(kind, rand::random, || inner.clock.monotonic());
-        sampled.then(|| Trace { trace_id: ids::bytes(), span_id: [0; 8], flags: TraceFlags::SAMPLED.to_u8() })
+        sampled.then(Trace::head)
+    }
+
+    /// Begins a trace and its first span for a stanza that a client has sent, if it is sampled, or if there is a rule for one of
+    /// the accounts that it is from or for: `is_meant` tells whether a bare JID is one of these.
+    #[inline]
+    pub fn receive(&self, kind: StanzaKind, is_meant: impl FnMut(&str) -> bool) -> Span {
+        let Some(inner) = &self.0 else { return Span::default() };
+        let rule = if inner.targets.is_empty() { None } else { inner.targets.takes(is_meant) };
+        let trace = if rule.is_some() { Some(Trace::head()) } else { self.start(kind) };
+        let mut span = self.span(trace, Step::EdgeReceive);
+        span.set("xmpp.stanza.kind", kind.as_str());
+        if let Some(rule) = rule {
+            span.set("starling.trace.rule", format!("{rule:016x}"));
+        }
+        span
+    }
+
+    /// Begins a trace for the sake of others, which its first span is to be linked with; nothing without them.
+    pub fn joins(&self, step: Step, others: &[Trace]) -> Span {
+        let recorded = others.iter().any(|other| other.is_sampled());
+        let mut span = self.span(recorded.then(Trace::head), step);
+        others.iter().filter(|other| other.is_sampled()).for_each(|other| span.link(*other));
+        span
     }
 
     /// Begins a span as a child of `trace`. It ends when it is dropped. Without a trace it is nothing.
     #[inline]
     pub fn span(&self, trace: Option<Trace>, step: Step) -> Span {
         match (&self.0, trace) {
-            (Some(inner), Some(trace)) if trace.flags & 1 == 1 => {
+            (_, None) => Span::default(),
+            (Some(inner), Some(trace)) if trace.is_sampled() => {
                 let name = Cow::Borrowed(step.as_str());
-                Span(Some(Recording::new(inner, &trace, name, step.kind())))
+                Span(State::Recording(Recording::new(inner, &trace, name, step.kind())))
             }
-            _ => Span(None),
+            (_, Some(trace)) => Span(State::Passing(trace)),
         }
     }
 
@@ -161,11 +214,11 @@ impl Tracer {
     #[inline]
     pub fn client(&self, trace: Option<Trace>, name: &str) -> Span {
         match (&self.0, trace) {
-            (Some(inner), Some(trace)) if trace.flags & 1 == 1 => {
+            (Some(inner), Some(trace)) if trace.is_sampled() => {
                 let name = Cow::Owned(name.to_owned());
-                Span(Some(Recording::new(inner, &trace, name, SpanKind::Client)))
+                Span(State::Recording(Recording::new(inner, &trace, name, SpanKind::Client)))
             }
-            _ => Span(None),
+            _ => Span::default(),
         }
     }
 
@@ -187,7 +240,18 @@ impl fmt::Debug for Tracer {
 /// A step that is going on; ends when it is dropped. Nothing, for a stanza that is not traced.
 #[must_use = "a span ends when it is dropped"]
 #[derive(Default)]
-pub struct Span(Option<Box<Recording>>);
+pub struct Span(State);
+
+#[derive(Default)]
+enum State {
+    /// Its stanza is not traced.
+    #[default]
+    Off,
+    /// It is traced by others, or was decided not to be: what comes next is told so.
+    Passing(Trace),
+    /// It is recorded.
+    Recording(Box<Recording>),
+}
 
 struct Recording {
     inner: Arc<Inner>,
@@ -220,24 +284,28 @@ impl Recording {
 impl Span {
     /// What the next step takes as its parent.
     pub fn context(&self) -> Option<Trace> {
-        self.0.as_ref().map(|recording| {
-            let context = &recording.data.span_context;
-            Trace {
-                trace_id: context.trace_id().to_bytes(),
-                span_id: context.span_id().to_bytes(),
-                flags: context.trace_flags().to_u8(),
+        match &self.0 {
+            State::Off => None,
+            State::Passing(trace) => Some(*trace),
+            State::Recording(recording) => {
+                let context = &recording.data.span_context;
+                Some(Trace {
+                    trace_id: context.trace_id().to_bytes(),
+                    span_id: context.span_id().to_bytes(),
+                    flags: context.trace_flags().to_u8(),
+                })
             }
-        })
+        }
     }
 
     /// Whether anything is recorded: asks before an attribute that is dear to make.
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        matches!(self.0, State::Recording(_))
     }
 
     /// Adds an attribute: a number or a word from a closed list. Never a JID, a body or a password.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
-        if let Some(recording) = &mut self.0 {
+        if let State::Recording(recording) = &mut self.0 {
             let data = &mut recording.data;
             if data.attributes.len() < MAX_ATTRIBUTES {
                 data.attributes.push(KeyValue::new(Key::from_static_str(key), value));
@@ -249,7 +317,7 @@ impl Span {
 
     /// Notes something that happened now, with a number that tells more of it, e.g. how many-th attempt it was.
     pub fn event(&mut self, name: &'static str, key: &'static str, value: i64) {
-        if let Some(recording) = &mut self.0 {
+        if let State::Recording(recording) = &mut self.0 {
             let at = time(&recording.inner);
             let events = &mut recording.data.events;
             if events.events.len() < MAX_EVENTS {
@@ -263,7 +331,7 @@ impl Span {
 
     /// Joins another trace without being its child: fan-out, offline delivery, batched writes.
     pub fn link(&mut self, other: Trace) {
-        if let Some(recording) = &mut self.0 {
+        if let State::Recording(recording) = &mut self.0 {
             let links = &mut recording.data.links;
             if links.links.len() < MAX_LINKS {
                 links.links.push(Link::new(other.context(false), Vec::new(), 0));
@@ -276,7 +344,7 @@ impl Span {
     /// Marks the step as failed, with a condition such as `remote-server-not-found`.
     pub fn fail(&mut self, condition: &'static str) {
         self.set("error.type", condition);
-        if let Some(recording) = &mut self.0 {
+        if let State::Recording(recording) = &mut self.0 {
             recording.data.status = Status::Error { description: Cow::Borrowed(condition) };
         }
     }
@@ -289,7 +357,7 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        if let Some(recording) = self.0.take() {
+        if let State::Recording(recording) = std::mem::take(&mut self.0) {
             let Recording { inner, mut data } = *recording;
             data.end_time = time(&inner).max(data.start_time);
             inner.metrics.spans_ended.inc();
@@ -300,7 +368,11 @@ impl Drop for Span {
 
 impl fmt::Debug for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Span").field(&self.0.as_ref().map(|recording| &recording.data.name)).finish()
+        let name = match &self.0 {
+            State::Recording(recording) => Some(&recording.data.name),
+            State::Off | State::Passing(_) => None,
+        };
+        f.debug_tuple("Span").field(&name).finish()
     }
 }
 
@@ -380,6 +452,39 @@ mod tests {
         drop(span);
         assert!(spans.all().is_empty());
         assert_eq!(Tracer::off().start(StanzaKind::Login), None);
+    }
+
+    #[test]
+    fn who_records_nothing_hands_on_what_it_was_given() {
+        let trace = Trace { trace_id: [1; 16], span_id: [2; 8], flags: 1 };
+        let (off, unsampled) = (Tracer::off(), Trace { flags: 0, ..trace });
+        assert_eq!(off.span(Some(trace), Step::HomeSent).context(), Some(trace));
+        let (telemetry, spans) = Telemetry::in_memory(&everything(), Arc::new(ManualClock::at_micros(0)));
+        let span = telemetry.tracer.span(Some(unsampled), Step::HomeSent);
+        assert_eq!((span.context(), span.is_on()), (Some(unsampled), false));
+        drop(span);
+        assert!(spans.all().is_empty());
+        assert!(!telemetry.tracer.joins(Step::HomeFeed, &[unsampled]).is_on());
+        assert!(!telemetry.tracer.joins(Step::HomeFeed, &[]).is_on());
+        drop(telemetry.tracer.joins(Step::HomeFeed, &[trace, unsampled]));
+        let feed = &spans.all()[0];
+        assert_eq!((feed.parent_span_id, feed.links.links.len()), (SpanId::INVALID, 1));
+        assert_ne!(feed.span_context.trace_id().to_bytes(), trace.trace_id);
+    }
+
+    #[test]
+    fn an_account_with_a_rule_is_traced_whatever_is_sampled() {
+        let mut settings = everything();
+        settings.sample.message = 0.0;
+        let (telemetry, spans) = Telemetry::in_memory(&settings, Arc::new(ManualClock::at_micros(0)));
+        let receive = |from: &str| telemetry.tracer.receive(StanzaKind::Message, |account| account == from);
+        assert!(!receive("a@b").is_on());
+        telemetry.targets.start("a@b", Duration::from_secs(60), 2).unwrap();
+        let on: Vec<bool> = ["a@b", "c@b", "a@b", "a@b"].map(|from| receive(from).is_on()).into();
+        assert_eq!(on, [true, false, true, false], "two at the most");
+        let keys: Vec<_> = spans.all()[0].attributes.iter().map(|one| one.key.to_string()).collect();
+        assert_eq!(keys, ["xmpp.stanza.kind", "starling.trace.rule"]);
+        assert!(!Tracer::off().receive(StanzaKind::Message, |_| true).is_on());
     }
 
     #[test]
