@@ -17,7 +17,7 @@ use starling_node::{Config, Probe, SharedClock, SystemClock, Telemetry, ids};
 use starling_setup::{Instance, Obstacle, end, probes};
 use starling_wire::EdgeId;
 use starling_wire::frame::RouterHello;
-use starling_wire::net::{EdgeClient, Options, Own, Seeds, Uplink};
+use starling_wire::net::{EdgeClient, Options, Own, Roll, Uplink};
 use starling_wire::tls::Role;
 use starling_wire::uplink::Patience;
 use starling_xmpp::Element;
@@ -90,7 +90,7 @@ impl EdgeNode {
         let own = Own { edge, name, cluster: cluster.name.clone(), shards };
         let patience = patience(config);
         let uplink = Uplink::start(own, patience, table.clone(), table.clone(), Arc::clone(&clock));
-        let seeds = Arc::new(Seeds(cluster.routers.clone()));
+        let seeds = Arc::new(Roll::new(cluster.routers.clone()));
         let client = EdgeClient::start(seeds, tls, Options::default(), Arc::new(Arc::clone(&uplink)));
         let hello = first_hello(config, &uplink).await;
 

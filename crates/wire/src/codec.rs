@@ -17,7 +17,7 @@ pub(crate) use account::{
 };
 pub(crate) use frames::{EdgePieces, PeerPieces, Pieces, RouterPieces, read_peer_frame, read_router_frame};
 pub(crate) use hello::{
-    edge_hello, peer_hello, read_edge_hello, read_peer_hello, read_router_hello, router_hello,
+    edge_hello, peer_hello, read_edge_hello, read_peer_hello, read_router_hello, read_routers, router_hello,
 };
 pub(crate) use up::Reader;
 

@@ -88,6 +88,8 @@ pub struct RouterHello {
     pub decoy_secret: Bytes,
     /// Stream features of the homes' modules, each an element.
     pub features: Vec<Bytes>,
+    /// Where all routers of the cluster are, as far as it knows, each `host:port`.
+    pub routers: Vec<String>,
 }
 
 impl std::fmt::Debug for RouterHello {
@@ -174,6 +176,8 @@ pub enum RouterItem {
     NotHome(NotHome),
     /// Of the shard's home in this reign.
     Down(Home, ToEdge),
+    /// Where all routers of the cluster are now.
+    Routers(Vec<String>),
 }
 
 /// What came of a router.

@@ -22,7 +22,7 @@ mod services;
 mod slots;
 mod uplink;
 
-pub use addresses::{Addresses, Seeds};
+pub use addresses::{Addresses, Roll, Seeds};
 pub use edge::{EdgeClient, LinkedRouter, Questions, Routers};
 pub use outlet::{Outlet, Weigh};
 pub use peer::{PeerClient, Peers};

@@ -80,6 +80,7 @@ impl Edges for Host {
             homes: vec![HOME],
             decoy_secret: Bytes::new(),
             features: Vec::new(),
+            routers: Vec::new(),
         };
         Ok((hello, Box::new(Ear(Arc::clone(&self.0)))))
     }

@@ -1,5 +1,6 @@
 //! The links of the Raft groups, over those between routers.
 
+use super::switchboard::Switchboard;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -51,6 +52,7 @@ impl Addresses for Book {
 pub(super) struct RaftPeers {
     links: RaftLinks,
     book: Arc<Book>,
+    board: Arc<Switchboard>,
     linked: watch::Receiver<Links>,
 }
 
@@ -59,10 +61,11 @@ impl RaftPeers {
     pub(super) fn new(
         links: RaftLinks,
         book: Arc<Book>,
+        board: Arc<Switchboard>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (told, linked) = watch::channel(Links::default());
         let states = links.states();
-        (Self { links, book, linked }, follow(states, told))
+        (Self { links, book, board, linked }, follow(states, told))
     }
 }
 
@@ -116,7 +119,9 @@ impl Peers for RaftPeers {
     }
 
     fn members(&self, members: &BTreeMap<RouterId, Member>) {
-        *self.book.members.lock() = members.values().map(|member| member.address.clone()).collect();
+        let addresses: BTreeSet<_> = members.values().map(|member| member.address.clone()).collect();
+        self.board.members(addresses.iter().cloned().collect());
+        *self.book.members.lock() = addresses;
     }
 }
 

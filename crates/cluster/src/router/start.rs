@@ -115,7 +115,7 @@ async fn assemble(
     let server = Server::on(listeners, Arc::clone(&tls), options.clone(), reception, neighbours.clone())?;
     let book = Arc::new(Book::new(&member.address, &settings.seeds));
     let client = PeerClient::start(book.clone(), Arc::clone(&tls), options, neighbours);
-    let (peers, following) = RaftPeers::new(client.raft().clone(), book);
+    let (peers, following) = RaftPeers::new(client.raft().clone(), book, Arc::clone(&board));
     let mut tasks = vec![threads.handle().spawn(following)];
 
     // Homes, and who says that they reign.

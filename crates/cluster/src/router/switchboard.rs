@@ -52,6 +52,8 @@ pub(super) struct Switchboard {
     lost: Mutex<HashMap<EdgeId, Duration>>,
     /// Routers to which this one speaks.
     peers: RwLock<HashMap<RouterId, Linked<PeerItem>>>,
+    /// Where all routers of the cluster are.
+    members: RwLock<Vec<String>>,
     locations: OnceLock<Locations>,
     links: AtomicU64,
     clock: SharedClock,
@@ -75,6 +77,7 @@ impl Switchboard {
             edges: RwLock::default(),
             lost: Mutex::default(),
             peers: RwLock::default(),
+            members: RwLock::default(),
             locations: OnceLock::new(),
             links: AtomicU64::new(1),
             clock,
@@ -102,8 +105,16 @@ impl Switchboard {
 
     fn router_hello(&self) -> RouterHello {
         let Own { version, router, name, incarnation, decoy_secret, features, .. } = self.own.clone();
-        let homes = self.chart.homes();
-        RouterHello { version, router, name, incarnation, homes, decoy_secret, features }
+        let (homes, routers) = (self.chart.homes(), self.members.read().clone());
+        RouterHello { version, router, name, incarnation, homes, decoy_secret, features, routers }
+    }
+
+    /// Routers have come to the cluster or left it: edges link to those that belong to it, whomever they were told to ask.
+    pub(super) fn members(&self, addresses: Vec<String>) {
+        self.members.write().clone_from(&addresses);
+        for edge in self.edges.read().values() {
+            edge.outlet.push(RouterItem::Routers(addresses.clone()));
+        }
     }
 
     /// A reign has begun here, or takes again what comes.

@@ -4,5 +4,6 @@
 mod asking;
 mod calm;
 mod failover;
+mod members;
 mod people;
 mod site;

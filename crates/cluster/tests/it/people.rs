@@ -3,7 +3,7 @@
 use crate::site::{CLUSTER, Site, jid};
 use parking_lot::Mutex;
 use starling_node::SystemClock;
-use starling_wire::net::{EdgeClient, Options, Own, Seeds, Sockets, Uplink};
+use starling_wire::net::{EdgeClient, Options, Own, Roll, Sockets, Uplink};
 use starling_wire::uplink::Patience;
 use starling_wire::{ConnId, Down, EdgeId, EdgeLink, Leave, RouterLink, Shard, ToEdge, ToHome, Token, Up};
 use starling_xmpp::{BareJid, Element, FullJid, Jid, Kind, MessageType, PresenceType, Stanza, ns};
@@ -100,13 +100,18 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) async fn start(site: &Site, id: u64) -> Arc<Self> {
+        Self::with_seeds(site, id, site.addresses()).await
+    }
+
+    /// It is told of these routers only.
+    pub(crate) async fn with_seeds(site: &Site, id: u64, seeds: Vec<String>) -> Arc<Self> {
         let name = format!("edge-{id}");
         let own =
             Own { edge: EdgeId(id), name: name.clone(), cluster: CLUSTER.to_owned(), shards: site.shards() };
         let desk = Arc::new(Desk::default());
         let uplink =
             Uplink::start(own, Patience::default(), desk.clone(), desk.clone(), SystemClock::shared());
-        let (seeds, tls) = (Arc::new(Seeds(site.addresses())), site.edge_tls(&name));
+        let (seeds, tls) = (Arc::new(Roll::new(seeds)), site.edge_tls(&name));
         let client = EdgeClient::start(seeds, tls, Options::default(), Arc::new(Arc::clone(&uplink)));
         let client = Mutex::new(Some(client));
         let edge = Self { id: EdgeId(id), uplink, desk, client, next: AtomicU64::new(1) };

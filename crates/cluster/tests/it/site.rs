@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const CLUSTER: &str = "test";
+/// So many routers found the cluster; more join it.
+const FOUNDERS: usize = 3;
 
 /// One password is as good as another, and takes as long.
 static KEYS: LazyLock<Credentials> = LazyLock::new(|| Credentials::derive("secret", [7; 16], 4_096).unwrap());
@@ -112,7 +114,7 @@ impl Site {
         config.cluster.routers = self.addresses();
         config.cluster.advertise = Some(format!("127.0.0.1:{}", self.ports[number]));
         config.cluster.shards = self.shards;
-        config.cluster.initial_routers = self.ports.len();
+        config.cluster.initial_routers = self.ports.len().min(FOUNDERS);
         config.cluster.tls.ca = Some(files.ca);
         config.cluster.tls.cert = Some(files.cert);
         config.cluster.tls.key = Some(files.key);

@@ -11,8 +11,8 @@ section! {
         name: String = "starling".to_owned(), in part();
         /// Name of this process within the cluster. Its certificate has to allow it. Empty: the name of the host.
         node: Option<String> = None, in node();
-        /// Where routers are, as "host:port"; a name may have many addresses, and a router's own may be among them. An edge
-        /// links to those that are named here: give all, or one name with the addresses of all. A router needs only some.
+        /// Where routers are, as "host:port"; a name may have many addresses, and a router's own may be among them. One
+        /// that lives is enough: it tells where the others are.
         routers: Vec<String> = Vec::new(), in routers();
         /// Where other routers reach this one, as "host:port". Empty: `cluster.node` and the port of `listen.cluster`.
         advertise: Option<String> = None, in advertised();

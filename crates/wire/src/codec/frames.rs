@@ -1,7 +1,8 @@
 //! Frames: what is ready, up to a size.
 
 use super::{
-    FULL, MANY, Malformed, Result, down, home, not_home, peer, read_home, read_not_home, read_place, up,
+    FULL, MANY, Malformed, Result, down, hello, home, not_home, peer, read_home, read_not_home, read_place,
+    up,
 };
 use crate::frame::{EdgeItem, Home, PeerItem, RouterItem, RouterNews};
 use crate::proto::router_item::Item as Said;
@@ -91,6 +92,11 @@ impl Pieces for RouterPieces {
             let said = match item {
                 RouterItem::Home(new) => Said::Home(home(new)),
                 RouterItem::NotHome(not) => Said::NotHome(not_home(not)),
+                // Of two the later one holds.
+                RouterItem::Routers(routers) => {
+                    frame.routers = Some(proto::Routers { addresses: hello::named(&routers) });
+                    continue;
+                }
                 RouterItem::Down(home, message) => {
                     let (envelope, weight) = down::envelope(message);
                     size += weight;
@@ -107,7 +113,7 @@ impl Pieces for RouterPieces {
             };
             frame.items.push(proto::RouterItem { item: Some(said) });
         }
-        (!frame.items.is_empty()).then_some(frame)
+        (!frame.items.is_empty() || frame.routers.is_some()).then_some(frame)
     }
 }
 

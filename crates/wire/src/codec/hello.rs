@@ -10,6 +10,8 @@ const MAX_NAME: usize = 255;
 /// The most features, and bytes of each.
 const MAX_FEATURES: usize = 64;
 const MAX_FEATURE: usize = 16 << 10;
+/// The most routers that are named.
+const MAX_ROUTERS: usize = 256;
 
 fn version(version: &Version) -> proto::Version {
     let Version { major, minor, cluster, shards, hash } = version.clone();
@@ -45,6 +47,7 @@ pub(crate) fn router_hello(hello: &RouterHello) -> proto::RouterHello {
         homes: hello.homes.iter().copied().map(home).collect(),
         decoy_secret: hello.decoy_secret.clone(),
         features: hello.features.clone(),
+        routers: named(&hello.routers),
     }
 }
 
@@ -61,7 +64,20 @@ pub(crate) fn read_router_hello(hello: proto::RouterHello) -> Result<RouterHello
         homes: hello.homes.into_iter().map(read_home).collect::<Result<_>>()?,
         decoy_secret: own(&hello.decoy_secret),
         features: hello.features.iter().map(own).collect(),
+        routers: read_routers(hello.routers)?,
     })
+}
+
+/// Addresses of routers, as many as may be named.
+pub(super) fn named(routers: &[String]) -> Vec<String> {
+    routers.iter().filter(|address| address.len() <= MAX_NAME).take(MAX_ROUTERS).cloned().collect()
+}
+
+pub(crate) fn read_routers(routers: Vec<String>) -> Result<Vec<String>> {
+    if routers.len() > MAX_ROUTERS {
+        return Err(Malformed("routers"));
+    }
+    routers.into_iter().map(read_name).collect()
 }
 
 pub(crate) fn peer_hello(hello: &PeerHello) -> proto::PeerHello {

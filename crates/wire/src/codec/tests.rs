@@ -273,6 +273,7 @@ fn hellos_arrive_and_are_judged() {
         homes: vec![HOME],
         decoy_secret: Bytes::from_static(b"secret"),
         features: vec![Bytes::from_static(b"<sub xmlns='urn:xmpp:features:pre-approval'/>")],
+        routers: vec!["router-1.example.net:5270".to_owned()],
     };
     assert_eq!(read_router_hello(router_hello(&router)).unwrap(), router);
     assert!(!format!("{router:?}").contains("secret"), "it must not get into logs");

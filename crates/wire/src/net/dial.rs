@@ -190,7 +190,10 @@ where
             });
         }
         let pause = if known.is_empty() { options.lookup / 10 } else { options.lookup };
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = addresses.changed() => {}
+        }
     }
 }
 

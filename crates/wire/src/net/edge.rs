@@ -114,12 +114,14 @@ impl EdgeClient {
     ) -> Self {
         let watch = Task::spawn(watch(Arc::clone(&tls), options.clone()));
         let shared = Arc::new(Shared {
+            addresses: Arc::clone(&addresses),
             tls,
             options: options.clone(),
             routers,
             slots: Slots::default(),
             number: AtomicU64::new(1),
             present: Mutex::default(),
+            led: Mutex::default(),
         });
         let attempt = move |address, linked| attempt(Arc::clone(&shared), address, linked);
         Self { _tasks: [watch, Task::spawn(supervise(addresses, options, attempt))] }
@@ -127,6 +129,7 @@ impl EdgeClient {
 }
 
 struct Shared {
+    addresses: Arc<dyn Addresses>,
     tls: Arc<Tls>,
     options: Options,
     routers: Arc<dyn Routers>,
@@ -134,9 +137,34 @@ struct Shared {
     number: AtomicU64,
     /// By which address a router is linked.
     present: Mutex<HashMap<RouterId, SocketAddr>>,
+    /// To which router an address led that is not the one by which it is linked.
+    led: Mutex<HashMap<SocketAddr, RouterId>>,
 }
 
+impl Shared {
+    /// Whether it is known that the address leads to a router that is linked by another one. To dial it would end that link.
+    fn is_linked_otherwise(&self, address: SocketAddr) -> bool {
+        let router = self.led.lock().get(&address).copied();
+        let by = router.and_then(|router| self.present.lock().get(&router).copied());
+        by.is_some_and(|by| by != address)
+    }
+
+    fn leads_to(&self, address: SocketAddr, router: RouterId) {
+        let mut led = self.led.lock();
+        if led.len() >= MOST_LED {
+            led.clear();
+        }
+        led.insert(address, router);
+    }
+}
+
+/// So many second addresses are remembered; then it begins anew.
+const MOST_LED: usize = 1_024;
+
 async fn attempt(shared: Arc<Shared>, address: SocketAddr, linked: Arc<AtomicBool>) -> Outcome {
+    if shared.is_linked_otherwise(address) {
+        return Outcome::Known;
+    }
     let connection = match connect(address, ROUTER, &shared.tls, &shared.options).await {
         Ok(connection) => connection,
         Err(why) => return Outcome::Ended(why),
@@ -144,11 +172,19 @@ async fn attempt(shared: Arc<Shared>, address: SocketAddr, linked: Arc<AtomicBoo
     let mut router = None;
     let end = serve(&shared, address, &connection, &linked, &mut router).await;
     if let Some(router) = router {
-        let mut present = shared.present.lock();
-        match present.get(&router) {
-            Some(other) if *other != address => return Outcome::Known,
-            _ => present.remove(&router),
+        let otherwise = {
+            let mut present = shared.present.lock();
+            let otherwise = present.get(&router).is_some_and(|other| *other != address);
+            if !otherwise {
+                present.remove(&router);
+            }
+            otherwise
         };
+        if otherwise {
+            shared.leads_to(address, router);
+            return Outcome::Known;
+        }
+        shared.addresses.lost(router);
     }
     match end {
         End::Lost(why) => Outcome::Ended(connection.cause().await.unwrap_or(why)),
@@ -193,6 +229,7 @@ async fn serve(
     }
     let id = hello.router;
     *router = Some(id);
+    shared.addresses.told(id, hello.routers.clone());
     let link = LinkId { router: id, number: shared.number.fetch_add(1, Ordering::Relaxed) };
     let held = shared.slots.take_over(id, || {
         shared.present.lock().insert(id, address);
@@ -204,7 +241,8 @@ async fn serve(
     let Ok((held, ())) = held;
     linked.store(true, Ordering::Relaxed);
     tracing::info!(%address, router = id.0, "linked to a router");
-    let end = read(&mut stream, &held, &outlet, own.edge).await;
+    let told = |routers| shared.addresses.told(id, routers);
+    let end = read(&mut stream, &held, &outlet, own.edge, told).await;
     held.end(end.clone());
     tracing::info!(%address, router = id.0, %end, "a link to a router is over");
     end
@@ -215,6 +253,7 @@ async fn read(
     held: &Held<RouterId, RouterNews>,
     outlet: &Outlet<EdgeItem>,
     edge: crate::EdgeId,
+    told: impl Fn(Vec<String>),
 ) -> End {
     let ended = outlet.ended();
     tokio::pin!(ended);
@@ -225,7 +264,12 @@ async fn read(
             frame = stream.message() => frame,
         };
         match frame {
-            Ok(Some(frame)) => {
+            Ok(Some(mut frame)) => {
+                match frame.routers.take().map(|routers| codec::read_routers(routers.addresses)) {
+                    Some(Ok(routers)) => told(routers),
+                    Some(Err(bad)) => return End::Malformed(bad.to_string()),
+                    None => {}
+                }
                 if let Err(end) = held.hear(codec::read_router_frame(edge, frame)) {
                     return end;
                 }

@@ -133,7 +133,8 @@ impl Uplink for UplinkService {
             let shut = outlet.clone();
             Ok::<_, Status>((Entry { hears, shut: Box::new(move |end| shut.close(end)) }, answer))
         })?;
-        let first = proto::RouterFrame { hello: Some(codec::router_hello(&answer)), items: Vec::new() };
+        let hello = Some(codec::router_hello(&answer));
+        let first = proto::RouterFrame { hello, ..proto::RouterFrame::default() };
         let answers = answers::<RouterPieces>(first, &outlet);
         tokio::spawn(async move {
             let end = hear_edge(&mut stream, &held, &outlet, edge).await;

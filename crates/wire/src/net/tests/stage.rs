@@ -205,6 +205,7 @@ impl Edges for Host {
             homes: vec![HOME],
             decoy_secret: Bytes::from_static(b"secret"),
             features: Vec::new(),
+            routers: Vec::new(),
         };
         Ok((hello, Box::new(Ear { router: Arc::clone(&self.0), generation })))
     }

@@ -82,6 +82,7 @@ impl Edges for HomesHost {
             homes,
             decoy_secret: Bytes::from_static(b"decoy"),
             features: Vec::new(),
+            routers: Vec::new(),
         };
         Ok((hello, Box::new(HomesEar { homes: Arc::clone(&self.0), outlet })))
     }
