@@ -48,6 +48,8 @@ pub(crate) enum What {
     Feed(Token, Position),
     /// Read the tail of the log to recognise resent messages; all earlier rows are committed.
     ReadTail,
+    /// Read the rows that sessions which were just built may not have been sent; all earlier ones are committed.
+    ReadUnsent,
     /// Count what waits for the account's devices.
     CountWaiting,
     /// Something that is not a row is written.
@@ -225,6 +227,7 @@ pub(crate) fn carry_out(
         What::Wrote(wrote) if !ok => not_written(home, wrote),
         What::Wrote(Wrote::Cursor(saved)) => session::saved(out, home, &saved),
         What::ReadTail
+        | What::ReadUnsent
         | What::CountWaiting
         | What::Wrote(_)
         | What::Deleted(_)

@@ -90,6 +90,11 @@ impl Doubt {
         self.phase == Phase::Loading
     }
 
+    /// When the last attempt to load it began.
+    pub(crate) fn asked(&self) -> Duration {
+        self.tried
+    }
+
     /// Whether acts are carried out that were decided before it was known.
     pub(crate) fn is_draining(&self) -> bool {
         self.phase == Phase::Draining

@@ -28,12 +28,19 @@ enum Sender {
 /// All that waits for one home.
 #[derive(Default)]
 pub(crate) struct Line {
+    /// When the load began that it waits for: it says nothing of what came later.
+    pub(crate) asked: Duration,
     held: VecDeque<Held>,
     /// When it is looked how long the first has waited.
     due: Option<Duration>,
 }
 
 impl Line {
+    /// Of what waits for a load that begins now.
+    pub(crate) fn asked_at(now: Duration) -> Self {
+        Self { asked: now, ..Self::default() }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.held.len()
     }

@@ -119,3 +119,7 @@ pub(crate) fn done(
         home.heard.done(ticket.token, ticket.sequence, error.is_some(), unsure, now);
     }
 }
+        if unsure {
+            // What was read before may lack its row, though it was read at this very moment.
+            home.recent = None;
+        }

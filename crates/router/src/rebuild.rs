@@ -40,6 +40,8 @@ pub(crate) struct Parked {
     pub(crate) gone: Option<Duration>,
     /// The home has closed that.
     pub(crate) cut: bool,
+    /// Its client has ended it.
+    pub(crate) closed: bool,
     /// Its edge has nothing more to say of what was before this reign.
     pub(crate) drained: bool,
     /// Connections that the session had before, of which something is kept.
@@ -70,6 +72,7 @@ impl Parked {
             active: None,
             gone,
             cut: false,
+            closed: false,
             drained: false,
             others: Vec::new(),
         }
@@ -93,8 +96,10 @@ pub(crate) struct Opening {
     /// Up to where the log was read for them, and how many pages.
     pub(crate) read: Option<Position>,
     pub(crate) pages: usize,
-    /// The log is being read.
+    /// The log is being read, or is to be.
     pub(crate) reading: bool,
+    /// Above what it is to be read as soon as all rows decided before are committed, or not.
+    pub(crate) above: Option<Position>,
     /// It is in the list of those that wait for edges.
     pub(crate) listed: bool,
 }
@@ -195,15 +200,16 @@ pub(crate) fn build(
     record.highest.unwrap_or_default().max(notes.from)
 }
 
-/// Reads the rows above the lowest of these.
-pub(crate) fn read(shared: &Shared, home: &Home, above: Position) -> Read {
+/// Reads the rows that sessions which were built may not have been sent, if that is to be done.
+pub(crate) fn read(shared: &Shared, home: &mut Home) -> Option<Read> {
+    let above = home.opening.as_mut()?.above.take()?;
     let account = home.account.jid.clone();
     let filter = LogFilter { above: Some(above), ..LogFilter::default() };
     let page = shared.store.log_page(&account, filter, Page::First(UNSENT));
-    Box::pin(async move {
+    Some(Box::pin(async move {
         let rows = page.await.map(|page| (page.rows, page.complete));
         Msg::Unsent { account, rows }
-    })
+    }))
 }
 
 /// Rows that the sessions which were just built may not have been sent: decided again for these, nobody else. They go out
@@ -303,11 +309,12 @@ pub(crate) fn catch_up(link: &mut Link, record: &Record) -> usize {
 
 /// What waits for the sessions that were built goes on to them.
 pub(crate) fn feed(out: &mut delivery::Out<'_>, home: &mut Home, built: &[(Token, Position)]) {
-    for (token, _) in built {
-        delivery::feed(out, home, *token);
-    }
+    // What waits for nobody may be older than what they were not sent (promise 4).
     if let Some(heir) = crate::session::heir(home) {
         let through = home.last;
         crate::session::feed(out, home, heir, through);
+    }
+    for (token, _) in built {
+        delivery::feed(out, home, *token);
     }
 }

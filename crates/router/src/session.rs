@@ -30,6 +30,13 @@ pub(crate) fn bind(
     if let Some(at) = home.find(token) {
         return bound_already(turn, home, at, conn);
     }
+    if let Some(link) = home.links.iter_mut().find(|link| link.conn == Some(conn)) {
+        // Its edge knows nothing of that one: it was refused first, and bound when the question came a second time.
+        let old = link.token;
+        link.conn = None;
+        link.far.iter_mut().for_each(|far| far.is_not_at(conn));
+        end(turn, home, old, None);
+    }
     let resource = match resource {
         Some(resource) if !resource.is_empty() => resource,
         // RFC 6120 §7.6: unique and not to be guessed.

@@ -293,7 +293,7 @@ impl Worker {
     /// Has an account loaded that this message needs, and whose sessions these are.
     fn load_for(&mut self, turn: &Turn, account: BareJid, msg: Msg, parked: Vec<Parked>) {
         self.load(account.clone(), self.shared.positions.reign());
-        let mut line = Line::default();
+        let mut line = Line::asked_at(turn.monotonic);
         if let Some(at) = line.push(Held { since: turn.monotonic, msg }) {
             self.timers.set(at, account.clone(), Why::Patience);
         }

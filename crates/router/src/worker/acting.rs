@@ -1,6 +1,7 @@
 //! Commits, and what is done when they have ended.
 
 use super::*;
+use crate::rebuild;
 
 impl Worker {
     /// Carries out what waited for commits that have ended; false where none has.
@@ -118,13 +119,18 @@ impl Worker {
                     self.asked.push(tail::read(&self.shared, home));
                 }
             }
+            What::ReadUnsent => {
+                if home.doubt.is_none() {
+                    self.asked.extend(rebuild::read(&self.shared, home));
+                }
+            }
             What::CountWaiting => self.counting.add(home, turn.monotonic),
             What::Deleted(report) => {
                 if let Some(report) = report {
                     let _ = report.send(result.clone().map(|()| true));
                 }
                 if result.is_ok() {
-                    return self.gone(&act.home);
+                    return self.gone(&act.home, Duration::MAX);
                 }
                 home.leaving = false;
             }
@@ -152,16 +158,15 @@ impl Worker {
         self.touch(&act.home);
     }
 
-    /// An account is no more: its sessions end, and whoever waits for an answer gets one.
-    pub(super) fn gone(&mut self, account: &BareJid) {
+    /// An account is no more: its sessions end, and whoever waits for an answer gets one. What has come since then may be for
+    /// another one of that name.
+    pub(super) fn gone(&mut self, account: &BareJid, since: Duration) {
         let Some(Slot::Ready(mut home)) = self.homes.remove(account) else { return };
         self.shared.positions.forget(home.top);
         self.unbind_all(&home);
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         act::deleted(&mut out, &mut home);
-        for held in home.paused.take() {
-            self.absent(held.msg);
-        }
+        self.absent_as_of(since, home.paused.take());
     }
 
     /// A decision on this account, or an act of it, has panicked: what its home holds in memory cannot be trusted any more. Its

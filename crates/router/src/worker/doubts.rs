@@ -1,6 +1,7 @@
 //! Homes in doubt: loaded again, until the store says what became of their writes.
 
 use super::*;
+use crate::rebuild;
 use starling_hooks::{BlockList, Cx, Effect, roster_push};
 use starling_store::AccountState;
 use starling_xmpp::{Element, IqType, Jid, Stanza, ns};
@@ -51,7 +52,7 @@ impl Worker {
         let state = match state {
             Ok(Some(state)) if state.row.generation == home.generation => state,
             // Its removal was in doubt, and took place.
-            Ok(_) => return self.gone(account),
+            Ok(_) => return self.gone(account, doubt.asked()),
             Err(error) => {
                 if let Some(times) = self.complaints.reloads.made(turn.monotonic) {
                     tracing::warn!(
@@ -85,6 +86,7 @@ impl Worker {
         if home.reading {
             self.asked.push(tail::read(&self.shared, home));
         }
+        self.asked.extend(rebuild::read(&self.shared, home));
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         // Rows that turned out to be there come first, as they are in the log.
         if let Some(heir) = session::heir(home) {

@@ -27,7 +27,7 @@ impl Worker {
             return self.settled(turn, &account, state);
         }
         let Some(Slot::Loading(mut line, parked)) = self.homes.remove(&account) else { return };
-        let waiting = line.take();
+        let (asked, waiting) = (line.asked, line.take());
         self.lives += 1;
         let home = state.and_then(|state| {
             state.map(|state| Home::load(account.clone(), self.lives, *state, &self.shared)).transpose()
@@ -51,9 +51,7 @@ impl Worker {
                 for parked in parked {
                     self.absent_session(&parked);
                 }
-                for held in waiting {
-                    self.absent(held.msg);
-                }
+                self.absent_as_of(asked, waiting);
             }
             Err(error) => {
                 if let Some(times) = self.complaints.loads.made(turn.monotonic) {
@@ -61,12 +59,29 @@ impl Worker {
                 }
                 if !parked.is_empty() {
                     self.attaching.losing.wake(account.clone());
-                    self.homes.insert(account, Slot::Parked(parked));
+                    self.homes.insert(account.clone(), Slot::Parked(parked));
                 }
                 for held in waiting {
-                    self.unloadable(held.msg);
+                    if let Some(msg) = self.keep(turn, &account, held.msg) {
+                        self.unloadable(msg);
+                    }
                 }
             }
+        }
+    }
+
+    /// For an account that did not exist when that was asked: by the time a message came it may have been made.
+    pub(super) fn absent_as_of(&mut self, asked: Duration, waiting: VecDeque<Held>) {
+        let mut later = Vec::new();
+        for held in waiting {
+            if held.since <= asked {
+                self.absent(held.msg);
+            } else {
+                later.push(held.msg);
+            }
+        }
+        for msg in later.into_iter().rev() {
+            self.backlog.push_front(msg);
         }
     }
 

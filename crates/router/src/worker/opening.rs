@@ -63,7 +63,8 @@ impl Worker {
         let mut chosen: Vec<(Parked, Notes, Place)> = Vec::new();
         let (mut lost, mut unsure) = (false, Vec::new());
         for place in places {
-            if home.has(place.token) {
+            // Another session of that name has been bound meanwhile, which is being recorded.
+            if home.has(place.token) || home.account.resource(&place.jid).is_some() {
                 continue;
             }
             match find(&parked, &place, &self.attaching, age) {
@@ -168,10 +169,10 @@ impl Worker {
         let lowest = opening.built.iter().map(|(_, highest)| *highest).min();
         match lowest.filter(|lowest| *lowest < home.last) {
             Some(lowest) => {
+                // An account that was open without these sessions may have rows under way.
                 opening.reading = true;
-                let above = opening.read.unwrap_or(lowest);
-                let read = rebuild::read(&self.shared, home, above);
-                self.asked.push(read);
+                opening.above = Some(opening.read.unwrap_or(lowest));
+                turn.act(home, What::ReadUnsent);
             }
             None => {
                 if let Some(lowest) = lowest {
@@ -271,7 +272,7 @@ fn settle_in(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, parked: &Parke
     if link.conn.is_some() {
         return delivery::send_again(out, home, at, parked.named);
     }
-    if link.management.as_ref().is_none_or(|management| !management.resume) {
+    if parked.closed || link.management.as_ref().is_none_or(|management| !management.resume) {
         if parked.drained {
             return session::end(turn, home, token, None);
         }

@@ -7,28 +7,49 @@ use crate::notes;
 impl Worker {
     /// For an account of which only sessions are known. What only tells of one is kept with it; all else has it loaded.
     pub(super) fn parked(&mut self, turn: &mut Turn, account: BareJid, msg: Msg) {
+        let Some(msg) = self.keep(turn, &account, msg) else { return };
         let Some(Slot::Parked(all)) = self.homes.get_mut(&account) else { return };
-        if let Msg::Edge(ToHome { conn, up, .. }) = &msg
-            && let Some(parked) = all.iter_mut().find(|parked| parked.conn == *conn)
-        {
-            match up {
-                Up::Acknowledged { handled } => return parked.acknowledged = Some(*handled),
-                Up::Written { count } => return parked.written = Some(*count),
-                Up::ClientState { active } => return parked.active = Some(*active),
-                Up::Gone(_) if parked.cut => return,
-                Up::Gone(Leave::Lost) if is_resumable(parked) => {
-                    parked.drained = true;
-                    let since = *parked.gone.get_or_insert(turn.monotonic);
-                    let (at, token) = (since + self.shared.config.resume_timeout, parked.record.token);
-                    return self.timers.set(at, account, Why::Resume(token));
-                }
-                _ => {}
-            }
-        } else if msg.is_about_the_past() {
+        let known = matches!(&msg, Msg::Edge(said) if all.iter().any(|parked| parked.conn == said.conn));
+        if !known && msg.is_about_the_past() {
             return self.nobody(&msg);
         }
         let parked = std::mem::take(all);
         self.load_for(turn, account, msg, parked);
+    }
+
+    /// Keeps with a session that is not built yet what its connection tells of it; `Some` where it is something else, or of
+    /// another one.
+    pub(super) fn keep(&mut self, turn: &Turn, account: &BareJid, msg: Msg) -> Option<Msg> {
+        let Msg::Edge(ToHome { conn, up, .. }) = &msg else { return Some(msg) };
+        let all = match self.homes.get_mut(account) {
+            Some(Slot::Parked(all) | Slot::Loading(_, all)) => all,
+            Some(Slot::Ready(home)) => match &mut home.opening {
+                Some(opening) => &mut opening.parked,
+                None => return Some(msg),
+            },
+            None => return Some(msg),
+        };
+        let Some(parked) = all.iter_mut().find(|parked| parked.conn == *conn) else { return Some(msg) };
+        match up {
+            Up::Acknowledged { handled } => parked.acknowledged = Some(*handled),
+            Up::Written { count } => parked.written = Some(*count),
+            Up::ClientState { active } => parked.active = Some(*active),
+            Up::Gone(_) if parked.cut => {}
+            Up::Gone(leave) => {
+                let since = *parked.gone.get_or_insert(turn.monotonic);
+                parked.drained = true;
+                parked.closed |= *leave == Leave::Closed;
+                if parked.closed || !is_resumable(parked) {
+                    // It is over once it is built.
+                    self.backlog.push_back(Msg::Wake(account.clone()));
+                } else {
+                    let (at, token) = (since + self.shared.config.resume_timeout, parked.record.token);
+                    self.timers.set(at, account.clone(), Why::Resume(token));
+                }
+            }
+            _ => return Some(msg),
+        }
+        None
     }
 
     /// What is said of a session where none is: its edge may forget it.

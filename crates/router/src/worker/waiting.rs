@@ -118,6 +118,7 @@ impl Worker {
     }
 
     fn refuse(&mut self, turn: &mut Turn, account: &BareJid, msg: Msg) {
+        let Some(msg) = self.keep(turn, account, msg) else { return };
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return self.unloadable(msg) };
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         match msg {

@@ -228,9 +228,16 @@ impl Seat {
         let ToEdge { conn, down } = message;
         let number = conn.number;
         let Some(kept) = self.kept.get_mut(&number) else {
-            // Another connection of this edge has its session by now: its socket still has to be closed.
-            if matches!(down, Down::Close(_) | Down::Released) {
-                out.push(Output::Deliver(ToEdge { conn, down }));
+            match &down {
+                // Another connection of this edge has its session by now: its socket still has to be closed.
+                Down::Close(_) | Down::Released => out.push(Output::Deliver(ToEdge { conn, down })),
+                // It was refused before, or is gone: its home would take it for one that lives.
+                Down::Bound { jid } | Down::Resumed { jid, .. } => {
+                    let (home, account) = (Home { shard: self.shard, epoch }, jid.as_jid().to_bare());
+                    let up = Up::Gone(Leave::Lost);
+                    out.push(Output::Send(link, EdgeItem::Up(home, ToHome { account, conn, up })));
+                }
+                _ => {}
             }
             return;
         };

@@ -4,7 +4,7 @@ use super::*;
 use crate::frame::{EdgeItem, Home};
 use crate::{Down, EdgeId, Epoch, Leave, Record, Shard, ToHome, Token, Up};
 use starling_store::Position;
-use starling_xmpp::{BareJid, FullJid, MessageType, Stanza};
+use starling_xmpp::{BareJid, FullJid, MessageType, Stanza, StanzaCondition, StanzaError};
 
 const EDGE: EdgeId = EdgeId(1);
 const ROUTER: RouterId = RouterId(7);
@@ -246,6 +246,16 @@ fn a_session_without_socket_stays_until_it_is_released() {
     bench.up(says(2, Up::Gone(Leave::Closed)));
     assert!(bench.out().is_empty(), "it has no session to speak for");
     assert_eq!(bench.0.load(), Load::default());
+}
+
+/// A question that came twice may be refused the first time.
+#[test]
+fn a_session_that_nobody_waits_for_is_given_back() {
+    let mut bench = Bench::bound();
+    bench.up(bind(2));
+    bench.down(5, tells(2, Down::Refused(Box::new(StanzaError::new(StanzaCondition::Conflict)))));
+    bench.down(5, tells(2, Down::Bound { jid: jid(2) }));
+    assert_eq!(bench.out(), ["1 bind@5", "deliver refused", "1 lost@5"]);
 }
 
 #[test]
