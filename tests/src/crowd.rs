@@ -3,6 +3,7 @@
 
 mod actor;
 mod audit;
+mod question;
 mod run;
 mod stanza;
 mod summary;
@@ -15,7 +16,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 
 pub use actor::Actor;
-pub use run::{Life, Moment, Phase, Run};
+pub use run::{Awaited, Life, Moment, Phase, Run, Wait};
 pub use summary::Summary;
 
 use crate::history::{Archive, History, Log, Violation};

@@ -8,7 +8,8 @@ use anyhow::{Result, bail};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::run::{Life, Moment, Phase, Run};
+use super::question::Questions;
+use super::run::{Awaited, Life, Moment, Phase, Run};
 use super::stanza::{self, CARBONS};
 use crate::client::{Received, Resumption, SM, Stream};
 use crate::history::{Log, Message, What, bare};
@@ -38,6 +39,7 @@ pub struct Actor {
     rng: StdRng,
     written: u32,
     open: VecDeque<Open>,
+    questions: Questions,
     /// Coming online was refused.
     offline_since: Option<Instant>,
     /// Connections that were left without a word.
@@ -50,6 +52,8 @@ struct Open {
     number: u32,
     /// When it was sent, the last time.
     sent: Duration,
+    /// When it was written; nothing if its client has left a connection since, which is no fault of the server's.
+    since: Option<Duration>,
     message: Message,
 }
 
@@ -76,6 +80,7 @@ impl Actor {
             rng: StdRng::seed_from_u64(seed),
             written: 0,
             open: VecDeque::new(),
+            questions: Questions::default(),
             offline_since: None,
             abandoned: Vec::new(),
         }
@@ -89,11 +94,20 @@ impl Actor {
     /// Lives to the end of the run and gives the log.
     pub async fn live(mut self) -> Log {
         let mut left: Option<(Detached, Option<Life>)> = None;
+        // Since when it tries to come back.
+        let mut tries: Option<Duration> = None;
         while self.run.phase() != Phase::Over {
             let before = self.run.life();
             self.run.moment(Moment::Login);
+            let since = *tries.get_or_insert_with(|| self.run.now());
             let client = match self.connect(&mut left).await {
-                Ok(client) => client,
+                Ok((client, resumed)) => {
+                    if resumed {
+                        self.run.waited(Awaited::Resumption, since);
+                    }
+                    tries = None;
+                    client
+                }
                 Err(error) => {
                     if Life::lasted(before, self.run.life()) {
                         let text = format!("cannot get a session: {error:#}");
@@ -129,14 +143,14 @@ impl Actor {
         self.log
     }
 
-    /// Resumes the session that was left, or begins a new one.
-    async fn connect(&mut self, left: &mut Option<(Detached, Option<Life>)>) -> Result<Client> {
+    /// Resumes the session that was left, or begins a new one; whether it was the first.
+    async fn connect(&mut self, left: &mut Option<(Detached, Option<Life>)>) -> Result<(Client, bool)> {
         if let Some((detached, held_by)) = left.clone() {
             match self.within(detached.resume(&self.run.target, &self.login)).await? {
                 Resumption::Resumed(client) => {
                     self.note(What::Resumed);
                     *left = None;
-                    return Ok(*client);
+                    return Ok((*client, true));
                 }
                 Resumption::Failed { condition, .. } => {
                     let should = held_by == Some(self.run.life());
@@ -147,6 +161,7 @@ impl Actor {
         }
         let mut client = self.within(self.login.connect(&self.run.target)).await?;
         self.note(What::Opened);
+        self.questions.forget();
         self.offline_since = None;
         let management = client.management();
         if management.and_then(|m| m.id()).is_none() {
@@ -156,7 +171,7 @@ impl Actor {
             // The session exists: it is to be resumed, if its server lives.
             self.note(What::Remark(format!("lost at the start of a session: {error:#}")));
         }
-        Ok(client)
+        Ok((client, false))
     }
 
     /// Waits for a session, in a cluster no longer than for anything else: another node may give one.
@@ -212,6 +227,9 @@ impl Actor {
         self.run.works(1);
         let ended = self.work(&mut client, mishap).await;
         self.run.works(-1);
+        if matches!(ended, Ok(Why::Mishap)) {
+            self.open.iter_mut().for_each(|open| open.since = None);
+        }
         match ended {
             Ok(end) => match end {
                 Why::Over => End::Over(client),
@@ -245,6 +263,7 @@ impl Actor {
         client.answer_requests(false);
         let mut next_write = Instant::now() + self.milliseconds(0..30);
         let mut next_request = Instant::now() + Duration::from_millis(100);
+        let mut next_question = Instant::now() + self.milliseconds(0..1000);
         let mut held: Option<Instant> = None;
         let mut settled = false;
         let mut heard = Instant::now();
@@ -272,6 +291,19 @@ impl Actor {
             if asks && now >= next_request {
                 client.request_acknowledgement().await?;
                 next_request = now + Duration::from_millis(100);
+            }
+            if self.run.is_on_cluster()
+                && phase == Phase::Storm
+                && now >= next_question
+                && !self.questions.is_open()
+            {
+                let question = self.questions.next(self.run.now());
+                client.send_stanza(question).await?;
+                next_question = Instant::now() + self.milliseconds(300..1500);
+            }
+            if let Some((id, waited)) = self.questions.overdue(self.run.now()) {
+                self.run.keeps_silent();
+                self.note(What::Remark(format!("{id} got no answer within {waited:.1?}")));
             }
             if self.run.is_on_cluster() && now >= heard + SILENCE {
                 bail!("nothing came for {SILENCE:?}");
@@ -317,7 +349,8 @@ impl Actor {
             self.note(What::Sent(message.clone()));
             let xml = stanza::write(&message);
             let number = client.management().map_or(0, |m| m.sent_total()) + 1;
-            self.open.push_back(Open { number, sent: self.run.now(), message });
+            let sent = self.run.now();
+            self.open.push_back(Open { number, sent, since: Some(sent), message });
             self.run.waits(1);
             client.send_stanza(xml).await?;
             self.run.moment(Moment::Sent);
@@ -335,6 +368,9 @@ impl Actor {
         let mut any = false;
         while let Some(open) = self.open.pop_front_if(|open| open.number <= covered) {
             self.run.serves(&self.log.client, open.sent);
+            if let Some(since) = open.since {
+                self.run.waited(Awaited::Answer, since);
+            }
             self.note(What::Acknowledged(open.message.origin));
             self.run.waits(-1);
             any = true;
@@ -358,6 +394,7 @@ impl Actor {
                 self.note(What::Refused { origin, condition });
                 self.run.stir();
             }
+            ("iq", Some("result" | "error")) if self.questions.answered(node) => {}
             ("presence" | "iq", Some("error")) if self.run.in_trouble() => {
                 let condition = node.condition().unwrap_or_default();
                 self.note(What::Remark(format!("{} refused: {condition}", node.name)));

@@ -48,6 +48,27 @@ pub enum Phase {
     Over,
 }
 
+/// How long a client waited for something.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// For what.
+    pub what: Awaited,
+    /// Since when.
+    pub since: Duration,
+    /// How long.
+    pub took: Duration,
+}
+
+/// What clients wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// That a session which lost its connection goes on: since the client began to connect.
+    Resumption,
+    /// That a message is acknowledged which was written for the first time then; its client did not itself leave the
+    /// connection in between.
+    Answer,
+}
+
 /// The state of a run.
 pub struct Run {
     start: Instant,
@@ -70,6 +91,8 @@ pub struct Run {
     in_session: AtomicI64,
     /// When the latest message that was acknowledged was sent, for each client.
     served: Mutex<BTreeMap<String, Duration>>,
+    waits: Mutex<Vec<Wait>>,
+    silences: AtomicU32,
     /// The name of the run, part of every `origin-id`.
     pub name: String,
 }
@@ -129,6 +152,8 @@ impl Run {
             unanswered: AtomicI64::new(0),
             in_session: AtomicI64::new(0),
             served: Mutex::default(),
+            waits: Mutex::default(),
+            silences: AtomicU32::new(0),
             name,
         })
     }
@@ -278,6 +303,37 @@ impl Run {
             Some(latest) => *latest = sent.max(*latest),
             None => drop(served.insert(client.to_owned(), sent)),
         }
+    }
+
+    /// How many waits that are over had begun before this moment and ended after it.
+    pub fn waits_over(&self, what: Awaited, moment: Duration) -> usize {
+        let waits = self.waits.lock();
+        let spans =
+            |wait: &&Wait| wait.what == what && wait.since < moment && moment < wait.since + wait.took;
+        waits.iter().filter(spans).count()
+    }
+
+    /// Notes that a request got neither a result nor an error in a session that went on.
+    pub fn keeps_silent(&self) {
+        self.silences.fetch_add(1, SeqCst);
+    }
+
+    /// How many requests got neither.
+    pub fn silences(&self) -> u32 {
+        self.silences.load(SeqCst)
+    }
+
+    /// Notes how long a client waited, up to now.
+    pub fn waited(&self, what: Awaited, since: Duration) {
+        let took = self.now().saturating_sub(since);
+        self.waits.lock().push(Wait { what, since, took });
+    }
+
+    /// How long each wait took that began in this range and is over.
+    pub fn waits_since(&self, what: Awaited, range: std::ops::Range<Duration>) -> Vec<Duration> {
+        let waits = self.waits.lock();
+        let those = waits.iter().filter(|wait| wait.what == what && range.contains(&wait.since));
+        those.map(|wait| wait.took).collect()
     }
 
     /// The clients that have sent something after this moment and got it acknowledged.

@@ -1,6 +1,6 @@
 //! A run: faults in an order that a seed decides, and the judgement over all of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rand::SeedableRng;
@@ -12,7 +12,7 @@ use starling_tests::sandbox::Sandbox;
 
 use crate::drill::{Drill, Ended, Finding};
 use crate::faults::{self, Fault};
-use crate::figures;
+use crate::figures::{self, Toll};
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -23,10 +23,13 @@ pub(crate) struct Plan {
     only: Option<String>,
     /// How long faults last; 1 is long enough for all of their consequences.
     pace: f64,
+    /// No fault is begun after this time.
+    within: Option<Duration>,
 }
 
 impl Plan {
-    /// `CLUSTER_SEED`, `CLUSTER_FAULTS`, `CLUSTER_ONLY` (the begin of a row, or part of a name), `CLUSTER_PACE`.
+    /// `CLUSTER_SEED`, `CLUSTER_FAULTS`, `CLUSTER_ONLY` (the begin of a row, or part of a name), `CLUSTER_PACE`,
+    /// `CLUSTER_MINUTES`.
     pub(crate) fn from_environment() -> Result<Self> {
         let number = |name: &str, default: u64| match std::env::var(name) {
             Ok(text) => text.parse().with_context(|| format!("{name}={text} is not a number")),
@@ -36,11 +39,19 @@ impl Plan {
             Ok(text) => text.parse().with_context(|| format!("CLUSTER_PACE={text} is not a number"))?,
             Err(_) => 0.5,
         };
+        let within = match std::env::var("CLUSTER_MINUTES") {
+            Ok(text) => {
+                let minutes: f64 = text.parse().with_context(|| format!("CLUSTER_MINUTES={text}"))?;
+                Some(Duration::try_from_secs_f64(minutes * 60.0)?)
+            }
+            Err(_) => None,
+        };
         Ok(Self {
             seed: number("CLUSTER_SEED", rand::random::<u32>().into())?,
             faults: usize::try_from(number("CLUSTER_FAULTS", 42)?)?,
             only: std::env::var("CLUSTER_ONLY").ok(),
             pace,
+            within,
         })
     }
 
@@ -50,7 +61,7 @@ impl Plan {
             + faults.saturating_mul(Duration::from_secs(20).as_secs() as u32) * Duration::from_secs(1)
     }
 
-    /// Every kind as often as any other, in an order of the seed's choice.
+    /// Every kind as often as any other, in an order of the seed's choice. Where all begins anew stands last.
     fn faults(&self) -> Vec<&'static Fault> {
         let mut rng = StdRng::seed_from_u64(self.seed ^ 0xFA17);
         let wanted = |fault: &&Fault| {
@@ -61,12 +72,19 @@ impl Plan {
         while list.len() < self.faults && !kinds.is_empty() {
             let mut round = kinds.clone();
             round.shuffle(&mut rng);
+            round.sort_by_key(|fault| fault.row == ANEW);
             list.append(&mut round);
         }
         list.truncate(self.faults);
+        list.sort_by_key(|fault| self.faults <= SHORT && fault.row == ANEW);
         list
     }
 }
+
+/// After this one there is a new cluster.
+const ANEW: &str = "C06";
+/// A run of so few has it at its end.
+const SHORT: usize = 60;
 
 /// How many faults a cluster sees: all that clients saw is held in memory.
 const ROUND: usize = 100;
@@ -74,7 +92,7 @@ const ROUND: usize = 100;
 /// What is known after some rounds.
 #[derive(Default)]
 struct Sum {
-    findings: Vec<Finding>,
+    findings: Vec<(Finding, Toll)>,
     took: Duration,
     told: Vec<String>,
 }
@@ -86,18 +104,25 @@ pub(crate) async fn survive(plan: &Plan, sandbox: Sandbox) -> Result<()> {
     let mut sum = Sum::default();
     let mut sandbox = Some(sandbox);
     let mut judged = Ok(());
+    let end = plan.within.map(|within| Instant::now() + within);
     for (round, part) in list.chunks(ROUND).enumerate() {
+        if end.is_some_and(|end| Instant::now() > end) {
+            break;
+        }
         let network = match sandbox.take() {
             Some(sandbox) => sandbox,
             None => Sandbox::new()?,
         };
         let seed = plan.seed + u64::try_from(round)?;
-        judged = Box::pin(one_round(plan, seed, part, network, &mut sum)).await;
+        judged = Box::pin(one_round(plan, seed, part, network, end, &mut sum)).await;
         if judged.is_err() {
             break;
         }
     }
-    println!("{}", figures::table(&sum.findings));
+    let findings: Vec<Finding> = sum.findings.iter().map(|(finding, _)| finding.clone()).collect();
+    println!("{}\n{}", figures::table(&sum.findings), figures::promises(&findings));
+    let slow = figures::too_slow(&findings).map_or(Ok(()), |slow| bail!("too slow: {slow}"));
+    judged = judged.and(slow);
     if let Ok(file) = std::env::var("CLUSTER_REPORT") {
         let page = figures::page(plan.seed, sum.took, &sum.findings, &sum.told, judged.as_ref().err());
         std::fs::write(&file, page).with_context(|| format!("cannot write {file}"))?;
@@ -110,6 +135,7 @@ async fn one_round(
     seed: u64,
     list: &[&'static Fault],
     sandbox: Sandbox,
+    end: Option<Instant>,
     sum: &mut Sum,
 ) -> Result<()> {
     let mut drill = Box::pin(Drill::begin(sandbox, seed, plan.pace)).await?;
@@ -117,6 +143,9 @@ async fn one_round(
     let done = async {
         drill.warm_up().await?;
         for fault in list {
+            if end.is_some_and(|end| Instant::now() > end) {
+                break;
+            }
             Box::pin(drill.suffer(fault)).await?;
         }
         Ok(())
@@ -126,9 +155,11 @@ async fn one_round(
     let ended = Box::pin(drill.end(done)).await?;
     let violations = if ended.broken.is_none() { check(&ended.history) } else { Vec::new() };
     let summary = Summary::of(&ended.history);
-    println!("  {summary}");
-    sum.told.push(summary.to_string());
-    sum.findings.extend(ended.findings.iter().cloned());
+    let told = format!("{summary}; {} requests without an answer", ended.silences);
+    println!("  {told}");
+    sum.told.push(told);
+    let tolls = figures::tolls(&ended.findings, &ended.history, &violations);
+    sum.findings.extend(ended.findings.iter().cloned().zip(tolls));
     let Err(error) = judge(&ended, &violations, &summary) else { return Ok(()) };
     let folder = keep(seed, &ended, &violations)?;
     let cause = ended.broken.map(|broken| format!("{broken:#}; ")).unwrap_or_default();

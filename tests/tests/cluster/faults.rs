@@ -2,6 +2,7 @@
 //!
 //! A fault only breaks things and lets some time go by; whoever lets it happen mends everything afterwards.
 
+mod clocks;
 mod disks;
 mod lines;
 mod processes;
@@ -55,6 +56,7 @@ const LOSE_AN_EDGE: &[&str] = &[
     "all_edges_are_killed",
     "an_edge_and_a_router_are_killed",
     "an_edge_knows_one_router",
+    "an_edges_clock_jumps",
     "two_things_at_once",
 ];
 
@@ -82,6 +84,11 @@ pub(crate) static ALL: &[Fault] = faults![
     "C12" lines::a_router_is_slow_to_reach,
     "C16" disks::a_bit_flips_in_the_log,
     "C16" disks::the_log_loses_its_end,
+    "C17" clocks::a_routers_clock_jumps,
+    "C17" clocks::an_edges_clock_jumps,
+    "C17" clocks::clocks_drift,
+    "C25" lines::answers_are_lost,
+    "C26" lines::links_overtake_each_other,
     "C27" lines::connections_of_a_router_are_reset,
     "C31" lines::haproxy_loses_an_edge,
     "C32" processes::an_edge_is_drained,

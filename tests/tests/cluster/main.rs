@@ -7,7 +7,8 @@
 //! session, order holds.
 //!
 //! `CLUSTER_SEED` repeats the plan of a run (its timing is never the same twice), `CLUSTER_FAULTS` is the number of
-//! faults, `CLUSTER_REPORT` a file to write the figures into. Arguments choose cases by a part of their name.
+//! faults, `CLUSTER_MINUTES` the time after which no more are begun, `CLUSTER_ONLY` chooses kinds, `CLUSTER_PACE` says how
+//! long they last, `CLUSTER_REPORT` is a file to write the figures into. Arguments choose cases by a part of their name.
 #![allow(clippy::disallowed_methods)]
 
 mod chaos;
@@ -18,6 +19,7 @@ mod helper;
 mod network;
 mod site;
 mod states;
+mod strain;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -96,9 +98,6 @@ async fn inside(report: &mut Report) -> Result<()> {
 
 /// Why there can be no cluster here, if so.
 fn missing() -> Option<String> {
-    if std::env::var_os("CLUSTER_FAULTS").is_none() {
-        return Some("long runs do not end well yet: say CLUSTER_FAULTS=n to have them".to_owned());
-    }
     let haproxy = std::process::Command::new("haproxy").arg("-v").output().is_ok();
     let why = "no `haproxy` here: tests/namespaces/install says what is needed";
     cassandra::missing().or_else(|| (!haproxy).then(|| why.to_owned()))

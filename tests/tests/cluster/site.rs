@@ -1,5 +1,6 @@
 //! A cluster: three routers and three edges on a CQL server, behind haproxy, each on a node of its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use crate::states::http;
+use crate::strain::Strain;
 
 /// How many of each there are.
 pub(crate) const ROUTERS: usize = 3;
@@ -50,6 +52,8 @@ pub(crate) struct Site {
     store: Process,
     links: Links,
     slow: Vec<SlowLink>,
+    /// Whether clocks can be set off.
+    clocks: bool,
     binary: PathBuf,
     in_memory: bool,
     directory: TempDir,
@@ -90,11 +94,22 @@ impl Site {
             tls: certificate.client_config()?,
         };
 
+        let library = at.join("clock.so");
+        let clocks = make_clock(&library);
+        for place in routers.iter().chain(&edges) {
+            fs::write(at.join(format!("{}.clock", sandbox.name(*place))), 0_i64.to_ne_bytes())?;
+        }
         let process = |place: &Place, role: &str| {
             let name = sandbox.name(*place);
             let config = at.join(format!("{name}.toml"));
-            let mut words =
-                vec![binary.clone().into_os_string(), role.into(), "--config".into(), config.into()];
+            let mut words: Vec<OsString> = Vec::new();
+            if clocks {
+                let off = at.join(format!("{name}.clock"));
+                words.push("env".into());
+                words.push(format!("LD_PRELOAD={}", library.display()).into());
+                words.push(format!("STARLING_TEST_CLOCK={}", off.display()).into());
+            }
+            words.extend([binary.clone().into_os_string(), role.into(), "--config".into(), config.into()]);
             for (key, value) in WIDE {
                 words.extend(["--set".into(), format!("{key}={value}").into()]);
             }
@@ -119,6 +134,7 @@ impl Site {
             store,
             links,
             slow,
+            clocks,
             binary,
             in_memory,
             directory,
@@ -181,6 +197,11 @@ impl Site {
     /// All processes.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Process> {
         self.routers.iter().chain(&self.edges).chain([&self.balancer, &self.store])
+    }
+
+    /// How routers and edges fare on this machine.
+    pub(crate) fn strain(&self) -> Strain {
+        Strain::of(self.routers.iter().chain(&self.edges).filter_map(Process::pid))
     }
 
     pub(crate) fn process(&mut self, which: Which) -> &mut Process {
@@ -246,6 +267,25 @@ impl Site {
         self.slow.push(link);
     }
 
+    /// Whether [`off`](Self::off) does anything.
+    pub(crate) fn has_clocks(&self) -> bool {
+        self.clocks
+    }
+
+    /// Sets the wall clock of a router or an edge off by so many milliseconds, ahead or back, at once.
+    pub(crate) fn off(&self, which: Which, milliseconds: i64) -> Result<()> {
+        use std::os::unix::fs::FileExt as _;
+        let process = match which {
+            Which::Router(n) => &self.routers[n],
+            Which::Edge(n) => &self.edges[n],
+            Which::Balancer | Which::Store => bail!("{which:?} has the clock of this machine"),
+        };
+        let file = self.directory.path().join(format!("{}.clock", process.name()));
+        let nanos = milliseconds.saturating_mul(1_000_000).to_ne_bytes();
+        // In place and in one piece: processes look at it all the time.
+        fs::File::options().write(true).open(&file)?.write_all_at(&nanos, 0).context("a clock")
+    }
+
     /// Loses all that a process had on its disk.
     pub(crate) fn wipe(&mut self, which: Which) -> Result<()> {
         let data = self.data(which);
@@ -258,6 +298,9 @@ impl Site {
         self.links = Links::default();
         self.sandbox.apply(&self.links)?;
         self.slow.clear();
+        for which in (0..ROUTERS).map(Which::Router).chain((0..EDGES).map(Which::Edge)) {
+            self.off(which, 0)?;
+        }
         let Self { routers, edges, balancer, store, sandbox, .. } = self;
         for process in routers.iter_mut().chain(edges).chain([balancer, store]) {
             if !process.runs() {
@@ -401,6 +444,14 @@ impl Drop for Site {
             eprintln!("kept {}", self.directory.path().display());
         }
     }
+}
+
+/// Builds what sets clocks off, where there is a C compiler.
+fn make_clock(library: &Path) -> bool {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("namespaces/clock.c");
+    let mut compiler = std::process::Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(library).arg(source);
+    compiler.stdin(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// A folder for its owner alone.

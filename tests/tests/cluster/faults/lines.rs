@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rand::RngExt;
-use starling_tests::sandbox::{SlowLink, Weather};
+use starling_tests::crowd::Awaited;
+use starling_tests::sandbox::{Links, SlowLink, Weather};
+use tokio::time::sleep;
 
 use crate::drill::Drill;
 use crate::site::{ROUTERS, Which};
@@ -142,6 +144,61 @@ pub(super) async fn connections_of_a_router_are_reset(drill: &mut Drill) -> Resu
     others.retain(|other| *other != place);
     drill.site.sandbox.reset(place, &others, Duration::from_millis(300)).await?;
     Ok(format!("router-{router} for 300 ms"))
+}
+
+/// Edges and peers are heard by a router and do not hear it, then their connections break: all that it has taken in
+/// between is sent to it once more.
+pub(super) async fn answers_are_lost(drill: &mut Drill) -> Result<String> {
+    let router = drill.leader();
+    let place = drill.site.place(Which::Router(router));
+    let mut others = [drill.site.router_places(), drill.site.edge_places()].concat();
+    others.retain(|other| *other != place);
+    let (times, mut resets) = (drill.rng.random_range(2..5), Vec::new());
+    for _ in 0..times {
+        drill.site.link(|links| {
+            for edge in &others {
+                links.cut_one_way(place, *edge);
+            }
+        })?;
+        // Shorter than an election takes: it is still the home when they come back.
+        sleep(Duration::from_millis(drill.rng.random_range(30..150))).await;
+        resets.push(drill.run.now());
+        drill.site.link(|links| *links = Links::default())?;
+        drill.site.sandbox.reset(place, &others, Duration::from_millis(100)).await?;
+        sleep(Duration::from_millis(drill.rng.random_range(200..600))).await;
+    }
+    // Their clients stayed: whatever of it had reached the home came to it a second time, from the edge.
+    let open: usize = resets.iter().map(|reset| drill.run.waits_over(Awaited::Answer, *reset)).sum();
+    Ok(format!("of router-{router}, {times} times, with the connections, {open} messages under way"))
+}
+
+/// What is on its way to a router is up to half a second late, each packet by itself, while connections break and are
+/// made anew: what comes over the new one may be there before what was sent over the old one.
+pub(super) async fn links_overtake_each_other(drill: &mut Drill) -> Result<String> {
+    if let Some(why) = SlowLink::missing() {
+        return Ok(format!("not done: {why}"));
+    }
+    let router = drill.any_router();
+    let delay = drill.rng.random_range(5..40);
+    let weather = Weather {
+        delay: Duration::from_millis(delay),
+        jitter: Duration::from_millis(10 * delay),
+        doubled: 200,
+        lost: 0,
+    };
+    let (place, seed) = (drill.site.place(Which::Router(router)), drill.rng.random());
+    let link = SlowLink::new(&drill.site.sandbox, place, weather, seed)?;
+    drill.site.slow(link);
+    let mut others = [drill.site.router_places(), drill.site.edge_places()].concat();
+    others.retain(|other| *other != place);
+    let times = drill.rng.random_range(2..5);
+    for _ in 0..times {
+        drill.hold(0.3..1.5).await;
+        // They close on one side only; what the other side has sent is still under way.
+        let edge = others[drill.any(others.len())];
+        drill.site.sandbox.reset(edge, &[place], Duration::from_millis(50)).await?;
+    }
+    Ok(format!("router-{router}, {delay} to {} ms, {times} resets", 11 * delay))
 }
 
 /// Clients come over another edge while theirs is well and has their sessions.

@@ -138,7 +138,7 @@ pub(super) async fn an_edge_knows_one_router(drill: &mut Drill) -> Result<String
     begun?;
     // The one tells it of the others.
     if let Err(error) = drill.site.ready(Duration::from_secs(10)).await {
-        drill.note(format!("edge-{edge} knows router-{router} and {error:#}"));
+        drill.note(format!("edge-{edge} knows router-{router} and {error:#}"), false);
     }
     drill.site.kill(which)?;
     Ok(format!("edge-{edge} knows router-{router}"))
