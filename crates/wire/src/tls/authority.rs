@@ -129,9 +129,11 @@ fn params(name: &str) -> CertificateParams {
 
 fn dates(params: &mut CertificateParams, now: u64, valid: Duration) {
     let epoch = date_time_ymd(1970, 1, 1);
-    // Machines whose clocks are a little behind accept it at once, too. After 9999 a certificate cannot say when.
+    // Machines whose clocks are behind, by an hour of summer time for example, accept it at once, too. After 9999 a
+    // certificate cannot say when.
     const LAST: u64 = 253_402_300_799;
-    let from = now.saturating_sub(300).min(LAST);
+    const BEHIND: u64 = 86_400;
+    let from = now.saturating_sub(BEHIND).min(LAST);
     params.not_before = epoch + Duration::from_secs(from);
     params.not_after = epoch + Duration::from_secs(now.saturating_add(valid.as_secs()).min(LAST));
 }
