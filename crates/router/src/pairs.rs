@@ -117,9 +117,9 @@ pub(crate) fn done(
         let unsure = error.is_some_and(|error| error.condition == decide::message::not_confirmed().condition);
         let now = shared.clock.monotonic();
         home.heard.done(ticket.token, ticket.sequence, error.is_some(), unsure, now);
-    }
-}
         if unsure {
             // What was read before may lack its row, though it was read at this very moment.
             home.recent = None;
         }
+    }
+}
