@@ -13,6 +13,7 @@ pub mod client;
 pub mod cql;
 pub mod crowd;
 pub mod history;
+pub mod http;
 pub mod report;
 pub mod sandbox;
 pub mod script;

@@ -22,9 +22,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub(crate) use enter::precede;
 pub use enter::{Entered, enter, own};
 pub use links::Links;
 pub use process::Process;
+pub(crate) use process::leads_a_session;
 pub use slow::{SlowLink, Weather};
 
 /// The bridge between all nodes. The test program itself has the address that ends in 1.

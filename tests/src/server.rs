@@ -1,28 +1,34 @@
-//! Servers under test: `starling serve` on ports of its own, and Prosody and ejabberd from Debian as references.
+//! Servers under test: Starling as one process or as a cluster of them, on ports of its own, and Prosody and ejabberd
+//! from Debian as references.
 //!
-//! A [`Server`] lives in a temporary folder, listens on loopback only and dies with its value. Its output is in one
-//! log file; when a start fails, the error shows the log's end.
+//! A [`Server`] lives in a temporary folder, listens on loopback only and dies with its value. The output of each of its
+//! processes is in one log file; when a start fails, the error shows the log's end.
 
+mod cluster;
 mod ejabberd;
+mod form;
+mod process;
 mod prosody;
 mod starling;
 mod store;
 
-use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use anyhow::{Result, bail, ensure};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::certificate::Certificate;
 use crate::client::{Login, Stream, Target};
+use cluster::Cluster;
+use process::Process;
 use store::Keyspace;
 
+pub use form::Form;
 pub use starling::{WIDE, binary};
 pub use store::Store;
 
@@ -51,15 +57,22 @@ impl Kind {
 /// The password that [`Server::add_user`] and [`Server::login`] use.
 pub const PASSWORD: &str = "sesame-42";
 
+/// How long a server may take to be ready, on a machine with much else to do.
+const START: Duration = Duration::from_secs(60);
+
 /// A running server, or one that was stopped and can be started again on its data and ports.
 pub struct Server {
     kind: Kind,
-    child: Option<Child>,
-    target: Target,
+    processes: Vec<Process>,
+    /// Where clients may connect: one place, or every edge of a cluster.
+    targets: Vec<Target>,
+    /// Whose turn it is: of edges, and of routers.
+    turns: [AtomicUsize; 2],
     certificate: Certificate,
     settings: Vec<(String, String)>,
     admin: Option<SocketAddr>,
     starts: u32,
+    cluster: Option<Cluster>,
     keyspace: Option<Keyspace>,
     directory: TempDir,
 }
@@ -77,15 +90,20 @@ impl Server {
 
     /// Starts Starling on a store. A keyspace is made for it, and dropped with it.
     pub async fn start_on(store: &Store, settings: &[(&str, &str)]) -> Result<Self> {
-        Self::start_any(Kind::Starling, store, settings).await
+        Self::start_as(&Form::Alone(store.clone()), settings).await
+    }
+
+    /// Starts Starling in one of its forms.
+    pub async fn start_as(form: &Form, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_any(Kind::Starling, form, settings).await
     }
 
     /// Starts any of the servers. References take no settings: their configuration is as near to ours as it can be.
     pub async fn start_kind(kind: Kind, settings: &[(&str, &str)]) -> Result<Self> {
-        Self::start_any(kind, &Store::Embedded, settings).await
+        Self::start_any(kind, &Form::Alone(Store::Embedded), settings).await
     }
 
-    async fn start_any(kind: Kind, store: &Store, settings: &[(&str, &str)]) -> Result<Self> {
+    async fn start_any(kind: Kind, form: &Form, settings: &[(&str, &str)]) -> Result<Self> {
         let directory = TempDir::with_prefix("starling-test-")?;
         let certificate = Certificate::make(directory.path(), &["localhost"])?;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -95,16 +113,36 @@ impl Server {
             domain: "localhost".to_owned(),
             tls: certificate.client_config()?,
         };
-        let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let keyspace = match store {
-            Store::Embedded => None,
-            Store::Cql(contact_points) => Some(Keyspace::new(contact_points.clone())),
+        let process = |name: &str| Process::new(name, directory.path());
+        let (cluster, targets, processes) = match form {
+            Form::Alone(_) => (None, vec![target], vec![process("server")]),
+            Form::Cluster(_) => {
+                let cluster = Cluster::new(free_ports()?.map(|address| address.port()));
+                let targets = cluster.targets(&target);
+                (Some(cluster), targets, Cluster::processes().map(|name| process(&name)).collect())
+            }
         };
-        let (child, admin, starts) = (None, None, 0);
-        let mut server =
-            Self { kind, child, target, certificate, settings, admin, starts, keyspace, directory };
-        if server.keyspace.is_some() {
-            starling::migrate(&server).await?;
+        let keyspace = match form {
+            Form::Alone(Store::Embedded) => None,
+            Form::Alone(Store::Cql(points)) | Form::Cluster(points) => Some(Keyspace::new(points.clone())),
+        };
+        let mut server = Self {
+            kind,
+            processes,
+            targets,
+            turns: Default::default(),
+            certificate,
+            settings: owned(settings),
+            admin: None,
+            starts: 0,
+            cluster,
+            keyspace,
+            directory,
+        };
+        match &server.cluster {
+            Some(cluster) => cluster::set_up(&server, cluster).await?,
+            None if server.keyspace.is_some() => starling::migrate(&server).await?,
+            None => {}
         }
         server.launch().await?;
         Ok(server)
@@ -115,12 +153,17 @@ impl Server {
         self.kind
     }
 
-    /// Where to connect.
+    /// Where to connect now: the edges of a cluster have their turns, so that two who ask are at different ones.
     pub fn target(&self) -> &Target {
-        &self.target
+        &self.targets[self.turns[0].fetch_add(1, Relaxed) % self.targets.len()]
     }
 
-    /// The address of probes and metrics.
+    /// All places to connect to.
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// The address of probes and metrics of a server that is one process.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
     }
@@ -135,7 +178,7 @@ impl Server {
         self.directory.path()
     }
 
-    /// The server's data directory.
+    /// The data directory of a server that is one process.
     pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
@@ -145,14 +188,17 @@ impl Server {
         self.keyspace.as_ref().map(|keyspace| keyspace.name.as_str())
     }
 
-    /// The process id while it runs.
+    /// The process id of a server that is one process, while it runs.
     pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        match self.processes.as_slice() {
+            [one] => one.pid(),
+            _ => None,
+        }
     }
 
     /// All that the server has written so far, over all its starts.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
+        self.processes.iter().map(Process::log).collect()
     }
 
     /// Makes an account with the password [`PASSWORD`].
@@ -164,7 +210,7 @@ impl Server {
     pub async fn add_user_with(&self, user: &str, password: &str) -> Result<()> {
         match self.kind {
             Kind::Starling => starling::add_user(self, user, password).await,
-            Kind::Prosody | Kind::Ejabberd => register(&self.target, user, password).await,
+            Kind::Prosody | Kind::Ejabberd => register(self.target(), user, password).await,
         }
     }
 
@@ -173,131 +219,120 @@ impl Server {
         Login::new(user, PASSWORD)
     }
 
-    /// Runs `starling ctl` against this server and gives what it printed; an error if it failed.
+    /// Runs `starling ctl` against this server, the routers of a cluster in turn, and gives what it printed; an error if it
+    /// failed.
     pub async fn ctl(&self, arguments: &[&str], input: &str) -> Result<String> {
         starling::ctl(self, arguments, input).await
     }
 
-    /// Kills the process with SIGKILL and waits for its end.
+    /// Kills all its processes with SIGKILL and waits for their end.
     pub fn kill(&mut self) -> Result<()> {
-        let mut child = self.child.take().context("the server does not run")?;
-        child.kill()?;
-        child.wait()?;
-        Ok(())
+        self.signal(Signal::SIGKILL)?;
+        self.processes.iter_mut().try_for_each(Process::kill)
     }
 
-    /// Asks the process to end with SIGTERM and waits for it.
+    /// Asks it to end with SIGTERM and waits for it; edges of a cluster come before routers. The status is that of the
+    /// first process that failed.
     pub async fn stop(&mut self) -> Result<ExitStatus> {
-        self.signal(Signal::SIGTERM)?;
-        let mut child = self.child.take().context("the server does not run")?;
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status);
+        let mut status = ExitStatus::default();
+        for process in self.processes.iter_mut().rev() {
+            let one = process.stop(Duration::from_secs(20)).await?;
+            if status.success() {
+                status = one;
             }
-            if Instant::now() > deadline {
-                child.kill()?;
-                child.wait()?;
-                bail!("the server did not end within 20 s of SIGTERM; {}", self.log_tail());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        Ok(status)
     }
 
-    /// Sends a signal to the process.
+    /// Sends a signal to all its processes.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.pid().context("the server does not run")?;
-        kill(Pid::from_raw(i32::try_from(pid)?), signal)?;
-        Ok(())
+        self.processes.iter().try_for_each(|process| process.signal(signal))
     }
 
     /// Starts a stopped server again on the same data and ports.
     pub async fn restart(&mut self) -> Result<()> {
-        ensure!(self.child.is_none(), "the server still runs");
+        ensure!(!self.processes.iter().any(Process::runs), "the server still runs");
         self.launch().await
     }
 
-    /// An error if the process has ended by itself.
-    pub fn check_alive(&mut self) -> Result<()> {
-        match &mut self.child {
-            Some(child) => match child.try_wait()? {
-                None => Ok(()),
-                Some(status) => bail!("the server ended by itself: {status}; {}", self.log_tail()),
-            },
-            None => bail!("the server does not run"),
-        }
+    /// Kills it and starts it again with other settings on the same data and ports.
+    pub async fn restart_with(&mut self, settings: &[(&str, &str)]) -> Result<()> {
+        self.settings = owned(settings);
+        self.kill()?;
+        self.restart().await
     }
 
-    /// Resident memory of the process in bytes, without what is mapped from files: code that runs for the first time is
+    /// An error if a process has ended by itself.
+    pub fn check_alive(&mut self) -> Result<()> {
+        self.processes.iter_mut().try_for_each(Process::check_alive)
+    }
+
+    /// Resident memory of all processes in bytes, without what is mapped from files: code that runs for the first time is
     /// no growth.
     pub fn resident(&self) -> Result<u64> {
-        let pid = self.pid().context("the server does not run")?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).context("no RssAnon")?;
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kilobytes * 1024)
+        self.processes.iter().map(Process::resident).sum()
+    }
+
+    fn domain(&self) -> &str {
+        &self.targets[0].domain
     }
 
     async fn launch(&mut self) -> Result<()> {
         self.starts += 1;
-        let command = match self.kind {
-            Kind::Starling => starling::command(self)?,
-            Kind::Prosody => prosody::command(self)?,
-            Kind::Ejabberd => ejabberd::command(self)?,
+        let commands = match (self.kind, &self.cluster) {
+            (Kind::Starling, None) => vec![starling::command(self)?],
+            (Kind::Starling, Some(_)) => {
+                let names = self.processes.iter().map(Process::name);
+                names.map(|name| cluster::command(self, name)).collect::<Result<Vec<_>>>()?
+            }
+            (Kind::Prosody, _) => vec![prosody::command(self)?],
+            (Kind::Ejabberd, _) => vec![ejabberd::command(self)?],
         };
-        let log_start = fs::metadata(self.log_file()).map_or(0, |m| m.len());
-        self.child = Some(self.spawn(command)?);
-        let limit = Duration::from_secs(60);
-        let deadline = Instant::now() + limit;
-        loop {
-            self.check_alive()?;
-            let log = fs::read(self.log_file()).unwrap_or_default();
-            let fresh = log.get(usize::try_from(log_start)?..).unwrap_or_default();
-            if self.ready(&String::from_utf8_lossy(fresh)).await? {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("{} is not ready after {limit:?}; {}", self.kind.name(), self.log_tail());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Whether the server takes connections now.
-    async fn ready(&mut self, log: &str) -> Result<bool> {
-        match self.kind {
-            Kind::Starling => starling::read_addresses(self, log),
-            Kind::Prosody | Kind::Ejabberd => {
-                let Ok(mut stream) = Stream::connect(self.target.c2s).await else { return Ok(false) };
-                Ok(stream.open(&self.target.domain).await.is_ok())
+        for (process, command) in self.processes.iter_mut().zip(commands) {
+            match &self.cluster {
+                Some(_) => process.start_before_others(&command)?,
+                None => process.start(command)?,
             }
         }
+        let deadline = Instant::now() + START;
+        for index in 0..self.processes.len() {
+            loop {
+                self.check_alive()?;
+                if self.ready(index).await? {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    let process = &self.processes[index];
+                    bail!("{} is not ready after {START:?}; {}", process.name(), process.tail());
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
     }
 
-    fn spawn(&self, mut command: Command) -> Result<Child> {
-        let log = File::options().create(true).append(true).open(self.log_file())?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        command.spawn().with_context(|| format!("cannot run {command:?}"))
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.directory.path().join("server.log")
-    }
-
-    fn log_tail(&self) -> String {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        format!("its log ends with:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"))
+    /// Whether this process of the server takes connections now.
+    async fn ready(&mut self, index: usize) -> Result<bool> {
+        let process = &self.processes[index];
+        match (self.kind, &self.cluster) {
+            (Kind::Starling, None) => {
+                let log = process.fresh_log();
+                starling::read_addresses(self, &log)
+            }
+            (Kind::Starling, Some(cluster)) => cluster::ready(cluster, process.name()).await,
+            (Kind::Prosody | Kind::Ejabberd, _) => {
+                let target = self.target();
+                let Ok(mut stream) = Stream::connect(target.c2s).await else { return Ok(false) };
+                Ok(stream.open(&target.domain).await.is_ok())
+            }
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // Nothing to be done about a failure here: the process is gone or will be with this one.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // Before the keyspace goes, and the folder.
+        self.processes.clear();
         if std::env::var_os("STARLING_KEEP").is_some() {
             self.directory.disable_cleanup(true);
             eprintln!("kept {}", self.directory.path().display());
@@ -305,14 +340,21 @@ impl Drop for Server {
     }
 }
 
-/// Two free addresses for a server that cannot choose by itself: below the range that the kernel gives to outgoing
+fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+/// Free addresses for a server that cannot choose by itself: below the range that the kernel gives to outgoing
 /// connections, so that nobody takes them in the moment before the server does.
-fn free_ports() -> Result<[SocketAddr; 2]> {
+fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
     for _ in 0..100 {
-        let port = 12_000 + 2 * (rand::random::<u16>() % 8_000);
-        let pair = [port, port + 1].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        if pair.iter().all(|address| TcpListener::bind(address).is_ok()) {
-            return Ok(pair);
+        let mut port = 12_000 + rand::random::<u16>() % 16_000;
+        let addresses = [(); N].map(|()| {
+            port += 1;
+            SocketAddr::from(([127, 0, 0, 1], port))
+        });
+        if addresses.iter().all(|address| TcpListener::bind(address).is_ok()) {
+            return Ok(addresses);
         }
     }
     bail!("no free ports")

@@ -1,16 +1,21 @@
 //! Clients that others wrote: slixmpp and @xmpp/client, at fixed versions, each case a small program in
-//! `tests/clients` with a fresh server, verified TLS and two accounts. `make clients` fetches the libraries.
+//! `tests/clients` with a fresh server, verified TLS and fresh accounts. `make clients` fetches the libraries.
+//!
+//! Once more against a cluster, one for all: every connection is made to another edge than the one before, so clients
+//! resume elsewhere, and accounts are deleted and made again for the next case.
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use starling_tests::Server;
+use starling_tests::client::Target;
 use starling_tests::report::{Outcome, Report, case, wanted};
-use starling_tests::server::{Kind, PASSWORD, Store};
+use starling_tests::server::{Form, Kind, PASSWORD, Store};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -49,7 +54,8 @@ async fn main() -> Result<ExitCode> {
         },
     ];
     let mut report = Report::default();
-    for (place, store) in places() {
+    for (place, form) in places() {
+        let mut shared = None;
         for library in &libraries {
             let folder = tests.join("clients").join(library.folder);
             for program in programs(&folder, library)? {
@@ -58,13 +64,20 @@ async fn main() -> Result<ExitCode> {
                 if !wanted(&name) {
                     continue;
                 }
-                let missing = match &store {
+                let missing = match &form {
                     Err(why) => Some(why.clone()),
                     Ok(_) if library.proof.exists() => None,
                     Ok(_) => Some(format!("{} is not installed: run `make clients`", library.name)),
                 };
-                if let (Ok(place), None) = (&store, &missing) {
-                    let (outcome, took) = case(LIMIT, run(library, &program, place)).await;
+                if let (Ok(form), None) = (&form, &missing) {
+                    let work = async {
+                        let server = with_accounts(shared.take(), form).await?;
+                        run(library, &program, &server).await?;
+                        // It is used again only after a case that left it well.
+                        shared = matches!(form, (_, Form::Cluster(_))).then_some(server);
+                        Ok(())
+                    };
+                    let (outcome, took) = case(LIMIT, work).await;
                     report.note(&name, outcome, took);
                 } else {
                     report.note(&name, Outcome::Skipped(missing.unwrap_or_default()), Duration::ZERO);
@@ -75,21 +88,46 @@ async fn main() -> Result<ExitCode> {
     Ok(report.finish())
 }
 
-/// A server and its store.
-type Place = (Kind, Store);
+/// A server and its form.
+type Place = (Kind, Form);
 
-/// Where the cases run, with the end of their names: on every store of ours. `STARLING_REFERENCE` tries the cases
+/// Where the cases run, with the end of their names: in every form of ours. `STARLING_REFERENCE` tries the cases
 /// themselves on another server.
 fn places() -> Vec<(&'static str, Result<Place, String>)> {
+    let alone = Form::Alone(Store::Embedded);
     let kind = match std::env::var("STARLING_REFERENCE").as_deref() {
         Ok("prosody") => Kind::Prosody,
         Ok("ejabberd") => Kind::Ejabberd,
         _ => {
-            let ours = |store: Result<Store, String>| store.map(|store| (Kind::Starling, store));
-            return vec![("", ours(Ok(Store::Embedded))), ("_on_cql", ours(Store::shared_cql()))];
+            let ours = |form: Result<Form, String>| form.map(|form| (Kind::Starling, form));
+            let on_cql = Store::shared_cql().map(Form::Alone);
+            return vec![
+                ("", ours(Ok(alone))),
+                ("_on_cql", ours(on_cql)),
+                ("_on_cluster", ours(Form::cluster())),
+            ];
         }
     };
-    vec![("", Ok((kind, Store::Embedded)))]
+    vec![("", Ok((kind, alone)))]
+}
+
+/// A server that nobody has used: a new one, or one whose accounts are made anew.
+async fn with_accounts(used: Option<Server>, (kind, form): &Place) -> Result<Server> {
+    const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+    let server = match (used, kind) {
+        (Some(server), _) => {
+            for user in USERS {
+                server.ctl(&["user", "del", "--yes", &format!("{user}@localhost")], "").await?;
+            }
+            server
+        }
+        (None, Kind::Starling) => Server::start_as(form, &[]).await?,
+        (None, reference) => Server::start_kind(*reference, &[]).await?,
+    };
+    for user in USERS {
+        server.add_user(user).await?;
+    }
+    Ok(server)
 }
 
 /// The case programs of a library; those of the workplace, if it has one.
@@ -114,22 +152,18 @@ fn programs(folder: &Path, library: &Library) -> Result<Vec<PathBuf>> {
     Ok(programs)
 }
 
-async fn run(library: &Library, program: &Path, (kind, store): &Place) -> Result<()> {
-    let server = match kind {
-        Kind::Starling => Server::start_on(store, &[]).await?,
-        reference => Server::start_kind(*reference, &[]).await?,
+async fn run(library: &Library, program: &Path, server: &Server) -> Result<()> {
+    let ports = |of: fn(&Target) -> Option<SocketAddr>| {
+        let port = |target| Some(of(target)?.port().to_string());
+        let ports: Option<Vec<String>> = server.targets().iter().map(port).collect();
+        anyhow::Ok(ports.context("no direct TLS address")?.join(" "))
     };
-    for user in ["alice", "bob", "carol", "dave"] {
-        server.add_user(user).await?;
-    }
-    let target = server.target();
-    let tls = target.c2s_tls.context("no direct TLS address")?;
     let output = server.directory().join("client.log");
     let log = fs::File::create(&output)?;
     let mut child = Command::new(&library.interpreter)
         .arg(program)
-        .env("XMPP_PORT", target.c2s.port().to_string())
-        .env("XMPP_TLS_PORT", tls.port().to_string())
+        .env("XMPP_PORTS", ports(|target| Some(target.c2s))?)
+        .env("XMPP_TLS_PORTS", ports(|target| target.c2s_tls)?)
         .env("XMPP_CA", &server.certificate().authority)
         .env("XMPP_PASSWORD", PASSWORD)
         .env("NODE_EXTRA_CA_CERTS", &server.certificate().authority)

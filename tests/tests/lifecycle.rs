@@ -1,24 +1,24 @@
-//! What must outlive a process, how one ends, and what `starling ctl` does to a running one; on every store.
+//! What must outlive a process, how one ends, and what `starling ctl` does to a running one; on every store, and of a cluster.
 #![allow(clippy::disallowed_methods)]
 
 use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use starling_tests::client::Received;
 use starling_tests::report::{Outcome, Report, case, wanted};
-use starling_tests::server::{PASSWORD, Store};
+use starling_tests::server::{Form, PASSWORD};
 use starling_tests::{Client, Login, Node, Server};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-type Case = for<'a> fn(&'a Store) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+type Case = for<'a> fn(&'a Form) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
-        [$((stringify!($name), (|store| Box::pin($name(store))) as Case)),*]
+        [$((stringify!($name), (|form| Box::pin($name(form))) as Case)),*]
     };
 }
 
@@ -31,14 +31,14 @@ async fn main() -> Result<ExitCode> {
         a_deleted_user_is_out_and_leaves_nothing_behind,
     ];
     let mut report = Report::default();
-    for (place, store) in Store::all() {
+    for (place, form) in Form::all() {
         for (name, run) in &cases {
             let name = format!("{place}::{name}");
             if !wanted(&name) {
                 continue;
             }
-            let (outcome, took) = match &store {
-                Ok(store) => case(LIMIT, run(store)).await,
+            let (outcome, took) = match &form {
+                Ok(form) => case(LIMIT, run(form)).await,
                 Err(why) => (Outcome::Skipped(why.clone()), Duration::ZERO),
             };
             report.note(&name, outcome, took);
@@ -65,13 +65,12 @@ async fn archive(client: &mut Client) -> Result<Vec<String>> {
     }
 }
 
-async fn a_stop_is_told_and_a_start_knows_everything(store: &Store) -> Result<()> {
-    let mut server = Server::start_on(store, &[]).await?;
+async fn a_stop_is_told_and_a_start_knows_everything(form: &Form) -> Result<()> {
+    let mut server = Server::start_as(form, &[]).await?;
     for user in ["alice", "bob"] {
         server.add_user(user).await?;
     }
-    let target = server.target().clone();
-    let mut alice = server.login("alice").resource("phone").connect(&target).await?;
+    let mut alice = server.login("alice").resource("phone").connect(server.target()).await?;
     alice.iq("<iq type='set' id='{id}'><query xmlns='jabber:iq:roster'><item jid='bob@localhost' name='Bob'/></query></iq>")
         .await?;
     alice.send("<presence type='subscribe' to='bob@localhost'><status>please</status></presence>").await?;
@@ -91,7 +90,7 @@ async fn a_stop_is_told_and_a_start_knows_everything(store: &Store) -> Result<()
     ensure!(status?.success());
     server.restart().await?;
 
-    let mut alice = server.login("alice").resource("phone").connect(&target).await?;
+    let mut alice = server.login("alice").resource("phone").connect(server.target()).await?;
     let item = roster_item(&mut alice).await?.context("no roster item")?;
     ensure!(item.attribute("name") == Some("Bob"));
     ensure!(item.attribute("ask") == Some("subscribe"));
@@ -99,7 +98,7 @@ async fn a_stop_is_told_and_a_start_knows_everything(store: &Store) -> Result<()
     let blocked = alice.iq("<iq type='get' id='{id}'><blocklist xmlns='urn:xmpp:blocking'/></iq>").await?;
     ensure!(blocked.to_string().contains("eve@localhost"), "{blocked}");
 
-    let mut bob = server.login("bob").resource("desk").connect(&target).await?;
+    let mut bob = server.login("bob").resource("desk").connect(server.target()).await?;
     bob.send("<presence/>").await?;
     let mut bodies = Vec::new();
     let mut request = None;
@@ -115,14 +114,13 @@ async fn a_stop_is_told_and_a_start_knows_everything(store: &Store) -> Result<()
     Ok(())
 }
 
-async fn a_kill_loses_nothing_that_was_acknowledged(store: &Store) -> Result<()> {
-    let mut server = Server::start_on(store, &[]).await?;
+async fn a_kill_loses_nothing_that_was_acknowledged(form: &Form) -> Result<()> {
+    let mut server = Server::start_as(form, &[]).await?;
     for user in ["alice", "bob"] {
         server.add_user(user).await?;
     }
-    let target = server.target().clone();
     let login = server.login("alice").resource("phone").managed();
-    let mut alice = login.connect(&target).await?;
+    let mut alice = login.connect(server.target()).await?;
     for n in 0..20 {
         alice
             .send(&format!("<message to='bob@localhost' type='chat' id='m{n}'><body>{n}</body></message>"))
@@ -131,11 +129,24 @@ async fn a_kill_loses_nothing_that_was_acknowledged(store: &Store) -> Result<()>
     alice.settle().await?;
     server.kill()?;
     server.restart().await?;
-    // The session died with the process: a resumption fails, and says what was handled if it still can.
-    let resumed = alice.cut().resume(&target, &login).await?.resumed();
-    ensure!(resumed.is_err_and(|e| e.to_string().contains("item-not-found")));
+    // The session died with the process: a resumption fails, and says what was handled if it still can. A cluster waits for
+    // the edge that may have it, and has clients come back until then.
+    let detached = alice.cut();
+    let end = Instant::now() + Duration::from_secs(30);
+    let refused = loop {
+        match detached.clone().resume(server.target(), &login).await {
+            Ok(answer) => break answer.resumed().err().context("a session of nobody was resumed")?,
+            Err(error) => {
+                let again =
+                    matches!(form, Form::Cluster(_)) && format!("{error:#}").contains("system-shutdown");
+                ensure!(again && Instant::now() < end, "neither resumed nor refused: {error:#}");
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        }
+    };
+    ensure!(refused.to_string().contains("item-not-found"), "{refused:#}");
 
-    let mut bob = server.login("bob").connect(&target).await?;
+    let mut bob = server.login("bob").connect(server.target()).await?;
     bob.send("<presence/>").await?;
     for n in 0..20 {
         let message = bob.next_that(|node| node.name == "message").await?;
@@ -144,33 +155,31 @@ async fn a_kill_loses_nothing_that_was_acknowledged(store: &Store) -> Result<()>
     Ok(())
 }
 
-async fn a_changed_password_counts_at_once_and_later(store: &Store) -> Result<()> {
-    let mut server = Server::start_on(store, &[]).await?;
+async fn a_changed_password_counts_at_once_and_later(form: &Form) -> Result<()> {
+    let mut server = Server::start_as(form, &[]).await?;
     server.add_user("alice").await?;
-    let target = server.target().clone();
-    let mut alice = server.login("alice").connect(&target).await?;
+    let mut alice = server.login("alice").connect(server.target()).await?;
     let change = "<iq type='set' id='{id}' to='localhost'><query xmlns='jabber:iq:register'><username>alice</username>\
                   <password>another-43</password></query></iq>";
     ensure!(alice.iq(change).await?.attribute("type") == Some("result"));
     alice.ping().await?;
-    ensure!(server.login("alice").connect(&target).await.is_err());
-    Login::new("alice", "another-43").connect(&target).await?;
+    ensure!(server.login("alice").connect(server.target()).await.is_err());
+    Login::new("alice", "another-43").connect(server.target()).await?;
 
     server.ctl(&["user", "passwd", "alice@localhost"], PASSWORD).await?;
-    ensure!(Login::new("alice", "another-43").connect(&target).await.is_err());
+    ensure!(Login::new("alice", "another-43").connect(server.target()).await.is_err());
     server.kill()?;
     server.restart().await?;
-    server.login("alice").connect(&target).await?;
+    server.login("alice").connect(server.target()).await?;
     Ok(())
 }
 
-async fn a_deleted_user_is_out_and_leaves_nothing_behind(store: &Store) -> Result<()> {
-    let server = Server::start_on(store, &[]).await?;
+async fn a_deleted_user_is_out_and_leaves_nothing_behind(form: &Form) -> Result<()> {
+    let server = Server::start_as(form, &[]).await?;
     for user in ["alice", "bob"] {
         server.add_user(user).await?;
     }
-    let target = server.target();
-    let mut alice = server.login("alice").connect(target).await?;
+    let mut alice = server.login("alice").connect(server.target()).await?;
     alice.iq("<iq type='set' id='{id}'><query xmlns='jabber:iq:roster'><item jid='bob@localhost'/></query></iq>").await?;
     alice.send("<message to='bob@localhost' type='chat' id='m'><body>x</body></message>").await?;
     alice.ping().await?;
@@ -180,11 +189,11 @@ async fn a_deleted_user_is_out_and_leaves_nothing_behind(store: &Store) -> Resul
     server.ctl(&["user", "del", "--yes", "alice@localhost"], "").await?;
     ensure!(alice.stream_error().await? == "not-authorized");
     ensure!(!server.ctl(&["user", "list"], "").await?.contains("alice@localhost"));
-    ensure!(server.login("alice").connect(target).await.is_err());
+    ensure!(server.login("alice").connect(server.target()).await.is_err());
 
     // The next of that name inherits nothing (CVE-2024-25420 and its kin).
     server.add_user("alice").await?;
-    let mut alice = server.login("alice").connect(target).await?;
+    let mut alice = server.login("alice").connect(server.target()).await?;
     ensure!(roster_item(&mut alice).await? == None);
     ensure!(archive(&mut alice).await?.is_empty());
     alice.come_online().await?;

@@ -1,6 +1,7 @@
 //! Plays every `tests/scripts/*.xmpp` and prints a line for each. Arguments choose scripts by a part of their name.
 //!
-//! Against Starling by default, on each of its stores; `STARLING_REFERENCE=prosody,ejabberd` plays them against those
+//! Against Starling by default, on each of its stores, and against the edges of a cluster, each of a script's clients at
+//! another one; `STARLING_REFERENCE=prosody,ejabberd` plays them against those
 //! instead.
 #![allow(clippy::disallowed_methods)]
 
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use starling_tests::Server;
 use starling_tests::report::{Outcome, Report, case, wanted};
 use starling_tests::script::{Script, play, prepare};
-use starling_tests::server::{Kind, Store};
+use starling_tests::server::{Form, Kind};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -42,10 +43,10 @@ async fn main() -> Result<ExitCode> {
     if !references.is_empty() {
         return Ok(report.finish());
     }
-    for (name, store) in Store::all() {
+    for (name, form) in Form::all() {
         let scripts = chosen(name, &scripts);
-        let store = match store {
-            Ok(store) => store,
+        let form = match form {
+            Ok(form) => form,
             Err(why) => {
                 skip(name, &scripts, &why, &mut report);
                 continue;
@@ -56,11 +57,21 @@ async fn main() -> Result<ExitCode> {
         for script in &scripts {
             groups.entry(script.settings.clone()).or_default().push(script.clone());
         }
+        let mut before: Option<Server> = None;
         for (settings, scripts) in groups {
             let settings: Vec<(&str, &str)> =
                 settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-            let server = Server::start_on(&store, &settings).await.context("starting the server")?;
-            run(name, &Arc::new(server), scripts, &mut report).await?;
+            // Tables take their time: a cluster is started again on those that it has.
+            let server = match before.take().filter(|_| matches!(form, Form::Cluster(_))) {
+                Some(mut server) => {
+                    server.restart_with(&settings).await.context("starting the server again")?;
+                    server
+                }
+                None => Server::start_as(&form, &settings).await.context("starting the server")?,
+            };
+            let server = Arc::new(server);
+            run(name, &server, scripts, &mut report).await?;
+            before = Arc::into_inner(server);
         }
     }
     Ok(report.finish())

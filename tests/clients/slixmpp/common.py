@@ -1,6 +1,10 @@
-"""What the slixmpp cases share: addresses from the environment, a client that verifies, and waits that end."""
+"""What the slixmpp cases share: addresses from the environment, a client that verifies, and waits that end.
+
+A server may have many places to connect to. Every connection is made to the next of them.
+"""
 
 import asyncio
+import itertools
 import os
 import ssl
 import sys
@@ -11,8 +15,8 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
 HOST = "127.0.0.1"
-PORT = int(os.environ["XMPP_PORT"])
-TLS_PORT = int(os.environ["XMPP_TLS_PORT"])
+PORTS = itertools.cycle(map(int, os.environ["XMPP_PORTS"].split()))
+TLS_PORTS = itertools.cycle(map(int, os.environ["XMPP_TLS_PORTS"].split()))
 AUTHORITY = os.environ["XMPP_CA"]
 PASSWORD = os.environ["XMPP_PASSWORD"]
 PATIENCE = 10
@@ -58,7 +62,7 @@ class Client(slixmpp.ClientXMPP):
         self.enable_plaintext = False
         self.enable_direct_tls = self.direct_tls
         self.enable_starttls = not self.direct_tls
-        self.connect(HOST, TLS_PORT if self.direct_tls else PORT)
+        self.connect(HOST, next(TLS_PORTS if self.direct_tls else PORTS))
 
     def wait_for(self, event):
         """A future that an event completes."""

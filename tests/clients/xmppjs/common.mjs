@@ -1,5 +1,5 @@
 // What the @xmpp/client cases share: a client that verifies the server's certificate (NODE_EXTRA_CA_CERTS names the test
-// authority) and waits that end.
+// authority) and waits that end. A server may have many places to connect to: every connection is made to the next of them.
 import assert from "node:assert/strict";
 import { client, xml } from "@xmpp/client";
 
@@ -7,9 +7,14 @@ export { assert, xml };
 
 const PATIENCE = 10_000;
 export const password = process.env.XMPP_PASSWORD;
+const inTurn = (scheme, ports) => {
+  const places = ports.split(" ").map((port) => `${scheme}://localhost:${port}`);
+  let turn = 0;
+  return () => places[turn++ % places.length];
+};
 export const services = {
-  starttls: `xmpp://localhost:${process.env.XMPP_PORT}`,
-  tls: `xmpps://localhost:${process.env.XMPP_TLS_PORT}`,
+  starttls: inTurn("xmpp", process.env.XMPP_PORTS),
+  tls: inTurn("xmpps", process.env.XMPP_TLS_PORTS),
 };
 
 export function within(promise, what) {
@@ -32,13 +37,17 @@ export async function until(condition, what) {
 // A session with an inbox of stanzas; `next(filter)` takes the first that fits and drops those before it.
 export class Session {
   constructor(username, { service = services.starttls, resource = "js", secret = password } = {}) {
-    this.xmpp = client({ service, domain: "localhost", resource, username, password: secret });
+    this.xmpp = client({ service: service(), domain: "localhost", resource, username, password: secret });
     // Two seconds for each step are little where other tests run.
     this.xmpp.timeout = PATIENCE;
     this.inbox = [];
     this.waiting = [];
     this.xmpp.on("error", (error) => {
       this.error = error;
+    });
+    // The library connects again by itself.
+    this.xmpp.on("disconnect", () => {
+      this.xmpp.options.service = service();
     });
     this.xmpp.on("stanza", (stanza) => {
       this.inbox.push(stanza);

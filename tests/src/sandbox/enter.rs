@@ -45,7 +45,7 @@ pub fn enter() -> Entered {
 
 /// Gives a process that leads a session precedence over others on a busy machine, if this one may: times that are
 /// measured are to be those of what is tested. Only the kernel's groups of sessions are used, `nice` is none of them.
-pub(super) fn precede(pid: u32) {
+pub(crate) fn precede(pid: u32) {
     let _ = std::fs::write(format!("/proc/{pid}/autogroup"), "-15");
 }
 

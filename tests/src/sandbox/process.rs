@@ -167,7 +167,7 @@ impl Process {
 }
 
 /// Waits a moment until a process that was just started has a session of its own.
-fn leads_a_session(pid: u32) {
+pub(crate) fn leads_a_session(pid: u32) {
     let Ok(raw) = i32::try_from(pid) else { return };
     for _ in 0..500 {
         match nix::unistd::getsid(Some(Pid::from_raw(raw))) {

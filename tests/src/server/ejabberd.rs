@@ -11,8 +11,8 @@ use super::{Server, free_ports};
 pub(super) fn command(server: &mut Server) -> Result<Command> {
     if server.starts == 1 {
         let [c2s, tls] = free_ports()?;
-        server.target.c2s = c2s;
-        server.target.c2s_tls = Some(tls);
+        server.targets[0].c2s = c2s;
+        server.targets[0].c2s_tls = Some(tls);
     }
     let dir = server.directory();
     let config = format!(
@@ -36,10 +36,10 @@ modules: {{mod_adhoc: {{}}, mod_blocking: {{}}, mod_caps: {{}}, mod_carboncopy: 
   mod_roster: {{versioning: true}}, mod_stream_mgmt: {{resend_on_timeout: if_offline}}, mod_time: {{}},
   mod_version: {{}}}}
 "#,
-        domain = server.target.domain,
+        domain = server.targets[0].domain,
         both = server.certificate.both.display(),
-        c2s = server.target.c2s.port(),
-        tls = server.target.c2s_tls.context("no TLS port")?.port(),
+        c2s = server.targets[0].c2s.port(),
+        tls = server.targets[0].c2s_tls.context("no TLS port")?.port(),
     );
     fs::create_dir_all(server.data())?;
     fs::write(dir.join("ejabberd.yml"), config)?;

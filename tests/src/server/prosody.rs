@@ -11,8 +11,8 @@ use super::{Server, free_ports};
 pub(super) fn command(server: &mut Server) -> Result<Command> {
     if server.starts == 1 {
         let [c2s, tls] = free_ports()?;
-        server.target.c2s = c2s;
-        server.target.c2s_tls = Some(tls);
+        server.targets[0].c2s = c2s;
+        server.targets[0].c2s_tls = Some(tls);
     }
     let dir = server.directory();
     let config = format!(
@@ -29,11 +29,11 @@ modules_enabled = {{ "roster", "saslauth", "tls", "disco", "blocklist", "carbons
 VirtualHost "{domain}"
 "#,
         dir = dir.display(),
-        c2s = server.target.c2s.port(),
-        tls = server.target.c2s_tls.context("no TLS port")?.port(),
+        c2s = server.targets[0].c2s.port(),
+        tls = server.targets[0].c2s_tls.context("no TLS port")?.port(),
         cert = server.certificate.chain.display(),
         key = server.certificate.key.display(),
-        domain = server.target.domain,
+        domain = server.targets[0].domain,
     );
     fs::create_dir_all(server.data())?;
     fs::write(dir.join("prosody.cfg.lua"), config)?;

@@ -4,12 +4,14 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::time::timeout;
 
 use super::Server;
+use super::cluster::Cluster;
 
 /// Settings in place of limits that would stop a test which opens many connections from one address.
 pub const WIDE: &[(&str, &str)] = &[
@@ -53,23 +55,28 @@ pub(super) fn command(server: &Server) -> Result<Command> {
     configure(server)?;
     let mut command = Command::new(binary()?);
     command.arg("serve").arg("--config").arg(server.directory().join("starling.toml"));
+    with_settings(server, &mut command);
+    Ok(command)
+}
+
+/// Adds what every server of the tests is set to, and what this one is.
+pub(super) fn with_settings(server: &Server, command: &mut Command) {
     let wide = WIDE.iter().map(|(k, v)| (*k, *v));
     for (key, value) in wide.chain(server.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()))) {
         command.arg("--set").arg(format!("{key}={value}"));
     }
-    Ok(command)
 }
 
 fn configure(server: &Server) -> Result<()> {
-    let dir = server.directory();
-    let tls = server.target.c2s_tls.unwrap_or(server.target.c2s);
+    let (dir, target) = (server.directory(), &server.targets[0]);
+    let tls = target.c2s_tls.unwrap_or(target.c2s);
     let admin = server.admin.unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
     let mut config = format!(
         "domains = [\"{domain}\"]\ndata_dir = {data:?}\n\n[listen]\nc2s = \"{c2s}\"\nc2s_tls = \"{tls}\"\n\
          admin = \"{admin}\"\n\n[tls]\ncert = {cert:?}\nkey = {key:?}\n",
-        domain = server.target.domain,
+        domain = target.domain,
         data = server.data(),
-        c2s = server.target.c2s,
+        c2s = target.c2s,
         cert = server.certificate.chain,
         key = server.certificate.key,
     );
@@ -96,14 +103,14 @@ pub(super) fn read_addresses(server: &mut Server, log: &str) -> Result<bool> {
     let (Some(c2s), Some(tls), Some(admin)) = (address("c2s"), address("c2s_tls"), address("admin")) else {
         return Ok(false);
     };
-    server.target.c2s = c2s;
-    server.target.c2s_tls = Some(tls);
+    server.targets[0].c2s = c2s;
+    server.targets[0].c2s_tls = Some(tls);
     server.admin = Some(admin);
     Ok(true)
 }
 
 pub(super) async fn add_user(server: &Server, user: &str, password: &str) -> Result<()> {
-    let jid = format!("{user}@{}", server.target.domain);
+    let jid = format!("{user}@{}", server.domain());
     ctl(server, &["user", "add", &jid], password).await.map(|_| ())
 }
 
@@ -111,10 +118,24 @@ pub(super) async fn ctl(server: &Server, arguments: &[&str], input: &str) -> Res
     run(server, &["ctl"], arguments, input).await
 }
 
-async fn run(server: &Server, command: &[&str], arguments: &[&str], input: &str) -> Result<String> {
+/// Runs `starling` with the configuration of this server, of the routers of a cluster in turn.
+pub(super) async fn run(
+    server: &Server,
+    command: &[&str],
+    arguments: &[&str],
+    input: &str,
+) -> Result<String> {
     let shown = format!("starling {} {}", command.join(" "), arguments.join(" "));
     let mut process = Command::new(binary()?);
-    process.args(command).arg("--config").arg(server.directory().join("starling.toml")).args(arguments);
+    let config = match &server.cluster {
+        Some(_) => {
+            let turn = server.turns[1].fetch_add(1, Relaxed) % Cluster::routers().count();
+            Cluster::routers().nth(turn).context("no router")?
+        }
+        None => "starling".to_owned(),
+    };
+    process.args(command).arg("--config").arg(server.directory().join(format!("{config}.toml")));
+    process.args(arguments);
     process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let input = input.to_owned();
     let run = tokio::task::spawn_blocking(move || {
