@@ -138,20 +138,20 @@ impl Client {
         read(&self.call(Method::GET, "/v1/status", None::<&()>).await?)
     }
 
-    /// Sends everybody away and ends the process.
+    /// Sends everybody away and ends the process, or the one of this name.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn drain(&mut self) -> Result<DrainBody, ClientError> {
-        read(&self.call(Method::POST, "/v1/drain", None::<&()>).await?)
+    pub async fn drain(&mut self, node: Option<&str>) -> Result<DrainBody, ClientError> {
+        read(&self.call(Method::POST, &drain_path(node), None::<&()>).await?)
     }
 
     /// How far that is.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn draining(&mut self) -> Result<DrainBody, ClientError> {
-        read(&self.call(Method::GET, "/v1/drain", None::<&()>).await?)
+    pub async fn draining(&mut self, node: Option<&str>) -> Result<DrainBody, ClientError> {
+        read(&self.call(Method::GET, &drain_path(node), None::<&()>).await?)
     }
 
     /// How the groups of a cluster stand, as the router that is asked knows it.
@@ -226,6 +226,13 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.connection.abort();
+    }
+}
+
+fn drain_path(node: Option<&str>) -> String {
+    match node {
+        None => "/v1/drain".to_owned(),
+        Some(node) => format!("/v1/drain?node={}", escaped(node)),
     }
 }
 

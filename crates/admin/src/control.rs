@@ -83,6 +83,22 @@ pub trait Control: Send + Sync + 'static {
         Box::pin(async { Err(ControlError::Invalid(NOWHERE.to_owned())) })
     }
 
+    /// The same for another process of the cluster, by its name or number.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], [`ControlError::Unavailable`], [`ControlError::Invalid`] where others cannot be asked.
+    fn drain_node(&self, _node: String) -> BoxFuture<'_, Result<Draining, ControlError>> {
+        Box::pin(async { Err(ControlError::Invalid(NOWHERE.to_owned())) })
+    }
+
+    /// How far that is.
+    ///
+    /// # Errors
+    /// As [`Control::drain_node`]; [`ControlError::NotFound`] when it has ended.
+    fn draining_node(&self, _node: String) -> BoxFuture<'_, Result<Draining, ControlError>> {
+        Box::pin(async { Err(ControlError::Invalid(NOWHERE.to_owned())) })
+    }
+
     /// What a router of a cluster answers beside; `None` for all others.
     fn raft(&self) -> Option<&dyn Raft> {
         None

@@ -139,14 +139,35 @@ async fn status(State(control): Shared) -> Answer<StatusBody> {
     Ok(Json(control.status().await?.into()))
 }
 
-async fn drain(State(control): Shared) -> Answer<DrainBody> {
-    let begun = control.drain().await?;
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drain {
+    node: Option<String>,
+}
+
+async fn drain(State(control): Shared, params: Params<Drain>) -> Answer<DrainBody> {
+    let begun = match params?.0.node {
+        None => control.drain().await?,
+        Some(node) => {
+            let begun = control.drain_node(node.clone()).await?;
+            tracing::info!(
+                event = "drain_forwarded",
+                node,
+                "another process was asked to send everybody away"
+            );
+            return Ok(Json(begun.into()));
+        }
+    };
     tracing::info!(event = "drain_asked", "asked to send everybody away");
     Ok(Json(begun.into()))
 }
 
-async fn draining(State(control): Shared) -> Answer<DrainBody> {
-    Ok(Json(control.draining().await?.into()))
+async fn draining(State(control): Shared, params: Params<Drain>) -> Answer<DrainBody> {
+    let how_far = match params?.0.node {
+        None => control.draining().await?,
+        Some(node) => control.draining_node(node).await?,
+    };
+    Ok(Json(how_far.into()))
 }
 
 fn group(control: &dyn Control) -> Result<&dyn Raft, Failure> {

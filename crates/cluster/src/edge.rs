@@ -8,6 +8,7 @@ mod watch;
 
 use crate::identity;
 use crate::leaving::Leaving;
+use crate::refusals::{Refusals, refused};
 use anyhow::Result;
 use control::EdgeControl;
 use starling_admin::{AdminSocket, ListenerStatus, Phase};
@@ -16,11 +17,12 @@ use starling_node::health::Health;
 use starling_node::{Config, Probe, SharedClock, SystemClock, Telemetry, ids};
 use starling_setup::{Instance, Obstacle, end, probes};
 use starling_wire::EdgeId;
-use starling_wire::frame::RouterHello;
-use starling_wire::net::{EdgeClient, Options, Own, Roll, Uplink};
+use starling_wire::frame::{EdgeHello, RouterHello, RouterNews};
+use starling_wire::net::{EdgeClient, End, Hears, LinkedRouter, Options, Own, Roll, Routers, Uplink};
 use starling_wire::tls::Role;
 use starling_wire::uplink::Patience;
 use starling_xmpp::Element;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -91,8 +93,15 @@ impl EdgeNode {
         let patience = patience(config);
         let uplink = Uplink::start(own, patience, table.clone(), table.clone(), Arc::clone(&clock));
         let seeds = Arc::new(Roll::new(cluster.routers.clone()));
-        let client = EdgeClient::start(seeds, tls, Options::default(), Arc::new(Arc::clone(&uplink)));
-        let hello = first_hello(config, &uplink).await;
+        let leaving = Arc::new(Leaving::default());
+        let manners = Arc::new(Manners {
+            uplink: Arc::clone(&uplink),
+            leaving: Arc::clone(&leaving),
+            refusals: Refusals::default(),
+            clock: Arc::clone(&clock),
+        });
+        let client = EdgeClient::start(seeds, tls, Options::default(), manners.clone());
+        let hello = manners.first_hello(config).await?;
 
         let parts = Parts {
             table: table.clone(),
@@ -106,7 +115,6 @@ impl EdgeNode {
         let clients = [("c2s", &edge.addresses().c2s), ("c2s_tls", &edge.addresses().c2s_tls)];
         let listeners =
             clients.into_iter().flat_map(|(name, addresses)| probes::listening(name, addresses)).collect();
-        let leaving = Arc::new(Leaving::default());
         let scene = watch::Scene {
             edge: Arc::clone(&edge),
             table,
@@ -194,23 +202,59 @@ fn patience(config: &Config) -> Patience {
     Patience { detached, ..default }
 }
 
-/// Waits for a router.
-async fn first_hello(config: &Config, uplink: &Uplink) -> RouterHello {
-    let mut told = 0;
-    loop {
-        if let Some(hello) = uplink.router_hello() {
-            return hello;
+/// What the edge does with routers, beside what its uplink does.
+struct Manners {
+    uplink: Arc<Uplink>,
+    leaving: Arc<Leaving>,
+    refusals: Refusals,
+    clock: SharedClock,
+}
+
+impl Routers for Manners {
+    fn hello(&self) -> EdgeHello {
+        self.uplink.hello()
+    }
+
+    fn linked(&self, router: LinkedRouter) -> Box<dyn Hears<RouterNews>> {
+        self.uplink.linked(router)
+    }
+
+    fn failed(&self, address: SocketAddr, end: &End) {
+        self.refusals.note(address, end, self.clock.monotonic());
+    }
+
+    fn leave(&self) {
+        self.leaving.ask();
+    }
+}
+
+impl Manners {
+    /// Waits for a router.
+    ///
+    /// # Errors
+    /// Those that answer refuse this edge.
+    async fn first_hello(&self, config: &Config) -> Result<RouterHello, Obstacle> {
+        let mut told = 0;
+        loop {
+            if let Some(hello) = self.uplink.router_hello() {
+                return Ok(hello);
+            }
+            let now = self.clock.monotonic();
+            if let Some(refusal) = self.refusals.standing(REFUSED_FOR, now) {
+                return Err(refused("edge", refusal));
+            }
+            told += 1;
+            // After 1.5 s, and then every half a minute.
+            if told % 600 == 30 {
+                tracing::warn!(
+                    event = "waiting_for_routers",
+                    routers = config.cluster.routers.join(" "),
+                    why = self.refusals.told(now),
+                    "no router has answered yet; clients are served as soon as one does"
+                );
+            }
+            tokio::time::sleep(STEP).await;
         }
-        told += 1;
-        // After 1.5 s, and then every half a minute.
-        if told % 600 == 30 {
-            tracing::warn!(
-                event = "waiting_for_routers",
-                routers = config.cluster.routers.join(" "),
-                "no router has answered yet; clients are served as soon as one does"
-            );
-        }
-        tokio::time::sleep(STEP).await;
     }
 }
 
@@ -236,3 +280,5 @@ fn features(hello: &RouterHello) -> Vec<Element> {
 }
 
 const STEP: Duration = Duration::from_millis(50);
+/// An edge that has no link and is refused for so long ends.
+const REFUSED_FOR: Duration = Duration::from_secs(4);

@@ -48,9 +48,36 @@ impl Leaving {
     }
 }
 
+/// A step as a number that goes over links.
+pub(crate) fn step(phase: Phase) -> u32 {
+    match phase {
+        Phase::Serving => 0,
+        Phase::Settling => 1,
+        Phase::Leaving => 2,
+        Phase::Ending => 3,
+    }
+}
+
+/// The step of a number. What a later version calls otherwise comes after all that is known.
+pub(crate) fn phase(step: u32) -> Phase {
+    match step {
+        0 => Phase::Serving,
+        1 => Phase::Settling,
+        2 => Phase::Leaving,
+        _ => Phase::Ending,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_arrive_as_they_were_told() {
+        for one in [Phase::Serving, Phase::Settling, Phase::Leaving, Phase::Ending] {
+            assert_eq!(phase(step(one)), one);
+        }
+    }
 
     #[tokio::test]
     async fn there_is_no_way_back() {

@@ -9,6 +9,7 @@
 mod edge;
 mod identity;
 mod leaving;
+mod refusals;
 mod router;
 
 pub use edge::EdgeNode;

@@ -98,14 +98,14 @@ impl RouterNode {
 
     /// Resolves when it cannot go on: its process is to end, and to be started anew if that helps.
     pub async fn failed(&self) -> Obstacle {
-        let (mut locations, mut house) = (self.locations.failed(), self.house.failed.subscribe());
+        let (mut locations, mut house) = (self.locations.failed(), self.house.board.failed.subscribe());
         let failure = tokio::select! {
             failed = locations.wait_for(Option::is_some) => {
                 failed.ok().and_then(|failure| failure.clone())
             }
             failed = house.wait_for(Option::is_some) => {
-                let why = failed.ok().and_then(|why| why.clone()).unwrap_or_default();
-                return Obstacle::new("this router cannot go on").because(why).advise("start it again, and report this");
+                let known = failed.ok().and_then(|obstacle| obstacle.clone());
+                return known.unwrap_or_else(|| Obstacle::new("this router cannot go on"));
             }
         };
         match failure {

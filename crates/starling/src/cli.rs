@@ -225,8 +225,11 @@ pub(crate) enum CtlCommand {
     #[command(subcommand, after_help = "Example:\n  starling ctl --config router.toml raft status")]
     Raft(RaftCommand),
     /// Send all clients of an edge away, or hand over what a router leads, and end it
-    #[command(after_help = "Example:\n  starling ctl --config edge.toml drain --watch")]
+    #[command(after_help = "Examples:\n  starling ctl --config edge.toml drain --watch\n  \
+                            starling ctl --config router.toml drain edge-2 --watch")]
     Drain {
+        /// Name or number of a process of the cluster, asked at a router; the one that is asked, if none is named
+        node: Option<String>,
         /// Go on printing what is left, until it has ended
         #[arg(short, long)]
         watch: bool,

@@ -47,7 +47,7 @@ async fn dispatch(server: &Server<'_>, command: CtlCommand) -> Result<ExitCode, 
         }
         CtlCommand::Session(SessionCommand::Find { jid, output }) => raft::find(server, &jid, output).await,
         CtlCommand::Raft(command) => raft::run(server, command).await,
-        CtlCommand::Drain { watch } => drain::run(server, watch).await,
+        CtlCommand::Drain { node, watch } => drain::run(server, node.as_deref(), watch).await,
         CtlCommand::Status { output } => status::show(server, output).await,
     }?;
     Ok(ExitCode::SUCCESS)

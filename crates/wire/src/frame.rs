@@ -152,6 +152,17 @@ pub enum EdgeItem {
     AttachEnd(Home),
     /// For the shard's home in this reign.
     Up(Home, ToHome),
+    /// It is leaving, and so far with it.
+    Leaving(Leaving),
+}
+
+/// How far a process is with leaving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    /// Which step it is at, from 1.
+    pub phase: u32,
+    /// What is still there.
+    pub left: u64,
 }
 
 /// What came of an edge, as much as belongs together.
@@ -178,6 +189,8 @@ pub enum RouterItem {
     Down(Home, ToEdge),
     /// Where all routers of the cluster are now.
     Routers(Vec<String>),
+    /// Administration wants the edge to leave.
+    Leave,
 }
 
 /// What came of a router.

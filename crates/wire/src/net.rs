@@ -17,6 +17,7 @@ mod guard;
 mod outlet;
 mod peer;
 mod raft;
+mod refused;
 mod server;
 mod services;
 mod slots;
@@ -27,6 +28,7 @@ pub use edge::{EdgeClient, LinkedRouter, Questions, Routers};
 pub use outlet::{Outlet, Weigh};
 pub use peer::{PeerClient, Peers};
 pub use raft::{CallError, PeerState, RaftItem, RaftLinks};
+pub use refused::Refused;
 pub use server::{Edges, Server};
 pub use uplink::{Own, Sockets, Uplink};
 
@@ -64,6 +66,8 @@ pub struct Options {
     /// Threads of their own for the links that carry Raft. Without them these wait in one row with everything else, and on
     /// a machine that has too much to do a leader seems dead.
     pub raft: Option<tokio::runtime::Handle>,
+    /// Counts whom a server refused.
+    pub refused: Refused,
 }
 
 impl Options {
@@ -90,6 +94,7 @@ impl Default for Options {
             connections: 4096,
             streams: 1024,
             raft: None,
+            refused: Refused::default(),
         }
     }
 }

@@ -212,6 +212,6 @@ fn odd_letters_are_escaped() {
 async fn a_server_alone_cannot_be_drained() {
     let server = Server::start();
     let mut client = server.client().await;
-    assert_eq!(code_of(client.drain().await), code::INVALID);
-    assert_eq!(code_of(client.draining().await), code::INVALID);
+    assert_eq!(code_of(client.drain(None).await), code::INVALID);
+    assert_eq!(code_of(client.draining(None).await), code::INVALID);
 }

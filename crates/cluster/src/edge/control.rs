@@ -94,4 +94,21 @@ impl Control for EdgeControl {
     fn draining(&self) -> BoxFuture<'_, Result<Draining, ControlError>> {
         Box::pin(async move { Ok(self.progress()) })
     }
+
+    fn drain_node(&self, node: String) -> BoxFuture<'_, Result<Draining, ControlError>> {
+        if node == self.cluster.node_name() { self.drain() } else { elsewhere() }
+    }
+
+    fn draining_node(&self, node: String) -> BoxFuture<'_, Result<Draining, ControlError>> {
+        if node == self.cluster.node_name() { self.draining() } else { elsewhere() }
+    }
+}
+
+fn elsewhere() -> BoxFuture<'static, Result<Draining, ControlError>> {
+    Box::pin(async {
+        Err(ControlError::Invalid(
+            "an edge sends away its own clients only: run the command with the settings of a router"
+                .to_owned(),
+        ))
+    })
 }

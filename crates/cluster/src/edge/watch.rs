@@ -1,13 +1,14 @@
 //! What an edge looks at now and then.
 
 use super::features;
-use crate::leaving::Leaving;
+use crate::leaving::{Leaving as Departure, step};
 use prometheus_client::metrics::gauge::Gauge;
 use starling_admin::Phase;
 use starling_edge::{Edge, EdgeTable};
 use starling_node::health::Health;
 use starling_node::{Metrics, Probe};
 use starling_wire::Shards;
+use starling_wire::frame::Leaving;
 use starling_wire::net::Uplink;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub(super) struct Scene {
     pub(super) edge: Arc<Edge>,
     pub(super) table: Arc<EdgeTable>,
     pub(super) uplink: Arc<Uplink>,
-    pub(super) leaving: Arc<Leaving>,
+    pub(super) leaving: Arc<Departure>,
     pub(super) shards: Shards,
 }
 
@@ -42,6 +43,10 @@ impl Scene {
             match self.leaving.phase() {
                 Phase::Serving => serving.pass(),
                 _ => serving.fail("draining"),
+            }
+            if self.leaving.phase() != Phase::Serving {
+                let (phase, left) = (step(self.leaving.phase()), self.edge.connections() as u64);
+                self.uplink.leaves(Leaving { phase, left });
             }
             let there = self.uplink.homes();
             complete |= there == all;

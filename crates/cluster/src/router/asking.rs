@@ -4,22 +4,26 @@ use super::desk::Unanswered;
 use super::questions::{Answer, MOST_SESSIONS, Question};
 use super::raft;
 use super::switchboard::Switchboard;
+use crate::leaving;
 use futures::future::join_all;
 use starling_router::Door;
 use starling_store::{AccountRow, StoreError};
 use starling_wire::chart::Way;
-use starling_wire::{LinkError, Registration, SessionInfo};
+use starling_wire::frame::Leaving;
+use starling_wire::{LinkError, Registration, RouterId, SessionInfo};
 use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a home is looked for: as long as a failover may take.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(2);
 /// How soon again.
 const AGAIN: Duration = Duration::from_millis(20);
-/// How long an answer may take.
+/// How long an answer may take, and that of a home, which is to be there before.
 const WITHIN: Duration = Duration::from_secs(5);
+const HOME_WITHIN: Duration = Duration::from_secs(4);
 
 /// For SASL: the account's row.
 pub(super) async fn account(board: &Switchboard, account: BareJid) -> Result<Option<AccountRow>, LinkError> {
@@ -81,15 +85,33 @@ pub(super) async fn answer(board: &Switchboard, question: Question) -> Answer {
         },
         (Question::Sessions(_, limit), None) => {
             let limit = usize::try_from(*limit).unwrap_or(MOST_SESSIONS);
-            Answer::Sessions(sessions(board, None, limit).await)
+            match sessions(board).await {
+                Ok(mut sessions) => {
+                    sessions.truncate(limit);
+                    Answer::Sessions(sessions)
+                }
+                Err(why) => Answer::Unavailable(why),
+            }
         }
         (Question::Give(shard, to), None) => raft::give(board, *shard, *to).await,
-        (_, None) => {
-            let sessions = sessions(board, None, usize::MAX).await;
-            let detached = sessions.iter().filter(|session| session.detached).count();
-            Answer::Count(sessions.len() as u64, detached as u64)
+        (Question::Leave, None) => {
+            board.leaving.ask();
+            Answer::Going(going(board))
         }
+        (Question::Going, None) => Answer::Going(going(board)),
+        (_, None) => match sessions(board).await {
+            Ok(sessions) => {
+                let detached = sessions.iter().filter(|session| session.detached).count();
+                Answer::Count(sessions.len() as u64, detached as u64)
+            }
+            Err(why) => Answer::Unavailable(why),
+        },
     }
+}
+
+/// How far this router is with leaving: what is left are the shards that it serves.
+pub(super) fn going(board: &Switchboard) -> Leaving {
+    Leaving { phase: leaving::step(board.leaving.phase()), left: board.chart.homes().len() as u64 }
 }
 
 /// Asks a home of this process.
@@ -111,12 +133,12 @@ async fn at(door: &Door, question: Question) -> Answer {
                 sessions.truncate(usize::try_from(limit).unwrap_or(MOST_SESSIONS));
                 Answer::Sessions(sessions)
             }
-            Question::Count | Question::Give(..) => Answer::NotHome,
+            Question::Count | Question::Give(..) | Question::Leave | Question::Going => Answer::NotHome,
         }
     };
     // A home that has ended answers nothing.
     let late = |_| Answer::Unavailable("the home does not answer in time".to_owned());
-    timeout(WITHIN, answer).await.unwrap_or_else(late)
+    timeout(HOME_WITHIN, answer).await.unwrap_or_else(late)
 }
 
 fn done(result: Result<bool, StoreError>) -> Answer {
@@ -127,31 +149,60 @@ fn done(result: Result<bool, StoreError>) -> Answer {
 }
 
 /// Sessions of the homes of this process, in the order of their addresses.
-async fn sessions(board: &Switchboard, of: Option<&BareJid>, limit: usize) -> Vec<SessionInfo> {
-    let gates = board.chart.doors();
-    let asked = gates.iter().map(|gate| timeout(WITHIN, gate.door.sessions()));
-    let mut all: Vec<SessionInfo> = join_all(asked).await.into_iter().flatten().flatten().collect();
-    all.retain(|session| of.is_none_or(|of| session.jid.same_bare(of)));
-    all.sort_unstable_by(|one, other| one.jid.as_str().cmp(other.jid.as_str()));
-    all.truncate(limit);
-    all
-}
-
-/// Asks all routers there are, this one too.
 ///
 /// # Errors
-/// A router that does not answer, or an answer that is none.
-pub(super) async fn ask_all(board: &Switchboard, question: Question) -> Result<Vec<Answer>, String> {
-    let peers = board.peers();
-    let asked = peers.iter().map(|(router, name)| {
+/// Homes that do not answer: their sessions must not be taken for none.
+async fn sessions(board: &Switchboard) -> Result<Vec<SessionInfo>, String> {
+    let gates = board.chart.doors();
+    let asked = gates.iter().map(|gate| timeout(HOME_WITHIN, gate.door.sessions()));
+    let answers = join_all(asked).await;
+    let silent = answers.iter().filter(|answer| answer.is_err()).count();
+    if silent > 0 {
+        return Err(format!("the homes of {silent} of its {} shards do not answer", answers.len()));
+    }
+    let mut all: Vec<SessionInfo> = answers.into_iter().flatten().flatten().collect();
+    all.sort_unstable_by(|one, other| one.jid.as_str().cmp(other.jid.as_str()));
+    Ok(all)
+}
+
+/// What all routers said, as far as they did.
+pub(super) struct Gathered {
+    /// Answers that came.
+    pub(super) answers: Vec<Answer>,
+    /// Names of routers from which none came, each with why.
+    pub(super) silent: Vec<(String, String)>,
+}
+
+/// Asks all routers there are, this one too: those that are linked, and those of whom it is known that they lead a shard.
+pub(super) async fn ask_all(board: &Switchboard, question: Question) -> Gathered {
+    let mut routers: BTreeMap<RouterId, String> = board.peers().into_iter().collect();
+    if let Some(locations) = board.locations() {
+        let leaders: BTreeSet<_> = locations.groups().iter().filter_map(|group| group.leader()).collect();
+        for (router, (member, _)) in locations.members() {
+            if leaders.contains(&router) && router != board.own.router {
+                routers.entry(router).or_insert(member.name);
+            }
+        }
+    }
+    let asked = routers.iter().map(|(router, name)| {
         let question = &question;
         async move {
-            let outlet = board.peer(*router).ok_or_else(|| format!("router {name} is away"))?;
+            let Some(outlet) = board.peer(*router) else {
+                return (name.clone(), Err(Unanswered::NotLinked.to_string()));
+            };
             let answer = board.desk.ask(*router, &outlet, question, WITHIN).await;
-            answer.map_err(|error| format!("router {name}: {error}"))
+            (name.clone(), answer.map_err(|error| error.to_string()))
         }
     });
-    let mut answers: Vec<Answer> = join_all(asked).await.into_iter().collect::<Result<_, _>>()?;
-    answers.push(answer(board, question.clone()).await);
-    Ok(answers)
+    let own = async { (board.own.name.clone(), Ok(answer(board, question.clone()).await)) };
+    let (mut all, own) = futures::join!(join_all(asked), own);
+    all.push(own);
+    let mut gathered = Gathered { answers: Vec::new(), silent: Vec::new() };
+    for (name, answer) in all {
+        match answer {
+            Ok(Answer::Unavailable(why)) | Err(why) => gathered.silent.push((name, why)),
+            Ok(answer) => gathered.answers.push(answer),
+        }
+    }
+    gathered
 }

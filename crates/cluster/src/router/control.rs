@@ -1,25 +1,27 @@
 //! What administration may do, done through the homes, wherever they are.
 
-use super::asking::{ask, ask_all};
+use super::asking::{Gathered, answer, ask, ask_all, going};
 use super::desk::Unanswered;
 use super::house::House;
 use super::questions::{Answer, MOST_SESSIONS, Question};
-use crate::leaving::Leaving;
+use crate::leaving::{self, Leaving as Departure};
 use futures::future::BoxFuture;
 use starling_admin::{
     Control, ControlError, Draining, ListenerStatus, NewUser, Password, Raft, Status, UserPage, UserQuery,
 };
 use starling_locations::Locations;
 use starling_setup::accounts::{found, keys, local, page};
-use starling_wire::{RouterId, SessionInfo};
+use starling_wire::frame::Leaving;
+use starling_wire::{EdgeId, RouterId, SessionInfo};
 use starling_xmpp::BareJid;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Administration of the cluster, asked at one of its routers.
 pub(super) struct Administration {
     pub(super) house: Arc<House>,
     pub(super) locations: Locations,
-    pub(super) leaving: Arc<Leaving>,
+    pub(super) leaving: Arc<Departure>,
     pub(super) cluster: String,
     pub(super) listeners: Vec<ListenerStatus>,
 }
@@ -121,7 +123,12 @@ impl Control for Administration {
             let answers = match of {
                 Some(of) => vec![ask(board, Question::Sessions(Some(of), most)).await],
                 None => {
-                    ask_all(board, Question::Sessions(None, most)).await.map_err(ControlError::Unavailable)?
+                    let Gathered { answers, silent } = ask_all(board, Question::Sessions(None, most)).await;
+                    if let Some((name, why)) = silent.first() {
+                        // A list with holes would be taken for the whole.
+                        return Err(ControlError::Unavailable(format!("router {name}: {why}")));
+                    }
+                    answers
                 }
             };
             let mut all = Vec::new();
@@ -139,17 +146,18 @@ impl Control for Administration {
 
     fn status(&self) -> BoxFuture<'_, Result<Status, ControlError>> {
         Box::pin(async move {
-            let answers =
-                ask_all(&self.house.board, Question::Count).await.map_err(ControlError::Unavailable)?;
+            let Gathered { answers, silent } = ask_all(&self.house.board, Question::Count).await;
             let (mut sessions, mut detached) = (0, 0);
             for answer in answers {
-                match answer {
-                    Answer::Count(all, waiting) => {
-                        (sessions, detached) = (sessions + all, detached + waiting)
-                    }
-                    other => return Err(no_answer(&other)),
+                if let Answer::Count(all, waiting) = answer {
+                    (sessions, detached) = (sessions + all, detached + waiting);
                 }
             }
+            let mut details = self.details();
+            let silent = silent.into_iter().map(|(name, why)| {
+                ("silent".to_owned(), format!("router {name}: {why}; its sessions are not counted"))
+            });
+            details.splice(1..1, silent);
             Ok(Status {
                 version: self.house.server.software.1.to_owned(),
                 domains: self.house.server.domains.all().to_vec(),
@@ -157,7 +165,7 @@ impl Control for Administration {
                 sessions,
                 detached,
                 listeners: self.listeners.clone(),
-                details: self.details(),
+                details,
             })
         })
     }
@@ -172,7 +180,85 @@ impl Control for Administration {
     }
 
     fn draining(&self) -> BoxFuture<'_, Result<Draining, ControlError>> {
-        let left = self.house.board.chart.homes().len() as u64;
-        Box::pin(async move { Ok(Draining { phase: self.leaving.phase(), left }) })
+        Box::pin(async move { Ok(draining(going(&self.house.board))) })
+    }
+
+    fn drain_node(&self, node: String) -> BoxFuture<'_, Result<Draining, ControlError>> {
+        Box::pin(async move {
+            match self.node(&node)? {
+                Node::Router(router) => self.going(router, Question::Leave).await,
+                Node::Edge(edge) if self.house.board.send_away(edge) => {
+                    let how_far = self.house.board.going(edge).ok_or(ControlError::NotFound)?;
+                    // It is told a moment later that it is.
+                    Ok(draining(Leaving { phase: how_far.phase.max(1), ..how_far }))
+                }
+                Node::Edge(_) => Err(ControlError::NotFound),
+            }
+        })
+    }
+
+    fn draining_node(&self, node: String) -> BoxFuture<'_, Result<Draining, ControlError>> {
+        Box::pin(async move {
+            match self.node(&node)? {
+                Node::Router(router) => self.going(router, Question::Going).await,
+                Node::Edge(edge) => self.house.board.going(edge).map(draining).ok_or(ControlError::NotFound),
+            }
+        })
     }
 }
+
+/// A process of the cluster.
+enum Node {
+    Router(RouterId),
+    Edge(EdgeId),
+}
+
+fn draining(Leaving { phase, left }: Leaving) -> Draining {
+    Draining { phase: leaving::phase(phase), left }
+}
+
+impl Administration {
+    /// The process of this name, or of this number: a router of the cluster, or an edge that is linked.
+    fn node(&self, called: &str) -> Result<Node, ControlError> {
+        let board = &self.house.board;
+        let number = u64::from_str_radix(called, 16).ok();
+        let mut found = Vec::new();
+        for (router, (member, _)) in self.locations.members() {
+            if member.name == called || Some(router.0) == number {
+                found.push((router.0, Node::Router(router)));
+            }
+        }
+        for (edge, name) in board.edges() {
+            if name == called || Some(edge.0) == number {
+                found.push((edge.0, Node::Edge(edge)));
+            }
+        }
+        if found.len() > 1 {
+            let numbers: Vec<String> = found.iter().map(|(number, _)| format!("{number:016x}")).collect();
+            return Err(ControlError::Invalid(format!(
+                "several processes are called {called}: name one of them by its number, {}",
+                numbers.join(" or ")
+            )));
+        }
+        found.pop().map(|(_, node)| node).ok_or(ControlError::NotFound)
+    }
+
+    /// Asks a router how far it is, after having asked it to leave or not.
+    async fn going(&self, router: RouterId, question: Question) -> Result<Draining, ControlError> {
+        let board = &self.house.board;
+        let answer = match board.peer(router) {
+            _ if router == board.own.router => answer(board, question).await,
+            Some(outlet) => {
+                board.desk.ask(router, &outlet, &question, TOLD_WITHIN).await.map_err(unanswered)?
+            }
+            None => return Err(unanswered(Unanswered::NotLinked)),
+        };
+        match answer {
+            Answer::Going(how_far) => Ok(draining(how_far)),
+            other => Err(no_answer(&other)),
+        }
+    }
+}
+
+/// How long another router may take to say how far it is.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);

@@ -6,11 +6,11 @@ use starling_hooks::{Hooks, Server};
 use starling_locations::{Group, Reigning};
 use starling_node::{SharedClock, Telemetry};
 use starling_router::{Homes, RouterConfig, ShardParts};
+use starling_setup::Obstacle;
 use starling_store::{Position, SharedStore};
 use starling_wire::Shards;
 use starling_wire::frame::Home;
 use std::sync::Arc;
-use tokio::sync::watch;
 
 /// All of it.
 pub(super) struct House {
@@ -22,8 +22,6 @@ pub(super) struct House {
     pub(super) clock: SharedClock,
     pub(super) telemetry: Telemetry,
     pub(super) shards: Shards,
-    /// Why this process cannot go on.
-    pub(super) failed: watch::Sender<Option<String>>,
 }
 
 impl House {
@@ -56,11 +54,7 @@ impl House {
 
     /// This process cannot go on.
     pub(super) fn fail(&self, why: String) {
-        tracing::error!(event = "router_failed", why, "this router cannot go on");
-        self.failed.send_if_modified(|failed| {
-            let first = failed.is_none();
-            failed.get_or_insert(why);
-            first
-        });
+        let obstacle = Obstacle::new("this router cannot go on");
+        self.board.fail(obstacle.because(why).advise("start it again, and report this"));
     }
 }

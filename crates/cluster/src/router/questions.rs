@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use prost::Message;
 use starling_store::AccountRow;
+use starling_wire::frame::Leaving;
 use starling_wire::{RouterId, SessionInfo, Shard};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, FullJid, Timestamp};
@@ -27,6 +28,10 @@ pub(super) enum Question {
     Count,
     /// That a shard which the router leads be led by another.
     Give(Shard, RouterId),
+    /// That the router leave.
+    Leave,
+    /// How far it is with that.
+    Going,
 }
 
 /// What is answered.
@@ -41,6 +46,8 @@ pub(super) enum Answer {
     Sessions(Vec<SessionInfo>),
     /// All sessions, and those of them that wait to be resumed.
     Count(u64, u64),
+    /// How far the router is with leaving.
+    Going(Leaving),
     /// The account's home is not there.
     NotHome,
     /// It cannot be done now; why, for operators.
@@ -64,7 +71,7 @@ impl Question {
             | Self::SetKeys(account, _)
             | Self::Delete(account) => Some(account),
             Self::Sessions(account, _) => account.as_ref(),
-            Self::Count | Self::Give(..) => None,
+            Self::Count | Self::Give(..) | Self::Leave | Self::Going => None,
         }
     }
 
@@ -90,6 +97,8 @@ impl Question {
             Self::Give(shard, to) => {
                 QuestionPb { kind: 7, limit: shard.0.into(), router: to.0, ..QuestionPb::default() }
             }
+            Self::Leave => QuestionPb { kind: 8, ..QuestionPb::default() },
+            Self::Going => QuestionPb { kind: 9, ..QuestionPb::default() },
         };
         written.encode_to_vec().into()
     }
@@ -108,6 +117,8 @@ impl Question {
             5 => Self::Sessions(Some(bare()?), limit),
             6 => Self::Count,
             7 => Self::Give(Shard(u16::try_from(limit).map_err(|_| Unreadable)?), RouterId(router)),
+            8 => Self::Leave,
+            9 => Self::Going,
             _ => return Err(Unreadable),
         })
     }
@@ -128,6 +139,9 @@ impl Answer {
                 AnswerPb { kind: 4, number: *all, other: *detached, ..AnswerPb::default() }
             }
             Self::NotHome => AnswerPb { kind: 5, ..AnswerPb::default() },
+            Self::Going(Leaving { phase, left }) => {
+                AnswerPb { kind: 7, number: (*phase).into(), other: *left, ..AnswerPb::default() }
+            }
             Self::Unavailable(why) => AnswerPb { kind: 6, why: why.clone(), ..AnswerPb::default() },
         };
         written.encode_to_vec().into()
@@ -143,6 +157,7 @@ impl Answer {
             4 => Self::Count(number, other),
             5 => Self::NotHome,
             6 => Self::Unavailable(why),
+            7 => Self::Going(Leaving { phase: u32::try_from(number).map_err(|_| Unreadable)?, left: other }),
             _ => return Err(Unreadable),
         })
     }
@@ -266,6 +281,8 @@ mod tests {
             Question::Sessions(Some(account), 0),
             Question::Count,
             Question::Give(Shard(1_023), RouterId(u64::MAX)),
+            Question::Leave,
+            Question::Going,
         ];
         for question in questions {
             assert_eq!(
@@ -290,6 +307,7 @@ mod tests {
             Answer::Sessions(vec![session]),
             Answer::Count(1, 2),
             Answer::NotHome,
+            Answer::Going(Leaving { phase: 2, left: 7 }),
             Answer::Unavailable("why".to_owned()),
         ];
         for answer in answers {

@@ -28,7 +28,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Starts a router, on its own store if it is given none.
@@ -110,6 +109,7 @@ async fn assemble(
     let board = Switchboard::new(own, figures, Arc::clone(&clock));
     let threads = Threads::start()?;
     let options = Options { raft: Some(threads.handle().clone()), ..Options::default() };
+    telemetry.metrics.register(|registry| options.refused.register(registry));
     let reception = Arc::new(Reception(Arc::clone(&board)));
     let neighbours = Arc::new(Neighbours::new(Arc::clone(&board)));
     let server = Server::on(listeners, Arc::clone(&tls), options.clone(), reception, neighbours.clone())?;
@@ -128,7 +128,6 @@ async fn assemble(
         clock: Arc::clone(&clock),
         telemetry: telemetry.clone(),
         shards: settings.shards,
-        failed: watch::Sender::new(None),
     });
     let options = starling_locations::Options {
         member,
@@ -169,7 +168,7 @@ async fn assemble(
         listeners: probes::listening("cluster", &addresses),
         tasks,
         ready,
-        leaving: Arc::default(),
+        leaving: Arc::clone(&board.leaving),
         grace: settings.grace,
         place: settings.data_dir.display().to_string(),
         _threads: threads,

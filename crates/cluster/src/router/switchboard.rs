@@ -13,18 +13,22 @@ pub(super) use post::{Deliveries, Gate, Mail};
 
 use super::desk::Desk;
 use super::figures::Figures;
+use crate::leaving::Leaving;
+use crate::refusals::Refusals;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use starling_locations::Locations;
 use starling_node::SharedClock;
+use starling_setup::Obstacle;
 use starling_wire::chart::Chart;
-use starling_wire::frame::{Home, PeerHello, PeerItem, RouterHello, RouterItem, Version};
+use starling_wire::frame::{Home, Leaving as Leaves, PeerHello, PeerItem, RouterHello, RouterItem, Version};
 use starling_wire::net::Outlet;
 use starling_wire::{EdgeId, Incarnation, RouterId, Shard, Shards};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Who this router is, as it says to others.
 #[derive(Debug, Clone)]
@@ -54,6 +58,14 @@ pub(super) struct Switchboard {
     peers: RwLock<HashMap<RouterId, Linked<PeerItem>>>,
     /// Where all routers of the cluster are.
     members: RwLock<Vec<String>>,
+    /// Edges that leave, and how far they are.
+    going: Mutex<HashMap<EdgeId, Leaves>>,
+    /// This router itself.
+    pub(super) leaving: Arc<Leaving>,
+    /// Who would not have a link, and why.
+    pub(super) refusals: Refusals,
+    /// Why this process cannot go on.
+    pub(super) failed: watch::Sender<Option<Obstacle>>,
     locations: OnceLock<Locations>,
     links: AtomicU64,
     clock: SharedClock,
@@ -78,6 +90,10 @@ impl Switchboard {
             lost: Mutex::default(),
             peers: RwLock::default(),
             members: RwLock::default(),
+            going: Mutex::default(),
+            leaving: Arc::default(),
+            refusals: Refusals::default(),
+            failed: watch::Sender::new(None),
             locations: OnceLock::new(),
             links: AtomicU64::new(1),
             clock,
@@ -156,6 +172,27 @@ impl Switchboard {
     /// The routers that this one can speak to, and their names.
     pub(super) fn peers(&self) -> Vec<(RouterId, String)> {
         self.peers.read().iter().map(|(router, peer)| (*router, peer.name.clone())).collect()
+    }
+
+    /// This process cannot go on. The first reason is the one that is told.
+    pub(super) fn fail(&self, obstacle: Obstacle) {
+        tracing::error!(event = "router_failed", reason = %obstacle, "this router cannot go on");
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            failed.get_or_insert(obstacle);
+            first
+        });
+    }
+
+    /// Asks an edge to leave. False if it is not linked.
+    pub(super) fn send_away(&self, edge: EdgeId) -> bool {
+        self.edges.read().get(&edge).is_some_and(|linked| linked.outlet.push(RouterItem::Leave))
+    }
+
+    /// How far an edge is with leaving; `None` if it is not linked.
+    pub(super) fn going(&self, edge: EdgeId) -> Option<Leaves> {
+        let linked = self.edges.read().contains_key(&edge);
+        linked.then(|| self.going.lock().get(&edge).copied().unwrap_or(Leaves { phase: 0, left: 0 }))
     }
 
     /// The edges that are linked.

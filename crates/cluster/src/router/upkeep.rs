@@ -3,6 +3,7 @@
 use super::house::House;
 use super::reigns::flush;
 use super::switchboard::Switchboard;
+use crate::refusals::refused;
 use futures::future::join_all;
 use starling_locations::{Locations, Standing};
 use starling_node::Probe;
@@ -16,6 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
+/// A router that belongs to no cluster and is refused for so long ends. Longer than those that it takes the place of are taken
+/// for alive.
+const REFUSED_FOR: Duration = Duration::from_secs(12);
 /// How often edges without a link are looked at.
 const EDGES_EVERY: Duration = Duration::from_millis(250);
 /// How often the health of the parts is looked at.
@@ -40,7 +44,7 @@ pub(super) async fn watch(health: Health, house: Arc<House>, locations: Location
     let groups = health.check("shards", &[Probe::Ready]);
     let whole = health.check("router", &[Probe::Ready, Probe::Live]);
     let kept = health.check("store", &[Probe::Ready]);
-    let (failed, broken) = (locations.failed(), house.failed.subscribe());
+    let (failed, broken) = (locations.failed(), house.board.failed.subscribe());
     let mut leaders = BTreeMap::new();
     loop {
         let standings: BTreeMap<u16, Standing> =
@@ -57,7 +61,11 @@ pub(super) async fn watch(health: Health, house: Arc<House>, locations: Location
         } else {
             groups.fail("a shard has no leader that a quorum has confirmed");
         }
-        let why = failed.borrow().as_ref().map(ToString::to_string).or_else(|| broken.borrow().clone());
+        let why = failed
+            .borrow()
+            .as_ref()
+            .map(ToString::to_string)
+            .or_else(|| broken.borrow().as_ref().map(ToString::to_string));
         match why {
             None => whole.pass(),
             Some(why) => whole.fail(why),
@@ -67,6 +75,12 @@ pub(super) async fn watch(health: Health, house: Arc<House>, locations: Location
             Some(trouble) => kept.fail(trouble),
         }
         let board = &house.board;
+        // A member goes on, whatever a newcomer says of it.
+        if locations.cluster() == 0
+            && let Some(refusal) = board.refusals.standing(REFUSED_FOR, house.clock.monotonic())
+        {
+            board.fail(refused("router", refusal));
+        }
         board.figures.linked(board.edges().len(), board.peers().len());
         board.figures.stand(&standings, &mut leaders);
         sleep(HEALTH_EVERY).await;

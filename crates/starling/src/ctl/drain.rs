@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use starling_admin::{Client, ClientError, api::DrainBody};
+use starling_admin::{
+    Client, ClientError,
+    api::{DrainBody, code},
+};
 
 use super::Server;
 use crate::{failure::Failure, print};
 
-pub(super) async fn run(server: &Server<'_>, watch: bool) -> Result<(), Failure> {
+pub(super) async fn run(server: &Server<'_>, node: Option<&str>, watch: bool) -> Result<(), Failure> {
     let mut client = server.connect().await?;
-    let mut now =
-        client.drain().await.map_err(|error| server.failure("the process cannot be drained", error))?;
+    let begun = client.drain(node).await;
+    let mut now = begun.map_err(|error| refused(server, node, error))?;
     print::line(&line(&now));
     drop(client);
     if !watch {
@@ -18,7 +21,7 @@ pub(super) async fn run(server: &Server<'_>, watch: bool) -> Result<(), Failure>
     }
     loop {
         tokio::time::sleep(EVERY).await;
-        match look(server).await {
+        match look(server, node).await {
             Ok(next) => {
                 if next != now {
                     print::line(&line(&next));
@@ -26,7 +29,7 @@ pub(super) async fn run(server: &Server<'_>, watch: bool) -> Result<(), Failure>
                 now = next;
             }
             // It answers until it ends.
-            Err(ClientError::NotRunning(_) | ClientError::Failed(_)) => {
+            Err(error) if has_ended(node, &error) => {
                 print::line("ended");
                 return Ok(());
             }
@@ -35,8 +38,32 @@ pub(super) async fn run(server: &Server<'_>, watch: bool) -> Result<(), Failure>
     }
 }
 
-async fn look(server: &Server<'_>) -> Result<DrainBody, ClientError> {
-    Client::connect(&server.config.data_dir).await?.draining().await
+/// Whether the process is gone, as it should be: the one that is asked, or the one of which the router that is asked knows
+/// nothing more.
+fn has_ended(node: Option<&str>, error: &ClientError) -> bool {
+    match (node, error) {
+        (None, ClientError::NotRunning(_) | ClientError::Failed(_)) => true,
+        (Some(_), ClientError::Refused(body)) => {
+            body.code == code::NOT_FOUND || body.code == code::UNAVAILABLE
+        }
+        _ => false,
+    }
+}
+
+fn refused(server: &Server<'_>, node: Option<&str>, error: ClientError) -> Failure {
+    match (node, error) {
+        (Some(node), ClientError::Refused(body)) if body.code == code::NOT_FOUND => {
+            Failure::new(format!("{node} cannot be drained"))
+                .because("no router of the cluster is called so, and no edge that is linked")
+                .advise("`starling ctl status` at a router lists them")
+        }
+        (Some(node), error) => server.failure(&format!("{node} cannot be drained"), error),
+        (None, error) => server.failure("the process cannot be drained", error),
+    }
+}
+
+async fn look(server: &Server<'_>, node: Option<&str>) -> Result<DrainBody, ClientError> {
+    Client::connect(&server.config.data_dir).await?.draining(node).await
 }
 
 fn line(now: &DrainBody) -> String {

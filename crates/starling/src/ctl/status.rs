@@ -1,7 +1,11 @@
 //! `starling ctl status`.
 
 use serde::Serialize;
-use starling_admin::{api::StatusBody, raft::Standing};
+use starling_admin::{
+    ClientError,
+    api::{StatusBody, code},
+    raft::Standing,
+};
 
 use super::{Server, raft};
 use crate::{cli::Output, failure::Failure, print};
@@ -18,8 +22,12 @@ pub(super) async fn show(server: &Server<'_>, output: Output) -> Result<(), Fail
     let mut client = server.connect().await?;
     let mut status =
         client.status().await.map_err(|error| server.failure("the server does not tell", error))?;
-    // Only a router of a cluster has something to say to this.
-    let cluster = client.raft().await.ok();
+    let cluster = match client.raft().await {
+        Ok(standing) => Some(standing),
+        // Only a router of a cluster has something to say to this.
+        Err(ClientError::Refused(body)) if body.code == code::INVALID => None,
+        Err(error) => return Err(server.failure("the groups of the cluster do not tell", error)),
+    };
     match output {
         Output::Json => {
             print::line(&serde_json::to_string_pretty(&Whole { status, cluster }).unwrap_or_default())
@@ -27,7 +35,9 @@ pub(super) async fn show(server: &Server<'_>, output: Output) -> Result<(), Fail
         Output::Table => {
             if cluster.is_some() {
                 // The same stands in the tables.
-                status.details.retain(|detail| !detail.name.starts_with("shard") && detail.name != "router");
+                status.details.retain(|detail| {
+                    !["shard ", "router "].iter().any(|table| detail.name.starts_with(table))
+                });
             }
             let cluster = cluster.map(|standing| format!("\n{}", raft::text(&standing)));
             print::line((text(&status) + &cluster.unwrap_or_default()).trim_end());

@@ -4,7 +4,7 @@ use super::{
     FULL, MANY, Malformed, Result, down, hello, home, not_home, peer, read_home, read_not_home, read_place,
     up,
 };
-use crate::frame::{EdgeItem, Home, PeerItem, RouterItem, RouterNews};
+use crate::frame::{EdgeItem, Home, Leaving, PeerItem, RouterItem, RouterNews};
 use crate::proto::router_item::Item as Said;
 use crate::{EdgeId, proto};
 use std::collections::VecDeque;
@@ -47,6 +47,9 @@ impl Pieces for EdgePieces {
                     frame.batches.push(proto::UpBatch { attach_begin: true, ..empty(home) });
                 }
                 Some(EdgeItem::AttachEnd(home)) => batch(&mut frame.batches, home).attach_end = true,
+                Some(EdgeItem::Leaving(Leaving { phase, left })) => {
+                    frame.leaving = Some(proto::Leaving { phase, left });
+                }
                 Some(EdgeItem::Up(home, message)) => {
                     self.home = Some(home);
                     up::envelopes(message, &mut self.rest);
@@ -54,7 +57,7 @@ impl Pieces for EdgePieces {
                 None => break,
             }
         }
-        (!frame.batches.is_empty()).then_some(frame)
+        (!frame.batches.is_empty() || frame.leaving.is_some()).then_some(frame)
     }
 }
 
@@ -97,6 +100,10 @@ impl Pieces for RouterPieces {
                     frame.routers = Some(proto::Routers { addresses: hello::named(&routers) });
                     continue;
                 }
+                RouterItem::Leave => {
+                    frame.leave = true;
+                    continue;
+                }
                 RouterItem::Down(home, message) => {
                     let (envelope, weight) = down::envelope(message);
                     size += weight;
@@ -113,7 +120,7 @@ impl Pieces for RouterPieces {
             };
             frame.items.push(proto::RouterItem { item: Some(said) });
         }
-        (!frame.items.is_empty() || frame.routers.is_some()).then_some(frame)
+        (!frame.items.is_empty() || frame.routers.is_some() || frame.leave).then_some(frame)
     }
 }
 

@@ -341,7 +341,7 @@ fn what_cannot_be_is_refused() {
     let batch = |ups| proto::UpBatch { shard: 3, epoch: 9, ups, ..proto::UpBatch::default() };
     let read = |batch| {
         let batches = vec![batch];
-        Reader::new(EDGE).read(proto::EdgeFrame { hello: None, batches }).map(|_| ()).map_err(|bad| bad.0)
+        Reader::new(EDGE).read(proto::EdgeFrame { batches, ..Default::default() }).map(|_| ()).map_err(|bad| bad.0)
     };
     use proto::up_envelope::Up as Said;
     assert_eq!(read(batch(vec![envelope(None)])), Err("message of an edge"));
@@ -359,7 +359,7 @@ fn what_cannot_be_is_refused() {
     let address = proto::UpEnvelope { account: "a@b@c/d".to_owned(), conn: 1, up: idle() };
     assert_eq!(read(batch(vec![address])), Err("address"));
     assert_eq!(read(proto::UpBatch { shard: 70_000, ..Default::default() }), Err("shard"));
-    let hello = proto::EdgeFrame { hello: Some(proto::EdgeHello::default()), batches: vec![] };
+    let hello = proto::EdgeFrame { hello: Some(proto::EdgeHello::default()), ..Default::default() };
     assert_eq!(Reader::new(EDGE).read(hello).unwrap_err(), Malformed("second hello"));
 
     // Records: parts of one session must follow one another, and make sense together.

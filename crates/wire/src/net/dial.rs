@@ -1,7 +1,7 @@
 //! Connections to routers: found, made, and made again.
 
 use super::guard::Guarded;
-use super::{Addresses, Options, causes};
+use super::{Addresses, End, Options, causes, find_tls};
 use crate::tls::{Identity, Tls};
 use futures::future::BoxFuture;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -76,13 +76,13 @@ pub(super) struct Connection {
     pub(super) channel: Channel,
     /// Whom the certificate at the other end names.
     pub(super) identity: Identity,
-    cause: Arc<Mutex<Option<String>>>,
+    cause: Arc<Mutex<Option<End>>>,
     _driver: Task,
 }
 
 impl Connection {
     /// What the connection itself says of its end, if it has ended.
-    pub(super) async fn cause(&self) -> Option<String> {
+    pub(super) async fn cause(&self) -> Option<End> {
         // The request that failed is told a little before the task that drives the connection ends.
         for _ in 0..20 {
             if let Some(cause) = self.cause.lock().clone() {
@@ -92,6 +92,30 @@ impl Connection {
         }
         None
     }
+
+    /// Why a link over it is over: where that was lost, the connection knows better.
+    pub(super) async fn why(&self, end: End) -> End {
+        match end {
+            End::Lost(_) => self.cause().await.unwrap_or(end),
+            end => end,
+        }
+    }
+}
+
+/// Why a connection is over. A certificate that one side does not take is a refusal.
+fn end_of_connection(error: &(dyn std::error::Error + 'static)) -> End {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let tls = find_tls(error);
+        if tls.is_some_and(|tls| {
+            use rustls::Error::{AlertReceived, General, InvalidCertificate};
+            matches!(tls, AlertReceived(_) | General(_) | InvalidCertificate(_))
+        }) {
+            return End::Refused(causes(error));
+        }
+        next = error.source();
+    }
+    End::Lost(causes(error))
 }
 
 /// What a router is asked for; its certificate is not judged by it.
@@ -105,19 +129,21 @@ pub(super) async fn connect(
     name: &'static str,
     tls: &Tls,
     options: &Options,
-) -> Result<Connection, String> {
+) -> Result<Connection, End> {
     let attempt = async {
-        let socket = TcpStream::connect(address).await.map_err(|error| causes(&error))?;
-        socket.set_nodelay(true).map_err(|error| causes(&error))?;
-        let name = ServerName::try_from(name).map_err(|error| causes(&error))?;
+        let socket = TcpStream::connect(address).await.map_err(|error| end_of_connection(&error))?;
+        socket.set_nodelay(true).map_err(|error| end_of_connection(&error))?;
+        let name = ServerName::try_from(name).map_err(|error| end_of_connection(&error))?;
         let connector = tokio_rustls::TlsConnector::from(tls.client());
-        connector.connect(name, Guarded::new(socket, options.dead())).await.map_err(|error| causes(&error))
+        let connecting = connector.connect(name, Guarded::new(socket, options.dead()));
+        connecting.await.map_err(|error| end_of_connection(&error))
     };
     let stream = tokio::time::timeout(options.connect, attempt)
         .await
-        .map_err(|_| "no answer in time".to_owned())??;
+        .map_err(|_| End::Lost("no answer in time".to_owned()))??;
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let identity = Identity::of(leaf.ok_or("no certificate")?)?;
+    let identity = leaf.ok_or_else(|| "no certificate".to_owned()).and_then(|leaf| Identity::of(leaf));
+    let identity = identity.map_err(End::Refused)?;
     let (send, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(options.window)
@@ -129,16 +155,16 @@ pub(super) async fn connect(
         .keep_alive_while_idle(true)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| causes(&error))?;
+        .map_err(|error| end_of_connection(&error))?;
     let cause = Arc::new(Mutex::new(None));
     let driver = {
         let cause = Arc::clone(&cause);
         Task::spawn(async move {
-            let text = match connection.await {
-                Ok(()) => "closed by the peer".to_owned(),
-                Err(error) => causes(&error),
+            let end = match connection.await {
+                Ok(()) => End::Lost("closed by the peer".to_owned()),
+                Err(error) => end_of_connection(&error),
             };
-            *cause.lock() = Some(text);
+            *cause.lock() = Some(end);
         })
     };
     Ok(Connection { channel: Channel(send), identity, cause, _driver: driver })

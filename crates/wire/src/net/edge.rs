@@ -30,6 +30,12 @@ pub trait Routers: Send + Sync + 'static {
 
     /// A link stands. The one before it to the same router has ended.
     fn linked(&self, router: LinkedRouter) -> Box<dyn Hears<RouterNews>>;
+
+    /// An attempt to link to whoever is there was in vain.
+    fn failed(&self, _address: SocketAddr, _end: &End) {}
+
+    /// Administration, asked at a router, wants this edge to leave.
+    fn leave(&self) {}
 }
 
 /// A router that has answered.
@@ -167,7 +173,10 @@ async fn attempt(shared: Arc<Shared>, address: SocketAddr, linked: Arc<AtomicBoo
     }
     let connection = match connect(address, ROUTER, &shared.tls, &shared.options).await {
         Ok(connection) => connection,
-        Err(why) => return Outcome::Ended(why),
+        Err(end) => {
+            shared.routers.failed(address, &end);
+            return Outcome::Ended(end.to_string());
+        }
     };
     let mut router = None;
     let end = serve(&shared, address, &connection, &linked, &mut router).await;
@@ -186,10 +195,11 @@ async fn attempt(shared: Arc<Shared>, address: SocketAddr, linked: Arc<AtomicBoo
         }
         shared.addresses.lost(router);
     }
-    match end {
-        End::Lost(why) => Outcome::Ended(connection.cause().await.unwrap_or(why)),
-        end => Outcome::Ended(end.to_string()),
+    let end = connection.why(end).await;
+    if router.is_none() {
+        shared.routers.failed(address, &end);
     }
+    Outcome::Ended(end.to_string())
 }
 
 async fn serve(
@@ -204,7 +214,7 @@ async fn serve(
         .max_encoding_message_size(MAX_MESSAGE);
     let own = shared.routers.hello();
     let outlet = Outlet::new(shared.options.outlet);
-    let first = proto::EdgeFrame { hello: Some(codec::edge_hello(&own)), batches: Vec::new() };
+    let first = proto::EdgeFrame { hello: Some(codec::edge_hello(&own)), ..Default::default() };
     let frames = Frames::<EdgePieces>::new(first, &outlet);
     let opened = async {
         let mut stream = client.clone().connect(frames).await?.into_inner();
@@ -241,8 +251,16 @@ async fn serve(
     let Ok((held, ())) = held;
     linked.store(true, Ordering::Relaxed);
     tracing::info!(%address, router = id.0, "linked to a router");
-    let told = |routers| shared.addresses.told(id, routers);
-    let end = read(&mut stream, &held, &outlet, own.edge, told).await;
+    let beside = |frame: &mut proto::RouterFrame| {
+        if let Some(routers) = frame.routers.take() {
+            shared.addresses.told(id, codec::read_routers(routers.addresses)?);
+        }
+        if frame.leave {
+            shared.routers.leave();
+        }
+        Ok(())
+    };
+    let end = read(&mut stream, &held, &outlet, own.edge, beside).await;
     held.end(end.clone());
     tracing::info!(%address, router = id.0, %end, "a link to a router is over");
     end
@@ -253,7 +271,7 @@ async fn read(
     held: &Held<RouterId, RouterNews>,
     outlet: &Outlet<EdgeItem>,
     edge: crate::EdgeId,
-    told: impl Fn(Vec<String>),
+    beside: impl Fn(&mut proto::RouterFrame) -> Result<(), codec::Malformed>,
 ) -> End {
     let ended = outlet.ended();
     tokio::pin!(ended);
@@ -265,10 +283,8 @@ async fn read(
         };
         match frame {
             Ok(Some(mut frame)) => {
-                match frame.routers.take().map(|routers| codec::read_routers(routers.addresses)) {
-                    Some(Ok(routers)) => told(routers),
-                    Some(Err(bad)) => return End::Malformed(bad.to_string()),
-                    None => {}
+                if let Err(bad) = beside(&mut frame) {
+                    return End::Malformed(bad.to_string());
                 }
                 if let Err(end) = held.hear(codec::read_router_frame(edge, frame)) {
                     return end;

@@ -22,6 +22,20 @@ pub trait Peers: Send + Sync + 'static {
     /// How it begins and answers links.
     fn hello(&self) -> PeerHello;
 
+    /// Whether links to a router may stand, whoever begins them.
+    ///
+    /// # Errors
+    /// Why not; it is told.
+    fn admits(&self, _peer: &PeerHello) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Another process has the identity of this router's disk.
+    fn doubled(&self) {}
+
+    /// An attempt to link to whoever is there was in vain.
+    fn failed(&self, _address: SocketAddr, _end: &End) {}
+
     /// A router has begun a link: it speaks, we hear. The one before it has ended.
     ///
     /// # Errors
@@ -106,15 +120,23 @@ async fn attempt(
     let name = if purpose == Purpose::Raft { RAFT } else { ROUTER };
     let connection = match connect(address, name, &shared.tls, &shared.options).await {
         Ok(connection) => connection,
-        Err(why) => return Outcome::Ended(why),
+        Err(end) => {
+            shared.peers.failed(address, &end);
+            return Outcome::Ended(end.to_string());
+        }
     };
     let end = match purpose {
         Purpose::Stanzas => serve(&shared, address, &connection, &linked).await,
         Purpose::Raft => converse(&shared, &connection, &linked).await,
     };
     match end {
-        Ok(End::Lost(why)) => Outcome::Ended(connection.cause().await.unwrap_or(why)),
-        Ok(end) => Outcome::Ended(end.to_string()),
+        Ok(end) => {
+            let end = connection.why(end).await;
+            if !linked.load(Ordering::Relaxed) {
+                shared.peers.failed(address, &end);
+            }
+            Outcome::Ended(end.to_string())
+        }
         Err(Myself) => Outcome::Known,
     }
 }
@@ -124,6 +146,7 @@ pub(super) struct Myself;
 
 /// Judges the answer of a router.
 pub(super) fn judge(
+    peers: &Arc<dyn Peers>,
     own: &PeerHello,
     connection: &Connection,
     hello: Option<proto::PeerHello>,
@@ -139,6 +162,7 @@ pub(super) fn judge(
     if !connection.identity.allows(&hello.name) {
         return Err(End::Refused(format!("{} calls itself {:?}", connection.identity, hello.name)));
     }
+    peers.admits(&hello).map_err(End::Refused)?;
     Ok(hello)
 }
 
@@ -170,7 +194,7 @@ async fn serve(
         Ok(Err(status)) => return Ok(end_of(&status)),
         Err(_) => return Ok(End::Lost("no hello in time".to_owned())),
     };
-    let hello = match judge(&own, connection, first.and_then(|frame| frame.hello)) {
+    let hello = match judge(&shared.peers, &own, connection, first.and_then(|frame| frame.hello)) {
         Ok(hello) => hello,
         Err(end) => return Ok(end),
     };

@@ -190,13 +190,6 @@ impl RaftLinks {
         }
     }
 
-    /// How long nothing has come of a router; `None` while it is not linked. Pulses come all the time.
-    pub fn silence(&self, router: RouterId) -> Option<Duration> {
-        let line = self.0.lines.lock().get(&router).map(Arc::clone)?;
-        let heard = Duration::from_micros(line.heard.load(Ordering::Relaxed));
-        Some(line.born.elapsed().saturating_sub(heard))
-    }
-
     /// Who is linked, and what they say: those that have answered a pulse within the time after which a link is dead.
     pub fn states(&self) -> watch::Receiver<BTreeMap<RouterId, PeerState>> {
         self.0.states.subscribe()
@@ -234,7 +227,7 @@ pub(super) async fn converse(
         Ok(Err(status)) => return Ok(end_of(&status)),
         Err(_) => return Ok(End::Lost("no hello in time".to_owned())),
     };
-    let hello = match judge(&own, connection, first.and_then(|frame| frame.hello)) {
+    let hello = match judge(&shared.peers, &own, connection, first.and_then(|frame| frame.hello)) {
         Ok(hello) => hello,
         Err(end) => return Ok(end),
     };

@@ -5,11 +5,11 @@ use super::guard::Guarded;
 use super::services::{PeerService, UplinkService};
 use super::{Hears, Options, Outlet, Peers, causes};
 use crate::codec::MAX_MESSAGE;
-use crate::frame::{EdgeHello, RouterHello, RouterItem, UpBatch};
+use crate::frame::{EdgeHello, Leaving, RouterHello, RouterItem, UpBatch};
 use crate::proto::peer_server::PeerServer;
 use crate::proto::uplink_server::UplinkServer;
 use crate::tls::{Identity, Tls};
-use crate::{LinkError, Registration};
+use crate::{EdgeId, LinkError, Registration};
 use futures::future::BoxFuture;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -40,6 +40,9 @@ pub trait Edges: Send + Sync + 'static {
         edge: EdgeHello,
         outlet: Outlet<RouterItem>,
     ) -> Result<(RouterHello, Box<dyn Hears<UpBatch>>), String>;
+
+    /// An edge that is linked is leaving.
+    fn leaves(&self, _edge: EdgeId, _how_far: Leaving) {}
 
     /// As [`RouterLink::account`](crate::RouterLink::account).
     fn account(&self, account: BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>>;
@@ -154,6 +157,7 @@ async fn accept(
             }
         };
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            options.refused.count("too_many");
             tracing::warn!(%address, "too many links: one is turned away");
             continue;
         };
@@ -164,7 +168,7 @@ async fn accept(
                 _ => None,
             };
             let Some(threads) = threads else {
-                turn_away(address, serve(socket, &tls, &options, services).await);
+                turn_away(address, serve(socket, &tls, &options, services).await, &options);
                 return drop(permit);
             };
             // Its events are to come to those threads as well, not only what is done about them.
@@ -172,9 +176,9 @@ async fn accept(
             let serving = async move {
                 let served = match TcpStream::from_std(socket) {
                     Ok(socket) => serve(socket, &tls, &options, services).await,
-                    Err(error) => Err(causes(&error)),
+                    Err(error) => Err(Broken::Later(causes(&error))),
                 };
-                turn_away(address, served);
+                turn_away(address, served, &options);
                 drop(permit);
             };
             Task::spawn_on(Some(&threads), serving).ended().await;
@@ -182,10 +186,23 @@ async fn accept(
     }
 }
 
-fn turn_away(address: SocketAddr, served: Result<(), String>) {
-    if let Err(why) = served {
-        tracing::warn!(%address, %why, "a link is turned away or broken");
+fn turn_away(address: SocketAddr, served: Result<(), Broken>, options: &Options) {
+    match served {
+        Ok(()) => {}
+        Err(Broken::Handshake(why)) => {
+            options.refused.count("handshake");
+            tracing::warn!(%address, %why, "a link is turned away");
+        }
+        Err(Broken::Later(why)) => tracing::warn!(%address, %why, "a link is broken"),
     }
+}
+
+/// Why a connection is over.
+enum Broken {
+    /// Its peer did not come as far as a request.
+    Handshake(String),
+    /// It was in use.
+    Later(String),
 }
 
 /// Whether a connection is to carry nothing but Raft. Nothing is taken from the socket.
@@ -217,23 +234,22 @@ async fn wants_raft(socket: &TcpStream, options: &Options) -> bool {
 /// How soon it is looked again for the rest of a greeting.
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
 
-async fn serve(socket: TcpStream, tls: &Tls, options: &Options, services: Services) -> Result<(), String> {
-    socket.set_nodelay(true).map_err(|error| causes(&error))?;
+async fn serve(socket: TcpStream, tls: &Tls, options: &Options, services: Services) -> Result<(), Broken> {
+    socket.set_nodelay(true).map_err(|error| Broken::Later(causes(&error)))?;
     let handshake = TlsAcceptor::from(tls.server()).accept(Guarded::new(socket, options.dead()));
     let stream = match tokio::time::timeout(options.connect, handshake.into_fallible()).await {
         Ok(Ok(stream)) => stream,
         Ok(Err((error, socket))) => {
             linger(socket).await;
-            return Err(causes(&error));
+            return Err(Broken::Handshake(causes(&error)));
         }
-        Err(_) => return Err("no TLS handshake in time".to_owned()),
+        Err(_) => return Err(Broken::Handshake("no TLS handshake in time".to_owned())),
     };
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let identity = leaf.ok_or_else(|| "no certificate".to_owned()).and_then(|leaf| Identity::of(leaf));
     let ending = Arc::new(Notify::new());
-    let identity = Caller {
-        identity: Arc::new(Identity::of(leaf.ok_or("no certificate")?)?),
-        ending: Arc::clone(&ending),
-    };
+    let identity =
+        Caller { identity: Arc::new(identity.map_err(Broken::Handshake)?), ending: Arc::clone(&ending) };
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(identity.clone());
         let mut services = services.clone();
@@ -260,8 +276,8 @@ async fn serve(socket: TcpStream, tls: &Tls, options: &Options, services: Servic
         .keep_alive_timeout(options.keep_alive_answer);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        result = connection => result.map_err(|error| causes(&error)),
-        () = ending.notified() => Err("the peer does not read what it is sent".to_owned()),
+        result = connection => result.map_err(|error| Broken::Later(causes(&error))),
+        () = ending.notified() => Err(Broken::Later("the peer does not read what it is sent".to_owned())),
     }
 }
 

@@ -7,7 +7,7 @@ use super::server::{Caller, Edges};
 use super::slots::{Entry, Held, Slots};
 use super::{End, Options, Outlet, end_of, status_of};
 use crate::codec::{self, PeerPieces, Reader, RouterPieces};
-use crate::frame::{PeerHello, PeerItem, RouterItem, UpBatch, Version};
+use crate::frame::{Leaving, PeerHello, PeerItem, RouterItem, UpBatch, Version};
 use crate::proto::peer_server::Peer;
 use crate::proto::uplink_server::Uplink;
 use crate::tls::{Identity, Role};
@@ -96,26 +96,21 @@ impl UplinkService {
     }
 
     fn question<T>(&self, request: Request<T>) -> Result<T, Status> {
-        caller(&request, Role::Edge, &self.peers.hello().version)?;
+        let allowed = caller(&request, Role::Edge, &self.peers.hello().version);
+        allowed.inspect_err(|status| self.options.refused.status(status))?;
         Ok(request.into_inner())
     }
-}
 
-fn refused(error: LinkError) -> Status {
-    match error {
-        LinkError::NoHome => Status::unavailable("not the home of this account"),
-        LinkError::Busy => Status::resource_exhausted("busy"),
+    fn unreadable(&self, malformed: codec::Malformed) -> Status {
+        let status = bad(malformed);
+        self.options.refused.status(&status);
+        status
     }
-}
 
-#[tonic::async_trait]
-impl Uplink for UplinkService {
-    type ConnectStream = Answers<proto::RouterFrame>;
-
-    async fn connect(
+    async fn begin(
         &self,
         request: Request<Streaming<proto::EdgeFrame>>,
-    ) -> Result<Response<Self::ConnectStream>, Status> {
+    ) -> Result<Response<Answers<proto::RouterFrame>>, Status> {
         let own = self.peers.hello().version;
         let caller = caller(&request, Role::Edge, &own)?;
         let mut stream = request.into_inner();
@@ -136,13 +131,35 @@ impl Uplink for UplinkService {
         let hello = Some(codec::router_hello(&answer));
         let first = proto::RouterFrame { hello, ..proto::RouterFrame::default() };
         let answers = answers::<RouterPieces>(first, &outlet);
+        let (edges, refused) = (Arc::clone(&self.edges), self.options.refused.clone());
         tokio::spawn(async move {
-            let end = hear_edge(&mut stream, &held, &outlet, edge).await;
+            let leaves = |how_far| edges.leaves(edge, how_far);
+            let end = hear_edge(&mut stream, &held, &outlet, edge, leaves).await;
             tracing::info!(edge = edge.0, %end, "the link of an edge is over");
+            refused.ended(&end);
             finish(&caller, &end);
             held.end(end);
         });
         Ok(Response::new(answers))
+    }
+}
+
+fn refused(error: LinkError) -> Status {
+    match error {
+        LinkError::NoHome => Status::unavailable("not the home of this account"),
+        LinkError::Busy => Status::resource_exhausted("busy"),
+    }
+}
+
+#[tonic::async_trait]
+impl Uplink for UplinkService {
+    type ConnectStream = Answers<proto::RouterFrame>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<proto::EdgeFrame>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        self.begin(request).await.inspect_err(|status| self.options.refused.status(status))
     }
 
     async fn account(
@@ -150,7 +167,8 @@ impl Uplink for UplinkService {
         request: Request<proto::AccountQuestion>,
     ) -> Result<Response<proto::AccountAnswer>, Status> {
         let question = self.question(request)?;
-        let account = codec::read_account_question(&question).map_err(bad)?;
+        let account =
+            codec::read_account_question(&question).map_err(|malformed| self.unreadable(malformed))?;
         let row = self.edges.account(account).await.map_err(refused)?;
         Ok(Response::new(codec::account_answer(row.as_ref())))
     }
@@ -160,7 +178,8 @@ impl Uplink for UplinkService {
         request: Request<proto::RegisterQuestion>,
     ) -> Result<Response<proto::RegisterAnswer>, Status> {
         let question = self.question(request)?;
-        let (account, credentials) = codec::read_register(&question).map_err(bad)?;
+        let (account, credentials) =
+            codec::read_register(&question).map_err(|malformed| self.unreadable(malformed))?;
         let registration = self.edges.register(account, credentials).await.map_err(refused)?;
         Ok(Response::new(codec::register_answer(registration)))
     }
@@ -171,6 +190,7 @@ async fn hear_edge(
     held: &Held<EdgeId, UpBatch>,
     outlet: &Outlet<RouterItem>,
     edge: EdgeId,
+    leaves: impl Fn(Leaving),
 ) -> End {
     let mut reader = Reader::new(edge);
     let ended = outlet.ended();
@@ -182,9 +202,13 @@ async fn hear_edge(
             frame = stream.message() => frame,
         };
         match frame {
-            Ok(Some(frame)) => {
+            Ok(Some(mut frame)) => {
+                let how_far = frame.leaving.take();
                 if let Err(end) = held.hear(reader.read(frame)) {
                     return end;
+                }
+                if let Some(proto::Leaving { phase, left }) = how_far {
+                    leaves(Leaving { phase, left });
                 }
             }
             Ok(None) => return End::Lost("ended by the edge".to_owned()),
@@ -221,23 +245,19 @@ impl PeerService {
                 return Err(Status::already_exists("this is the same router"));
             }
             tracing::error!(name = hello.name, "another process has the identity of this router");
+            self.peers.doubled();
             return Err(Status::failed_precondition(
                 "two processes have one router's identity: its data directory was copied",
             ));
         }
+        self.peers.admits(&hello).map_err(Status::failed_precondition)?;
         Ok(hello)
     }
-}
 
-#[tonic::async_trait]
-impl Peer for PeerService {
-    type StanzasStream = Answers<proto::PeerFrame>;
-    type RaftStream = Answers<proto::RaftFrame>;
-
-    async fn stanzas(
+    async fn begin_stanzas(
         &self,
         request: Request<Streaming<proto::PeerFrame>>,
-    ) -> Result<Response<Self::StanzasStream>, Status> {
+    ) -> Result<Response<Answers<proto::PeerFrame>>, Status> {
         let own = self.peers.hello();
         let caller = caller(&request, Role::Router, &own.version)?;
         let mut stream = request.into_inner();
@@ -253,19 +273,21 @@ impl Peer for PeerService {
         // Asked again: what the old link brought may have changed it.
         let hello = Some(codec::peer_hello(&self.peers.hello()));
         let answers = answers::<PeerPieces>(proto::PeerFrame { hello, items: Vec::new() }, &outlet);
+        let refused = self.options.refused.clone();
         tokio::spawn(async move {
             let end = peer::read(&mut stream, &held, &outlet).await;
             tracing::info!(router = id.0, %end, "the link of a peer is over");
+            refused.ended(&end);
             finish(&caller, &end);
             held.end(end);
         });
         Ok(Response::new(answers))
     }
 
-    async fn raft(
+    async fn begin_raft(
         &self,
         request: Request<Streaming<proto::RaftFrame>>,
-    ) -> Result<Response<Self::RaftStream>, Status> {
+    ) -> Result<Response<Answers<proto::RaftFrame>>, Status> {
         let own = self.peers.hello();
         let caller = caller(&request, Role::Router, &own.version)?;
         let mut stream = request.into_inner();
@@ -281,13 +303,34 @@ impl Peer for PeerService {
         let hello = Some(codec::peer_hello(&self.peers.hello()));
         let first = proto::RaftFrame { hello, ..proto::RaftFrame::default() };
         let answers = answers::<RaftPieces>(first, &outlet);
-        let peers = Arc::clone(&self.peers);
+        let (peers, refused) = (Arc::clone(&self.peers), self.options.refused.clone());
         tokio::spawn(async move {
             let end = answer_raft(&mut stream, &held, &outlet, &peers, id).await;
+            refused.ended(&end);
             finish(&caller, &end);
             held.end(end);
         });
         Ok(Response::new(answers))
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type StanzasStream = Answers<proto::PeerFrame>;
+    type RaftStream = Answers<proto::RaftFrame>;
+
+    async fn stanzas(
+        &self,
+        request: Request<Streaming<proto::PeerFrame>>,
+    ) -> Result<Response<Self::StanzasStream>, Status> {
+        self.begin_stanzas(request).await.inspect_err(|status| self.options.refused.status(status))
+    }
+
+    async fn raft(
+        &self,
+        request: Request<Streaming<proto::RaftFrame>>,
+    ) -> Result<Response<Self::RaftStream>, Status> {
+        self.begin_raft(request).await.inspect_err(|status| self.options.refused.status(status))
     }
 }
 

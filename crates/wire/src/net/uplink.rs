@@ -1,7 +1,7 @@
 //! An edge's way to the homes of a cluster: seats, links and time put together.
 
 use super::{End, Hears, LinkedRouter, Routers};
-use crate::frame::{EdgeHello, EdgeItem, RouterHello, RouterNews, Version};
+use crate::frame::{EdgeHello, EdgeItem, Leaving, RouterHello, RouterNews, Version};
 use crate::uplink::{LinkId, Load, Output, Patience, Seat};
 use crate::{ConnId, EdgeId, EdgeLink, LinkError, Registration, RouterLink, Shard, Shards, ToHome};
 use futures::future::BoxFuture;
@@ -93,9 +93,11 @@ impl Uplink {
         self.seats.iter().filter(|seat| seat.lock().reading()).count()
     }
 
-    /// Whether sockets of the account's sessions may be read.
-    pub fn reading(&self, account: &BareJid) -> bool {
-        self.seat(account).lock().reading()
+    /// Tells all routers how far this edge is with leaving.
+    pub fn leaves(&self, how_far: Leaving) {
+        for linked in self.links.read().values() {
+            linked.outlet.push(EdgeItem::Leaving(how_far));
+        }
     }
 
     /// How many shards have a home, and how much is kept for sessions; it counts, so for metrics only.

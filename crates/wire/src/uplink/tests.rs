@@ -92,6 +92,7 @@ impl Bench {
             Output::Send(link, EdgeItem::Up(home, message)) => {
                 format!("{} {}@{}", link.number, up(&message.up), home.epoch.0)
             }
+            Output::Send(link, EdgeItem::Leaving(_)) => format!("{} leaving", link.number),
             Output::Deliver(message) => format!("deliver {}", told(&message.down)),
             Output::Reading(on) => format!("reading {on}"),
             Output::Cut(conn) => format!("cut {}", conn.number),

@@ -4,7 +4,7 @@ use super::{Linked, Switchboard};
 use crate::router::asking;
 use futures::future::BoxFuture;
 use starling_store::AccountRow;
-use starling_wire::frame::{EdgeHello, Home, RouterHello, RouterItem, UpBatch};
+use starling_wire::frame::{EdgeHello, Home, Leaving, RouterHello, RouterItem, UpBatch};
 use starling_wire::net::{Edges, End, Hears, Outlet};
 use starling_wire::{EdgeId, Epoch, LinkError, Registration, Shard};
 use starling_xmpp::BareJid;
@@ -29,11 +29,16 @@ impl Edges for Reception {
         let (id, number) = (edge.edge, board.number());
         let linked = Linked { number, name: edge.name, outlet: outlet.clone() };
         board.edges.write().insert(id, linked);
+        // Waits for those who are just taking it for dead: what they say of it must not come after what it says now.
         board.lost.lock().remove(&id);
         // After it is among those that are told of new reigns: it may hear of one twice, but not never.
         let hello = board.router_hello();
         let (board, attached) = (Arc::clone(board), Attachments::default());
         Ok((hello, Box::new(Ear { board, edge: id, number, outlet, attached })))
+    }
+
+    fn leaves(&self, edge: EdgeId, how_far: Leaving) {
+        self.0.going.lock().insert(edge, how_far);
     }
 
     fn account(&self, account: BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
@@ -94,9 +99,16 @@ impl Hears<UpBatch> for Ear {
     }
 
     fn ended(&mut self, _end: &End) {
-        let mut edges = self.board.edges.write();
-        if edges.get(&self.edge).is_some_and(|linked| linked.number == self.number) {
-            edges.remove(&self.edge);
+        let own = {
+            let mut edges = self.board.edges.write();
+            let own = edges.get(&self.edge).is_some_and(|linked| linked.number == self.number);
+            if own {
+                edges.remove(&self.edge);
+            }
+            own
+        };
+        if own {
+            self.board.going.lock().remove(&self.edge);
             self.board.lost.lock().insert(self.edge, self.board.clock.monotonic());
         }
     }
@@ -127,19 +139,22 @@ impl Switchboard {
     /// Tells homes of edges that have been away for too long.
     pub(in crate::router) fn bury(&self) {
         let now = self.clock.monotonic();
-        let mut dead = Vec::new();
-        self.lost.lock().retain(|edge, since| {
-            let over = now.saturating_sub(*since) >= DEAD_AFTER;
-            dead.extend(over.then_some(*edge));
-            !over
-        });
-        for edge in dead {
+        // Held to the end: an edge that comes back meanwhile waits, and what it says reaches the homes later.
+        let mut lost = self.lost.lock();
+        lost.retain(|edge, since| {
+            if self.edges.read().contains_key(edge) {
+                return false;
+            }
+            if now.saturating_sub(*since) < DEAD_AFTER {
+                return true;
+            }
             tracing::info!(event = "edge_dead", edge = edge.0, "an edge has had no link for too long");
             for gate in self.chart.doors() {
-                gate.deliveries.forget(edge);
-                gate.door.dead(edge);
+                gate.deliveries.forget(*edge);
+                gate.door.dead(*edge);
             }
-        }
+            false
+        });
     }
 }
 

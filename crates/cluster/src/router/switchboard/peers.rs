@@ -5,26 +5,38 @@ use crate::router::asking;
 use crate::router::questions::{Answer, Question};
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use starling_setup::Obstacle;
 use starling_wire::frame::{Forward, PeerHello, PeerItem};
 use starling_wire::net::{End, Hears, Outlet, Peers};
 use starling_wire::{RouterId, Shard};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 
 /// Homes that a stanza may pass.
 const MAX_HOPS: u8 = 8;
 /// Questions of other routers that are worked on at a time.
 const AT_ONCE: usize = 256;
+/// Calls of Raft that are answered at a time, among them those whose link is gone.
+const CALLS: usize = 8_192;
+/// How long a router that has asked is given to be linked in the other direction, by which answers go, and how often it is
+/// looked.
+const LINKED_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a router does with others.
 pub(in crate::router) struct Neighbours {
     board: Arc<Switchboard>,
     working: Arc<Semaphore>,
+    answering: Arc<Semaphore>,
 }
 
 impl Neighbours {
     pub(in crate::router) fn new(board: Arc<Switchboard>) -> Self {
-        Self { board, working: Arc::new(Semaphore::new(AT_ONCE)) }
+        let (working, answering) = (Semaphore::new(AT_ONCE), Semaphore::new(CALLS));
+        Self { board, working: Arc::new(working), answering: Arc::new(answering) }
     }
 
     /// What it says of its homes at the beginning. What was lost with a link before comes again now.
@@ -39,6 +51,40 @@ impl Neighbours {
 impl Peers for Neighbours {
     fn hello(&self) -> PeerHello {
         self.board.peer_hello()
+    }
+
+    fn admits(&self, peer: &PeerHello) -> Result<(), String> {
+        let board = &self.board;
+        let taken = |by: &str| {
+            Err(format!(
+                "another router is called {:?} already, {by}: each needs a `cluster.node` of its own",
+                peer.name
+            ))
+        };
+        if peer.router == board.own.router {
+            return Ok(());
+        }
+        if peer.name == board.own.name {
+            return taken("the one that is asked");
+        }
+        let other =
+            board.peers().into_iter().find(|(router, name)| *router != peer.router && *name == peer.name);
+        match other {
+            Some((other, _)) => taken(&format!("with the identity {:016x}", other.0)),
+            None => Ok(()),
+        }
+    }
+
+    fn doubled(&self) {
+        self.board.fail(
+            Obstacle::new("another process has the identity of this router")
+                .because("both have the same data directory, or one is a copy of the other: neither can be believed")
+                .advise("stop both, start the one that is to stay, and give the other an empty `data_dir`"),
+        );
+    }
+
+    fn failed(&self, address: SocketAddr, end: &End) {
+        self.board.refusals.note(address, end, self.board.clock.monotonic());
     }
 
     fn connected(&self, peer: PeerHello) -> Result<Box<dyn Hears<PeerItem>>, String> {
@@ -63,9 +109,15 @@ impl Peers for Neighbours {
         let Some(locations) = self.board.locations.get().cloned() else {
             return Box::pin(async { Err("starting".to_owned()) });
         };
+        let permit = Arc::clone(&self.answering).try_acquire_owned();
         Box::pin(async move {
+            let permit = permit.map_err(|_| "busy".to_owned())?;
             // Who has begun to answer ends it, though nobody may wait any more.
-            let answer = tokio::spawn(async move { locations.answer(from, group, body).await });
+            let answer = tokio::spawn(async move {
+                let answer = locations.answer(from, group, body).await;
+                drop(permit);
+                answer
+            });
             answer.await.map_err(|_| "stopping".to_owned())
         })
     }
@@ -182,20 +234,33 @@ impl Ear {
     }
 
     fn asked(&self, id: u64, body: Bytes) {
-        let Some(outlet) = self.board.peer(self.from) else { return };
-        // Should the link be gone, whoever asked knows that.
-        let reply = move |answer: Answer| {
-            outlet.push(PeerItem::Answer { id, body: answer.encode() });
+        let (board, from) = (Arc::clone(&self.board), self.from);
+        let now = |answer: Answer| {
+            if let Some(outlet) = self.board.peer(from) {
+                outlet.push(PeerItem::Answer { id, body: answer.encode() });
+            }
         };
         let Ok(permit) = Arc::clone(&self.working).try_acquire_owned() else {
-            return reply(Answer::Unavailable("too many questions at a time".to_owned()));
+            return now(Answer::Unavailable("too many questions at a time".to_owned()));
         };
         let Ok(question) = Question::decode(body) else {
-            return reply(Answer::Unavailable("the question cannot be read".to_owned()));
+            return now(Answer::Unavailable("the question cannot be read".to_owned()));
         };
-        let board = Arc::clone(&self.board);
         tokio::spawn(async move {
-            reply(asking::answer(&board, question).await);
+            let answer = asking::answer(&board, question).await;
+            // A router that has just come may have asked before there is a link to it.
+            let linked = async {
+                loop {
+                    match board.peer(from) {
+                        Some(outlet) => return outlet,
+                        None => sleep(LOOK_AGAIN).await,
+                    }
+                }
+            };
+            // Should the link be gone, whoever asked knows that.
+            if let Ok(outlet) = timeout(LINKED_WITHIN, linked).await {
+                outlet.push(PeerItem::Answer { id, body: answer.encode() });
+            }
             drop(permit);
         });
     }

@@ -27,7 +27,7 @@ fn hello() -> EdgeHello {
 }
 
 fn opening(hello: &EdgeHello) -> proto::EdgeFrame {
-    proto::EdgeFrame { hello: Some(codec::edge_hello(hello)), batches: Vec::new() }
+    proto::EdgeFrame { hello: Some(codec::edge_hello(hello)), ..Default::default() }
 }
 
 fn then_silent(frames: Vec<proto::EdgeFrame>) -> impl Stream<Item = proto::EdgeFrame> + Send + 'static {
@@ -51,10 +51,11 @@ async fn outcome(connection: &Connection, frames: Vec<proto::EdgeFrame>) -> (Cod
 
 async fn try_with(tls: &Arc<Tls>, address: SocketAddr) -> String {
     match connect(address, ROUTER, tls, &options()).await {
-        Err(why) => why,
+        Err(end) => end.to_string(),
         Ok(connection) => {
             let (code, text) = outcome(&connection, vec![opening(&hello())]).await;
-            format!("{code:?} {text} {}", connection.cause().await.unwrap_or_default())
+            let cause = connection.cause().await.map(|cause| cause.to_string());
+            format!("{code:?} {text} {}", cause.unwrap_or_default())
         }
     }
 }
@@ -191,7 +192,7 @@ async fn g03_what_cannot_be_ends_that_link_and_no_other() {
         connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
     let batch = |ups| {
         let batches = vec![proto::UpBatch { shard: 3, epoch: 9, ups, ..Default::default() }];
-        proto::EdgeFrame { hello: None, batches }
+        proto::EdgeFrame { batches, ..Default::default() }
     };
     let envelope = |up| proto::UpEnvelope { account: "alice@example.org".to_owned(), conn: 5, up };
     use proto::up_envelope::Up as Said;

@@ -120,7 +120,7 @@ async fn an_edge_that_does_not_read_is_cut_off_and_holds_nobody_up() {
         connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
     let mut client = UplinkClient::with_origin(connection.channel.clone(), "https://router".parse().unwrap());
     let hello = EdgeHello { version: version(), edge: EdgeId(66), name: "deaf".to_owned() };
-    let first = proto::EdgeFrame { hello: Some(codec::edge_hello(&hello)), batches: Vec::new() };
+    let first = proto::EdgeFrame { hello: Some(codec::edge_hello(&hello)), ..Default::default() };
     let frames = futures::stream::iter([first]).chain(futures::stream::pending());
     let stream = client.connect(frames).await.unwrap().into_inner();
     let edge = Edge::new(7);

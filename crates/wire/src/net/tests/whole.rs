@@ -150,7 +150,7 @@ async fn sessions_outlive_their_home() {
     let book = Book::of(&[server.address()]);
     let tls = site.tls("starling://one/edge/*");
     let _client = EdgeClient::start(Arc::new(book.clone()), tls, options(), Arc::new(Arc::clone(&uplink)));
-    until(|| uplink.reading(&account())).await;
+    until(|| uplink.homes() == 16).await;
     assert_eq!(&*uplink.router_hello().unwrap().decoy_secret, b"decoy");
     assert!(uplink.account(&account()).await.unwrap().is_none());
 
