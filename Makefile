@@ -5,6 +5,7 @@ KILLS ?= 2000
 MESSAGES ?= 100000
 SEEDS ?= 100000
 FAULTS ?= 400
+MINUTES ?= 60
 
 .DEFAULT_GOAL := help
 .PHONY: help run cluster test check fmt verify fix bench costs soak chaos sim reference doc deny clients cassandra
@@ -56,11 +57,11 @@ soak: ## the crash test and the faults of a CQL server for hours: KILLS=2000 MES
 	CRASH_KILLS=$(KILLS) $(CARGO) test -p starling-tests --test crash
 	FAULTS_MESSAGES=$(MESSAGES) $(CARGO) test -p starling-tests --test faults
 
-chaos: ## faults of a cluster for an hour, with the figures in docs/chaos.md: FAULTS=400
+chaos: ## faults of a cluster for an hour, with the figures in docs/chaos.md: FAULTS=400 MINUTES=60
 	@tests/namespaces/install
 	@tests/cassandra/install
 	$(CARGO) build --release --bin starling
-	CLUSTER_FAULTS=$(FAULTS) CLUSTER_PACE=1 CLUSTER_REPORT=$(CURDIR)/docs/chaos.md \
+	CLUSTER_FAULTS=$(FAULTS) CLUSTER_MINUTES=$(MINUTES) CLUSTER_PACE=1 CLUSTER_REPORT=$(CURDIR)/docs/chaos.md \
 		$(CARGO) test -p starling-tests --test cluster -- survives
 
 sim: ## the simulation, over many seeds: SEEDS=100000

@@ -119,6 +119,11 @@ const PROMISES: [Promise; 4] = [
 /// Fewer cases say nothing of 99 in a hundred.
 const ENOUGH: usize = 5;
 
+/// Whether a promise of time is shown by this kind.
+pub(crate) fn is_timed(fault: &str) -> bool {
+    PROMISES.iter().any(|promise| promise.fault == fault)
+}
+
 /// What is promised of the time without service, with what was measured.
 pub(crate) fn promises(findings: &[Finding]) -> String {
     let mut text = String::from(
