@@ -67,7 +67,7 @@ impl Worker {
                 act::refused_own(&out, home, &message.stanza, message.origin);
                 let error = decide::message::not_confirmed();
                 if let Some(answer) = decide::error_to(home, token, &message.stanza, &error) {
-                    delivery::refusal(&mut out, home, token, answer);
+                    delivery::refusal(&mut out, home, token, answer, None);
                 }
             }
         }
@@ -126,13 +126,16 @@ impl Worker {
                 conn,
                 up: Up::Stanza { sequence, stanza, fault: None, trace, again },
                 account,
-            }) if home.links.iter().all(|link| {
-                link.conn != Some(conn) || !link.has_taken(sequence) && !link.has_missed(sequence)
+            }) if home.says(conn).is_none_or(|at| {
+                !home.links[at].has_taken(sequence) && !home.links[at].has_missed(sequence)
             }) =>
             {
-                let at =
-                    home.links.iter().position(|link| link.conn == Some(conn) && link.resuming.is_none());
-                match at.filter(|_| needs_store(&stanza)) {
+                // Of a connection that its session has left, too: what it says may have a row, which nobody has looked for.
+                let says = home.says(conn).filter(|at| {
+                    let link = &home.links[*at];
+                    link.resuming.is_none() || link.conn != Some(conn)
+                });
+                match says.filter(|_| needs_store(&stanza)) {
                     Some(at) => {
                         let token = home.links[at].token;
                         home.links[at].take(sequence);
