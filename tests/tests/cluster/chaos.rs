@@ -186,6 +186,7 @@ fn judge(ended: &Ended, violations: &[Violation], summary: &Summary) -> Result<(
         let story = first.origin.as_deref().map(|o| ended.history.story(o)).unwrap_or_default();
         bail!("{} violations. The first: {first}\n{story}", violations.len());
     }
+    ensure!(ended.silences == 0, "{} requests got neither a result nor an error", ended.silences);
     ensure!(ended.late.is_empty(), "too slow: {}", ended.late.join("; "));
     if let Some(panic) = ended.site.panic() {
         bail!("{panic}");

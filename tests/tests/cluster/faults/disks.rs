@@ -14,11 +14,10 @@ use crate::site::{ROUTERS, Which};
 /// How long a router has to notice what is wrong with its disk.
 const NOTICES: Duration = Duration::from_secs(3);
 
-/// Who is where is told by the edges. A new cluster takes its time to be founded; edges send clients away after five
-/// seconds, and who comes back too early finds no session.
+/// Who is where is told by the edges.
 pub(super) async fn all_routers_lose_their_disks(drill: &mut Drill) -> Result<String> {
     for router in 0..ROUTERS {
-        drill.lose_sessions(Which::Router(router))?;
+        drill.site.kill(Which::Router(router))?;
     }
     for router in 0..ROUTERS {
         drill.site.wipe(Which::Router(router))?;
