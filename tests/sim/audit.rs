@@ -90,7 +90,7 @@ pub(crate) type Rows = BTreeMap<String, Vec<LogRow>>;
 /// Reads all logs; and what is in them with each account, if the index is to be looked at as well. What cannot be read, or differs, is noted as wrong.
 pub(crate) async fn read_rows(stage: &Arc<Stage>, casts: &[Cast], index: bool) -> Rows {
     let mut all = Rows::new();
-    let Some(store) = stage.serving().and_then(|server| server.own_store()) else { return all };
+    let Some(store) = stage.host().and_then(|host| host.store()) else { return all };
     for cast in casts {
         let owner = account(cast.name);
         match rows_of(&store, &owner, index).await {
@@ -161,8 +161,8 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Logs in.
     pub(crate) async fn open(stage: &'a Arc<Stage>, owner: &BareJid) -> Result<Self, String> {
-        let server = stage.serving().ok_or("nobody serves")?;
-        let line = server.connect(stage, owner);
+        let host = stage.host().ok_or("nobody serves")?;
+        let line = host.line(stage, owner);
         let mut reader = Self { stage, line, owner: owner.as_str().to_owned(), number: 0 };
         reader.line.up.send(FromClient::Bind("audit"));
         match reader.hear().await? {

@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock};
 static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(|| Arc::new(Metrics::new()));
 
 /// Opens it for a process.
-pub(crate) fn open(stage: &Stage, process: &Process, clock: &SimClock) -> SharedStore {
+pub(crate) fn open(stage: &Arc<Stage>, process: &Process, clock: &SimClock) -> SharedStore {
     let settings = Settings {
         bucket_rows: stage.plan.bucket_rows,
         retention: Retention { max_age_secs: Some(365 * 86_400), max_rows: None },

@@ -57,8 +57,8 @@ struct Open {
 /// A session as its client knows it.
 struct Session {
     token: Token,
-    /// Which life of the server it was begun in.
-    life: u64,
+    /// With what it may have been lost: the life of the server it was begun in, or edges that it may be at.
+    lives: Vec<u64>,
     resumable: bool,
     counted: bool,
     /// Stanzas written since `<enable/>`, and those of them that the server has not counted.
@@ -101,12 +101,12 @@ impl Client {
     /// Lives to the end of the run.
     pub(crate) async fn live(mut self) {
         while self.stage.phase() < Phase::Over {
-            let Some(server) = self.stage.serving() else {
+            let Some(host) = self.stage.host() else {
                 self.pause(5_000..60_000).await;
                 continue;
             };
-            let mut line = server.connect(&self.stage, &self.account);
-            let Some(mut session) = self.begin(&mut line, server.life).await else {
+            let mut line = host.line(&self.stage, &self.account);
+            let Some(mut session) = self.begin(&mut line, &*host).await else {
                 line.cut(&self.stage, Duration::from_millis(1));
                 self.pause(5_000..300_000).await;
                 continue;

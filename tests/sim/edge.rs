@@ -6,9 +6,11 @@ use futures::StreamExt;
 use futures::channel::mpsc;
 use starling_store_scylla::model::{Dice, Process};
 use starling_wire::credit::Credit;
-use starling_wire::{ConnId, Down, EdgeLink, Leave, RouterLink, ToEdge, ToHome, Token, Up};
+use starling_wire::{
+    ConnId, Down, EdgeId, EdgeLink, Leave, RouterLink, Shard, Shards, ToEdge, ToHome, Token, Up,
+};
 use starling_xmpp::{BareJid, FullJid, Stanza};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,11 +28,16 @@ enum Input {
     Lost(ConnId),
     Down(ToEdge),
     Report(ConnId),
+    /// Whether sockets of this shard's sessions may be read.
+    Reading(Shard, bool),
+    /// To be closed so that it can be resumed.
+    Cut(ConnId),
 }
 
 /// An edge from outside.
 #[derive(Clone)]
 pub(crate) struct Edge {
+    id: EdgeId,
     inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -53,6 +60,8 @@ pub(crate) struct Inside {
     inputs: mpsc::UnboundedReceiver<Input>,
     own: mpsc::UnboundedSender<Input>,
     conns: BTreeMap<ConnId, Conn>,
+    /// In a cluster: how accounts are sorted, and the shards that have no home.
+    shards: Option<(Shards, BTreeSet<Shard>)>,
     dice: Dice,
 }
 
@@ -72,7 +81,12 @@ struct Conn {
 
 impl Edge {
     /// An edge of a process, and what is to run in it.
-    pub(crate) fn new(stage: &Arc<Stage>, process: &Process) -> (Self, Inside) {
+    pub(crate) fn new(
+        stage: &Arc<Stage>,
+        process: &Process,
+        id: EdgeId,
+        shards: Option<Shards>,
+    ) -> (Self, Inside) {
         let (sender, inputs) = mpsc::unbounded();
         let own = sender.clone();
         let inside = Inside {
@@ -82,14 +96,25 @@ impl Edge {
             inputs,
             own,
             conns: BTreeMap::new(),
+            shards: shards.map(|shards| (shards, shards.all().collect())),
             dice: stage.world.dice(),
         };
-        (Self { inputs: sender }, inside)
+        (Self { id, inputs: sender }, inside)
     }
 
     /// The homes' way to it.
     pub(crate) fn told(&self) -> Arc<dyn EdgeLink> {
         Arc::new(Told(self.inputs.clone()))
+    }
+
+    /// Sockets of this shard's sessions may be read, or not.
+    pub(crate) fn reading(&self, shard: Shard, reading: bool) {
+        let _ = self.inputs.unbounded_send(Input::Reading(shard, reading)); // the edge is gone
+    }
+
+    /// A socket is to be closed so that its session can be resumed.
+    pub(crate) fn close(&self, conn: ConnId) {
+        let _ = self.inputs.unbounded_send(Input::Cut(conn)); // the edge is gone
     }
 
     /// A new connection of somebody who has authenticated, and how to tell that client that it is gone.
@@ -98,7 +123,7 @@ impl Edge {
         stage: &Stage,
         account: &BareJid,
     ) -> (Line, mpsc::UnboundedSender<ToClient>) {
-        let conn = ConnId::local(stage.number());
+        let conn = ConnId { edge: self.id, number: stage.number() };
         let (sender, heard) = mpsc::unbounded();
         let end = sender.clone();
         let down = Pipe::new(stage, move |what| {
@@ -138,6 +163,27 @@ impl Inside {
             Input::Lost(conn) => self.leave(conn, Leave::Lost),
             Input::Down(ToEdge { conn, down }) => self.down(conn, down),
             Input::Report(conn) => self.report(conn),
+            Input::Reading(shard, reading) => self.set_reading(shard, reading),
+            Input::Cut(conn) => {
+                if let Some(open) = self.conns.get(&conn) {
+                    open.to.send(ToClient::Lost);
+                    self.leave(conn, Leave::Lost);
+                }
+            }
+        }
+    }
+
+    fn set_reading(&mut self, shard: Shard, reading: bool) {
+        let Some((shards, closed)) = &mut self.shards else { return };
+        if !reading {
+            closed.insert(shard);
+            return;
+        }
+        closed.remove(&shard);
+        let of = |open: &Conn| shards.of(&open.account) == shard;
+        let conns: Vec<_> = self.conns.iter().filter(|(_, open)| of(open)).map(|(conn, _)| *conn).collect();
+        for conn in conns {
+            self.read(conn);
         }
     }
 
@@ -151,6 +197,10 @@ impl Inside {
         loop {
             let Some(open) = self.conns.get_mut(&conn) else { return };
             if open.jid.is_some() && !open.credit.is_open() {
+                return;
+            }
+            if self.shards.as_ref().is_some_and(|(shards, closed)| closed.contains(&shards.of(&open.account)))
+            {
                 return;
             }
             let Some(what) = open.unread.pop_front() else { return };
@@ -191,12 +241,14 @@ impl Inside {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         match down {
             Down::Bound { jid } => {
+                self.stage.socket(conn, Some((jid.as_str().to_owned(), open.token.unwrap_or(Token(0)))));
                 open.jid = Some(jid);
                 open.to.send(ToClient::Bound(open.token.unwrap_or(Token(0))));
                 self.read(conn);
             }
             Down::Refused(error) => open.to.send(ToClient::Refused(error.condition.as_str().to_owned())),
             Down::Resumed { jid, sequence, base } => {
+                self.stage.socket(conn, Some((jid.as_str().to_owned(), open.token.unwrap_or(Token(0)))));
                 open.jid = Some(jid);
                 open.base = Some(base);
                 open.credit.resume_at(sequence);
@@ -232,7 +284,12 @@ impl Inside {
                 self.read(conn);
             }
             Down::RequestAck => open.to.send(ToClient::Asked),
-            Down::Remember(_) | Down::Saved { .. } | Down::Released => {}
+            Down::Remember(_) | Down::Saved { .. } => {}
+            Down::Released => {
+                open.to.send(ToClient::Lost);
+                self.stage.socket(conn, None);
+                self.conns.remove(&conn);
+            }
             Down::Close(error) => {
                 let error = error.map(|error| error.condition.as_str().to_owned());
                 open.to.send(ToClient::End(error));
@@ -252,6 +309,7 @@ impl Inside {
     }
 
     fn leave(&mut self, conn: ConnId, leave: Leave) {
+        self.stage.socket(conn, None);
         self.say(conn, Up::Gone(leave));
         self.conns.remove(&conn);
     }

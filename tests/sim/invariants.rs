@@ -4,6 +4,7 @@ mod bounded;
 mod durable;
 mod isolation;
 mod liveness;
+mod locations;
 mod memory;
 mod one_owner;
 mod one_row;
@@ -38,7 +39,7 @@ const WAIT: Duration = Duration::from_millis(4_500);
 /// An invariant: its name, and what it finds.
 type Invariant = (&'static str, fn(&Evidence<'_>) -> Vec<(Option<String>, String)>);
 
-const ALL: [Invariant; 11] = [
+const ALL: [Invariant; 12] = [
     ("durable", durable::find),
     ("one row", one_row::find),
     ("sessions", sessions::find),
@@ -50,6 +51,7 @@ const ALL: [Invariant; 11] = [
     ("paging", paging::find),
     ("liveness", liveness::find),
     ("removal", removal::find),
+    ("locations", locations::find),
 ];
 
 /// Looks at everything.
@@ -117,6 +119,8 @@ impl Evidence<'_> {
             // after that. Whose client heard of the refusal is judged with the history.
             Kind::SeenOutOfOrder | Kind::StoredOutOfOrder => {
                 violation.origin.as_deref().is_some_and(|origin| self.may_be_refused(origin))
+                    // Blocked at first; and when its sender's home was lost with that answer, decided anew.
+                    || self.stage.plan.shape.is_some() && self.may_be_blocked(violation)
             }
             _ => false,
         }

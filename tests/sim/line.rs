@@ -6,7 +6,9 @@ use parking_lot::Mutex;
 use starling_store_scylla::model::{Dice, World};
 use starling_wire::Token;
 use starling_xmpp::Stanza;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What a client says.
@@ -55,7 +57,18 @@ struct State<T> {
     slow: u16,
     /// When the last one arrives: none overtakes another.
     last: Duration,
+    /// Nothing more is sent.
+    ended: bool,
+    /// Whoever is at the other end reads nothing while this is set.
+    asleep: Option<Arc<AtomicBool>>,
+    /// What has arrived and was not read.
+    unread: VecDeque<T>,
+    /// It is looked again whether they read.
+    looking: bool,
 }
+
+/// How soon it is looked again whether somebody reads.
+const LOOK: Duration = Duration::from_millis(5);
 
 impl<T> Clone for Pipe<T> {
     fn clone(&self) -> Self {
@@ -65,11 +78,28 @@ impl<T> Clone for Pipe<T> {
 
 impl<T: Send + 'static> Pipe<T> {
     pub(crate) fn new(stage: &Stage, to: impl FnMut(T) + Send + 'static) -> Self {
+        Self::with(stage, None, Box::new(to))
+    }
+
+    /// To a process that may sleep.
+    pub(crate) fn to_process(
+        stage: &Stage,
+        asleep: &Arc<AtomicBool>,
+        to: impl FnMut(T) + Send + 'static,
+    ) -> Self {
+        Self::with(stage, Some(asleep.clone()), Box::new(to))
+    }
+
+    fn with(stage: &Stage, asleep: Option<Arc<AtomicBool>>, to: Box<dyn FnMut(T) + Send>) -> Self {
         let state = State {
-            to: Some(Box::new(to)),
+            to: Some(to),
             dice: stage.world.dice(),
             slow: stage.plan.slow_lines,
             last: Duration::ZERO,
+            ended: false,
+            asleep,
+            unread: VecDeque::new(),
+            looking: false,
         };
         Self { world: stage.world.clone(), state: Arc::new(Mutex::new(state)) }
     }
@@ -79,7 +109,7 @@ impl<T: Send + 'static> Pipe<T> {
         let now = self.world.now();
         let wait = {
             let mut state = self.state.lock();
-            if state.last == CUT {
+            if state.last == CUT || state.ended {
                 return;
             }
             let slow = state.slow;
@@ -88,26 +118,60 @@ impl<T: Send + 'static> Pipe<T> {
             state.last = state.last.max(arrives);
             state.last - now
         };
-        let state = self.state.clone();
+        let pipe = self.clone();
         self.world.after(wait, move || {
+            pipe.state.lock().unread.push_back(what);
+            pipe.read();
+        });
+    }
+
+    /// Hands over what has arrived.
+    fn read(&self) {
+        loop {
             // Taken out meanwhile: whoever gets it may cut the line.
-            let Some(mut to) = state.lock().to.take() else { return };
+            let (mut to, what) = {
+                let mut state = self.state.lock();
+                if state.asleep.as_ref().is_some_and(|asleep| asleep.load(Ordering::SeqCst)) {
+                    if !state.looking {
+                        state.looking = true;
+                        let pipe = self.clone();
+                        self.world.after(LOOK, move || {
+                            pipe.state.lock().looking = false;
+                            pipe.read();
+                        });
+                    }
+                    return;
+                }
+                let Some(to) = state.to.take() else { return };
+                let Some(what) = state.unread.pop_front() else {
+                    state.to = Some(to);
+                    return;
+                };
+                (to, what)
+            };
             to(what);
-            let mut state = state.lock();
+            let mut state = self.state.lock();
             if state.last != CUT {
                 state.to = Some(to);
             }
-        });
+        }
+    }
+
+    /// Nothing more is sent; what is on its way arrives within this time or never.
+    pub(crate) fn end(&self, within: Duration) {
+        self.state.lock().ended = true;
+        let pipe = self.clone();
+        self.world.after(within, move || pipe.cut());
     }
 
     /// What has not arrived by now never does.
     pub(crate) fn cut(&self) {
-        let to = {
+        let (to, unread) = {
             let mut state = self.state.lock();
             state.last = CUT;
-            state.to.take()
+            (state.to.take(), std::mem::take(&mut state.unread))
         };
-        drop(to);
+        drop((to, unread));
     }
 }
 

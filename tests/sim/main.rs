@@ -4,8 +4,10 @@
 //! faults and one of healing; then everything is read and judged by [`invariants`]. [`planted`] bugs show that it would
 //! find what it is there to find.
 //!
-//! `SIM_SEED=7` runs one seed and tells its story. `SIM_SEEDS=1000` runs so many, from `SIM_FROM`. `SIM_SURVEY=1000` tells
-//! which of so many seeds find each planted bug.
+//! There are two worlds: one server after another over the store, and a cluster ([`cluster`]). `SIM_SEED=7` runs one seed of
+//! the first and tells its story, `SIM_CLUSTER=7` one of the second. `SIM_SEEDS=1000` runs so many, half of them in each,
+//! from `SIM_FROM`, until `SIM_FAILURES` of them have failed. `SIM_SURVEY=1000` tells which of so many seeds find each planted
+//! bug, `SIM_PLANTED=NoEnd` plants one.
 
 #![allow(clippy::disallowed_methods)] // the time that a run takes for those who wait for it
 
@@ -13,6 +15,7 @@ mod audit;
 mod back_end;
 mod client;
 mod clock;
+mod cluster;
 mod edge;
 mod invariants;
 mod line;

@@ -1,5 +1,6 @@
 //! What a run is to do: everything that is decided before it begins, from its seed.
 
+use crate::cluster::Break;
 use crate::planted::Planted;
 use starling_store_scylla::model::{Dice, Faults};
 use std::time::Duration;
@@ -43,6 +44,9 @@ pub(crate) struct Plan {
     /// Until when they do.
     pub(crate) duties_until: Duration,
     pub(crate) planted: Option<Planted>,
+    /// It is a cluster.
+    pub(crate) shape: Option<Shape>,
+    pub(crate) breaks: Option<Break>,
     /// Whether all that happens is written down.
     pub(crate) told: bool,
 }
@@ -88,6 +92,14 @@ pub(crate) enum Blow {
     Belate,
     /// An account is removed and made again.
     Remake,
+}
+
+/// How many of what a cluster has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) routers: usize,
+    pub(crate) edges: usize,
+    pub(crate) shards: u16,
 }
 
 /// An account and its devices.
@@ -157,7 +169,7 @@ impl Plan {
 
     /// The same world without the bug.
     pub(crate) fn sound(self) -> Self {
-        Self { planted: None, ..self }
+        Self { planted: None, breaks: None, ..self }
     }
 
     fn wide(seed: u64) -> Self {
@@ -200,7 +212,26 @@ impl Plan {
             duties: [80, 80, 400][dice.place(3)],
             duties_until: Duration::from_secs([5, 3_600][dice.place(2)]),
             planted: None,
+            shape: None,
+            breaks: None,
             told: false,
+        }
+    }
+
+    /// A cluster.
+    pub(crate) fn cluster(seed: u64, breaks: Option<Break>) -> Self {
+        let mut dice = Dice::new(seed ^ 0xc105_7e12);
+        let plan = Self::wide(seed);
+        let shape = Shape { routers: 3, edges: 3, shards: [2, 3, 4][dice.place(3)] };
+        Self {
+            shape: Some(shape),
+            breaks,
+            faults: if dice.permille(500) { Faults::NONE } else { plan.faults },
+            pace: Duration::from_millis([400, 1_500][dice.place(2)]),
+            blows: plan.blows + 2,
+            calm: Duration::from_millis([300, 1_500, 4_000][dice.place(3)]),
+            clocks: 0,
+            ..plan
         }
     }
 

@@ -90,8 +90,8 @@ pub(crate) fn store(stage: &Stage, store: SharedStore) -> SharedStore {
 }
 
 /// The way to the server, with the bug that is planted in it.
-pub(crate) fn cql(stage: &Stage, connection: Connection, clock: &SimClock) -> cql::WrongCql {
-    cql::WrongCql::new(connection, clock.clone(), stage.plan.planted)
+pub(crate) fn cql(stage: &Arc<Stage>, connection: Connection, clock: &SimClock) -> cql::WrongCql {
+    cql::WrongCql::new(stage, connection, clock.clone())
 }
 
 /// A process' clock, with the bug that is planted in it.

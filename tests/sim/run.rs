@@ -55,7 +55,10 @@ pub(crate) fn run(plan: Plan) -> Outcome {
     let clock = SimClock::new(&world, 0);
     let model = Model::seeded(&world, clock.now());
     let stage = Stage::new(plan, world.clone(), model);
-    let direction = direct(stage.clone());
+    let direction = match stage.plan.shape {
+        Some(shape) => crate::cluster::direct(stage.clone(), shape).boxed(),
+        None => direct(stage.clone()).boxed(),
+    };
     let done = Arc::new(parking_lot::Mutex::new(None));
     let result = done.clone();
     stage.crowd.spawn(direction.map(move |history| *result.lock() = Some(history)).boxed());
@@ -67,6 +70,7 @@ pub(crate) fn run(plan: Plan) -> Outcome {
     }
     let history = done.lock().take();
     stage.serve(None);
+    stage.set_hosts(Vec::new());
     world.end();
     let (wrong, story, hash) = stage.take();
     let wrong = match history {
@@ -121,7 +125,7 @@ async fn direct(stage: Arc<Stage>) -> Vec<Wrong> {
 }
 
 /// Makes the accounts, while nothing goes wrong.
-async fn found(stage: &Arc<Stage>, casts: &[Cast]) {
+pub(crate) async fn found(stage: &Arc<Stage>, casts: &[Cast]) {
     let process = stage.world.process();
     let store = back_end::open(stage, &process, &SimClock::new(&stage.world, 0));
     for (number, cast) in casts.iter().enumerate() {
@@ -135,7 +139,7 @@ async fn found(stage: &Arc<Stage>, casts: &[Cast]) {
 }
 
 /// Sets the clients going.
-fn gather(stage: &Arc<Stage>, casts: &[Cast]) {
+pub(crate) fn gather(stage: &Arc<Stage>, casts: &[Cast]) {
     let mut addresses: Vec<String> = Vec::new();
     for cast in casts.iter().filter(|cast| cast.name != "eve") {
         let bare = account(cast.name).as_str().to_owned();
@@ -421,17 +425,22 @@ impl Director {
 
     /// Waits until clients have seen nothing new for so long.
     async fn quiet(&self, still: Duration, within: Duration) {
-        let end = self.stage.world.now() + within;
-        let begin = self.stage.world.now();
-        loop {
-            let now = self.stage.world.now();
-            if now >= self.stage.stirred().max(begin) + still {
-                return;
-            }
-            if now >= end {
-                return self.stage.wrong("liveness", None, "clients do not come to rest");
-            }
-            self.sleep(Duration::from_millis(100)).await;
+        quiet(&self.stage, still, within).await;
+    }
+}
+
+/// Waits until clients have seen nothing new for so long.
+pub(crate) async fn quiet(stage: &Stage, still: Duration, within: Duration) {
+    let end = stage.world.now() + within;
+    let begin = stage.world.now();
+    loop {
+        let now = stage.world.now();
+        if now >= stage.stirred().max(begin) + still {
+            return;
         }
+        if now >= end {
+            return stage.wrong("liveness", None, "clients do not come to rest");
+        }
+        stage.crowd.sleep(Duration::from_millis(100)).await;
     }
 }

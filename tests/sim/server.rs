@@ -4,7 +4,7 @@ use crate::clock::SimClock;
 use crate::edge::{Edge, Inside};
 use crate::line::{FromClient, Line, Pipe, ToClient};
 use crate::planted;
-use crate::stage::Stage;
+use crate::stage::{Host, Stage};
 use futures::FutureExt;
 use futures::channel::mpsc;
 use futures::future::{BoxFuture, Either, poll_fn, select};
@@ -14,6 +14,7 @@ use starling_node::{Metrics, SharedClock, Tracer};
 use starling_router::{Homes, RouterConfig, RouterParts};
 use starling_store::{AccountRow, Claim, Retention, SharedStore, StoreError};
 use starling_store_scylla::model::{Dice, Process};
+use starling_wire::{EdgeId, EdgeLink};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, StanzaCondition, StanzaError};
 use std::sync::{Arc, LazyLock};
@@ -49,6 +50,24 @@ impl Passwords for NoPasswords {
 
 static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(|| Arc::new(Metrics::new()));
 
+impl Host for Server {
+    fn life(&self) -> u64 {
+        self.life
+    }
+
+    fn keeps(&self, life: u64, _: &BareJid) -> bool {
+        self.life == life
+    }
+
+    fn line(&self, stage: &Stage, account: &BareJid) -> Line {
+        self.connect(stage, account)
+    }
+
+    fn store(&self) -> Option<SharedStore> {
+        self.own_store()
+    }
+}
+
 impl Server {
     /// Starts a process. It serves once its homes have a reign.
     pub(crate) fn launch(stage: &Arc<Stage>, life: u64, instance: u128) -> Arc<Self> {
@@ -59,7 +78,7 @@ impl Server {
         let off = Dice::new(stage.plan.seed ^ machine << 32).within(0..most * 2 + 1);
         let error = i64::try_from(off).unwrap_or(0) - stage.plan.clocks;
         let clock = planted::clock(stage, SimClock::new(&stage.world, error));
-        let (edge, inside) = Edge::new(stage, &process);
+        let (edge, inside) = Edge::new(stage, &process, EdgeId(0), None);
         let server =
             Arc::new(Self { life, instance, process: process.clone(), clock, edge, state: Mutex::default() });
         stage.tell("server", format!("life {life} of instance {instance}, clock {error} us off"));
@@ -69,11 +88,23 @@ impl Server {
     }
 
     /// The store as this process sees it.
-    pub(crate) fn store(stage: &Stage, process: &Process, clock: &SimClock) -> SharedStore {
+    pub(crate) fn store(stage: &Arc<Stage>, process: &Process, clock: &SimClock) -> SharedStore {
         planted::store(stage, crate::back_end::open(stage, process, clock))
     }
 
     fn parts(&self, stage: &Stage, store: SharedStore) -> RouterParts {
+        Self::parts_of(stage, store, self.edge.told(), self.clock.clone(), self.instance, self.life)
+    }
+
+    /// What homes are made of.
+    pub(crate) fn parts_of(
+        stage: &Stage,
+        store: SharedStore,
+        edge: Arc<dyn EdgeLink>,
+        clock: SimClock,
+        instance: u128,
+        life: u64,
+    ) -> RouterParts {
         let hooks = Hooks::of(starling_xeps::all());
         let server = Arc::new(Facts {
             domains: Domains::new(vec![crate::client::DOMAIN.to_owned()]),
@@ -87,14 +118,14 @@ impl Server {
             archive_default: ArchiveDefault::Always,
             passwords: Arc::new(NoPasswords),
         });
-        let clock: SharedClock = Arc::new(self.clock.clone());
+        let clock: SharedClock = Arc::new(clock);
         RouterParts {
             config: RouterConfig { resume_timeout: stage.plan.resume_timeout, ..RouterConfig::default() },
-            claim: Claim { instance: self.instance, name: format!("life {}", self.life) },
+            claim: Claim { instance, name: format!("life {life}") },
             server,
             hooks,
             store,
-            edge: self.edge.told(),
+            edge,
             clock,
             metrics: METRICS.clone(),
             tracer: Tracer::off(),

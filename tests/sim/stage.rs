@@ -1,13 +1,17 @@
 //! What all of a run share: the world, the store's server, where clients find the server, and what is known of it all.
 
+use crate::cluster::Break;
+use crate::line::Line;
 use crate::peek::Peek;
 use crate::plan::Plan;
 use crate::promises::Promises;
 use crate::server::Server;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+use starling_store::SharedStore;
 use starling_store_scylla::model::{Dice, Faults, Model, Process, Reach, World};
 use starling_tests::history::{Event, Log, What};
-use starling_wire::Token;
+use starling_wire::{ConnId, EdgeId, Token};
+use starling_xmpp::{BareJid, FullJid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +43,8 @@ pub(crate) struct Stage {
 struct Inner {
     phase: Phase,
     serving: Option<Arc<Server>>,
+    /// The edges of a cluster.
+    hosts: Vec<Arc<dyn Host>>,
     logs: BTreeMap<String, Log>,
     left: u32,
     stirred: Duration,
@@ -54,6 +60,12 @@ struct Inner {
     removed: Option<Duration>,
     /// Since when commits may have failed.
     rough: Option<Duration>,
+    /// Since when homes may have been without a lease.
+    shaken: Option<Duration>,
+    /// Sockets that have a session: whose, and which.
+    sockets: BTreeMap<ConnId, (String, Token)>,
+    /// Where sessions are, as the locations have it at the end, and sockets as they were then.
+    located: Option<Located>,
     /// It was tried to remove the mayfly.
     remade: bool,
     faults: Faults,
@@ -62,6 +74,30 @@ struct Inner {
     story: Vec<(Duration, String)>,
     hash: u64,
     dice: Dice,
+}
+
+/// Where clients find a way in.
+pub(crate) trait Host: Send + Sync {
+    /// What a session is lost with, named by a number.
+    fn life(&self) -> u64;
+
+    /// Whether a session that was lost with that may be asked for again. Where it must be there, this is true.
+    fn keeps(&self, life: u64, account: &BareJid) -> bool;
+
+    /// A new connection of an account.
+    fn line(&self, stage: &Stage, account: &BareJid) -> Line;
+
+    /// The store, for who reads it without a home.
+    fn store(&self) -> Option<SharedStore>;
+}
+
+/// Where sessions are: whose, which, and at which edge.
+#[derive(Debug, Clone)]
+pub(crate) struct Located {
+    /// As the locations have it.
+    pub(crate) rows: Vec<(String, Token, EdgeId)>,
+    /// As edges have it.
+    pub(crate) sockets: Vec<(String, Token, EdgeId)>,
 }
 
 /// An error that was put on a line.
@@ -87,6 +123,7 @@ impl Stage {
         let inner = Inner {
             phase: Phase::Storm,
             serving: None,
+            hosts: Vec::new(),
             logs: BTreeMap::new(),
             left: plan.messages,
             stirred: Duration::ZERO,
@@ -98,6 +135,9 @@ impl Stage {
             healed: None,
             removed: None,
             rough: None,
+            shaken: None,
+            sockets: BTreeMap::new(),
+            located: None,
             remade: false,
             faults: Faults::NONE,
             latest: Duration::ZERO,
@@ -107,6 +147,11 @@ impl Stage {
         };
         let crowd = world.process();
         Arc::new(Self { world, model, plan, crowd, numbers: AtomicU64::new(0), inner: Mutex::new(inner) })
+    }
+
+    /// What is planted in a cluster.
+    pub(crate) fn breaks(&self) -> Option<Break> {
+        self.plan.breaks
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -133,6 +178,23 @@ impl Stage {
 
     pub(crate) fn serve(&self, server: Option<Arc<Server>>) {
         let before = std::mem::replace(&mut self.inner.lock().serving, server);
+        drop(before);
+    }
+
+    /// Where the next connection goes.
+    pub(crate) fn host(&self) -> Option<Arc<dyn Host>> {
+        let mut inner = self.inner.lock();
+        if inner.hosts.is_empty() {
+            return inner.serving.clone().map(|server| server as Arc<dyn Host>);
+        }
+        let place = inner.hosts.len();
+        let place = inner.dice.place(place);
+        inner.hosts.get(place).cloned()
+    }
+
+    /// These are the edges there are.
+    pub(crate) fn set_hosts(&self, hosts: Vec<Arc<dyn Host>>) {
+        let before = std::mem::replace(&mut self.inner.lock().hosts, hosts);
         drop(before);
     }
 
@@ -175,6 +237,14 @@ impl Stage {
         inner.hash = hash;
         if self.plan.told {
             inner.story.push((now, format!("{who}: {text}")));
+        }
+    }
+
+    /// A line for whoever reads the whole story of a run.
+    pub(crate) fn whisper(&self, text: impl FnOnce() -> String) {
+        if self.plan.told {
+            let now = self.world.now();
+            self.inner.lock().story.push((now, format!("  {}", text())));
         }
     }
 
@@ -224,7 +294,43 @@ impl Stage {
 
     /// Since when the server has an excuse.
     pub(crate) fn rough_since(&self) -> Option<Duration> {
-        self.inner.lock().rough
+        let inner = self.inner.lock();
+        inner.rough.into_iter().chain(inner.shaken).min()
+    }
+
+    /// From now on homes may be without a lease.
+    pub(crate) fn shake(&self) {
+        let now = self.world.now();
+        self.inner.lock().shaken.get_or_insert(now);
+    }
+
+    /// A connection has a session from now on, or none any more.
+    pub(crate) fn socket(&self, conn: ConnId, session: Option<(String, Token)>) {
+        let sockets = &mut self.inner.lock().sockets;
+        match session {
+            Some(session) => drop(sockets.insert(conn, session)),
+            None => drop(sockets.remove(&conn)),
+        }
+    }
+
+    /// All sockets of an edge are gone.
+    pub(crate) fn no_sockets(&self, edge: EdgeId) {
+        self.inner.lock().sockets.retain(|conn, _| conn.edge != edge);
+    }
+
+    /// Where sessions are, now that nothing changes any more.
+    pub(crate) fn locate(&self, rows: Vec<(FullJid, Token, EdgeId)>) {
+        let mut inner = self.inner.lock();
+        let sockets =
+            inner.sockets.iter().map(|(conn, (jid, token))| (jid.clone(), *token, conn.edge)).collect();
+        let rows =
+            rows.into_iter().map(|(jid, token, edge)| (jid.as_str().to_owned(), token, edge)).collect();
+        inner.located = Some(Located { rows, sockets });
+    }
+
+    /// The same, at the end.
+    pub(crate) fn located(&self) -> Option<Located> {
+        self.inner.lock().located.clone()
     }
 
     /// From now on the server has an excuse.

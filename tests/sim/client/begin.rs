@@ -4,6 +4,7 @@ use super::{Client, Session};
 use crate::line::{FromClient, Line, ToClient};
 use crate::run::MAYFLY;
 use crate::speech::{self, CARBONS};
+use crate::stage::Host;
 use starling_tests::history::What;
 use starling_wire::Token;
 use starling_xmpp::{Element, IqType};
@@ -15,18 +16,23 @@ const PATIENCE: Duration = Duration::from_secs(11);
 
 impl Client {
     /// Resumes the session that was left, or begins a new one; `None` when the connection came to nothing.
-    pub(super) async fn begin(&mut self, line: &mut Line, life: u64) -> Option<Session> {
+    pub(super) async fn begin(&mut self, line: &mut Line, host: &dyn Host) -> Option<Session> {
         if let Some(mut session) = self.left.take() {
             match self.resume(line, &mut session).await {
-                Some(true) => return Some(session),
+                Some(true) => {
+                    session.lives = vec![host.life()];
+                    return Some(session);
+                }
                 Some(false) => {
                     let away = self.stage.world.now().saturating_sub(self.left_at);
                     let in_time = away + Duration::from_secs(1) < self.stage.plan.resume_timeout;
-                    let should = session.life == life && in_time && self.stage.is_smooth();
+                    let kept = session.lives.iter().all(|life| host.keeps(*life, &self.account));
+                    let should = kept && in_time && self.stage.is_smooth();
                     self.note(What::NotResumed { condition: "item-not-found".to_owned(), should });
                 }
                 None => {
                     // Not known: it tries again, as a client would.
+                    session.lives.push(host.life());
                     self.left = Some(session);
                     return None;
                 }
@@ -42,7 +48,7 @@ impl Client {
             _ => return None,
         };
         self.note(What::Opened);
-        let mut session = Session::new(token, life);
+        let mut session = Session::new(token, host.life());
         if !self.plain {
             line.up.send(FromClient::Enable);
             session.counted = true;
@@ -112,7 +118,7 @@ impl Session {
     fn new(token: Token, life: u64) -> Self {
         Self {
             token,
-            life,
+            lives: vec![life],
             resumable: false,
             counted: false,
             sent: 0,

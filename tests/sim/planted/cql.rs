@@ -2,6 +2,7 @@
 
 use super::Planted;
 use crate::clock::SimClock;
+use crate::stage::Stage;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, ready, select};
@@ -14,6 +15,7 @@ use starling_store_scylla::cql::{
 use starling_store_scylla::model::Connection;
 use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
+use std::sync::Arc;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_millis(1_900);
@@ -21,14 +23,15 @@ const PATIENCE: Duration = Duration::from_millis(1_900);
 /// A way to the server that does what it is told, but for one thing.
 #[derive(Clone)]
 pub(crate) struct WrongCql {
+    stage: Arc<Stage>,
     inner: Connection,
     clock: SimClock,
     planted: Option<Planted>,
 }
 
 impl WrongCql {
-    pub(super) fn new(inner: Connection, clock: SimClock, planted: Option<Planted>) -> Self {
-        Self { inner, clock, planted }
+    pub(super) fn new(stage: &Arc<Stage>, inner: Connection, clock: SimClock) -> Self {
+        Self { stage: stage.clone(), inner, clock, planted: stage.plan.planted }
     }
 
     fn has(&self, planted: Planted) -> bool {
@@ -130,7 +133,16 @@ impl Cql for WrongCql {
         let hasty = self.is_hasty(&mutation);
         // The last attempt must not be the one that the store gives up, which is then in doubt by itself.
         let within = Duration::from_millis(if mutation.attempt < 3 { 1_200 } else { 1 });
+        let told = self.stage.plan.told.then(|| summary(&mutation));
         let done = self.inner.write(mutation);
+        let done = match told {
+            Some(told) => {
+                let stage = self.stage.clone();
+                stage.whisper(|| format!("writes {told}"));
+                done.inspect(move |answer| stage.whisper(|| format!("wrote {told}: {answer:?}"))).boxed()
+            }
+            None => done,
+        };
         if self.has(Planted::UncertainForgotten) {
             return self.taken_for(Err(CqlError::Refused("no answer".to_owned())), within, done);
         }
@@ -228,4 +240,18 @@ fn elsewhere(mut mutation: Mutation) -> Option<Mutation> {
         }
     }
     Some(mutation)
+}
+
+/// A mutation in a few words.
+fn summary(mutation: &Mutation) -> String {
+    let change = |change: &Change| match change {
+        Change::PutRow(row, _) => {
+            let (row, closed) = (&row.row, row.safe);
+            format!("row {} of {:?} safe {closed:?}", row.position.0, row.origin_id)
+        }
+        Change::PutData(row) => format!("{:?} {} {}", row.kind, row.name, row.number),
+        other => format!("{other:?}"),
+    };
+    let changes: Vec<_> = mutation.changes.iter().map(change).collect();
+    format!("{:?} at {} ({}): {}", mutation.partition, mutation.at.0, mutation.attempt, changes.join(", "))
 }
