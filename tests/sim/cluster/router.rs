@@ -282,6 +282,8 @@ impl Router {
             EdgeItem::AttachBegin(home) => UpBatch { attach_begin: true, ..batch(home) },
             EdgeItem::AttachEnd(home) => UpBatch { attach_end: true, ..batch(home) },
             EdgeItem::Up(home, up) => UpBatch { ups: vec![up], ..batch(home) },
+            // What is not for homes.
+            _ => return,
         };
         let home = batch.home;
         let taken = self.chart.take(home);
