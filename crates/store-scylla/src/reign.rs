@@ -6,14 +6,14 @@
 use crate::cql::{Cql, CqlError, ReignRow};
 use crate::retry::Failure;
 use crate::store::Inner;
-use starling_store::{Claim, LEASE, Position, Reign, Result, StoreError};
+use starling_store::{Claim, Position, Reign, Result, StoreError};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A claim is given up when the row has changed under it so often.
 const RACES: usize = 10;
-/// A reign that has not been granted anything for so long is over: its lease, and what clocks may differ by.
-const SILENCE: Duration = Duration::from_secs(LEASE.as_secs() + 1);
+/// A reign that has not been granted anything for its lease and so long is over: what clocks may differ by.
+const MARGIN: Duration = Duration::from_secs(1);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -50,7 +50,7 @@ impl<C: Cql> Inner<C> {
 
     /// Waits whether somebody else's reign is over.
     async fn watch(&self, row: &ReignRow) -> Result<()> {
-        let until = self.calls.deadline(SILENCE);
+        let until = self.calls.deadline(Claim::lease(row.instance) + MARGIN);
         loop {
             self.calls.cql.sleep(LOOK).await;
             match self.read_reign().await? {

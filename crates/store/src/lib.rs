@@ -121,11 +121,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Begins a reign: returns the next epoch and a position floor above every position ever granted, both durable.
     /// Takes over at once from an earlier reign of the same instance, or one that was released. From another
-    /// instance only after that has not been granted anything for [`LEASE`], which this call waits for; where it is
+    /// instance only after that has not been granted anything for [`Claim::lease`], which this call waits for; where it is
     /// alive, fails with [`StoreError::Held`].
     fn open_reign(&self, claim: Claim) -> BoxFuture<'static, Result<Reign>>;
 
-    /// Grants positions below `ceiling` to a reign; durable before it resolves. It also holds the reign for [`LEASE`] from the
+    /// Grants positions below `ceiling` to a reign; durable before it resolves. It also holds the reign for [`Claim::lease`] from the
     /// moment of the call. Fails with [`StoreError::Fenced`] when a later reign has begun.
     fn grant(&self, epoch: u64, ceiling: Position) -> BoxFuture<'static, Result<()>>;
 
@@ -151,6 +151,10 @@ pub trait Store: Send + Sync + 'static {
 
 /// How long a reign holds after a grant. What a home commits under it counts only if it is confirmed within this time.
 pub const LEASE: Duration = Duration::from_secs(10);
+
+/// The same where a cluster reigns. No home's commits depend on it, they have leases of their own; it only keeps a second
+/// cluster off while the first one lives, and is what a cluster that has lost all its disks waits for.
+pub const CLUSTER_LEASE: Duration = Duration::from_secs(4);
 
 /// How long the archive is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

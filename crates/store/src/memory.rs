@@ -6,7 +6,7 @@
 use crate::log::{Cursor, LogFilter, LogPage, LogRow, Page, Position};
 use crate::roster::Roster;
 use crate::rows::{AccountRow, AccountState, Batch, Claim, DocKind, Reign, Write};
-use crate::{LEASE, Now, Result, Retention, Store, StoreError};
+use crate::{Now, Result, Retention, Store, StoreError};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -192,7 +192,7 @@ impl Store for MemoryStore {
         let reign = &mut self.state.lock().reign;
         if let Some(holder) = &reign.holder
             && holder.instance != claim.instance
-            && u128::from(now.0.saturating_sub(reign.granted.0)) <= LEASE.as_micros()
+            && u128::from(now.0.saturating_sub(reign.granted.0)) <= Claim::lease(holder.instance).as_micros()
         {
             return ready(Err(StoreError::Held(holder.name.clone()))).boxed();
         }

@@ -2,11 +2,13 @@
 
 use crate::log::{Cursor, LogRow, Position};
 use crate::roster::{Roster, RosterItem};
+use crate::{CLUSTER_LEASE, LEASE};
 use bytes::Bytes;
 use starling_node::Trace;
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, Timestamp};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// An account as such.
 #[derive(Debug, Clone)]
@@ -81,6 +83,21 @@ pub struct Claim {
     pub instance: u128,
     /// For people: host and process.
     pub name: String,
+}
+
+/// The upper half of the number of a claim that a cluster makes.
+const OF_CLUSTER: u128 = 0x636c_7573_7465_7200 << 64;
+
+impl Claim {
+    /// That of a cluster, all of whose routers hold its era.
+    pub fn of_cluster(cluster: u64) -> Self {
+        Self { instance: OF_CLUSTER | u128::from(cluster), name: format!("cluster {cluster:016x}") }
+    }
+
+    /// How long a reign of this instance holds after a grant.
+    pub fn lease(instance: u128) -> Duration {
+        if instance >> 64 == OF_CLUSTER >> 64 { CLUSTER_LEASE } else { LEASE }
+    }
 }
 
 /// What is committed together.

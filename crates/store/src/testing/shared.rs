@@ -4,7 +4,7 @@ use super::{BackEnd, Home, SharedBackEnd, TestTime, account, all, append, claim,
 use crate::log::{Cursor, LogRow, Page, Position};
 use crate::roster::RosterItem;
 use crate::rows::{AccountState, DocKind, Write};
-use crate::{LEASE, Result, Retention, SharedStore, StoreError};
+use crate::{Claim, LEASE, Result, Retention, SharedStore, StoreError};
 use bytes::Bytes;
 use futures::future::{Either, join_all, select};
 use starling_xmpp::BareJid;
@@ -90,7 +90,7 @@ pub async fn several_processes_hold_one_reign(back_end: &mut impl SharedBackEnd)
     for _ in 0..4 {
         processes.push(process(back_end, &time).await);
     }
-    let era = processes[0].open_reign(claim(11)).await.unwrap();
+    let era = processes[0].open_reign(Claim::of_cluster(11)).await.unwrap();
     let ceiling = |n: u64| Position(era.floor.0 + 1_000 * n);
     for round in 0..5 {
         let numbered = processes.iter().zip([3, 1, 4, 2]);
@@ -98,7 +98,7 @@ pub async fn several_processes_hold_one_reign(back_end: &mut impl SharedBackEnd)
         join_all(grants).await.into_iter().collect::<Result<()>>().unwrap();
     }
     let (other, rest) = processes.split_last().unwrap();
-    let mut claimed = other.open_reign(claim(12));
+    let mut claimed = other.open_reign(Claim::of_cluster(12));
     let mut held = None;
     for n in 0..LEASE.as_secs() as usize * 2 {
         rest[n % rest.len()].grant(era.epoch, ceiling(60)).await.unwrap();
@@ -115,7 +115,7 @@ pub async fn several_processes_hold_one_reign(back_end: &mut impl SharedBackEnd)
     let mut next = None;
     for _ in 0..LEASE.as_secs() * 4 {
         pass(back_end, &time, Duration::from_secs(1)).await;
-        let mut claimed = other.open_reign(claim(12));
+        let mut claimed = other.open_reign(Claim::of_cluster(12));
         let answer = loop {
             match select(claimed, pin!(pass(back_end, &time, Duration::from_secs(1)))).await {
                 Either::Left((answer, _)) => break answer,
