@@ -15,7 +15,7 @@ use tokio::{net::UnixStream, task::JoinHandle, time};
 
 use crate::{
     api::{AddUser, DrainBody, ErrorBody, Import, Imported, Sessions, SetPassword, StatusBody, Users},
-    raft::{Places, Remove, Snapshot, Standing, Transfer},
+    raft::{Places, Reconcile, Reconciled, Record, Remove, Restore, Snapshot, Standing, Transfer},
     socket::path_in,
 };
 
@@ -186,6 +186,30 @@ impl Client {
     /// [`ClientError`].
     pub async fn raft_snapshot(&mut self, shard: Option<u16>) -> Result<(), ClientError> {
         self.call(Method::POST, "/v1/raft/snapshot", Some(&Snapshot { shard })).await.map(drop)
+    }
+
+    /// Brings the number of voters of every shard to this one.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn raft_reconcile(&mut self, voters: usize) -> Result<Reconciled, ClientError> {
+        read(&self.call(Method::POST, "/v1/raft/reconcile", Some(&Reconcile { voters })).await?)
+    }
+
+    /// What a cluster has to know that comes after this one.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn raft_record(&mut self) -> Result<Record, ClientError> {
+        read(&self.call(Method::GET, "/v1/raft/record", None::<&()>).await?)
+    }
+
+    /// Founds a cluster that comes after the one of `record`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn raft_restore(&mut self, record: Record, routers: usize) -> Result<(), ClientError> {
+        self.call(Method::POST, "/v1/raft/restore", Some(&Restore { record, routers })).await.map(drop)
     }
 
     /// Where the sessions of an account are.

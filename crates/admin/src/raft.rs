@@ -29,6 +29,24 @@ pub trait Raft: Send + Sync {
     /// [`ControlError::NotFound`] for a shard that is not there, [`ControlError::Unavailable`].
     fn snapshot(&self, shard: Option<u16>) -> BoxFuture<'_, Result<(), ControlError>>;
 
+    /// Brings the number of voters of every shard to this one. In steps, none of which costs a quorum.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] when it cannot be, [`ControlError::Unavailable`] when it is not done: to be asked again.
+    fn reconcile(&self, voters: usize) -> BoxFuture<'_, Result<Reconciled, ControlError>>;
+
+    /// What a cluster has to know that comes after this one.
+    ///
+    /// # Errors
+    /// [`ControlError::Unavailable`] while this router belongs to none.
+    fn record(&self) -> Result<Record, ControlError>;
+
+    /// Founds a cluster that comes after the one of `record`, with so many routers with empty disks at the least.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] when a cluster lives or too few routers are there, [`ControlError::Unavailable`].
+    fn restore(&self, record: Record, routers: usize) -> BoxFuture<'_, Result<(), ControlError>>;
+
     /// Where the sessions of an account are, as it is recorded.
     fn find(&self, account: BareJid) -> Vec<Place>;
 }
@@ -116,6 +134,49 @@ pub struct Remove {
 pub struct Snapshot {
     /// Which shard; all when absent.
     pub shard: Option<u16>,
+}
+
+/// `POST /v1/raft/reconcile`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reconcile {
+    /// How many are to vote in every shard.
+    pub voters: usize,
+}
+
+/// The answer to it: names of routers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reconciled {
+    /// They vote.
+    pub voters: Vec<String>,
+    /// They take part without a vote.
+    pub spare: Vec<String>,
+    /// They were removed.
+    pub removed: Vec<String>,
+}
+
+/// `GET /v1/raft/record`: all that outlives a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Number of the cluster, in hexadecimal digits.
+    pub cluster: String,
+    /// Into how many shards accounts are sorted.
+    pub shards: u16,
+    /// Its era: epochs of later clusters are above those of this one.
+    pub era: u64,
+    /// Above all positions that it can have given when this was written.
+    pub ceiling: u64,
+}
+
+/// `POST /v1/raft/restore`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// Of the cluster that was lost.
+    pub record: Record,
+    /// How many routers have to be linked.
+    pub routers: usize,
 }
 
 /// `GET /v1/places?jid`.

@@ -22,7 +22,7 @@ use crate::{
         SessionRow, Sessions, SetPassword, StatusBody, Users,
     },
     control::{Control, ControlError, NewUser, Password, Put, UserQuery},
-    raft::{Places, Raft, Remove, Snapshot, Standing, Transfer},
+    raft::{Places, Raft, Reconcile, Reconciled, Record, Remove, Restore, Snapshot, Standing, Transfer},
 };
 
 pub(crate) fn router(control: Arc<dyn Control>) -> Router {
@@ -38,6 +38,9 @@ pub(crate) fn router(control: Arc<dyn Control>) -> Router {
         .route("/v1/raft/transfer", post(transfer))
         .route("/v1/raft/remove", post(remove_router))
         .route("/v1/raft/snapshot", post(snapshot))
+        .route("/v1/raft/reconcile", post(reconcile))
+        .route("/v1/raft/record", get(record))
+        .route("/v1/raft/restore", post(restore))
         .route("/v1/places", get(places))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(control)
@@ -194,6 +197,25 @@ async fn remove_router(State(control): Shared, body: Body<Remove>) -> Result<Sta
 
 async fn snapshot(State(control): Shared, body: Body<Snapshot>) -> Result<StatusCode, Failure> {
     group(control.as_ref())?.snapshot(body?.0.shard).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn reconcile(State(control): Shared, body: Body<Reconcile>) -> Answer<Reconciled> {
+    let voters = body?.0.voters;
+    let done = group(control.as_ref())?.reconcile(voters).await?;
+    tracing::info!(event = "voters_reconciled", voters, "the number of voters was set by hand");
+    Ok(Json(done))
+}
+
+async fn record(State(control): Shared) -> Answer<Record> {
+    Ok(Json(group(control.as_ref())?.record()?))
+}
+
+async fn restore(State(control): Shared, body: Body<Restore>) -> Result<StatusCode, Failure> {
+    let Restore { record, routers } = body?.0;
+    let era = record.era;
+    group(control.as_ref())?.restore(record, routers).await?;
+    tracing::info!(event = "cluster_restored", era, "a cluster was founded in place of one that was lost");
     Ok(StatusCode::NO_CONTENT)
 }
 

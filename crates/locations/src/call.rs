@@ -9,6 +9,7 @@ use bytes::Bytes;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use prost::Message;
 use starling_wire::RouterId;
+use std::collections::BTreeSet;
 
 /// A question of one router to another.
 #[derive(Debug)]
@@ -41,6 +42,17 @@ pub enum Call {
     },
     /// A router is to be a member no more.
     Remove(RouterId),
+    /// These routers are to vote, and no others.
+    Reconcile(Wanted),
+}
+
+/// Who is to vote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// They vote.
+    pub voters: BTreeSet<RouterId>,
+    /// They are members no more.
+    pub gone: BTreeSet<RouterId>,
 }
 
 /// A piece of a snapshot.
@@ -77,6 +89,10 @@ pub struct Ping {
     pub reigns: u32,
     /// It is about to leave and takes no leadership.
     pub leaving: bool,
+    /// In a call: the groups and terms in which it leads and asks that nobody else be given a vote for a while.
+    pub renews: Vec<(u16, u64)>,
+    /// In the answer: the groups in which that was promised, a bit each.
+    pub promised: Vec<u8>,
 }
 
 /// The answer to a [`Call`].
@@ -149,6 +165,10 @@ impl Call {
                 CallKind::Found(FoundPb { cluster: *cluster, era: *era, floor: *floor })
             }
             Self::Remove(router) => CallKind::Remove(router.0),
+            Self::Reconcile(wanted) => CallKind::Reconcile(WantedPb {
+                voters: wanted.voters.iter().map(|id| id.0).collect(),
+                gone: wanted.gone.iter().map(|id| id.0).collect(),
+            }),
         };
         CallPb { cluster, kind: Some(kind) }.encode_to_vec().into()
     }
@@ -188,6 +208,10 @@ impl Call {
                 Self::Found { cluster: found.cluster, era: found.era, floor: found.floor }
             }
             CallKind::Remove(router) => Self::Remove(RouterId(router)),
+            CallKind::Reconcile(WantedPb { voters, gone }) => Self::Reconcile(Wanted {
+                voters: voters.into_iter().map(RouterId).collect(),
+                gone: gone.into_iter().map(RouterId).collect(),
+            }),
         };
         Ok((call.cluster, kind))
     }
@@ -295,7 +319,7 @@ pub(crate) fn bits(groups: impl Iterator<Item = u16>) -> Vec<u8> {
 struct CallPb {
     #[prost(fixed64, tag = "1")]
     cluster: u64,
-    #[prost(oneof = "CallKind", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "CallKind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     kind: Option<CallKind>,
 }
 
@@ -317,6 +341,16 @@ enum CallKind {
     Found(FoundPb),
     #[prost(fixed64, tag = "9")]
     Remove(u64),
+    #[prost(message, tag = "10")]
+    Reconcile(WantedPb),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WantedPb {
+    #[prost(fixed64, repeated, tag = "1")]
+    voters: Vec<u64>,
+    #[prost(fixed64, repeated, tag = "2")]
+    gone: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -374,19 +408,29 @@ struct PingPb {
     era: u64,
     #[prost(uint64, tag = "8")]
     floor: u64,
+    /// Group and term by turns.
+    #[prost(uint64, repeated, tag = "9")]
+    renews: Vec<u64>,
+    #[prost(bytes = "vec", tag = "10")]
+    promised: Vec<u8>,
 }
 
 impl From<&Ping> for PingPb {
     fn from(ping: &Ping) -> Self {
-        let Ping { cluster, era, floor, fresh, hears, leads, reigns, leaving } = ping.clone();
-        Self { cluster, era, floor, fresh, hears, leads, reigns, leaving }
+        let Ping { cluster, era, floor, fresh, hears, leads, reigns, leaving, renews, promised } =
+            ping.clone();
+        let renews = renews.into_iter().flat_map(|(group, term)| [u64::from(group), term]).collect();
+        Self { cluster, fresh, hears, leads, reigns, leaving, era, floor, renews, promised }
     }
 }
 
 impl From<PingPb> for Ping {
     fn from(ping: PingPb) -> Self {
-        let PingPb { cluster, era, floor, fresh, hears, leads, reigns, leaving } = ping;
-        Self { cluster, era, floor, fresh, hears, leads, reigns, leaving }
+        let PingPb { cluster, fresh, hears, leads, reigns, leaving, era, floor, renews, promised } = ping;
+        let (pairs, _) = renews.as_chunks();
+        let renews =
+            pairs.iter().filter_map(|[group, term]| Some((u16::try_from(*group).ok()?, *term))).collect();
+        Self { cluster, era, floor, fresh, hears, leads, reigns, leaving, renews, promised }
     }
 }
 
@@ -490,10 +534,16 @@ mod tests {
                 leads: vec![2],
                 reigns: 3,
                 leaving: true,
+                renews: vec![(0, 7), (1023, 1 << 40)],
+                promised: vec![4],
             }),
             Call::Join { name: "router-0".to_owned(), address: "host:5270".to_owned() },
             Call::Found { cluster: 1, era: 2, floor: 3 },
             Call::Remove(RouterId(u64::MAX)),
+            Call::Reconcile(Wanted {
+                voters: [1, 2].map(RouterId).into(),
+                gone: [u64::MAX].map(RouterId).into(),
+            }),
         ];
         for call in calls {
             let (cluster, again) = Call::decode(call.encode(77)).unwrap();

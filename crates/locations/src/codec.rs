@@ -114,6 +114,8 @@ struct MemberPb {
     name: String,
     #[prost(string, tag = "3")]
     address: String,
+    #[prost(bool, tag = "4")]
+    spare: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -140,7 +142,12 @@ impl From<&Membership> for MembershipPb {
                 .collect(),
             members: membership
                 .nodes()
-                .map(|(id, one)| MemberPb { id: *id, name: one.name.clone(), address: one.address.clone() })
+                .map(|(id, one)| MemberPb {
+                    id: *id,
+                    name: one.name.clone(),
+                    address: one.address.clone(),
+                    spare: one.spare,
+                })
                 .collect(),
         }
     }
@@ -153,7 +160,7 @@ impl From<MembershipPb> for Membership {
         let members: BTreeMap<u64, Member> = membership
             .members
             .into_iter()
-            .map(|one| (one.id, Member { name: one.name, address: one.address }))
+            .map(|one| (one.id, Member { name: one.name, address: one.address, spare: one.spare }))
             .collect();
         Self::new(configs, members)
     }
@@ -232,7 +239,16 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let members: BTreeMap<u64, Member> = (1..=4)
-            .map(|id| (id, Member { name: format!("router-{id}"), address: format!("127.0.0.1:{id}") }))
+            .map(|id| {
+                (
+                    id,
+                    Member {
+                        name: format!("router-{id}"),
+                        address: format!("127.0.0.1:{id}"),
+                        spare: id == 2,
+                    },
+                )
+            })
             .collect();
         let membership = Membership::new(vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([2, 3, 4])], members);
         for payload in [

@@ -107,12 +107,6 @@ pub fn may_elect(
     is_quorum(configs, |id| id == own || linked.contains(&id)) && !linked.iter().any(|id| hears_leader(*id))
 }
 
-/// Whether a leader passes on a request for its own vote. One that has the promise of a quorum does not: openraft would
-/// grant it, and the home would learn of it later than the new leader.
-pub fn veto(leads_with_lease: bool, candidate: u64, moves_to: Option<u64>) -> bool {
-    leads_with_lease && moves_to != Some(candidate)
-}
-
 /// All that vote, in one or the other set.
 pub fn voters(configs: &[BTreeSet<u64>]) -> BTreeSet<u64> {
     configs.iter().flatten().copied().collect()
@@ -237,11 +231,5 @@ mod tests {
         assert!(!may_elect(2, &configs, &set(&[]), |_| false), "cut off");
         assert!(!may_elect(2, &configs, &set(&[3]), |id| id == 3), "the other one hears the leader");
         assert!(!may_elect(2, &Vec::new(), &set(&[1, 3]), |_| false), "nothing to elect");
-    }
-
-    #[test]
-    fn a_leader_with_a_lease_votes_for_nobody_but_its_heir() {
-        assert!(veto(true, 2, None) && veto(true, 2, Some(3)));
-        assert!(!veto(true, 2, Some(2)) && !veto(false, 2, None));
     }
 }

@@ -11,16 +11,19 @@ use starling_store::{Claim, Position, SharedStore, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 
-/// How far ahead of the clock the coarse ceiling is kept, and how often.
+/// How far ahead of the clock the coarse ceiling is kept, at least above the floor, and how often: an era is given up that
+/// was not raised for [`starling_store::CLUSTER_LEASE`] by any router.
 const AHEAD: Duration = Duration::from_secs(60);
-const EVERY: Duration = Duration::from_secs(5);
+const ABOVE: Duration = Duration::from_secs(10);
+const EVERY: Duration = Duration::from_millis(1_500);
 /// How soon it is tried again, and how often it is looked whether there is a cluster.
 const AGAIN: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The first moment of an era.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Era {
     /// Its number, higher than that of any era before; below 2^24.
     pub number: u64,
@@ -30,8 +33,9 @@ pub struct Era {
 
 /// Where eras are kept.
 pub trait Eras: Send + Sync + 'static {
-    /// Begins one for a cluster that is being founded.
-    fn begin(&self, cluster: u64) -> BoxFuture<'static, Result<Era, StoreError>>;
+    /// Begins one for a cluster that is being founded, later than all before and than `above`, and above the positions of
+    /// both.
+    fn begin(&self, cluster: u64, above: Era) -> BoxFuture<'static, Result<Era, StoreError>>;
 
     /// Promises that positions of an era may be given up to `ceiling`.
     fn extend(&self, era: u64, ceiling: u64) -> BoxFuture<'static, Result<(), StoreError>>;
@@ -40,19 +44,34 @@ pub trait Eras: Send + Sync + 'static {
 /// Why there are no eras in a store that one process has to itself.
 const ALONE: &str = "this store belongs to one process; routers of a cluster need one that they share";
 
+/// Why no era can be begun above another one.
+const FAR: &str =
+    "the store is too many eras behind what is to be restored: is it the store of this cluster?";
+/// How many eras may be passed over at once: one is begun when all routers lose their disks.
+const MOST_PASSED: u32 = 1_000;
+
 /// Eras as reigns of a store: its conditional writes give each a higher number, and keep its ceiling.
 pub struct StoreEras(pub SharedStore);
 
 impl Eras for StoreEras {
-    fn begin(&self, cluster: u64) -> BoxFuture<'static, Result<Era, StoreError>> {
+    fn begin(&self, cluster: u64, above: Era) -> BoxFuture<'static, Result<Era, StoreError>> {
         let store = Arc::clone(&self.0);
         Box::pin(async move {
             if !store.is_shared() {
                 return Err(StoreError::Unavailable(ALONE.to_owned()));
             }
-            let claim = Claim { instance: cluster.into(), name: format!("cluster {cluster:016x}") };
-            let reign = store.open_reign(claim).await?;
-            Ok(Era { number: reign.epoch, floor: reign.floor.0 })
+            let mut reign = store.open_reign(Claim::of_cluster(cluster)).await?;
+            // One that was begun by mistake on a store from before: its numbers are given again, one by one.
+            for _ in 0..MOST_PASSED {
+                if reign.epoch > above.number {
+                    break;
+                }
+                reign = store.open_reign(Claim::of_cluster(cluster)).await?;
+            }
+            if reign.epoch <= above.number {
+                return Err(StoreError::Unavailable(FAR.to_owned()));
+            }
+            Ok(Era { number: reign.epoch, floor: reign.floor.0.max(above.floor) })
         })
     }
 
@@ -72,8 +91,8 @@ impl Eras for StoreEras {
 pub struct OneEra;
 
 impl Eras for OneEra {
-    fn begin(&self, _cluster: u64) -> BoxFuture<'static, Result<Era, StoreError>> {
-        Box::pin(async { Ok(Era { number: 1, floor: 0 }) })
+    fn begin(&self, _cluster: u64, above: Era) -> BoxFuture<'static, Result<Era, StoreError>> {
+        Box::pin(async move { Ok(Era { number: above.number + 1, floor: above.floor }) })
     }
 
     fn extend(&self, _era: u64, _ceiling: u64) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -88,6 +107,10 @@ pub(crate) struct Limits {
     era: AtomicU64,
     floor: AtomicU64,
     ceiling: AtomicU64,
+    /// The highest floor of a reign that begins here: the clock of the router before was ahead of this one's.
+    needed: AtomicU64,
+    /// The ceiling is too low for it.
+    low: Notify,
 }
 
 impl Limits {
@@ -114,6 +137,15 @@ impl Limits {
         self.ceiling.load(Ordering::Acquire)
     }
 
+    /// A reign here gives positions above this floor: a ceiling below it, which is kept ahead of this clock alone, would
+    /// let it give none until the clock is there.
+    pub(crate) fn need(&self, floor: u64) {
+        if floor.saturating_add(micros(ABOVE) / 2) > self.ceiling() {
+            self.needed.fetch_max(floor, Ordering::AcqRel);
+            self.low.notify_one();
+        }
+    }
+
     pub(crate) fn belong(&self, cluster: u64, era: Era) {
         self.era.store(era.number, Ordering::Release);
         self.floor.store(era.floor, Ordering::Release);
@@ -126,14 +158,17 @@ impl Limits {
         let mut failing = false;
         loop {
             if self.cluster() != 0 {
-                let wanted = clock.now_micros().saturating_add(micros(AHEAD)).max(self.ceiling());
+                let floor = self.floor().max(self.needed.load(Ordering::Acquire));
+                let above = floor.saturating_add(micros(ABOVE)).max(self.ceiling());
+                let wanted = clock.now_micros().saturating_add(micros(AHEAD)).max(above);
                 match eras.extend(self.era(), wanted).await {
                     Ok(()) => {
                         if std::mem::take(&mut failing) {
                             tracing::info!(event = "era_again", "the era's ceiling rises again");
                         }
                         self.ceiling.fetch_max(wanted, Ordering::AcqRel);
-                        tokio::time::sleep(EVERY).await;
+                        // Either is a reason to look again.
+                        let _ = tokio::time::timeout(EVERY, self.low.notified()).await;
                         continue;
                     }
                     Err(StoreError::Fenced) => return,
@@ -157,14 +192,44 @@ mod tests {
     async fn a_new_cluster_begins_above_all_that_the_old_one_could_give() {
         let store: SharedStore = Arc::new(MemoryStore::default());
         let eras = StoreEras(Arc::clone(&store));
-        let first = eras.begin(11).await.unwrap();
+        let first = eras.begin(11, Era::default()).await.unwrap();
         assert!(first.number > 0);
         eras.extend(first.number, 5_000).await.unwrap();
-        assert!(matches!(eras.begin(12).await, Err(StoreError::Held(_))), "the old cluster lives");
+        assert!(
+            matches!(eras.begin(12, Era::default()).await, Err(StoreError::Held(_))),
+            "the old cluster lives"
+        );
         store.release(first.number).await.unwrap();
-        let second = eras.begin(12).await.unwrap();
+        let second = eras.begin(12, Era::default()).await.unwrap();
         assert!(second.number > first.number && second.floor >= 5_000);
         assert!(eras.extend(first.number, 9_000).await.is_err(), "the old cluster is fenced");
         eras.extend(second.number, 6_000).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_restored_is_older_than_the_era_that_begins() {
+        let store: SharedStore = Arc::new(MemoryStore::default());
+        let eras = StoreEras(store);
+        let above = Era { number: 40, floor: 1 << 50 };
+        let era = eras.begin(11, above).await.unwrap();
+        assert_eq!(era, Era { number: 41, floor: 1 << 50 });
+        eras.extend(era.number, era.floor + 1_000).await.unwrap();
+        let far = Era { number: 1 << 20, floor: 0 };
+        assert!(eras.begin(11, far).await.is_err(), "this is not the store of that cluster");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reign_whose_floor_is_ahead_of_the_clock_gets_a_ceiling_at_once() {
+        const HOUR: u64 = 3_600_000_000;
+        let clock = starling_node::clock::ManualClock::at_micros(1_000_000);
+        let limits = Arc::new(Limits::default());
+        limits.belong(11, Era { number: 1, floor: 0 });
+        let keeping = tokio::spawn(Arc::clone(&limits).keep(Arc::new(OneEra), Arc::new(clock)));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(limits.ceiling() > 1_000_000 && limits.ceiling() < HOUR);
+        limits.need(HOUR);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(limits.ceiling() > HOUR, "positions above the floor can be granted");
+        keeping.abort();
     }
 }

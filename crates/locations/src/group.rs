@@ -3,15 +3,16 @@
 mod driver;
 mod giving;
 mod incoming;
+mod promise;
 mod standing;
 
 pub(crate) use driver::{Control, Driver};
 pub use giving::GiveError;
+pub(crate) use promise::Promise;
 pub use standing::Standing;
 
 use crate::call::{Answer, Call, Refusal};
-use crate::detector;
-use crate::lease::{Configs, Lease};
+use crate::lease::{Configs, Lease, micros};
 use crate::machine::{Op, Outcome, Row, View};
 use crate::snapshots::Snapshots;
 use crate::state::State;
@@ -20,7 +21,7 @@ use futures::future::BoxFuture;
 use incoming::Incoming;
 use openraft::RaftMetrics;
 use openraft::metrics::RaftServerMetrics;
-use openraft::raft::AppendEntriesResponse;
+use openraft::raft::{AppendEntriesResponse, VoteRequest};
 use parking_lot::Mutex;
 use starling_node::clock::SharedClock;
 use starling_wire::{Epoch, RouterId, Shard};
@@ -85,7 +86,9 @@ pub(crate) struct Core {
     pub(crate) figures: watch::Receiver<RaftMetrics<u64, Member>>,
     /// It was never told anything: no entry, no vote, no snapshot.
     pub(crate) fresh: AtomicBool,
-    pub(crate) taken: Mutex<Taken>,
+    pub(crate) promise: Arc<Mutex<Promise>>,
+    /// When openraft's task was asked to say that it runs, in microseconds; 0 once it has.
+    pub(crate) probed: Arc<AtomicU64>,
     /// Set while no heartbeats go out.
     pub(crate) quiet: AtomicBool,
     /// To whom this router, as the leader, gives its own vote; 0: nobody.
@@ -94,13 +97,6 @@ pub(crate) struct Core {
     pub(crate) queue: mpsc::Sender<Request>,
     pub(crate) control: mpsc::Sender<Control>,
     pub(crate) incoming: tokio::sync::Mutex<Option<Incoming>>,
-}
-
-/// When entries or heartbeats were last taken, and from whom.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Taken {
-    pub(crate) vote: Option<Vote>,
-    pub(crate) at: Duration,
 }
 
 /// Operations that wait for their entry.
@@ -227,17 +223,76 @@ impl Core {
         self.leads().filter(|vote| self.lease.holds(*vote, now))
     }
 
-    /// When entries of the leader that is known now were last taken.
-    pub(crate) fn taken_from(&self, leader: Option<RouterId>) -> Duration {
-        let taken = *self.taken.lock();
-        let same = taken.vote.map(|vote| vote.leader_id.node_id) == leader.map(|leader| leader.0);
-        if same { taken.at } else { Duration::ZERO }
+    /// When the leader that is known now was last promised that it would go on.
+    pub(crate) fn promised_to(&self, leader: Option<RouterId>) -> Duration {
+        self.promise.lock().given_to(leader.map(|leader| leader.0))
+    }
+
+    /// Promises it to the leader of this term, if it is that.
+    pub(crate) fn renew(&self, leader: RouterId, term: u64) -> bool {
+        let vote = Vote::new_committed(term, leader.0);
+        let mut promise = self.promise.lock();
+        // Read while nothing can be asked for.
+        let known = self.server.borrow().vote;
+        promise.renew(vote, known, self.clock.monotonic())
+    }
+
+    /// For how long openraft's task has not done what it was asked to: it waits for the disk, or is not run.
+    pub(crate) fn stuck(&self, now: Duration) -> Duration {
+        match self.probed.load(Ordering::Acquire) {
+            0 => Duration::ZERO,
+            asked => now.saturating_sub(Duration::from_micros(asked)),
+        }
+    }
+
+    /// Asks openraft's task to say that it runs, unless it has been asked and has not said so.
+    pub(crate) fn probe(&self) {
+        let now = micros(self.clock.monotonic()).max(1);
+        if self.probed.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            let probed = Arc::clone(&self.probed);
+            self.raft.external_request(move |_| probed.store(0, Ordering::Release));
+        }
+    }
+
+    /// Asks openraft for its vote, unless somebody else has been promised that it would not be given.
+    async fn vote(&self, candidate: VoteRequest<u64>) -> Answer {
+        let (asked, now) = (candidate.vote, self.clock.monotonic());
+        let heir = self.heir.load(Ordering::Acquire) == asked.leader_id.node_id;
+        let leads = self.leads();
+        if leads.is_some_and(|vote| !self.lease.cede(vote, heir, now)) {
+            return Answer::Refused(Refusal::Led);
+        }
+        let kept = |given: bool| {
+            if let Some(vote) = leads.filter(|_| !given) {
+                self.lease.kept(vote);
+            }
+        };
+        if !self.promise.lock().ask(asked, now) {
+            kept(false);
+            return Answer::Refused(Refusal::Led);
+        }
+        let answer = self.raft.vote(candidate).await;
+        // Where nobody knows, it may have been given.
+        let given = answer.as_ref().map_or(true, |answer| answer.vote_granted);
+        self.promise.lock().answered(asked, given);
+        kept(given);
+        answer.map_or(Answer::Refused(Refusal::Stopped), Answer::Vote)
     }
 
     /// Answers another router.
-    pub(crate) async fn answer(&self, from: RouterId, call: Call) -> Answer {
+    pub(crate) async fn answer(self: &Arc<Self>, from: RouterId, call: Call) -> Answer {
         if matches!(call, Call::Append(_) | Call::Vote(_) | Call::Piece(_)) {
             self.fresh.store(false, Ordering::Release);
+        }
+        // Nobody speaks for another one, whatever his certificate says.
+        let speaks_for = match &call {
+            Call::Append(append) => append.vote.leader_id.node_id,
+            Call::Vote(candidate) => candidate.vote.leader_id.node_id,
+            Call::Piece(piece) => piece.vote.leader_id.node_id,
+            _ => from.0,
+        };
+        if speaks_for != from.0 {
+            return Answer::Refused(Refusal::Stranger);
         }
         match call {
             Call::Append(append) => {
@@ -246,7 +301,7 @@ impl Core {
                     Ok(answer) => {
                         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
                             // Not before: openraft begins to count when it takes them.
-                            *self.taken.lock() = Taken { vote: Some(vote), at: self.clock.monotonic() };
+                            self.promise.lock().took(vote, self.clock.monotonic());
                         }
                         Answer::Append(answer)
                     }
@@ -258,14 +313,10 @@ impl Core {
                 if self.state.removed.lock().contains(&id) {
                     return Answer::Refused(Refusal::Removed);
                 }
-                let heir = Some(self.heir.load(Ordering::Acquire)).filter(|heir| *heir != 0);
-                if detector::veto(self.leads_with_lease().is_some(), id, heir) {
-                    return Answer::Refused(Refusal::Led);
-                }
-                match self.raft.vote(candidate).await {
-                    Ok(answer) => Answer::Vote(answer),
-                    Err(_) => Answer::Refused(Refusal::Stopped),
-                }
+                // Whoever asked may go away: the end of it must be known all the same.
+                let core = Arc::clone(self);
+                let answer = tokio::spawn(async move { core.vote(candidate).await });
+                answer.await.unwrap_or(Answer::Refused(Refusal::Stopped))
             }
             Call::Piece(piece) => self.take_piece(from, piece).await,
             Call::Elect => {
@@ -273,12 +324,13 @@ impl Core {
                 if self.leader() != Some(from) {
                     return Answer::Refused(Refusal::Busy);
                 }
+                self.promise.lock().release(self.clock.monotonic());
                 match self.raft.trigger().elect().await {
                     Ok(()) => Answer::Done,
                     Err(_) => Answer::Refused(Refusal::Stopped),
                 }
             }
-            Call::Ping(_) | Call::Join { .. } | Call::Found { .. } | Call::Remove(_) => {
+            Call::Ping(_) | Call::Join { .. } | Call::Found { .. } | Call::Remove(_) | Call::Reconcile(_) => {
                 Answer::Refused(Refusal::Malformed)
             }
         }

@@ -69,6 +69,8 @@ struct State {
     configs: Configs,
     acks: BTreeMap<u64, Duration>,
     seen: Duration,
+    /// How many votes this router was asked for without a lease, and has perhaps given: none of them can be taken back.
+    ceding: u32,
     /// Where the reign reads it, while there is one.
     until: Option<Arc<AtomicU64>>,
 }
@@ -129,13 +131,46 @@ impl Lease {
     /// Whether this router has the promise of a quorum at this moment, with or without a reign.
     pub fn holds(&self, vote: Vote, now: Duration) -> bool {
         let state = self.state.lock();
-        state.vote == Some(vote)
-            && until(&state.configs, self.own, &state.acks, state.seen).is_some_and(|until| now < until)
+        state.vote == Some(vote) && state.holds(self.own, now)
+    }
+
+    /// Another router asks the leader by `vote` for its vote: whether openraft may be asked. It may when there is no lease,
+    /// or when that router is the `heir`; from then on there is none until [`Lease::kept`].
+    pub fn cede(&self, vote: Vote, heir: bool, now: Duration) -> bool {
+        let mut state = self.state.lock();
+        if state.vote != Some(vote) {
+            return true;
+        }
+        let may = heir || !state.holds(self.own, now);
+        state.ceding += u32::from(may);
+        may
+    }
+
+    /// The leader by `vote` did not give its own vote to the one that asked.
+    pub fn kept(&self, vote: Vote) {
+        let mut state = self.state.lock();
+        if state.vote == Some(vote) {
+            state.ceding = state.ceding.saturating_sub(1);
+            state.publish(self.own);
+        }
+    }
+
+    /// When each voter has last taken what this router sent as the leader by `vote`.
+    pub fn acks(&self, vote: Vote) -> BTreeMap<u64, Duration> {
+        let state = self.state.lock();
+        if state.vote == Some(vote) { state.acks.clone() } else { BTreeMap::new() }
     }
 }
 
 impl State {
+    fn holds(&self, own: u64, now: Duration) -> bool {
+        self.ceding == 0 && until(&self.configs, own, &self.acks, self.seen).is_some_and(|until| now < until)
+    }
+
     fn publish(&self, own: u64) {
+        if self.ceding > 0 {
+            return;
+        }
         if let (Some(reign), Some(until)) = (&self.until, until(&self.configs, own, &self.acks, self.seen)) {
             reign.fetch_max(micros(until), Ordering::AcqRel);
         }
@@ -240,5 +275,25 @@ mod tests {
         lease.end();
         lease.taken(second, 3, ms(900));
         assert_eq!(next.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn who_may_have_voted_for_another_has_no_lease() {
+        let (lease, vote) = (Lease::new(1), Vote::new_committed(3, 1));
+        lease.lead(vote, vec![set(&[1, 2, 3])], ms(100));
+        let until = Arc::new(AtomicU64::new(0));
+        assert!(lease.attach(vote, Arc::clone(&until)));
+        lease.taken(vote, 2, ms(100));
+        assert!(!lease.cede(vote, false, ms(369)), "it leads with a lease");
+        assert!(lease.cede(vote, false, ms(370)));
+        lease.taken(vote, 2, ms(371));
+        assert!(!lease.holds(vote, ms(372)), "its own vote may have gone");
+        assert_eq!(until.load(Ordering::Relaxed), 370_000);
+        lease.kept(vote);
+        assert!(lease.holds(vote, ms(372)));
+        assert_eq!(until.load(Ordering::Relaxed), 641_000);
+        assert!(lease.cede(vote, true, ms(373)), "its heir is not refused");
+        assert!(!lease.holds(vote, ms(373)));
+        assert!(lease.cede(Vote::new_committed(2, 1), false, ms(373)), "what is over refuses nobody");
     }
 }

@@ -29,5 +29,7 @@ pub mod types;
 pub mod wal;
 
 pub use group::{GiveError, Group, RecordError, Reigning, Standing};
-pub use locations::{Drain, Failure, Locations, Opened, Options, StartError, Times};
+pub use locations::{
+    Drain, Failure, Locations, Opened, Options, ReconcileError, Reconciled, RestoreError, StartError, Times,
+};
 pub use machine::{Op, Outcome, Row, View};

@@ -3,11 +3,14 @@
 mod founding;
 mod joining;
 mod opening;
+mod reconcile;
 mod sentry;
 mod spread;
 mod upkeep;
 
+pub use founding::RestoreError;
 pub use opening::Opened;
+pub use reconcile::{ReconcileError, Reconciled};
 
 use crate::attention::Gaps;
 use crate::call::{Answer, Call, Ping, Refusal, bits};
@@ -149,6 +152,8 @@ struct Inner {
     shards: Shards,
     groups: Vec<Group>,
     seen: Mutex<BTreeMap<RouterId, Seen>>,
+    /// Since when it listens.
+    began: Duration,
     leaving: AtomicBool,
     removed: Arc<AtomicBool>,
     failed: watch::Sender<Option<Failure>>,
@@ -202,12 +207,14 @@ impl Locations {
         let mut drivers = Vec::new();
         for (shard, (machine, log)) in shards.all().zip(opened) {
             let lease = Arc::new(Lease::new(own.0));
+            let promise = Arc::default();
             let network = Network {
                 peers: Arc::clone(&peers),
                 group: shard.0,
                 cluster: limits.shared_cluster(),
                 clock: Arc::clone(&clock),
-                lease: Arc::clone(&lease),
+                lease,
+                promise,
                 removed: Arc::clone(&removed),
             };
             let start = Start {
@@ -224,6 +231,7 @@ impl Locations {
         let failed_log = logs.failed();
         let (admissions, wanted) = mpsc::channel(16);
         let inner = Arc::new(Inner {
+            began: clock.monotonic(),
             own,
             options,
             peers,
@@ -300,19 +308,8 @@ impl Locations {
     /// Whether every shard has a leader that a quorum has answered within the last second, as far as is known here: what a
     /// router's readiness tells.
     pub fn is_ready(&self) -> bool {
-        let inner = &self.inner;
-        let now = inner.clock.monotonic();
-        let seen = inner.seen.lock();
-        let fresh: Vec<&Ping> = seen
-            .values()
-            .filter(|seen| now < seen.pinged + Duration::from_secs(1))
-            .map(|seen| &seen.ping)
-            .collect();
-        !inner.groups.is_empty()
-            && inner.groups.iter().all(|group| {
-                group.core().leads_with_lease().is_some()
-                    || fresh.iter().any(|ping| crate::call::has(&ping.leads, group.shard().0))
-            })
+        let led = self.inner.led_somewhere();
+        !self.inner.groups.is_empty() && self.inner.groups.iter().all(|group| led(group.shard().0))
     }
 
     /// The time that a question to a router and back took lately.
@@ -354,6 +351,45 @@ impl Locations {
         joining::remove(&self.inner, router).await;
     }
 
+    /// Brings the number of voters of every shard to `voters`: takes routers in that are there and do not vote, lets living
+    /// ones that are too many take part without a vote, and removes those that are gone. In steps, each of which keeps a
+    /// quorum; at most for `within`.
+    ///
+    /// # Errors
+    /// When a step would cost the quorum, or is not done in time. What was done stays; to be asked again.
+    pub async fn reconcile(&self, voters: usize, within: Duration) -> Result<Reconciled, ReconcileError> {
+        reconcile::reconcile(&self.inner, voters, within).await
+    }
+
+    /// Founds a cluster that comes after one of which only `above` is known: with `routers` routers, all of whose disks are
+    /// empty, on a store that may know less. No rows come back: they are of sessions, and edges tell of those that live.
+    ///
+    /// # Errors
+    /// When there may be a cluster that lives, or too few routers are linked.
+    pub async fn restore(&self, above: Era, routers: usize) -> Result<(), RestoreError> {
+        self.inner.restore(above, routers).await
+    }
+
+    /// What [`Locations::restore`] has to know of the cluster if it is lost: its era, and a position above all that it can have
+    /// given so far. `None` while this router belongs to none.
+    pub fn era(&self) -> Option<Era> {
+        let limits = &self.inner.limits;
+        let floor = limits.ceiling().max(limits.floor());
+        (limits.cluster() != 0).then(|| Era { number: limits.era(), floor })
+    }
+
+    /// Whether this router votes in every shard, or takes part without a vote because there are voters enough.
+    pub fn has_its_part(&self) -> bool {
+        self.inner.groups.iter().all(|group| {
+            let server = group.core().server.borrow();
+            let membership = server.membership_config.membership();
+            let (own, voters) = (self.inner.own.0, membership.voter_ids().count());
+            let votes = membership.voter_ids().any(|id| id == own);
+            votes
+                || membership.get_node(&own).is_some_and(|node| node.spare || voters >= joining::MOST_VOTERS)
+        })
+    }
+
     /// Stops at once.
     pub async fn stop(&self) {
         self.inner.tasks.lock().abort_all();
@@ -373,8 +409,9 @@ impl Inner {
         self.hear(from);
         match call {
             Call::Ping(ping) => {
+                let promised = self.promise(from, &ping);
                 self.pinged(from, ping, None);
-                return Answer::Pong(self.ping());
+                return Answer::Pong(Ping { promised, ..self.ping() });
             }
             Call::Found { cluster, era, floor } => {
                 return self.be_founded(from, cluster, Era { number: era, floor }).await;
@@ -385,13 +422,27 @@ impl Inner {
             return Answer::Refused(Refusal::Stranger);
         }
         match call {
-            Call::Join { name, address } => self.ask_admission(from, Member { name, address }),
+            Call::Join { name, address } => self.ask_admission(from, Member::new(name, address)),
             Call::Remove(router) => self.ask_removal(router),
+            Call::Reconcile(wanted) => self.ask(joining::Admission::Reconcile(wanted)),
             _ if group == NO_GROUP => Answer::Refused(Refusal::Malformed),
             call => match self.groups.get(usize::from(group)) {
                 Some(group) => group.core().answer(from, call).await,
                 None => Answer::Refused(Refusal::Malformed),
             },
+        }
+    }
+
+    /// Of which shards it is known here that a leader had the promise of a quorum within the last second.
+    fn led_somewhere(&self) -> impl Fn(u16) -> bool {
+        let now = self.clock.monotonic();
+        let seen = self.seen.lock();
+        let fresh = seen.values().filter(|seen| now < seen.pinged + Duration::from_secs(1));
+        let led: Vec<Vec<u8>> = fresh.map(|seen| seen.ping.leads.clone()).collect();
+        move |shard| {
+            let own = self.groups.get(usize::from(shard));
+            own.is_some_and(|group| group.core().leads_with_lease().is_some())
+                || led.iter().any(|leads| crate::call::has(leads, shard))
         }
     }
 
@@ -401,6 +452,7 @@ impl Inner {
     }
 
     fn pinged(&self, from: RouterId, ping: Ping, rtt: Option<Duration>) {
+        let ping = Ping { renews: Vec::new(), promised: Vec::new(), ..ping };
         let now = self.clock.monotonic();
         let mut seen = self.seen.lock();
         let one = seen.entry(from).or_default();
@@ -418,7 +470,7 @@ impl Inner {
             let leader = core.leader();
             core.leads_with_lease().is_some()
                 || leader.is_some_and(|leader| links.contains_key(&leader))
-                    && now < core.taken_from(leader) + GRANTED
+                    && now < core.promised_to(leader) + GRANTED
         };
         let leads: Vec<u16> = self
             .groups
@@ -435,7 +487,19 @@ impl Inner {
             reigns: u32::try_from(leads.len()).unwrap_or(u32::MAX),
             leads: bits(leads.into_iter()),
             leaving: self.leaving.load(Ordering::Acquire),
+            ..Ping::default()
         }
+    }
+
+    /// Promises other leaders what they ask for, where that can be; in which groups.
+    fn promise(&self, leader: RouterId, ping: &Ping) -> Vec<u8> {
+        if ping.cluster == 0 || ping.cluster != self.limits.cluster() {
+            return Vec::new();
+        }
+        let promised = ping.renews.iter().filter(|(group, term)| {
+            self.groups.get(usize::from(*group)).is_some_and(|group| group.core().renew(leader, *term))
+        });
+        bits(promised.map(|(group, _)| *group))
     }
 
     /// No group has ever been told anything.
@@ -500,8 +564,8 @@ impl Start<'_> {
         let fresh = !written && machine.applied().is_none();
         let state = machine.state();
         let config = config().map_err(|error| StartError::Raft(error.to_string()))?;
-        let (lease, clock, peers) =
-            (Arc::clone(&network.lease), Arc::clone(&network.clock), Arc::clone(&network.peers));
+        let (lease, promise) = (Arc::clone(&network.lease), Arc::clone(&network.promise));
+        let (clock, peers) = (Arc::clone(&network.clock), Arc::clone(&network.peers));
         let raft: Raft = Raft::new(own.0, Arc::new(config), network, log, machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
@@ -518,7 +582,8 @@ impl Start<'_> {
             clock,
             snapshots: snapshots.clone(),
             fresh: fresh.into(),
-            taken: Mutex::default(),
+            promise,
+            probed: Arc::default(),
             quiet: false.into(),
             heir: 0.into(),
             reign: watch::Sender::new(None),

@@ -1,6 +1,7 @@
 //! How a group's leader and candidates reach the other routers.
 
 use crate::call::{Answer, Call, Piece, Refusal};
+use crate::group::Promise;
 use crate::image::{Image, ImageError};
 use crate::lease::{GRANTED, Lease};
 use crate::peers::{PeerError, SharedPeers};
@@ -15,6 +16,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend, Snapshot, StorageIOError};
+use parking_lot::Mutex;
 use starling_node::clock::SharedClock;
 use starling_wire::RouterId;
 use std::future::Future;
@@ -46,6 +48,8 @@ pub(crate) struct Network {
     pub(crate) clock: SharedClock,
     /// The group's lease here.
     pub(crate) lease: Arc<Lease>,
+    /// What is promised to the group's leader here.
+    pub(crate) promise: Arc<Mutex<Promise>>,
     /// Set when a member says that this router is none any more.
     pub(crate) removed: Arc<AtomicBool>,
 }
@@ -73,6 +77,8 @@ enum Failure {
     Refused(Refusal),
     #[error("the answer cannot be read")]
     Unreadable,
+    #[error("the leader has been promised to go on")]
+    Promised,
 }
 
 impl Client {
@@ -120,6 +126,9 @@ impl RaftNetwork<Types> for Client {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RpcError> {
+        if !self.network.promise.lock().campaign(rpc.vote, self.network.clock.monotonic()) {
+            return Err(failed(Failure::Promised));
+        }
         match self.ask(&Call::Vote(rpc), option.hard_ttl()).await.map_err(failed)? {
             Answer::Vote(answer) => Ok(answer),
             _ => Err(failed(Failure::Unreadable)),

@@ -137,7 +137,7 @@ impl Cluster {
         if crc32c::crc32c(&read.encode_to_vec()) != checksum {
             return Err(CodecError::Missing("a right checksum"));
         }
-        let founder = |one: FounderPb| (RouterId(one.id), Member { name: one.name, address: one.address });
+        let founder = |one: FounderPb| (RouterId(one.id), Member::new(one.name, one.address));
         Ok(Self {
             id: read.id,
             era: Era { number: read.era, floor: read.floor },
@@ -183,7 +183,7 @@ mod tests {
         assert!(Places::open(dir.path()).is_err(), "one process at a time");
         assert_eq!((places.identity().unwrap(), places.cluster().unwrap()), (None, None));
         let id = RouterId(0xfedc_ba98_0000_0001);
-        let member = Member { name: "router-0".to_owned(), address: "host:5270".to_owned() };
+        let member = Member::new("router-0", "host:5270");
         let cluster = Cluster {
             id: 7,
             era: Era { number: 3, floor: 99 },

@@ -56,6 +56,20 @@ pub struct Member {
     pub name: String,
     /// Where its cluster port is, `host:port`.
     pub address: String,
+    /// It takes part without a vote until it is wanted: there are voters enough without it.
+    pub spare: bool,
+}
+
+impl Member {
+    /// One that votes as soon as it may.
+    pub fn new(name: impl Into<String>, address: impl Into<String>) -> Self {
+        Self { name: name.into(), address: address.into(), spare: false }
+    }
+
+    /// Whether both are in the same place.
+    pub fn is_at(&self, other: &Self) -> bool {
+        (&self.name, &self.address) == (&other.name, &other.address)
+    }
 }
 
 impl crate::wal::Typed for Types {

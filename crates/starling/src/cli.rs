@@ -348,11 +348,40 @@ pub(crate) enum RaftCommand {
         yes: bool,
     },
     /// Make snapshots at the router that is asked, so that its log can be cut
-    #[command(after_help = "Example:\n  starling ctl --config router.toml raft snapshot --shard 3")]
+    #[command(after_help = "Examples:\n  starling ctl --config router.toml raft snapshot --shard 3\n  \
+                            starling ctl --config router.toml raft snapshot --output cluster.json\n\n\
+                            The file is for `raft restore`; an old one is as good as a new one unless the cluster was \
+                            founded anew since.")]
     Snapshot {
         /// Only of this shard
         #[arg(long, value_name = "N")]
         shard: Option<u16>,
+        /// A file for what a cluster has to know that comes after this one
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Have so many routers vote in every shard: before and after their number is changed
+    #[command(after_help = "Example:\n  starling ctl --config router.toml raft reconcile --voters 3\n\n\
+                            Routers that are too many take part without a vote and can be ended; those that are gone for half a\n\
+                            minute are removed, and can come back only with an empty data_dir. Nothing is done that would cost a\n\
+                            shard its majority.")]
+    Reconcile {
+        /// An odd number, at most 5
+        #[arg(long, value_name = "N")]
+        voters: usize,
+    },
+    /// Found a cluster in place of one of which all disks are lost, on a store that is older than it was
+    #[command(
+        after_help = "Example:\n  starling ctl --config router.toml raft restore cluster.json --routers 3\n\n\
+                            Only needed when the store was brought back from a backup as well. Start the routers with empty data_dirs\n\
+                            and `cluster.initial_routers = 0`, then ask one of them. It is refused while a cluster lives."
+    )]
+    Restore {
+        /// What `raft snapshot --output` has written
+        file: PathBuf,
+        /// How many routers have to be there
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        routers: usize,
     },
 }
 

@@ -89,7 +89,7 @@ async fn follow(mut states: watch::Receiver<BTreeMap<RouterId, PeerState>>, told
 
 /// Routers say where they are in what their links carry beside.
 fn member(state: &PeerState) -> Member {
-    Member { name: state.name.clone(), address: String::from_utf8_lossy(&state.notes).into_owned() }
+    Member::new(state.name.clone(), String::from_utf8_lossy(&state.notes))
 }
 
 impl Peers for RaftPeers {

@@ -6,7 +6,9 @@ use super::questions::{Answer, Question};
 use super::switchboard::Switchboard;
 use futures::future::BoxFuture;
 use starling_admin::ControlError;
-use starling_admin::raft::{Place, Raft, RouterRow, ShardRow, Standing};
+use starling_admin::raft::{Place, Raft, Reconciled, Record, RouterRow, ShardRow, Standing};
+use starling_locations::era::Era;
+use starling_locations::{ReconcileError, RestoreError};
 use starling_wire::{RouterId, Shard};
 use starling_xmpp::BareJid;
 use std::collections::BTreeMap;
@@ -18,6 +20,8 @@ const MOVED_WITHIN: Duration = Duration::from_secs(8);
 /// Why a shard is not moved.
 const MISSED: &str =
     "sessions of an edge that was lost wait at this home to be resumed, and would be gone: ask again later";
+/// How long it may take until the right ones vote.
+const RECONCILED_WITHIN: Duration = Duration::from_secs(60);
 /// How often, and how many times, it is asked for the removal of a router until it is done.
 const REMOVE_EVERY: Duration = Duration::from_millis(500);
 const REMOVE_TIMES: usize = 12;
@@ -153,6 +157,55 @@ impl Raft for Administration {
                 }
             }
             Ok(())
+        })
+    }
+
+    fn reconcile(&self, voters: usize) -> BoxFuture<'_, Result<Reconciled, ControlError>> {
+        Box::pin(async move {
+            let done = self.locations.reconcile(voters, RECONCILED_WITHIN).await.map_err(|error| {
+                let why = error.to_string();
+                match error {
+                    ReconcileError::NoQuorum(_) | ReconcileError::Late => ControlError::Unavailable(why),
+                    ReconcileError::Number | ReconcileError::Few(_) | ReconcileError::Away(..) => {
+                        ControlError::Invalid(why)
+                    }
+                }
+            })?;
+            let names = |these: BTreeMap<RouterId, starling_locations::types::Member>| {
+                let mut names: Vec<_> = these.into_values().map(|member| member.name).collect();
+                names.sort();
+                names
+            };
+            Ok(Reconciled { voters: names(done.voters), spare: names(done.spare), removed: names(done.gone) })
+        })
+    }
+
+    fn record(&self) -> Result<Record, ControlError> {
+        let era = self.locations.era().ok_or_else(|| {
+            ControlError::Unavailable("this router does not belong to a cluster yet".to_owned())
+        })?;
+        let cluster = hex(self.locations.cluster());
+        let shards = self.house.board.own.shards.count();
+        Ok(Record { cluster, shards, era: era.number, ceiling: era.floor })
+    }
+
+    fn restore(&self, record: Record, routers: usize) -> BoxFuture<'_, Result<(), ControlError>> {
+        Box::pin(async move {
+            let shards = self.house.board.own.shards.count();
+            if record.shards != shards {
+                let why = format!("that cluster had {} shards, not {shards}", record.shards);
+                return Err(ControlError::Invalid(why));
+            }
+            let above = Era { number: record.era, floor: record.ceiling };
+            self.locations.restore(above, routers).await.map_err(|error| {
+                let why = error.to_string();
+                match error {
+                    RestoreError::Lives(_) | RestoreError::Few(_) => ControlError::Invalid(why),
+                    RestoreError::Refused(_) | RestoreError::Store(_) | RestoreError::Disk(_) => {
+                        ControlError::Unavailable(why)
+                    }
+                }
+            })
         })
     }
 

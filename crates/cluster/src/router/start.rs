@@ -90,7 +90,7 @@ async fn assemble(
     let opened = open(&settings, &clock).await?;
     let id = opened.id();
     telemetry.metrics.register(|registry| opened.log_metrics().register(registry));
-    let member = Member { name: name.clone(), address: advertised(&settings, &name, &addresses) };
+    let member = Member::new(name.clone(), advertised(&settings, &name, &addresses));
     let incarnation = Incarnation(u64::from_le_bytes(starling_node::ids::bytes()));
 
     // Links, and what goes over them.
@@ -132,7 +132,7 @@ async fn assemble(
     let options = starling_locations::Options {
         member,
         incarnation,
-        found_with: Some(settings.initial_routers),
+        found_with: (settings.initial_routers > 0).then_some(settings.initial_routers),
         eras: Arc::new(StoreEras(store)),
         drain: Some(Arc::new(Leaving(Arc::clone(&house)))),
         spread: true,

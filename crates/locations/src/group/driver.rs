@@ -153,7 +153,12 @@ impl Driver {
         self.core.lease.end();
         if let Some(reign) = self.reign.take() {
             reign.told.ceiling.store(0, Ordering::Release);
-            tracing::info!(shard = self.core.shard.0, epoch = reign.told.epoch.0, "a reign is over");
+            let (leader, term) = {
+                let server = self.core.server.borrow();
+                (server.current_leader, server.vote.leader_id.term)
+            };
+            let epoch = reign.told.epoch.0;
+            tracing::info!(shard = self.core.shard.0, epoch, term, leader, "a reign is over");
             self.core.reign.send_replace(None);
         }
     }
@@ -203,7 +208,11 @@ impl Driver {
         if self.grant_is_due() {
             let held = reign.told.ceiling.load(Ordering::Acquire);
             // One that began before the era's ceiling was above its floor has none, and its floor may be ahead of the clock.
-            let ceiling = self.wanted(held.saturating_sub(ABOVE_MICROS).max(reign.told.floor));
+            // While all it has is, nobody here knows how much of that is used up: it gets more, but more slowly than the clock
+            // follows.
+            let ahead = held > self.core.clock.now_micros().saturating_add(micros(AHEAD));
+            let used = if ahead { held } else { held.saturating_sub(ABOVE_MICROS) };
+            let ceiling = self.wanted(used.max(reign.told.floor));
             ops.push(Op::Grant { epoch, ceiling });
         }
         let granting = !ops.is_empty();
@@ -262,6 +271,7 @@ impl Driver {
 
     /// Which ceiling to ask for when positions up to `floor` may have been given.
     fn wanted(&self, floor: u64) -> u64 {
+        self.limits.need(floor);
         let now = self.core.clock.now_micros();
         let ceiling = now.saturating_add(micros(AHEAD)).max(floor.saturating_add(ABOVE_MICROS));
         ceiling.min(self.limits.ceiling())

@@ -8,6 +8,7 @@
 use super::{Inner, write_cluster};
 use crate::call::{Answer, Call, Ping, Refusal, has};
 use crate::era::Era;
+use crate::lease::micros;
 use crate::peers::NO_GROUP;
 use crate::places::Cluster;
 use crate::types::Member;
@@ -26,6 +27,29 @@ const ASK_EVERY: u32 = 3;
 const WITHIN: Duration = Duration::from_secs(2);
 /// How old a ping may be on which a cluster is founded or joined.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How far positions may have been ahead of the clock.
+const AHEAD: Duration = Duration::from_secs(60);
+
+/// Why no cluster was founded in place of another one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// This router, or one that is linked, has state.
+    #[error("{0} belongs to a cluster: a cluster that lives needs no other in its place")]
+    Lives(String),
+    /// Too few are there.
+    #[error("only {0} routers with empty disks are linked")]
+    Few(usize),
+    /// One did not want to: it is founded with by another one at the same moment.
+    #[error("router {:016x} did not let itself be founded with", .0.0)]
+    Refused(RouterId),
+    /// The store says no.
+    #[error("no era can be begun: {0}")]
+    Store(String),
+    /// This router's disk says no.
+    #[error("the cluster cannot be written down: {0}")]
+    Disk(String),
+}
 
 /// Sees to it that this router belongs to a cluster and votes in all shards, for ever.
 pub(super) async fn belong(inner: Arc<Inner>) {
@@ -79,12 +103,18 @@ impl Inner {
         if founders.len() < wanted || !first {
             return;
         }
+        // It is written down when it fails, too.
+        let _ = self.found_with(founders, Era::default()).await;
+    }
+
+    /// Founds a cluster with these.
+    async fn found_with(&self, founders: BTreeMap<RouterId, Member>, above: Era) -> Result<(), RestoreError> {
         let id = rand::random::<u64>().max(1);
-        let era = match self.options.eras.begin(id).await {
+        let era = match self.options.eras.begin(id, above).await {
             Ok(era) => era,
             Err(error) => {
                 tracing::warn!(%error, "no era can be begun, so no cluster is founded");
-                return;
+                return Err(RestoreError::Store(error.to_string()));
             }
         };
         let call = Call::Found { cluster: id, era: era.number, floor: era.floor }.encode(id);
@@ -92,7 +122,7 @@ impl Inner {
             let answer = self.peers.call(*router, NO_GROUP, call.clone(), WITHIN).await;
             if !matches!(answer.ok().and_then(|answer| Answer::decode(answer).ok()), Some(Answer::Done)) {
                 tracing::warn!(router = router.0, "a router did not let itself be founded with");
-                return;
+                return Err(RestoreError::Refused(*router));
             }
         }
         let cluster = Cluster { id, era, shards: self.shards.count(), founders };
@@ -102,9 +132,34 @@ impl Inner {
             routers = cluster.founders.len(),
             "a cluster is founded"
         );
-        if let Err(error) = write_cluster(self, &cluster) {
+        write_cluster(self, &cluster).map_err(|error| {
             tracing::error!(%error, "the cluster cannot be written down");
+            RestoreError::Disk(error.to_string())
+        })
+    }
+
+    /// Founds a cluster that comes after `above`, with all routers that are linked.
+    pub(super) async fn restore(&self, above: Era, routers: usize) -> Result<(), RestoreError> {
+        let now = self.clock.monotonic();
+        let links = self.peers.links().borrow().clone();
+        let mut founders = BTreeMap::from([(self.own, self.options.member.clone())]);
+        if !self.is_fresh() || self.limits.cluster() != 0 {
+            return Err(RestoreError::Lives(self.options.member.name.clone()));
         }
+        for (id, member) in links.iter() {
+            let Some(ping) = self.fresh_ping(*id, now) else { continue };
+            if !ping.fresh || ping.cluster != 0 {
+                return Err(RestoreError::Lives(member.name.clone()));
+            }
+            founders.insert(*id, member.clone());
+        }
+        if founders.len() < routers {
+            return Err(RestoreError::Few(founders.len()));
+        }
+        // Positions follow the clock: those of the time since that was known are below what a clock may be ahead.
+        let ahead = self.clock.now_micros().saturating_add(micros(AHEAD));
+        let above = Era { floor: above.floor.max(ahead), ..above };
+        self.found_with(founders, above).await
     }
 
     fn fresh_ping(&self, router: RouterId, now: Duration) -> Option<Ping> {
@@ -194,7 +249,7 @@ impl Inner {
     }
 
     async fn ask_to_join(&self) {
-        let Member { name, address } = self.options.member.clone();
+        let Member { name, address, .. } = self.options.member.clone();
         let call = Call::Join { name, address }.encode(self.limits.cluster());
         let linked: Vec<RouterId> = self.peers.links().borrow().keys().copied().collect();
         for router in linked {

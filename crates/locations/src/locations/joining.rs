@@ -1,10 +1,11 @@
 //! Taking routers in, in place of another disk or beside it, and removing them. Whoever leads a shard does it there.
 
 use super::Inner;
-use crate::call::{Answer, Call, Refusal};
+use crate::call::{Answer, Call, Refusal, Wanted};
 use crate::group::Core;
 use crate::peers::NO_GROUP;
 use crate::types::Member;
+use futures::{StreamExt, stream};
 use openraft::ChangeMembers;
 use starling_wire::RouterId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,12 +22,20 @@ const CLOSE: u64 = 10;
 const CHANGED_WITHIN: Duration = Duration::from_secs(10);
 /// Who has said nothing for so long is gone, and another disk may stand in for it.
 const GONE: Duration = Duration::from_secs(1);
+/// So many vote in a shard; more routers take part without a vote. Each voter more is one more to wait for, and five bear
+/// the loss of two.
+pub(super) const MOST_VOTERS: usize = 5;
+/// A voter that has said nothing for so long gives its vote to a router that has none and is there.
+const LOST: Duration = Duration::from_secs(300);
+/// In how many groups a router is taken in at the same time: it gets as many snapshots.
+const AT_ONCE: usize = 4;
 
 /// What routers ask of those who lead.
 #[derive(Debug)]
 pub(super) enum Admission {
     Join(RouterId, Member),
     Remove(RouterId),
+    Reconcile(Wanted),
 }
 
 /// Does what is asked, one thing after the other, for ever.
@@ -36,17 +45,22 @@ pub(super) async fn admit(inner: Arc<Inner>, mut wanted: mpsc::Receiver<Admissio
         while let Ok(more) = wanted.try_recv() {
             all.push(more);
         }
-        let (mut joining, mut removing) = (BTreeMap::new(), BTreeSet::new());
+        let (mut joining, mut removing, mut wanted) = (BTreeMap::new(), BTreeSet::new(), None);
         for one in all {
             match one {
                 Admission::Join(router, member) => drop(joining.insert(router, member)),
                 Admission::Remove(router) => drop(removing.insert(router)),
+                Admission::Reconcile(last) => wanted = Some(last),
             }
         }
         for (router, member) in joining {
-            for group in &inner.groups {
-                inner.take_in(group.core(), router, &member).await;
-            }
+            let (inner, member) = (&inner, &member);
+            let each = stream::iter(&inner.groups);
+            each.for_each_concurrent(AT_ONCE, |group| inner.take_in(group.core(), router, member)).await;
+        }
+        if let Some(wanted) = &wanted {
+            let (inner, each) = (&inner, stream::iter(&inner.groups));
+            each.for_each_concurrent(AT_ONCE, |group| inner.bring_to(group.core(), wanted)).await;
         }
         for router in removing {
             for group in &inner.groups {
@@ -79,7 +93,7 @@ impl Inner {
         self.ask(Admission::Remove(router))
     }
 
-    fn ask(&self, admission: Admission) -> Answer {
+    pub(super) fn ask(&self, admission: Admission) -> Answer {
         match self.admissions.try_send(admission) {
             Ok(()) => Answer::Done,
             Err(_) => Answer::Refused(Refusal::Busy),
@@ -95,24 +109,21 @@ impl Inner {
         let membership = stored.membership();
         let [voters] = &membership.get_joint_config()[..] else { return };
         match membership.get_node(&router.0) {
-            Some(there) if there == member && voters.contains(&router.0) => return,
-            Some(there) if there != member => {
+            Some(there) if there.is_at(member) && (there.spare || voters.contains(&router.0)) => return,
+            Some(there) if !there.is_at(member) => {
                 // The same disk at another address.
-                let nodes = BTreeMap::from([(router.0, member.clone())]);
-                self.change(core, ChangeMembers::SetNodes(nodes)).await;
+                let nodes = BTreeMap::from([(router.0, Member { spare: there.spare, ..member.clone() })]);
+                self.change(core, ChangeMembers::SetNodes(nodes), false).await;
                 return;
             }
             Some(_) => {}
             None => {
-                let added = core.raft.add_learner(router.0, member.clone(), false);
-                if !matches!(timeout(CHANGED_WITHIN, added).await, Ok(Ok(_))) {
+                let spare = membership.nodes().any(|(_, other)| other.name == member.name && other.spare);
+                let added = core.raft.add_learner(router.0, Member { spare, ..member.clone() }, false);
+                if !matches!(timeout(CHANGED_WITHIN, added).await, Ok(Ok(_))) || spare {
                     return;
                 }
             }
-        }
-        if !caught_up(core, router).await {
-            tracing::warn!(shard = core.shard.0, router = router.0, "a new router does not catch up");
-            return;
         }
         let namesakes: BTreeSet<u64> = membership
             .nodes()
@@ -123,13 +134,26 @@ impl Inner {
             tracing::error!(shard = core.shard.0, name = %member.name, "two living routers have one name");
             return;
         }
-        let after: BTreeSet<u64> =
-            voters.iter().copied().filter(|id| !namesakes.contains(id)).chain([router.0]).collect();
-        if self.change(core, ChangeMembers::ReplaceAllVoters(after)).await {
+        let mut after: BTreeSet<u64> = voters.difference(&namesakes).copied().collect();
+        // Those that are members no more because another disk is there; one that is only lost may come back.
+        let mut lost = None;
+        if after.len() >= MOST_VOTERS {
+            lost = after.iter().copied().find(|id| self.is_lost(RouterId(*id)));
+            if lost.is_none_or(|lost| !after.remove(&lost)) {
+                return;
+            }
+        }
+        after.insert(router.0);
+        if !caught_up(core, router).await {
+            tracing::warn!(shard = core.shard.0, router = router.0, "a new router does not catch up");
+            return;
+        }
+        if self.change(core, ChangeMembers::ReplaceAllVoters(after), lost.is_some()).await {
             tracing::info!(
                 shard = core.shard.0,
                 router = router.0,
                 replaced = namesakes.len(),
+                lost,
                 "a router was taken in"
             );
         }
@@ -159,13 +183,14 @@ impl Inner {
         } else {
             ChangeMembers::RemoveNodes(gone)
         };
-        if self.change(core, change).await {
+        if self.change(core, change, false).await {
             tracing::info!(shard = core.shard.0, router = router.0, "a router was removed");
         }
     }
 
-    async fn change(&self, core: &Core, change: ChangeMembers<u64, Member>) -> bool {
-        match timeout(CHANGED_WITHIN, core.raft.change_membership(change, false)).await {
+    /// `stay`: voters that are none any more take part without a vote.
+    pub(super) async fn change(&self, core: &Core, change: ChangeMembers<u64, Member>, stay: bool) -> bool {
+        match timeout(CHANGED_WITHIN, core.raft.change_membership(change, stay)).await {
             Ok(Ok(_)) => true,
             Ok(Err(error)) => {
                 tracing::warn!(shard = core.shard.0, %error, "who votes could not be changed");
@@ -182,9 +207,23 @@ impl Inner {
         let now = self.clock.monotonic();
         router == self.own || self.seen.lock().get(&router).is_some_and(|seen| now < seen.heard + GONE)
     }
+
+    /// Whether a router has said nothing for long, as far as this one can know.
+    fn is_lost(&self, router: RouterId) -> bool {
+        self.silent(router) >= LOST
+    }
+
+    /// For how long a router has said nothing to this one, which has listened for as long at the least.
+    pub(super) fn silent(&self, router: RouterId) -> Duration {
+        if router == self.own {
+            return Duration::ZERO;
+        }
+        let heard = self.seen.lock().get(&router).map_or(self.began, |seen| seen.heard.max(self.began));
+        self.clock.monotonic().saturating_sub(heard)
+    }
 }
 
-async fn caught_up(core: &Core, router: RouterId) -> bool {
+pub(super) async fn caught_up(core: &Core, router: RouterId) -> bool {
     let mut figures = core.raft.metrics();
     let close = figures.wait_for(|figures| {
         let Some(others) = &figures.replication else { return true };

@@ -2,16 +2,18 @@
 
 use super::Inner;
 use crate::attention::Attention;
-use crate::call::{Answer, Call, has};
+use crate::call::{Answer, Call, Ping, has};
 use crate::detector::{self, Sight, Verdict, judge};
 use crate::lease::GRANTED;
 use crate::peers::NO_GROUP;
 use crate::types::Vote;
 use starling_wire::RouterId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// How long the answer to a ping may take.
@@ -21,15 +23,22 @@ const FRESH: Duration = GRANTED;
 /// The watch looks again at least so often.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// A leader that has done nothing for so long asks nobody to wait for it any more: its disk is dead, or it is itself.
+const STUCK: Duration = Duration::from_secs(2);
+/// So many pings to one router may be under way: what a lease needs does not wait for the answer to the last one.
+const PINGS: usize = 4;
+
 /// Has the heartbeats of all groups sent, for ever. All at once: so they go in one frame, and cost next to nothing.
 pub(super) async fn pulse(inner: Arc<Inner>) {
     let mut tick = interval(inner.options.times.heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        let now = inner.clock.monotonic();
         for group in &inner.groups {
             let core = group.core();
-            if core.leads().is_some() && !core.quiet.load(Ordering::Acquire) {
+            // One that does nothing at present would only have more to do afterwards.
+            if core.leads().is_some() && !core.quiet.load(Ordering::Acquire) && core.stuck(now).is_zero() {
                 // It fails only when the group has stopped, which is noticed elsewhere.
                 let _ = core.raft.trigger().heartbeat().await;
             }
@@ -42,28 +51,41 @@ pub(super) async fn ping(inner: Arc<Inner>) {
     let mut tick = interval(inner.options.times.heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let links = inner.peers.links();
-    let mut under_way: BTreeMap<RouterId, tokio::task::JoinHandle<()>> = BTreeMap::new();
+    let mut under_way: BTreeMap<RouterId, JoinSet<()>> = BTreeMap::new();
+    let mut lapses = Lapses::default();
     loop {
         tick.tick().await;
         let linked: Vec<RouterId> = links.borrow().keys().copied().collect();
-        under_way.retain(|_, task| !task.is_finished());
-        let body = Call::Ping(inner.ping()).encode(inner.limits.cluster());
+        under_way.retain(|id, _| linked.contains(id));
+        let leads = inner.renewable();
+        lapses.look(&inner);
+        let ping = inner.ping();
         for router in linked {
-            if under_way.contains_key(&router) {
-                continue;
+            let tasks = under_way.entry(router).or_default();
+            while tasks.try_join_next().is_some() {}
+            if tasks.len() < PINGS {
+                // One that is no member of a group must not believe that it still hears its leader.
+                let led = leads.iter().filter(|led| led.members.contains(&router.0));
+                let led: Vec<_> = led.map(|led| (led.group, led.vote)).collect();
+                tasks.spawn(ping_one(Arc::clone(&inner), router, ping.clone(), led));
             }
-            let (inner, body) = (Arc::clone(&inner), body.clone());
-            let task = tokio::spawn(async move {
-                let sent = inner.clock.monotonic();
-                let pong = inner.peers.call(router, NO_GROUP, body, PONG_WITHIN).await;
-                if let Some(Answer::Pong(pong)) = pong.ok().and_then(|pong| Answer::decode(pong).ok()) {
-                    let rtt = inner.clock.monotonic().saturating_sub(sent);
-                    inner.pinged(router, pong, Some(rtt));
-                }
-            });
-            under_way.insert(router, task);
         }
     }
+}
+
+async fn ping_one(inner: Arc<Inner>, router: RouterId, ping: Ping, leads: Vec<(u16, Vote)>) {
+    let renews = leads.iter().map(|(group, vote)| (*group, vote.leader_id.term)).collect();
+    let body = Call::Ping(Ping { renews, ..ping }).encode(inner.limits.cluster());
+    let sent = inner.clock.monotonic();
+    let pong = inner.peers.call(router, NO_GROUP, body, PONG_WITHIN).await;
+    let Some(Answer::Pong(pong)) = pong.ok().and_then(|pong| Answer::decode(pong).ok()) else { return };
+    for (group, vote) in leads.iter().filter(|(group, _)| has(&pong.promised, *group)) {
+        if let Some(group) = inner.groups.get(usize::from(*group)) {
+            group.core().lease.taken(*vote, router.0, sent);
+        }
+    }
+    let rtt = inner.clock.monotonic().saturating_sub(sent);
+    inner.pinged(router, pong, Some(rtt));
 }
 
 /// Judges all groups whenever a link changes and as often as is needed, for ever.
@@ -108,7 +130,76 @@ struct Watched {
     may_elect: bool,
 }
 
+/// A group whose leader asks the others to wait for it.
+struct Renewable {
+    group: u16,
+    vote: Vote,
+    members: BTreeSet<u64>,
+}
+
+/// Tells why leases were lost.
+#[derive(Debug, Default)]
+struct Lapses {
+    /// When it was looked last: who looks late may have lost them himself.
+    looked: Duration,
+    /// The groups without a lease that were told of.
+    told: BTreeSet<u16>,
+}
+
+impl Lapses {
+    fn look(&mut self, inner: &Inner) {
+        let now = inner.clock.monotonic();
+        let late = now.saturating_sub(std::mem::replace(&mut self.looked, now));
+        let mut lapsed = BTreeSet::new();
+        for group in &inner.groups {
+            let core = group.core();
+            let (Some(vote), Some(reign)) = (core.leads(), core.reign.borrow().clone()) else { continue };
+            let until = Duration::from_micros(reign.until.load(Ordering::Acquire));
+            // Before the first answer there is none to lose.
+            if until.is_zero() || now < until {
+                continue;
+            }
+            lapsed.insert(group.shard().0);
+            if self.told.is_empty() && lapsed.len() == 1 {
+                let mut ages = String::new();
+                for (peer, at) in core.lease.acks(vote) {
+                    let _ = write!(ages, "{peer:016x}: {:?} ", now.saturating_sub(at));
+                }
+                tracing::info!(
+                    event = "lease_lapsed",
+                    shard = group.shard().0,
+                    since = ?now.saturating_sub(until),
+                    answered = ages.trim_end(),
+                    raft_waits = ?core.stuck(now),
+                    looked = ?late,
+                    linked = inner.peers.links().borrow().len(),
+                    "no quorum has answered in time"
+                );
+            }
+        }
+        self.told = lapsed;
+    }
+}
+
 impl Inner {
+    /// The groups that are led here, and are not about to be given away or to be given up.
+    fn renewable(&self) -> Vec<Renewable> {
+        let now = self.clock.monotonic();
+        let renewable = self.groups.iter().filter_map(|group| {
+            let core = group.core();
+            let vote = core.leads()?;
+            core.probe();
+            let given = core.quiet.load(Ordering::Acquire) || core.heir.load(Ordering::Acquire) != 0;
+            if given || core.stuck(now) >= STUCK {
+                return None;
+            }
+            let server = core.server.borrow();
+            let members = server.membership_config.membership().nodes().map(|(id, _)| *id).collect();
+            Some(Renewable { group: group.shard().0, vote, members })
+        });
+        renewable.collect()
+    }
+
     async fn look(
         &self,
         linked: &BTreeSet<u64>,
@@ -149,7 +240,7 @@ impl Inner {
                 leader,
                 configs: &configs,
                 linked,
-                taken: core.taken_from(leader.map(RouterId)),
+                taken: core.promised_to(leader.map(RouterId)),
                 heard,
                 patience,
                 fair,
@@ -159,7 +250,14 @@ impl Inner {
             match verdict {
                 Verdict::Wait(until) => wait = wait.min(until.saturating_sub(now)),
                 Verdict::Elect if !leaving => {
-                    tracing::info!(shard = number, leader, "the leader is gone, campaigning");
+                    tracing::info!(
+                        event = "campaign",
+                        shard = number,
+                        leader,
+                        linked = leader.is_some_and(|leader| linked.contains(&leader)),
+                        silent = ?now.saturating_sub(heard),
+                        "the leader is gone, campaigning"
+                    );
                     watched.campaigned = Some(vote);
                     // It fails only when the group has stopped, which is noticed elsewhere.
                     let _ = core.raft.trigger().elect().await;

@@ -110,9 +110,14 @@ impl Inner {
 
     /// Who is best to lead this shard in one's stead.
     pub(super) fn heir(&self, core: &Core) -> Option<RouterId> {
+        self.heir_of(core, |_| true)
+    }
+
+    /// The same among some.
+    pub(super) fn heir_of(&self, core: &Core, among: impl Fn(RouterId) -> bool) -> Option<RouterId> {
         let voters = voters(&core.configs());
         let loads = self.loads();
-        let able = loads.iter().filter(|(id, _)| **id != self.own && voters.contains(&id.0));
+        let able = loads.iter().filter(|(id, _)| **id != self.own && voters.contains(&id.0) && among(**id));
         able.min_by_key(|(id, load)| (**load, id.0 ^ u64::from(core.shard.0))).map(|(id, _)| *id)
     }
 }

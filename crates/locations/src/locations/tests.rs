@@ -5,4 +5,6 @@ mod disk;
 mod failover;
 mod leases;
 mod membership;
+mod readiness;
 mod storage;
+mod voters;

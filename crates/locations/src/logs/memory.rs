@@ -1,4 +1,4 @@
-//! Logs in memory, for tests with a time of their own: every call is done at once.
+//! Logs in memory, for tests with a time of their own: every call is done at once, unless the disk stands still.
 
 use super::Logs;
 use crate::state::Durable;
@@ -11,18 +11,38 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 /// The logs of a router. Clones share them, as a restarted process finds what the one before has written.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryLogs {
     groups: Arc<Mutex<BTreeMap<u16, MemoryLog>>>,
+    still: Arc<AtomicBool>,
 }
 
 /// One group's.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryLog {
     state: Arc<Mutex<State>>,
+    still: Arc<AtomicBool>,
+}
+
+impl MemoryLogs {
+    /// The disk stands still, or runs again: nothing is durable meanwhile.
+    pub fn stand_still(&self, still: bool) {
+        self.still.store(still, Ordering::Release);
+    }
+}
+
+impl MemoryLog {
+    async fn turn(&self) {
+        while self.still.load(Ordering::Acquire) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +56,9 @@ impl Logs for MemoryLogs {
     type Log = MemoryLog;
 
     fn open(&self, group: u16, _snapshot: Option<LogId>) -> Result<(MemoryLog, Durable), WalError> {
-        Ok((self.groups.lock().entry(group).or_default().clone(), Arc::new(|_| ())))
+        let mut groups = self.groups.lock();
+        let fresh = || MemoryLog { still: Arc::clone(&self.still), ..MemoryLog::default() };
+        Ok((groups.entry(group).or_insert_with(fresh).clone(), Arc::new(|_| ())))
     }
 
     fn failed(&self) -> watch::Receiver<Option<WalError>> {
@@ -67,6 +89,7 @@ impl RaftLogStorage<Types> for MemoryLog {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        self.turn().await;
         self.state.lock().vote = Some(*vote);
         Ok(())
     }
@@ -81,6 +104,8 @@ impl RaftLogStorage<Types> for MemoryLog {
         I::IntoIter: OptionalSend,
     {
         self.state.lock().entries.extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
+        // As the real one: whoever reads has it, and openraft waits for the disk.
+        self.turn().await;
         callback.log_io_completed(Ok(()));
         Ok(())
     }

@@ -19,8 +19,8 @@ section! {
         /// Into how many shards accounts are sorted: the same for all processes, and for ever.
         shards: u16 = 16, in 1..=1_024;
         /// How many routers found the cluster together. Fewer never do, so that a router that is cut off from the others does
-        /// not found one of its own. Of no meaning once the cluster is there.
-        initial_routers: usize = 3, in 1..=64;
+        /// not found one of its own. Of no meaning once the cluster is there. 0: they wait for `starling ctl raft restore`.
+        initial_routers: usize = 3, in 0..=64;
     }
     with {
         /// Certificates of the links between processes.

@@ -3,8 +3,10 @@
 use starling_admin::{
     ClientError,
     api::code,
-    raft::{Place, RouterRow, ShardRow, Standing},
+    raft::{Place, Reconciled, Record, RouterRow, ShardRow, Standing},
 };
+
+use std::path::Path;
 
 use super::{Server, user};
 use crate::{cli::Output, cli::RaftCommand, failure::Failure, print};
@@ -35,13 +37,58 @@ pub(super) async fn run(server: &Server<'_>, command: RaftCommand) -> Result<(),
             removed.map_err(|error| refused(server, &format!("{router} was not removed"), error))?;
             print::line(&format!("removed {router}"));
         }
-        RaftCommand::Snapshot { shard } => {
+        RaftCommand::Snapshot { shard, output } => {
             let made = client.raft_snapshot(shard).await;
             made.map_err(|error| refused(server, "no snapshot was made", error))?;
+            if let Some(file) = output {
+                let record = client.raft_record().await;
+                let record = record.map_err(|error| server.failure("nothing was written", error))?;
+                write(&file, &record)?;
+            }
             print::line("made");
+        }
+        RaftCommand::Reconcile { voters } => {
+            let done = client.raft_reconcile(voters).await;
+            let done = done.map_err(|error| server.failure("the voters are not as they should be", error))?;
+            print::line(reconciled(&done).trim_end());
+        }
+        RaftCommand::Restore { file, routers } => {
+            let record = read(&file)?;
+            let founded = client.raft_restore(record, routers).await;
+            founded.map_err(|error| server.failure("no cluster was founded", error))?;
+            print::line("founded");
         }
     }
     Ok(())
+}
+
+fn write(file: &Path, record: &Record) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(record).unwrap_or_default() + "\n";
+    std::fs::write(file, text)
+        .map_err(|error| Failure::new(format!("{} cannot be written", file.display())).because(error))
+}
+
+fn read(file: &Path) -> Result<Record, Failure> {
+    let unusable = || Failure::new(format!("{} cannot be used", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| unusable().because(error))?;
+    serde_json::from_str(&text).map_err(|error| {
+        unusable()
+            .because(error)
+            .advise("it is a file that `starling ctl raft snapshot --output` has written")
+    })
+}
+
+/// Who votes, for people.
+fn reconciled(done: &Reconciled) -> String {
+    let mut text = String::new();
+    for (what, names) in
+        [("vote", &done.voters), ("take part without a vote", &done.spare), ("removed", &done.removed)]
+    {
+        if !names.is_empty() {
+            text += &format!("{what}: {}\n", names.join(" "));
+        }
+    }
+    text
 }
 
 fn refused(server: &Server<'_>, what: &str, error: ClientError) -> Failure {
@@ -125,6 +172,22 @@ fn shard(shard: &ShardRow) -> [String; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cluster.json");
+        let record = Record { cluster: "2a".to_owned(), shards: 16, era: 3, ceiling: 1 << 60 };
+        write(&file, &record).unwrap();
+        assert_eq!(read(&file).unwrap(), record);
+        assert!(read(&dir.path().join("none")).is_err());
+        std::fs::write(&file, "{\"cluster\": \"2a\"}").unwrap();
+        assert!(read(&file).is_err());
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let done =
+            Reconciled { voters: names(&["a", "b", "c"]), spare: names(&["d"]), ..Reconciled::default() };
+        assert_eq!(reconciled(&done), "vote: a b c\ntake part without a vote: d\n");
+    }
 
     #[test]
     fn a_shard_without_a_leader_is_seen() {

@@ -268,7 +268,7 @@ impl Cluster {
     pub(super) fn add(&mut self, name: &str, id: u64, founds: Option<usize>) -> usize {
         let disk = || Arc::new(FaultyDisk::default()) as crate::disk::SharedDisk;
         let places = Places { home: disk(), log: disk(), snapshots: disk() };
-        let member = Member { name: name.to_owned(), address: format!("{name}:5270") };
+        let member = Member::new(name, format!("{name}:5270"));
         let logs = MemoryLogs::default();
         self.routers.push(Router { id: RouterId(id), member, places, logs, founds });
         self.routers.len() - 1
@@ -293,8 +293,14 @@ impl Cluster {
         self.net.serve(router.id, locations);
     }
 
+    /// The disk of a router stands still, or runs again.
+    pub(super) fn stand_still(&self, number: usize, still: bool) {
+        self.routers[number].logs.stand_still(still);
+    }
+
     /// Ends a process without a goodbye.
     pub(super) async fn kill(&self, number: usize) {
+        self.stand_still(number, false);
         if let Some(locations) = self.net.unplug(self.routers[number].id) {
             locations.stop().await;
         }
@@ -302,6 +308,10 @@ impl Cluster {
 
     pub(super) fn at(&self, number: usize) -> Locations {
         self.running(number).expect("it runs")
+    }
+
+    pub(super) fn failed(&self, number: usize) -> Option<crate::Failure> {
+        self.at(number).failed().borrow().clone()
     }
 
     pub(super) fn running(&self, number: usize) -> Option<Locations> {

@@ -17,7 +17,7 @@ const SHARDS: u16 = 4;
 
 async fn run(net: &Net, dir: &Path, founds: Option<usize>, clock: &SharedClock) -> (RouterId, Locations) {
     let name = dir.file_name().unwrap().to_string_lossy().into_owned();
-    let member = Member { address: format!("{name}:5270"), name };
+    let member = Member::new(name.clone(), format!("{name}:5270"));
     let (dir, at) = (dir.to_owned(), Arc::clone(clock));
     let opened = tokio::task::spawn_blocking(move || {
         Opened::open(Places::open(&dir).unwrap(), Shards::new(SHARDS).unwrap(), false, at).unwrap()

@@ -271,3 +271,53 @@ async fn outcomes_come_in_the_order_of_what_was_asked() {
     let index = group.core().figures.borrow().last_log_index.unwrap();
     assert!(index < 40, "3,050 binds went into few entries: {index}");
 }
+
+/// Who reigns in which reign, over all shards.
+fn reigns(cluster: &Cluster) -> Vec<(usize, starling_wire::Epoch)> {
+    (0..16).flat_map(|shard| cluster.reigning(shard)).map(|(at, reign)| (at, reign.epoch)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn disks_that_stand_still_for_a_while_cost_no_home_its_lease() {
+    for all in [true, false] {
+        let cluster = Cluster::start(21, 3, 16, false).await;
+        cluster.settled(ms(3_000)).await;
+        let before = reigns(&cluster);
+        let leader = before[0].0;
+        for length in [200, 700, 1_500] {
+            let still = (0..3).filter(|number| all || *number == leader);
+            still.clone().for_each(|number| cluster.stand_still(number, true));
+            // Every group has something to write.
+            let binds = (0..16).map(|shard| cluster.bind(shard, length * 100 + u64::from(shard)));
+            let binds = futures::future::join_all(binds);
+            let watched = async {
+                for at in 0..length {
+                    assert_eq!(reigns(&cluster), before, "all: {all}, after {at} ms of {length}");
+                    sleep(ms(1)).await;
+                }
+                still.for_each(|number| cluster.stand_still(number, false));
+            };
+            let (bound, ()) = futures::future::join(binds, watched).await;
+            assert!(bound.iter().all(|bound| *bound), "what waited for the disk is there");
+            sleep(ms(3_000)).await;
+            assert_eq!(reigns(&cluster), before, "all: {all}, long after {length} ms");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_home_whose_disk_is_dead_is_replaced() {
+    let cluster = Cluster::start(22, 3, 4, false).await;
+    cluster.settled(ms(3_000)).await;
+    let leader = cluster.home(0).0;
+    cluster.stand_still(leader, true);
+    let binds = futures::future::join_all((0..4).map(|shard| cluster.bind(shard, u64::from(shard))));
+    let replaced = cluster.until(ms(5_000), "others are home", |cluster| {
+        (0..4).all(|shard| cluster.reigning(shard).iter().any(|(at, _)| *at != leader))
+    });
+    let (_, took) = futures::future::join(binds, replaced).await;
+    assert!(took >= ms(2_000), "{took:?}");
+    for shard in 0..4 {
+        assert!(cluster.bind(shard, 100 + u64::from(shard)).await);
+    }
+}

@@ -1,4 +1,4 @@
-//! Whatever the network does: at no moment do two homes of one shard believe that they are it.
+//! Whatever the network and the disks do: at no moment do two homes of one shard believe that they are it.
 
 use super::cluster::{Cluster, jid, ms};
 use rand::RngExt;
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 const SHARDS: u16 = 3;
 
-/// One story: twelve seconds of cuts, silence, losses, kills and moves, looked at every millisecond.
+/// One story: twelve seconds of cuts, silence, losses, kills, moves and disks that stand still, looked at every millisecond.
 async fn story(seed: u64) -> (u64, usize) {
     let routers = if seed.is_multiple_of(3) { 5 } else { 3 };
     let cluster = Arc::new(Cluster::start(seed, routers, SHARDS, true).await);
@@ -21,7 +21,7 @@ async fn story(seed: u64) -> (u64, usize) {
     let mut reigns = 0;
     for step in 0..12_000u64 {
         if step.is_multiple_of(300) {
-            let what = cluster.net.random(|random| random.random_range(0..10));
+            let what = cluster.net.random(|random| random.random_range(0..13));
             let number = cluster.net.random(|random| random.random_range(0..routers));
             let id = cluster.routers[number].id;
             let other = cluster.routers[(number + 1) % routers].id;
@@ -45,6 +45,9 @@ async fn story(seed: u64) -> (u64, usize) {
                         None
                     });
                 }
+                9 => cluster.stand_still(number, true),
+                10 => (0..routers).for_each(|number| cluster.stand_still(number, true)),
+                11 => (0..routers).for_each(|number| cluster.stand_still(number, false)),
                 _ => {}
             }
         }
@@ -72,6 +75,7 @@ async fn story(seed: u64) -> (u64, usize) {
         sleep(ms(1)).await;
     }
     cluster.net.heal();
+    (0..routers).for_each(|number| cluster.stand_still(number, false));
     cluster.net.weather((ms(0), ms(1)), 0.0);
     for (number, _) in down {
         cluster.run(number).await;

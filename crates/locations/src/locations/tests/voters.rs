@@ -1,0 +1,135 @@
+//! How many vote, and a cluster in place of one that is lost.
+
+use super::cluster::{Cluster, jid, ms};
+use crate::era::Era;
+use crate::locations::joining::MOST_VOTERS;
+use crate::{ReconcileError, RestoreError};
+use starling_wire::Shard;
+use std::collections::BTreeSet;
+use tokio::time::sleep;
+
+const SHARDS: u16 = 3;
+
+/// Who votes in a shard, as a router knows it, by number.
+fn voters(cluster: &Cluster, at: usize, shard: u16) -> BTreeSet<usize> {
+    let standing = cluster.at(at).group(Shard(shard)).unwrap().standing();
+    let number = |id| cluster.routers.iter().position(|router| router.id == id).unwrap();
+    standing.voters.into_iter().map(number).collect()
+}
+
+fn all_vote(cluster: &Cluster, at: usize, wanted: &[usize]) -> bool {
+    (0..SHARDS).all(|shard| voters(cluster, at, shard) == wanted.iter().copied().collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_five_vote_and_one_that_is_lost_for_long_gives_its_vote_away() {
+    let mut cluster = Cluster::start(31, 5, 1, false).await;
+    cluster.settled(ms(3_000)).await;
+    cluster.add("router-5", 106, None);
+    cluster.run(5).await;
+    cluster.until(ms(20_000), "it has its part", |this| this.at(5).has_its_part()).await;
+    let five: BTreeSet<usize> = (0..MOST_VOTERS).collect();
+    assert_eq!(voters(&cluster, 0, 0), five);
+    assert!(cluster.bind(0, 5).await);
+    let known = |this: &Cluster| this.at(5).group(Shard(0)).unwrap().row(&jid(5)).is_some();
+    cluster.until(ms(1_000), "who has no vote knows who is where as well", known).await;
+    cluster.kill(4).await;
+    sleep(ms(200_000)).await;
+    assert_eq!(voters(&cluster, 0, 0), five, "one that is started again votes as before");
+    sleep(ms(150_000)).await;
+    assert_eq!(voters(&cluster, 0, 0), [0, 1, 2, 3, 5].into());
+    cluster.run(4).await;
+    cluster.until(ms(5_000), "it is no stranger", |this| this.at(4).has_its_part()).await;
+    assert_eq!(voters(&cluster, 0, 0), [0, 1, 2, 3, 5].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_voters_are_brought_to_what_is_wanted() {
+    let cluster = Cluster::start(32, 5, SHARDS, false).await;
+    cluster.settled(ms(3_000)).await;
+    // Those that will have no vote lead.
+    for shard in 0..SHARDS {
+        let (at, ..) = cluster.home(shard);
+        let to = cluster.routers[4].id;
+        if at != 4 {
+            cluster.at(at).give(Shard(shard), to).await.unwrap();
+        }
+    }
+    let within = ms(20_000);
+    assert_eq!(cluster.at(1).reconcile(4, within).await, Err(ReconcileError::Number));
+    let done = cluster.at(1).reconcile(3, within).await.unwrap();
+    let names = |these: std::collections::BTreeMap<_, crate::types::Member>| -> Vec<String> {
+        these.into_values().map(|member| member.name).collect()
+    };
+    assert_eq!(names(done.voters), ["router-0", "router-1", "router-2"]);
+    assert_eq!(names(done.spare), ["router-3", "router-4"]);
+    assert!(done.gone.is_empty());
+    cluster.settled(ms(1_000)).await;
+    sleep(ms(10_000)).await;
+    assert!(all_vote(&cluster, 0, &[0, 1, 2]), "those without a vote do not take one");
+    assert!(cluster.at(3).has_its_part() && cluster.failed(3).is_none());
+    // One of the three is gone: one of the others votes in its stead, once that is sure.
+    cluster.kill(2).await;
+    cluster.settled(ms(1_000)).await;
+    sleep(ms(5_000)).await;
+    assert!(matches!(cluster.at(0).reconcile(3, within).await, Err(ReconcileError::Away(..))));
+    sleep(ms(30_000)).await;
+    assert_eq!(cluster.at(0).reconcile(5, within).await, Err(ReconcileError::Few(4)));
+    let done = cluster.at(0).reconcile(3, within).await.unwrap();
+    assert_eq!((names(done.gone), names(done.spare).len()), (vec!["router-2".to_owned()], 1));
+    assert!(!cluster.at(0).members().contains_key(&cluster.routers[2].id));
+    for shard in 0..SHARDS {
+        assert!(cluster.bind(shard, u64::from(shard)).await);
+    }
+    // Without a majority nobody is asked to make it worse.
+    cluster.kill(0).await;
+    cluster.kill(1).await;
+    sleep(ms(40_000)).await;
+    let refused = cluster.at(3).reconcile(1, within).await;
+    assert!(matches!(refused, Err(ReconcileError::NoQuorum(_))), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_comes_after_the_one_that_was_lost() {
+    let mut cluster = Cluster::start(33, 3, SHARDS, false).await;
+    cluster.settled(ms(3_000)).await;
+    let (before, epochs) =
+        (cluster.at(0).era().unwrap(), (0..SHARDS).map(|shard| cluster.home(shard).2.epoch).max());
+    assert!(matches!(cluster.at(0).restore(before, 3).await, Err(RestoreError::Lives(_))));
+    // A router with an empty disk beside those that live.
+    cluster.kill(0).await;
+    cluster.add("router-0", 201, None);
+    cluster.run(3).await;
+    sleep(ms(1_000)).await;
+    let lives = cluster.at(3).restore(before, 1).await;
+    assert!(matches!(lives, Err(RestoreError::Lives(_))), "{lives:?}");
+    // All disks are lost, and these routers found nothing by themselves.
+    for number in 1..4 {
+        cluster.kill(number).await;
+        cluster.add(&format!("router-{}", number - 1), 300 + number as u64, None);
+    }
+    cluster.run(4).await;
+    cluster.run(5).await;
+    sleep(ms(2_000)).await;
+    assert_eq!(cluster.at(4).restore(before, 3).await, Err(RestoreError::Few(2)));
+    let third = 6;
+    cluster.run(third).await;
+    sleep(ms(1_000)).await;
+    let lost = Era { number: before.number + 7, floor: 1 << 62 };
+    cluster.at(5).restore(lost, 3).await.unwrap();
+    cluster.settled(ms(5_000)).await;
+    for shard in 0..SHARDS {
+        let reign = cluster.home(shard).2;
+        assert!(Some(reign.epoch) > epochs && reign.epoch.0 >> 40 > lost.number);
+        assert!(reign.floor >= lost.floor);
+    }
+    assert!(matches!(cluster.at(4).restore(lost, 3).await, Err(RestoreError::Lives(_))));
+    cluster
+        .until(ms(20_000), "positions are granted above all that was given", |this| {
+            (0..SHARDS).all(|shard| {
+                let reign = this.home(shard).2;
+                reign.ceiling.load(std::sync::atomic::Ordering::Relaxed) > reign.floor
+            })
+        })
+        .await;
+}
