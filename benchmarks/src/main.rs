@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod backlog;
+mod binds;
 mod chat;
 mod compare;
 mod cql;
@@ -97,6 +98,8 @@ enum Command {
     Statements(compare::SiteArguments),
     /// Read pages of Starling's archives, of growing size, as a client does
     Archive(compare::archive::ArchiveArguments),
+    /// Record binds in the Raft groups of three routers, in this process and on this disk
+    Binds(binds::BindsArguments),
     /// Print accounts as CSV, for `starling ctl user import -`
     Accounts {
         #[command(flatten)]
@@ -173,6 +176,7 @@ async fn run(command: Command) -> Result<()> {
                 println!("{}@{},{}", target.user(number), target.domain, target.password);
             }
         }
+        Command::Binds(arguments) => print!("{}", binds::run(&arguments).await?),
         Command::Compare(arguments) => compare::run(&arguments).await?,
     }
     Ok(())
