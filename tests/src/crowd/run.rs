@@ -352,6 +352,11 @@ impl Run {
         self.unanswered.fetch_add(more, SeqCst);
     }
 
+    /// For how many answers clients wait.
+    pub fn unanswered(&self) -> i64 {
+        self.unanswered.load(SeqCst)
+    }
+
     /// Notes that a client has begun or ended to work in a session.
     pub fn works(&self, more: i64) {
         self.in_session.fetch_add(more, SeqCst);

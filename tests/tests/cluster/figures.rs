@@ -223,21 +223,27 @@ pub(crate) fn page(
     let kinds: std::collections::BTreeSet<&str> = findings.iter().map(|f| f.fault.name).collect();
     format!(
         "# Faults of a cluster\n\n\
-         This page is written by `make chaos`. Three routers, three edges, one CQL server and haproxy run as processes in\n\
-         network namespaces of their own. Clients write to each other, lose their connections, and resume on whichever edge\n\
-         haproxy leads them to. One fault after the other is made and mended; the next one comes when every shard has a home\n\
-         again and every client an answer to something it wrote after the mending. At the end all archives are read, and\n\
-         what clients saw is judged.\n\n\
+         This page is written by `make chaos`; a shorter run is part of `make test`. Three routers, three edges, one CQL\n\
+         server and haproxy run as processes in network namespaces of their own. Clients write to each other, lose their\n\
+         connections, and resume on whichever edge haproxy leads them to. One fault after the other is made and mended; the\n\
+         next one comes when every shard has a home again and every client an answer to something it wrote after the\n\
+         mending. At the end all archives are read, and what clients saw is judged.\n\n\
          {} faults of {} kinds in {:.0} minutes, seed {seed}. {verdict}\n\n{}\n\
          ## Time without service\n\n{}\n\
-         In {starved} of the faults the machine had other work to do; the last two columns leave them out.\n\n\
+         In {starved} of the faults the machine had other work to do (more than a tenth of it); the last two columns leave\n\
+         these out.\n\n\
          ## Fault by fault\n\n{}\n\
          Times are the median, the 99th of a hundred and the longest. *No home*: how long one or more shards had none, while\n\
          the fault lasted and after. *Homes back*, *clients back*: how long after the mending, which takes the start of the\n\
          processes that were killed, all had homes and answers. *Messages*: those written from this fault on until the next;\n\
          *refused*: answered with an error, so that nothing is promised for them; *lost*: acknowledged and not stored or\n\
          never seen; *doubled*: two rows, or twice in a session; *other*: any other rule of `tests/src/history.rs`. What\n\
-         measures was itself up to {} ms late.\n",
+         measures was itself up to {} ms late.\n\n\
+         Rows are those of a catalogue of faults that the tests go by; C44 is two of the others at once, LB the load balancer.\n\
+         Links between processes are encrypted TCP connections: nobody in between can double or reorder one message of them.\n\
+         What comes twice (C25) or overtakes (C26) does so over two links, one after the other. So links are broken here while\n\
+         answers are cut off, and while packets are late, and edges send what is open once more. `tests/sim` breaks them at\n\
+         every step, from a seed, with what was on its way arriving after all.\n",
         findings.len(),
         kinds.len(),
         took.as_secs_f64() / 60.0,

@@ -17,7 +17,6 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use crate::states::http;
-use crate::strain::Strain;
 
 /// How many of each there are.
 pub(crate) const ROUTERS: usize = 3;
@@ -197,11 +196,6 @@ impl Site {
     /// All processes.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Process> {
         self.routers.iter().chain(&self.edges).chain([&self.balancer, &self.store])
-    }
-
-    /// How routers and edges fare on this machine.
-    pub(crate) fn strain(&self) -> Strain {
-        Strain::of(self.routers.iter().chain(&self.edges).filter_map(Process::pid))
     }
 
     pub(crate) fn process(&mut self, which: Which) -> &mut Process {
