@@ -31,11 +31,11 @@ pub(crate) enum What {
     /// Tell a connection something that is not a stanza.
     Tell(ConnId, Down),
     /// To one session; not logged.
-    Deliver(Token, Stanza),
+    Deliver(Token, Stanza, Option<Trace>),
     /// The same with an error for one of its own stanzas.
-    Refuse(Token, Stanza),
+    Refuse(Token, Stanza, Option<Trace>),
     /// To wherever its `to` says; not logged.
-    Route(Stanza),
+    Route(Stanza, Option<Trace>),
     /// The answer to an IQ request; becomes an error when the writes have failed.
     Answer(Box<Ask>, Result<Stanza, Box<StanzaError>>),
     /// A session's stanza is settled.
@@ -192,22 +192,22 @@ pub(crate) fn carry_out(
 ) {
     let ok = match &what {
         What::Leave(_) | What::Arrive(_) => !what.is_row() || result.is_ok(),
-        What::Route(_) | What::Report(_) => !home.failed,
+        What::Route(..) | What::Report(_) => !home.failed,
         _ => !home.is_wrong(),
     };
     match what {
         What::Tell(conn, down) => out.downs.push(ToEdge { conn, down }),
-        What::Deliver(token, stanza) => {
+        What::Deliver(token, stanza, trace) => {
             // What is not confirmed is not told: clients would take a version of it that may never be.
             if ok || !is_push(&stanza) {
-                delivery::plain(out, home, token, stanza);
+                delivery::plain(out, home, token, stanza, trace);
             }
         }
-        What::Refuse(token, answer) => delivery::refusal(out, home, token, answer),
-        What::Route(stanza) => {
+        What::Refuse(token, answer, trace) => delivery::refusal(out, home, token, answer, trace),
+        What::Route(stanza, trace) => {
             // What follows from no write goes on, above all requests and answers.
             if ok || !is_subscription(&stanza) {
-                route(out.shared, &home.account.jid, stanza, 1);
+                route(out.shared, &home.account.jid, stanza, 1, trace);
             }
         }
         What::Answer(ask, answer) => answer_iq(
@@ -275,7 +275,7 @@ fn answer_iq(out: &mut Out<'_>, home: &mut Home, ask: &Ask, answer: Result<Stanz
                 Err(error) => decide::error_to(home, token, &ask.request, &error),
             };
             if let Some(stanza) = stanza {
-                delivery::plain(out, home, token, stanza);
+                delivery::plain(out, home, token, stanza, ask.trace);
             }
         }
         None => {
@@ -284,7 +284,7 @@ fn answer_iq(out: &mut Out<'_>, home: &mut Home, ask: &Ask, answer: Result<Stanz
                 Err(error) => ask.request.error(&error),
             };
             if let Some(stanza) = stanza {
-                route(out.shared, &home.account.jid, stanza, 1);
+                route(out.shared, &home.account.jid, stanza, 1, ask.trace);
             }
         }
     }
@@ -300,7 +300,7 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
         if let Some(answer) =
             decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed()).filter(|_| waits)
         {
-            delivery::refusal(out, home, ticket.token, answer);
+            delivery::refusal(out, home, ticket.token, answer, trace);
         }
         settle_ticket(home, &ticket);
         return;
@@ -320,7 +320,7 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     }
     let Some(to) = &stanza.to else { return };
     let mut ticket = ticket;
-    pairs::leaves(out.shared, home, &mut ticket, &to.to_bare());
+    pairs::leaves(out.shared, home, &mut ticket, &to.to_bare(), trace);
     let forward = Forward { account: to.to_bare(), stanza, ticket: Some(ticket), hops: 1, trace };
     out.shared.forward(forward);
 }
@@ -351,7 +351,7 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
                 .filter(|_| waits)
                 .and_then(|error| decide::error_to(home, ticket.token, &stanza, &error));
             if let Some(answer) = answer {
-                delivery::refusal(out, home, ticket.token, answer);
+                delivery::refusal(out, home, ticket.token, answer, trace);
             }
             settle_ticket(home, &ticket);
         }

@@ -10,6 +10,8 @@ use crate::home::Home;
 use crate::msg::{Forward, Ticket};
 use crate::turn::Turn;
 use starling_hooks::{Fate, Flow};
+use starling_node::Span;
+use starling_node::telemetry::Step;
 use starling_wire::{Token, Trace};
 use starling_xmpp::{IqType, Kind, Stanza, StanzaCondition, StanzaError};
 
@@ -26,37 +28,64 @@ pub(crate) struct Said {
 
 /// A session's stanza: taken, checked by the hooks, decided on by kind.
 pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
-    let Said { sequence, mut stanza, fault, trace, again } = said;
+    let Said { sequence, stanza, fault, trace, again } = said;
     let token = home.links[at].token;
     home.links[at].take(sequence);
     home.touched = true;
-    if let Some(fault) = fault {
-        refuse(turn, home, token, sequence, &stanza, &fault);
-        return;
-    }
-    if let Kind::Message(_) = stanza.kind {
+    if fault.is_none()
+        && let Kind::Message(_) = stanza.kind
+    {
         message::sent(turn, home, at, Said { sequence, stanza, fault: None, trace, again });
         return;
     }
+    let mut span = turn.shared.tracer.span(trace, Step::HomeSent);
+    turn.deciding(&span);
+    if let Some(fault) = fault {
+        span.fail(fault.condition.as_str());
+        refuse(turn, home, token, sequence, &stanza, &fault);
+    } else {
+        sent_plain(turn, home, at, (sequence, stanza, again), &mut span);
+    }
+    turn.decided(span);
+}
+
+/// A session's presence or IQ.
+fn sent_plain(
+    turn: &mut Turn,
+    home: &mut Home,
+    at: usize,
+    (sequence, mut stanza, again): (u64, Stanza, bool),
+    span: &mut Span,
+) {
+    let token = home.links[at].token;
     if again && matches!(stanza.kind, Kind::Iq(IqType::Get | IqType::Set)) {
         // It may be done, and its answer lost.
+        span.fail(StanzaCondition::ResourceConstraint.as_str());
         refuse(turn, home, token, sequence, &stanza, &message::not_confirmed());
         return;
     }
     match sent_hooks(turn, home, at, &mut stanza, &mut Fate::default()) {
         Flow::Next => match stanza.kind {
-            Kind::Iq(_) => iq::sent(turn, home, at, stanza),
+            Kind::Iq(_) => {
+                if !iq::sent(turn, home, at, stanza, sequence) {
+                    return;
+                }
+            }
             _ => {
                 let before = presence_of(home, at);
                 let flow = turn.decide(home, Some(at), |cx| crate::im::presence::sent(cx, &stanza));
                 presence_hooks(turn, home, at, before);
                 if let Flow::Refuse(error) = flow {
+                    span.fail(error.condition.as_str());
                     reply(turn, home, token, &stanza, &error);
                 }
             }
         },
         Flow::Drop => {}
-        Flow::Refuse(error) => reply(turn, home, token, &stanza, &error),
+        Flow::Refuse(error) => {
+            span.fail(error.condition.as_str());
+            reply(turn, home, token, &stanza, &error);
+        }
     }
     turn.act(home, What::Settle(token, sequence));
 }
@@ -68,19 +97,30 @@ pub(crate) fn received(turn: &mut Turn, home: &mut Home, forward: Forward) {
         message::received(turn, home, stanza, ticket, trace);
         return;
     }
-    let mut stanza = stanza;
+    let mut span = turn.shared.tracer.span(trace, Step::HomeReceived);
+    turn.deciding(&span);
+    received_plain(turn, home, stanza, &mut span);
+    turn.decided(span);
+}
+
+/// Presence or an IQ.
+fn received_plain(turn: &mut Turn, home: &mut Home, mut stanza: Stanza, span: &mut Span) {
     match received_hooks(turn, home, &mut stanza, &mut Fate::default()) {
         Flow::Next => match stanza.kind {
             Kind::Iq(_) => iq::received(turn, home, stanza),
             _ => {
                 let flow = turn.decide(home, None, |cx| crate::im::presence::received(cx, &stanza));
                 if let Flow::Refuse(error) = flow {
+                    span.fail(error.condition.as_str());
                     bounce(turn, home, &stanza, &error);
                 }
             }
         },
         Flow::Drop => {}
-        Flow::Refuse(error) => bounce(turn, home, &stanza, &error),
+        Flow::Refuse(error) => {
+            span.fail(error.condition.as_str());
+            bounce(turn, home, &stanza, &error);
+        }
     }
 }
 
@@ -157,7 +197,8 @@ pub(crate) fn refuse(
 /// Answers a session's own stanza with an error, where it may be answered.
 pub(crate) fn reply(turn: &mut Turn, home: &mut Home, token: Token, stanza: &Stanza, error: &StanzaError) {
     if let Some(answer) = error_to(home, token, stanza, error) {
-        turn.act(home, What::Refuse(token, answer));
+        let trace = turn.follows();
+        turn.act(home, What::Refuse(token, answer, trace));
     }
 }
 
@@ -174,7 +215,8 @@ pub(crate) fn error_to(home: &Home, token: Token, stanza: &Stanza, error: &Stanz
 /// Answers somebody else's stanza with an error, where it may be answered.
 pub(crate) fn bounce(turn: &mut Turn, home: &mut Home, stanza: &Stanza, error: &StanzaError) {
     if let Some(answer) = stanza.error(error) {
-        turn.act(home, What::Route(answer));
+        let trace = turn.follows();
+        turn.act(home, What::Route(answer, trace));
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Out<'a> {
 }
 
 /// A stanza that is not in the log, for one session.
-pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: Stanza) {
+pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: Stanza, trace: Option<Trace>) {
     let Some(at) = home.find(token) else { return };
     let link = &home.links[at];
     if !link.has_room(&out.shared.config) {
@@ -49,17 +49,23 @@ pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: St
             Some(Pace::Now) | None => {}
         }
     }
-    number(out, home, at, stanza, None, None);
+    number(out, home, at, stanza, None, trace);
 }
 
 /// The same with an error for one of the session's own stanzas. That is said, or the session ends: its client would believe
 /// that the stanza was taken (promise 1).
-pub(crate) fn refusal(out: &mut Out<'_>, home: &mut Home, token: Token, answer: Stanza) {
+pub(crate) fn refusal(
+    out: &mut Out<'_>,
+    home: &mut Home,
+    token: Token,
+    answer: Stanza,
+    trace: Option<Trace>,
+) {
     if let Some(at) = home.find(token) {
         let link = &mut home.links[at];
         link.mute |= !link.has_room(&out.shared.config);
     }
-    plain(out, home, token, answer);
+    plain(out, home, token, answer, trace);
 }
 
 /// A committed message for the sessions it concerns.
@@ -76,7 +82,7 @@ pub(crate) fn committed(
         for (token, how) in to {
             let stanza = dress(home, *token, *how, stanza);
             if let Some(stanza) = stanza {
-                plain(out, home, *token, stanza);
+                plain(out, home, *token, stanza, trace);
             }
         }
         return;
@@ -104,12 +110,14 @@ pub(crate) fn committed(
             }
         } else if link.feed.missed.len() < MAX_MISSED {
             link.feed.missed.push_back((position, *how));
+            home.waiting_traces.add(position, trace);
         } else {
             too_slow(out, home, at);
         }
     }
     if offline && !taken {
         home.deliveries.kept(position);
+        home.waiting_traces.add(position, trace);
         if to.iter().any(|(_, how)| *how == As::Itself) {
             home.count.add(stanza.encoded_len());
         }
@@ -162,7 +170,7 @@ fn push(
         out.downs.push(ToEdge { conn, down: link.next(stanza.clone(), row, trace) });
         home.touched = true;
     }
-    link.queue(stanza, row);
+    link.queue(stanza, row, trace);
 }
 
 /// Sends a session once more what it has not acknowledged, above this number.
@@ -207,7 +215,7 @@ fn overflow(out: &mut Out<'_>, home: &Home, at: usize, stanza: &Stanza) {
     if let Kind::Iq(_) = stanza.kind
         && let Some(answer) = stanza.error(&error)
     {
-        crate::route::route(out.shared, &home.account.jid, answer, 1);
+        crate::route::route(out.shared, &home.account.jid, answer, 1, None);
     }
     if home.links[at].mute || home.links[at].conn.is_none() {
         broken(out, home, at);
@@ -303,6 +311,7 @@ pub(crate) fn fed(out: &mut Out<'_>, home: &mut Home, token: Token, rows: Result
 fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>, reach: Option<Position>) {
     let Some((mut from, through)) = home.links[at].feed.waiting else { return };
     let token = home.links[at].token;
+    let span = home.waiting_traces.feed(&out.shared.tracer, rows.iter().map(|row| row.position));
     for row in rows {
         let position = row.position;
         if !home.links[at].can_take(&out.shared.config, out.shared.config.window) {
@@ -313,7 +322,8 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
             home.deliveries.offered(position, token);
             home.count.remove(row.stanza.len());
             if let Some(stanza) = stored(out.shared, home, &row) {
-                number(out, home, at, stanza, Some(Row { position, waits: true }), None);
+                let trace = home.waiting_traces.is_fed(position, &span);
+                number(out, home, at, stanza, Some(Row { position, waits: true }), trace);
             }
         }
         home.deliveries.read_through(from, position);
@@ -331,12 +341,14 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
     }
     // A session may have ended meanwhile, and what it had lies below what was just read.
     let again = home.links[at].feed.again.take();
-    let above = home.deliveries.waiting_above();
+    let sent = home.links[at].far.as_ref().map_or(Position(0), |far| far.sent);
+    let above = home.deliveries.waiting_above().map(|above| above.max(sent));
     home.links[at].feed.waiting = above.zip(again).filter(|(above, through)| above < through);
 }
 
 fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, asked: &[Position], rows: Vec<LogRow>) {
     let token = home.links[at].token;
+    let span = home.waiting_traces.feed(&out.shared.tracer, rows.iter().map(|row| row.position));
     let mut rows = rows.into_iter().peekable();
     // What was missed since then has not been asked for.
     for asked in asked {
@@ -351,7 +363,8 @@ fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, asked: &[Position]
             && let Some(stanza) = dress(home, token, how, &stanza)
         {
             let waits = row.offline && how == As::Itself;
-            number(out, home, at, stanza, Some(Row { position, waits }), None);
+            let trace = home.waiting_traces.is_fed(position, &span);
+            number(out, home, at, stanza, Some(Row { position, waits }), trace);
         }
     }
 }

@@ -64,6 +64,13 @@ impl Door {
         Box::pin(async move { drop(wait.await) })
     }
 
+    /// Resolves when no question is being worked on, and nothing is under way to the store.
+    pub fn quiet(&self) -> BoxFuture<'static, ()> {
+        let (done, wait) = oneshot::channel();
+        self.push(Msg::Quiet(done));
+        Box::pin(async move { drop(wait.await) })
+    }
+
     /// The account's row with its keys; `NoHome` without a lease.
     pub fn account(&self, account: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
         let (door, row) = (self.clone(), self.shared.store.account(account));

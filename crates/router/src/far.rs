@@ -42,6 +42,10 @@ pub(crate) struct Far {
     pub(crate) built: Option<ConnId>,
     /// It is resumed, and waits for that.
     pub(crate) drains: bool,
+    /// It was built in this reign, and its client has not come over another connection since.
+    pub(crate) reborn: bool,
+    /// Up to this sequence its client may say again, over another connection, what the last home had taken.
+    pub(crate) again: u64,
     /// The home has closed its last connection, not its client.
     pub(crate) cut: bool,
     /// Its session has ended; its address.
@@ -50,6 +54,8 @@ pub(crate) struct Far {
     pub(crate) from: Position,
     /// The highest row that it was to be sent.
     pub(crate) highest: Position,
+    /// The highest one that has gone to it: nothing older follows, but at its beginning.
+    pub(crate) sent: Position,
     /// Rows that were acknowledged and may not be kept yet.
     pub(crate) unsaved: Vec<Position>,
     /// Those of them that the present connection's edge does not know of itself: it has them in its notes.
@@ -81,10 +87,13 @@ impl Far {
             unheard: false,
             built: None,
             drains: false,
+            reborn: false,
+            again: 0,
             cut: false,
             parted: None,
             from,
             highest: from,
+            sent: Position(0),
             unsaved: Vec::new(),
             carried: Vec::new(),
             saved: Position(0),

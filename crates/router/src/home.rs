@@ -3,6 +3,7 @@
 use crate::count::Count;
 use crate::doubt::Doubt;
 use crate::heard::Heard;
+use crate::later::WaitingTraces;
 use crate::line::Line;
 use crate::link::Link;
 use crate::log::Deliveries;
@@ -86,6 +87,8 @@ pub(crate) struct Home {
     pub(crate) crowded: bool,
     /// How much waits for the account's devices.
     pub(crate) count: Count,
+    /// Traced messages among it.
+    pub(crate) waiting_traces: WaitingTraces,
     /// Whom it writes to outside its roster.
     pub(crate) strangers: Strangers,
     pub(crate) asking: usize,
@@ -151,6 +154,7 @@ impl Home {
             answer_timer: false,
             crowded: false,
             count,
+            waiting_traces: WaitingTraces::default(),
             strangers: Strangers::default(),
             asking: 0,
             questions: VecDeque::new(),

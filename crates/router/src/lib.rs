@@ -30,6 +30,7 @@ mod heard;
 mod home;
 mod homes;
 pub mod im;
+mod later;
 mod lease;
 mod line;
 mod link;

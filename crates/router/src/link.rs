@@ -30,6 +30,8 @@ pub(crate) struct Unacked {
     /// The row waits for an acknowledgement of this session.
     pub(crate) waits: bool,
     pub(crate) size: u32,
+    /// The trace it belongs to: that of few.
+    pub(crate) trace: Option<Box<Trace>>,
 }
 
 /// The row of a stanza that is sent to a session.
@@ -81,6 +83,8 @@ pub(crate) struct Sent {
     pub(crate) again: Option<Duration>,
     /// Its client may have sent it before, in a session that ended then.
     pub(crate) resent: Option<Duration>,
+    /// The trace it belongs to.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// Stream management of a session (XEP-0198).
@@ -227,6 +231,11 @@ impl Link {
         Some(*message)
     }
 
+    /// Whether the home before this one may have taken it.
+    pub(crate) fn may_be_again(&self, sequence: u64) -> bool {
+        self.far.as_ref().is_some_and(|far| sequence <= far.again)
+    }
+
     /// Whether this stanza came before, over a link that was broken since.
     pub(crate) fn has_taken(&self, sequence: u64) -> bool {
         self.far.is_some() && sequence <= self.received
@@ -311,25 +320,27 @@ impl Link {
     }
 
     /// Adds what was just sent (or would have been, were the session not detached).
-    pub(crate) fn queue(&mut self, stanza: Stanza, row: Option<Row>) {
+    pub(crate) fn queue(&mut self, stanza: Stanza, row: Option<Row>, trace: Option<Trace>) {
         if let Some(management) = &mut self.management {
             management.sent = management.sent.wrapping_add(1);
         }
         self.sent += 1;
-        self.keep(stanza, row);
+        self.keep(stanza, row, trace);
     }
 
     /// Adds what was sent before.
-    pub(crate) fn keep(&mut self, stanza: Stanza, row: Option<Row>) {
+    pub(crate) fn keep(&mut self, stanza: Stanza, row: Option<Row>, trace: Option<Trace>) {
         let size = u32::try_from(stanza.encoded_len()).unwrap_or(u32::MAX);
         let (position, waits) = (row.map(|row| row.position), row.is_some_and(|row| row.waits));
         self.queued_bytes += size as usize;
         self.queued_stored += usize::from(waits);
         if let (Some(far), Some(position)) = (&mut self.far, position) {
             far.highest = far.highest.max(position);
+            far.sent = far.sent.max(position);
         }
         let stanza = (self.management.is_some() || self.far.is_some()).then_some(stanza);
-        self.queue.push_back(Unacked { stanza, position, waits, size });
+        let trace = trace.map(Box::new);
+        self.queue.push_back(Unacked { stanza, position, waits, size, trace });
     }
 
     /// Whether stanzas go to its connection now, or only into its queue.
@@ -350,7 +361,8 @@ impl Link {
             let number = first + index as u64;
             let stanza = entry.stanza.as_ref().filter(|_| number > after)?;
             let row = entry.position.map(|position| Row { position, waits: entry.waits });
-            Some(self.told(number, index >= before, stanza.clone(), row, None))
+            let trace = entry.trace.as_deref().copied();
+            Some(self.told(number, index >= before, stanza.clone(), row, trace))
         })
     }
 
@@ -416,9 +428,10 @@ impl Link {
     /// Takes the client's `h`; returns how many entries it has acknowledged.
     pub(crate) fn acknowledged(&mut self, handled: u32) -> Result<u32, sm::HandledTooHigh> {
         let Some(management) = &mut self.management else { return Ok(0) };
-        // What waited here while its edge named the session anew is older than what that told.
+        // What waited here while its edge named the session anew is older than what that told. Before its first
+        // acknowledgement there is nothing older: a count from before zero is too high.
         let behind = management.acked.wrapping_sub(handled);
-        if self.far.is_some() && (1..=u32::MAX / 2).contains(&behind) {
+        if self.far.is_some() && (1..=management.acked).contains(&behind) {
             return Ok(0);
         }
         let newly = sm::acked(management.acked, handled, management.sent)?;
@@ -450,7 +463,8 @@ mod tests {
         link.far = Some(Box::new(Far::new(conn, Position(0))));
         assert_eq!(link.acknowledged(acked - 3), Ok(0));
         assert_eq!(link.acknowledged(3), Ok(5));
-        assert_eq!((link.acknowledged(acked), link.acknowledged(3)), (Ok(0), Ok(0)));
+        assert_eq!((link.acknowledged(2), link.acknowledged(3)), (Ok(0), Ok(0)));
         assert!(link.acknowledged(sent + 1).is_err());
+        assert!(link.acknowledged(u32::MAX).is_err(), "before its first");
     }
 }

@@ -47,6 +47,8 @@ pub(crate) enum Msg {
     Network(Network),
     /// Write down what is only in memory (cursors); answered when it is durable.
     Flush(oneshot::Sender<()>),
+    /// Say when no question is being worked on and nothing is under way.
+    Quiet(oneshot::Sender<()>),
     /// Another reign has begun.
     Fenced,
 }
@@ -57,7 +59,7 @@ impl Msg {
         match self {
             Self::Edge(message) => !matches!(message.up, Up::Bind { .. } | Up::Resume { .. }),
             Self::Forward(_) | Self::Admin(_) | Self::Wake(_) => false,
-            Self::Network(_) | Self::Flush(_) | Self::Fenced => false,
+            Self::Network(_) | Self::Flush(_) | Self::Quiet(_) | Self::Fenced => false,
             _ => true,
         }
     }
@@ -84,7 +86,7 @@ impl Msg {
             | Self::Full { account, .. }
             | Self::Wake(account) => Some(account),
             Self::Admin(admin) => admin.account(),
-            Self::Network(_) | Self::Flush(_) | Self::Fenced => None,
+            Self::Network(_) | Self::Flush(_) | Self::Quiet(_) | Self::Fenced => None,
         }
     }
 
@@ -174,8 +176,12 @@ pub(crate) struct Refusal {
 pub(crate) struct Ask {
     /// The session that asked, when it is one of the account's own.
     pub(crate) token: Option<Token>,
+    /// Under which sequence, if that is handled only with the answer: should the home be lost before, the next one is asked.
+    pub(crate) settles: Option<u64>,
     /// The request; only its head where no error can follow.
     pub(crate) request: Stanza,
+    /// The trace that the answer belongs to.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// Rows for a session, and how far they reach.

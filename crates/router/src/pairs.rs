@@ -10,8 +10,8 @@ use crate::link::Sent;
 use crate::mail;
 use crate::msg::{Forward, Pairing, Ticket};
 use crate::shared::Shared;
-use starling_wire::Token;
 use starling_wire::frame::PeerItem;
+use starling_wire::{Token, Trace};
 use starling_xmpp::BareJid;
 use std::time::Duration;
 
@@ -23,13 +23,20 @@ pub(crate) const ROOM: Duration = Duration::from_millis(500);
 const ONCE: Duration = Duration::from_millis(20);
 
 /// A message of a session goes to the home of another shard: what it is to be known by there.
-pub(crate) fn leaves(shared: &Shared, home: &mut Home, ticket: &mut Ticket, to: &BareJid) {
+pub(crate) fn leaves(
+    shared: &Shared,
+    home: &mut Home,
+    ticket: &mut Ticket,
+    to: &BareJid,
+    trace: Option<Trace>,
+) {
     if shared.elsewhere(to).is_none() {
         return;
     }
     let Some(link) = home.sender(ticket.token) else { return };
     ticket.pair = Some(Pairing { prev: link.unreceipted(to, ticket.sequence) });
-    let sent = Sent { to: to.clone(), at: shared.clock.monotonic(), again: None, resent: ticket.again };
+    let (at, resent) = (shared.clock.monotonic(), ticket.again);
+    let sent = Sent { to: to.clone(), at, again: None, resent, trace };
     link.sends(ticket.sequence, sent);
     home.touched = true;
 }
@@ -49,8 +56,8 @@ pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &Ba
         let pair = Some(Pairing { prev });
         let (origin, sender, again) = (message.origin, sender.clone(), sent.resent);
         let ticket = Some(Ticket { origin, sender, token, sequence, again, repeated: true, pair });
-        let stanza = message.stanza.clone();
-        forwards.push(Forward { account: to.clone(), stanza, ticket, hops: 1, trace: None });
+        let (stanza, trace) = (message.stanza.clone(), sent.trace);
+        forwards.push(Forward { account: to.clone(), stanza, ticket, hops: 1, trace });
         prev = Some(sequence);
     }
     for forward in forwards {

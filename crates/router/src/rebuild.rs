@@ -42,6 +42,8 @@ pub(crate) struct Parked {
     pub(crate) cut: bool,
     /// Its client has ended it.
     pub(crate) closed: bool,
+    /// It is being recorded, for the table was lost; it is waited for that until then (monotonic).
+    pub(crate) adopted: Option<Duration>,
     /// Its edge has nothing more to say of what was before this reign.
     pub(crate) drained: bool,
     /// Connections that the session had before, of which something is kept.
@@ -73,6 +75,7 @@ impl Parked {
             gone,
             cut: false,
             closed: false,
+            adopted: None,
             drained: false,
             others: Vec::new(),
         }
@@ -146,7 +149,7 @@ pub(crate) fn build(
     let mut link = Link::new(record.token, *conn, notes.since);
     let (last, _) = far::named(place.attempt);
     let mut far = Far::new(*conn, notes.from);
-    (far.bound, far.news, far.cut) = (true, false, parked.cut);
+    (far.bound, far.news, far.cut, far.reborn) = (true, false, parked.cut, true);
     far.edge = (there && notes.stay == last).then_some(place.edge);
     (far.stay, far.base, far.attempts) = (notes.stay, notes.stay, last);
     far.holders.insert_many(0, parked.others.iter().copied());
@@ -156,7 +159,7 @@ pub(crate) fn build(
     let counting = record.queue.iter().filter(|queued| queued.counts).count();
     for queued in &record.queue {
         let row = queued.position.map(|position| Row { position, waits: queued.waits });
-        link.keep(queued.stanza.clone(), row);
+        link.keep(queued.stanza.clone(), row, None);
         if let Some(row) = row.filter(|row| row.waits && home.deliveries.may_wait(row.position)) {
             home.deliveries.offered(row.position, record.token);
         }
@@ -170,6 +173,7 @@ pub(crate) fn build(
     if let Some(far) = &mut link.far {
         far.carried = notes.acknowledged;
         far.highest = far.highest.max(record.highest.unwrap_or_default());
+        far.sent = record.highest.unwrap_or_default();
     }
     link.sent = record.received;
     if record.first > 0 {

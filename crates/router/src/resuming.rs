@@ -12,6 +12,9 @@ use starling_node::telemetry::metrics::ResumeResult;
 use starling_wire::{ConnId, Down, ToEdge, Token};
 use starling_xmpp::{StreamCondition, StreamError, sm};
 
+/// So many stanzas of a session were under way to the last home at most.
+const MAY_BE_AGAIN: u64 = 256;
+
 /// A connection wants to go on with a session (XEP-0198 §5).
 pub(crate) fn resume(
     turn: &mut Turn,
@@ -142,6 +145,10 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let jid = home.account.sessions[at].jid.clone();
     if let Some(far) = &mut home.links[at].far {
         (far.whole, far.base) = (false, far.stay);
+        if std::mem::take(&mut far.reborn) {
+            // What its edge did not say before, or could not, its client says now.
+            far.again = sequence + MAY_BE_AGAIN;
+        }
         let outdated = far.outdated(conn).into_iter();
         out.downs.extend(outdated.map(|conn| ToEdge { conn, down: Down::Released }));
     }

@@ -4,6 +4,7 @@ use crate::mail;
 use crate::msg::{Forward, Msg, Refusal, Ticket};
 use crate::recognise::Fingerprint;
 use crate::shared::Shared;
+use starling_wire::Trace;
 use starling_xmpp::{BareJid, ErrorType, IqType, Kind, Stanza, StanzaCondition, StanzaError};
 
 /// Homes a stanza may pass: a reply to a reply is no loop, more is.
@@ -40,7 +41,7 @@ pub(crate) fn refuse(
         }
         None => {
             if let Some(answer) = answer {
-                route(shared, own, answer, hops);
+                route(shared, own, answer, hops, None);
             }
         }
     }
@@ -52,7 +53,7 @@ fn with_from(own: &BareJid, mut stanza: Stanza) -> Stanza {
 }
 
 /// Sends a stanza to the home of its `to`; what is not for an account here ends as RFC 6120 §10 says.
-pub(crate) fn route(shared: &Shared, from: &BareJid, stanza: Stanza, hops: u8) {
+pub(crate) fn route(shared: &Shared, from: &BareJid, stanza: Stanza, hops: u8, trace: Option<Trace>) {
     let stanza = with_from(from, stanza);
     let Some(to) = &stanza.to else { return };
     if hops > MAX_HOPS {
@@ -62,12 +63,12 @@ pub(crate) fn route(shared: &Shared, from: &BareJid, stanza: Stanza, hops: u8) {
     if shared.server.is_local(to) && to.local().is_some() {
         let account = to.to_bare();
         let asks = matches!(stanza.kind, Kind::Iq(IqType::Get | IqType::Set)).then(|| stanza.clone());
-        let forward = Forward { account, stanza, ticket: None, hops, trace: None };
+        let forward = Forward { account, stanza, ticket: None, hops, trace };
         if let (false, Some(request)) = (shared.forward(forward), asks) {
             // Nobody else will answer it.
             let error = StanzaError::new(StanzaCondition::ResourceConstraint).with_type(ErrorType::Wait);
             if let Some(answer) = request.error(&error) {
-                route(shared, from, answer, hops + 1);
+                route(shared, from, answer, hops + 1, trace);
             }
         }
         return;
@@ -77,7 +78,7 @@ pub(crate) fn route(shared: &Shared, from: &BareJid, stanza: Stanza, hops: u8) {
     }
     let error = StanzaError::new(StanzaCondition::RemoteServerNotFound);
     if let Some(answer) = stanza.error(&error) {
-        route(shared, from, answer, hops + 1);
+        route(shared, from, answer, hops + 1, trace);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::timers::{Timers, Why};
 use crate::turn::Turn;
 use compact_str::CompactString;
 use starling_hooks::Session;
+use starling_store::Position;
 use starling_wire::{ConnId, Down, Leave, ToEdge, Token};
 use starling_xmpp::{
     BareJid, Element, ErrorType, IqType, Kind, Stanza, StanzaCondition, StanzaError, StreamCondition,
@@ -364,9 +365,10 @@ pub(crate) fn heir(home: &Home) -> Option<Token> {
 }
 
 /// A session may be given what waits up to this row.
-pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: starling_store::Position) {
+pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: Position) {
     let Some(at) = home.find(token) else { return };
-    if !std::mem::replace(&mut home.links[at].feed.begun, true) {
+    let begins = !std::mem::replace(&mut home.links[at].feed.begun, true);
+    if begins {
         home.links[at].note();
         home.touched = true;
     }
@@ -374,9 +376,12 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: st
         return;
     }
     let link = &mut home.links[at];
+    let sent = link.far.as_ref().filter(|_| !begins).map_or(Position(0), |far| far.sent);
     if link.feed.waiting.is_some() {
         link.feed.again = link.feed.again.max(Some(through));
     } else if let Some(above) = home.deliveries.waiting_above()
+        // What another session leaves behind and is older than what this one has seen waits for the next (promise 1).
+        && let above = above.max(sent)
         && above < through
     {
         link.feed.waiting = Some((above, through));
@@ -385,7 +390,7 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: st
 }
 
 /// What was acknowledged is kept by the store now.
-pub(crate) fn saved(out: &mut Out<'_>, home: &mut Home, saved: &[(Token, starling_store::Position)]) {
+pub(crate) fn saved(out: &mut Out<'_>, home: &mut Home, saved: &[(Token, Position)]) {
     for (token, through) in saved {
         let Some(at) = home.find(*token) else { continue };
         let link = &mut home.links[at];
@@ -415,5 +420,5 @@ pub(crate) fn ping(turn: &mut Turn, home: &mut Home, at: usize) {
     ping.id = Some(compact_str::format_compact!("ping{:x}", turn.next_id));
     ping.from = BareJid::parse(to.domain()).ok().map(Into::into);
     ping.to = Some(to.into());
-    turn.act(home, What::Deliver(token, ping));
+    turn.act(home, What::Deliver(token, ping, None));
 }

@@ -21,7 +21,8 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
             }
             let at = home.says(*conn);
             let taken = at.is_none_or(|at| home.links[at].has_taken(*sequence));
-            if *again && !taken && !home.recent.as_ref().is_some_and(|recent| recent.covers(shared.began)) {
+            let again = *again || at.is_some_and(|at| home.links[at].may_be_again(*sequence));
+            if again && !taken && !home.recent.as_ref().is_some_and(|recent| recent.covers(shared.began)) {
                 return read_first(turn, home);
             }
             let earlier = home.earlier(stanza, turn.monotonic, shared);

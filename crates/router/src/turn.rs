@@ -6,6 +6,7 @@ use crate::home::{Home, Read};
 use crate::pipeline::Draft;
 use crate::shared::Shared;
 use starling_hooks::{Change, Cx, Effect};
+use starling_node::{Span, Trace};
 use starling_store::{DocKind, LogRow, Origin, Position, StoreError, Write};
 use starling_wire::Token;
 use starling_xmpp::{BareJid, Timestamp};
@@ -31,14 +32,20 @@ pub(crate) struct Turn {
     /// Source of ids; goes on over turns.
     pub(crate) next_id: u64,
     effects: Vec<Effect>,
+    /// The step of a traced stanza that is being decided on, and how many came of it.
+    step: Option<(Trace, u32)>,
 }
+
+/// As many stanzas that come of a traced one belong to its trace; the rest of a large fan-out is only counted.
+const FOLLOWED: u32 = 32;
 
 impl Turn {
     pub(crate) fn new(shared: Arc<Shared>, next_id: u64) -> Self {
         let (now, monotonic) = (shared.now(), shared.clock.monotonic());
         let (writes, acts, reads, effects) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (ops, unbinds) = (Vec::new(), Vec::new());
-        Self { shared, now, monotonic, came: monotonic, writes, acts, reads, ops, unbinds, next_id, effects }
+        let (came, step) = (monotonic, None);
+        Self { shared, now, monotonic, came, writes, acts, reads, ops, unbinds, next_id, effects, step }
     }
 
     /// Looks at the clock again: a turn begins.
@@ -128,6 +135,27 @@ impl Turn {
         drafts
     }
 
+    /// What is decided up to [`Self::decided`] comes of this step of a stanza.
+    pub(crate) fn deciding(&mut self, span: &Span) {
+        self.step = span.context().map(|trace| (trace, 0));
+    }
+
+    /// The step is over.
+    pub(crate) fn decided(&mut self, mut span: Span) {
+        if let Some((_, count)) = self.step.take()
+            && count > 1
+        {
+            span.set("messaging.batch.message_count", i64::from(count));
+        }
+    }
+
+    /// The trace of a stanza that comes of the one that is being decided on.
+    pub(crate) fn follows(&mut self) -> Option<Trace> {
+        let (trace, count) = self.step.as_mut()?;
+        *count += 1;
+        (*count <= FOLLOWED).then_some(*trace)
+    }
+
     /// Adds something to do after the commit.
     pub(crate) fn act(&mut self, home: &mut Home, what: What) {
         home.acts += 1;
@@ -185,8 +213,14 @@ impl Turn {
     /// Takes one effect in: changes at once, the rest after the commit.
     pub(crate) fn take(&mut self, home: &mut Home, effect: Effect) {
         match effect {
-            Effect::Route(stanza) => self.act(home, What::Route(stanza)),
-            Effect::Deliver(token, stanza) => self.act(home, What::Deliver(token, stanza)),
+            Effect::Route(stanza) => {
+                let trace = self.follows();
+                self.act(home, What::Route(stanza, trace));
+            }
+            Effect::Deliver(token, stanza) => {
+                let trace = self.follows();
+                self.act(home, What::Deliver(token, stanza, trace));
+            }
             Effect::Close(token, error) => self.act(home, What::Close(token, error)),
             Effect::DeleteAccount => self.delete(home, None),
             Effect::Change(change) => self.change(home, change),

@@ -117,6 +117,10 @@ pub(crate) struct Worker {
     /// Homes whose messages wait because too much is under way in all.
     crowded: VecDeque<BareJid>,
     flushes: Vec<tokio::sync::oneshot::Sender<()>>,
+    /// Who waits until all questions have their answers.
+    quiets: Vec<tokio::sync::oneshot::Sender<()>>,
+    /// Accounts of which questions are being worked on, or were when it was last looked.
+    asking: HashSet<BareJid>,
     counting: Counting,
     remembered: Remembered,
     ended: Ended,
@@ -155,6 +159,8 @@ impl Worker {
             batch: Vec::new(),
             crowded: VecDeque::new(),
             flushes: Vec::new(),
+            quiets: Vec::new(),
+            asking: HashSet::new(),
             counting: Counting::default(),
             remembered: Remembered::default(),
             ended: Ended::default(),
@@ -197,7 +203,10 @@ impl Worker {
             return Poll::Pending;
         }
         let leaving = self.drift(turn);
-        self.unbinding.poll(&self.shared, turn.monotonic, cx);
+        if self.unbinding.poll(&self.shared, turn.monotonic, cx) {
+            // Sessions that were lost with the table may be recorded now.
+            self.backlog.extend(self.attaching.opening.iter().cloned().map(Msg::Wake));
+        }
         self.look_for_lost(turn);
         let landed = self.land(turn, cx);
         // Whoever commits together first lets go what is durable: what has come meanwhile is the next commit.
@@ -359,7 +368,7 @@ impl Worker {
                     // Where it has been given up, that was said.
                     let waits = home.find(token).is_some_and(|at| !home.links[at].has_settled(sequence));
                     if let Some(answer) = answer.filter(|_| waits) {
-                        delivery::refusal(&mut out, home, token, answer);
+                        delivery::refusal(&mut out, home, token, answer, None);
                     }
                 }
                 home.settle(token, sequence);
@@ -377,6 +386,13 @@ impl Worker {
             }
             Msg::Full { token, recipient, .. } => self.full(turn, account, token, &recipient),
             Msg::Unsent { rows, .. } => return self.unsent(turn, account, rows),
+            Msg::Wake(_) if home.opening.is_some() => {
+                if let Some(opening) = &mut home.opening {
+                    opening.listed = false;
+                }
+                self.attaching.opening.retain(|other| other != account);
+                self.try_open(turn, account);
+            }
             Msg::Wake(_) => self.end_lost(turn, account),
             Msg::Broken { token, .. } => session::end(turn, home, token, Some(delivery::too_much())),
             Msg::Admin(Admin::Passwd(jid, credentials, answer)) => {
@@ -389,6 +405,7 @@ impl Worker {
             | Msg::Waiting { .. }
             | Msg::Network(_)
             | Msg::Flush(_)
+            | Msg::Quiet(_)
             | Msg::Fenced => {}
         }
         self.touch(account);
@@ -404,6 +421,7 @@ impl Worker {
                 }
                 self.flushes.push(done);
             }
+            Msg::Quiet(done) => self.quiets.push(done),
             Msg::Fenced => self.end_all(turn),
             Msg::Network(Network::AttachBegin(edge, link)) => self.attach_begins(edge, link),
             Msg::Network(Network::AttachEnd(edge)) => self.attach_ends(turn, edge),
@@ -421,10 +439,20 @@ impl Worker {
     }
 
     fn touch(&mut self, account: &BareJid) {
-        if let Some(Slot::Ready(home)) = self.homes.get_mut(account)
-            && home.has_news()
-        {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        if home.asking > 0 && !self.asking.contains(account) {
+            self.asking.insert(account.clone());
+        }
+        if home.has_news() {
             self.touched.push(account.clone());
         }
+    }
+
+    /// Whether no question is being worked on.
+    fn has_answered(&mut self) -> bool {
+        let homes = &self.homes;
+        self.asking
+            .retain(|account| matches!(homes.get(account), Some(Slot::Ready(home)) if home.asking > 0));
+        self.asking.is_empty()
     }
 }

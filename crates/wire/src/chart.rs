@@ -111,6 +111,13 @@ impl<D: Clone> Chart<D> {
         })
     }
 
+    /// Whether this very reign is about to be moved.
+    pub fn is_leaving(&self, home: Home) -> bool {
+        self.place(home.shard).is_some_and(|place| {
+            place.read().here.as_ref().is_some_and(|here| here.epoch == home.epoch && here.leaving)
+        })
+    }
+
     /// It was not moved after all; returns whether it takes again what comes.
     pub fn stay(&self, home: Home) -> bool {
         let left = self.change(home, |here| std::mem::take(&mut here.leaving).then_some(()));

@@ -64,6 +64,21 @@ pub struct Incarnation(pub u64);
 pub struct Epoch(pub u64);
 
 /// A session's secret name: 128 random bits made by the edge that bound it. Part of every origin of that
+impl Epoch {
+    /// Of its bits, how many count the entries of the shard's log within an era.
+    pub const INDEX_BITS: u32 = 40;
+
+    /// The era: with it begins a table of locations that knows nothing of those before.
+    pub fn era(self) -> u64 {
+        self.0 >> Self::INDEX_BITS
+    }
+
+    /// The place of the reign's first entry in the log of its era.
+    pub fn index(self) -> u64 {
+        self.0 & ((1 << Self::INDEX_BITS) - 1)
+    }
+}
+
 /// session and of its XEP-0198 id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(pub u128);

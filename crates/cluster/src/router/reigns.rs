@@ -15,11 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// How often it is looked whether the lease holds.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long without a lease edges go on reading. It is renewed every 75 ms; a disk may stand still for longer than it lasts.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a shard that is being moved waits for questions that are being worked on.
+const QUESTIONS: Duration = Duration::from_millis(300);
 
 /// Serves a shard whenever this router reigns over it, for ever.
 pub(super) async fn serve(house: Arc<House>, group: Group) {
@@ -135,9 +138,17 @@ impl Drain for Leaving {
         Box::pin(async move {
             let home = Home { shard, epoch };
             let Some((gate, closings)) = board.chart.leave(home) else { return };
+            // What it has taken is answered first; what comes meanwhile is kept by whoever sent it.
+            flush(&gate.door).await;
+            if timeout(QUESTIONS, gate.door.quiet()).await.is_err() {
+                tracing::info!(
+                    event = "questions_left",
+                    shard = shard.0,
+                    "the next home answers that they failed"
+                );
+            }
             gate.deliveries.close(closings);
             board.withdraw(shard);
-            flush(&gate.door).await;
         })
     }
 

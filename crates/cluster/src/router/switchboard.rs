@@ -4,6 +4,7 @@
 //! the same way, in this process or another.
 
 mod edges;
+mod lobby;
 mod peers;
 mod post;
 
@@ -11,6 +12,7 @@ pub(super) use edges::Reception;
 pub(super) use peers::Neighbours;
 pub(super) use post::{Deliveries, Gate, Mail};
 
+use self::lobby::Lobby;
 use super::desk::Desk;
 use super::figures::Figures;
 use crate::leaving::Leaving;
@@ -61,6 +63,8 @@ pub(super) struct Switchboard {
     /// Edges that leave, and how far they are.
     going: Mutex<HashMap<EdgeId, Leaves>>,
     /// This router itself.
+    /// What is for shards without a home.
+    lobby: Lobby,
     pub(super) leaving: Arc<Leaving>,
     /// Who would not have a link, and why.
     pub(super) refusals: Refusals,
@@ -96,6 +100,7 @@ impl Switchboard {
             failed: watch::Sender::new(None),
             locations: OnceLock::new(),
             links: AtomicU64::new(1),
+            lobby: Lobby::default(),
             clock,
         })
     }
@@ -168,6 +173,7 @@ impl Switchboard {
     pub(super) fn peer(&self, router: RouterId) -> Option<Outlet<PeerItem>> {
         self.peers.read().get(&router).map(|peer| peer.outlet.clone())
     }
+        self.let_in(shards);
 
     /// The routers that this one can speak to, and their names.
     pub(super) fn peers(&self) -> Vec<(RouterId, String)> {

@@ -36,6 +36,7 @@ pub(super) async fn edges(board: Arc<Switchboard>) {
     loop {
         sleep(EDGES_EVERY).await;
         board.bury();
+        board.clear_out();
     }
 }
 

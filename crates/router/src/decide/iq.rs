@@ -7,7 +7,7 @@ use crate::msg::{Ask, Msg};
 use crate::turn::Turn;
 use futures::FutureExt;
 use starling_hooks::{Answer, At, Later};
-use starling_wire::Token;
+use starling_wire::{Token, Trace};
 use starling_xmpp::{Element, IqType, Kind, Stanza, StanzaCondition, StanzaError, ns};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use std::sync::Arc;
 /// How many questions may wait for each that is being worked on.
 const QUEUED_PER_SLOT: usize = 8;
 
-/// One of the account's sessions sends an IQ.
-pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, stanza: Stanza) {
+/// One of the account's sessions sends an IQ. False: it is handled with its answer, which follows.
+pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, stanza: Stanza, sequence: u64) -> bool {
     let token = home.links[at].token;
     let own = &home.account.jid;
     let server = &turn.shared.server;
@@ -27,9 +27,10 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, stanza: Stanza) 
         Some(_) => None,
     };
     match (target, &stanza.to) {
-        (Some(target), _) => answer(turn, home, target, Some(at), stanza),
+        (Some(target), _) => return answer(turn, home, target, Some((at, sequence)), stanza),
         (None, Some(to)) if server.is_local(to) && to.local().is_some() => {
-            turn.act(home, What::Route(stanza))
+            let trace = turn.follows();
+            turn.act(home, What::Route(stanza, trace));
         }
         (None, Some(to)) => {
             let condition = if server.is_local(to) {
@@ -41,18 +42,23 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, stanza: Stanza) 
         }
         (None, None) => {}
     }
+    true
 }
 
 /// An IQ arrives for the account.
 pub(crate) fn received(turn: &mut Turn, home: &mut Home, stanza: Stanza) {
     let Some(to) = stanza.to.clone() else { return };
     if to.is_bare() {
-        return answer(turn, home, At::Account, None, stanza);
+        answer(turn, home, At::Account, None, stanza);
+        return;
     }
     let session =
         home.account.resource(&to).filter(|_| !is_only_ours(home, &stanza)).map(|session| session.token);
     match session {
-        Some(token) => turn.act(home, What::Deliver(token, stanza)),
+        Some(token) => {
+            let trace = turn.follows();
+            turn.act(home, What::Deliver(token, stanza, trace));
+        }
         None => bounce(turn, home, &stanza, &StanzaError::new(StanzaCondition::ServiceUnavailable)),
     }
 }
@@ -65,20 +71,24 @@ fn is_only_ours(home: &Home, stanza: &Stanza) -> bool {
     matches!(stanza.kind, Kind::Iq(IqType::Set)) && !own && pushed()
 }
 
-/// Answers a request for the account or the server.
-fn answer(turn: &mut Turn, home: &mut Home, target: At, at: Option<usize>, stanza: Stanza) {
+/// Answers a request for the account or the server; of a session, what it says under a sequence. False: the answer follows.
+fn answer(
+    turn: &mut Turn,
+    home: &mut Home,
+    target: At,
+    session: Option<(usize, u64)>,
+    stanza: Stanza,
+) -> bool {
+    let at = session.map(|(at, _)| at);
     let Kind::Iq(IqType::Get | IqType::Set) = stanza.kind else {
         // A result or error for us: of a ping or a push; nobody waits for it.
-        return;
+        return true;
     };
-    let token = at.map(|at| home.links[at].token);
+    let whose = (at.map(|at| home.links[at].token), turn.follows());
     let Some(payload) = stanza.payload.children().next().map(|child| child.element()) else {
-        return finish(
-            turn,
-            home,
-            ask(token, &stanza),
-            Err(Box::new(StanzaError::new(StanzaCondition::BadRequest))),
-        );
+        let error = StanzaError::new(StanzaCondition::BadRequest);
+        finish(turn, home, ask(whose, &stanza), Err(Box::new(error)));
+        return true;
     };
     let shared = Arc::clone(&turn.shared);
     let Some(hook) = shared.hooks.answers(target, &payload) else {
@@ -87,32 +97,38 @@ fn answer(turn: &mut Turn, home: &mut Home, target: At, at: Option<usize>, stanz
         } else {
             StanzaCondition::ServiceUnavailable
         };
-        return finish(turn, home, ask_whole(token, stanza), Err(Box::new(StanzaError::new(condition))));
+        finish(turn, home, ask_whole(whose, stanza), Err(Box::new(StanzaError::new(condition))));
+        return true;
     };
     let before = turn.acts.len();
     match turn.decide(home, at, |cx| hook.answer(cx, &stanza, &payload)) {
         Answer::Result(result) => {
-            finish(turn, home, ask(token, &stanza), Ok(result));
+            finish(turn, home, ask(whose, &stanza), Ok(result));
             // The answer first, then what follows from it: pushes (RFC 6121 §2.6.3), the end of the session of
             // somebody who removes their account (XEP-0077 §3.2).
             turn.acts[before..].rotate_right(1);
         }
         // XEP-0077 §3.3: an error to a password change does not repeat the password.
         Answer::Error(error) if payload.ns() == ns::REGISTER => {
-            finish(turn, home, ask(token, &stanza), Err(error))
+            finish(turn, home, ask(whose, &stanza), Err(error))
         }
-        Answer::Error(error) => finish(turn, home, ask_whole(token, stanza), Err(error)),
+        Answer::Error(error) => finish(turn, home, ask_whole(whose, stanza), Err(error)),
         Answer::Later(work) => {
             let slots = turn.shared.config.queries.max(1);
             if home.questions.len() >= slots * QUEUED_PER_SLOT {
                 let busy = StanzaError::new(StanzaCondition::ResourceConstraint)
                     .with_text("too many requests at once");
-                return finish(turn, home, ask_whole(token, stanza), Err(Box::new(busy)));
+                finish(turn, home, ask_whole(whose, stanza), Err(Box::new(busy)));
+                return true;
             }
-            home.questions.push_back((ask(token, &stanza), work));
+            let mut ask = ask(whose, &stanza);
+            ask.settles = session.map(|(_, sequence)| sequence);
+            home.questions.push_back((ask, work));
             start(turn, home);
+            return false;
         }
     }
+    true
 }
 
 /// Begins to work on questions as far as there are slots.
@@ -150,7 +166,11 @@ pub(crate) fn answered(turn: &mut Turn, home: &mut Home, ask: Box<Ask>, later: L
     for effect in effects.into_iter().filter(|_| room) {
         turn.take(home, effect);
     }
+    let settles = ask.token.zip(ask.settles);
     finish(turn, home, ask, answer);
+    if let Some((token, sequence)) = settles {
+        turn.act(home, What::Settle(token, sequence));
+    }
     start(turn, home);
 }
 
@@ -168,12 +188,12 @@ fn finish(
     turn.act(home, What::Answer(ask, answer));
 }
 
-fn ask(token: Option<Token>, stanza: &Stanza) -> Box<Ask> {
+fn ask(whose: (Option<Token>, Option<Trace>), stanza: &Stanza) -> Box<Ask> {
     let mut request = stanza.clone();
     request.payload = starling_xmpp::Payload::empty();
-    Box::new(Ask { token, request })
+    ask_whole(whose, request)
 }
 
-fn ask_whole(token: Option<Token>, request: Stanza) -> Box<Ask> {
-    Box::new(Ask { token, request })
+fn ask_whole((token, trace): (Option<Token>, Option<Trace>), request: Stanza) -> Box<Ask> {
+    Box::new(Ask { token, settles: None, request, trace })
 }

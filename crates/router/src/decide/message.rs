@@ -12,7 +12,7 @@ use starling_hooks::{Fate, Flow};
 use starling_node::telemetry::Step;
 use starling_node::telemetry::metrics::Limit;
 use starling_store::{Direction, LogRow, Position};
-use starling_wire::Trace;
+use starling_wire::{Token, Trace};
 use starling_xmpp::{BareJid, ErrorType, Jid, Kind, Stanza, StanzaCondition, StanzaError, ns};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,6 +22,9 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
     let Said { sequence, mut stanza, trace, again, .. } = said;
     let token = home.links[at].token;
     let mut spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeSent);
+    if again {
+        spans.home.set("starling.again", true);
+    }
     let own = home.account.jid.clone();
     let to = match &stanza.to {
         Some(to) => to.clone(),
@@ -33,13 +36,16 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
         }
     };
     if has_clashing_bodies(&stanza) {
-        return refuse(turn, home, token, sequence, &stanza, &StanzaError::new(StanzaCondition::BadRequest));
+        let error = StanzaError::new(StanzaCondition::BadRequest);
+        return refuse_traced(turn, home, (token, sequence), &stanza, &error, spans);
     }
     let mut fate = Fate::default();
     match sent_hooks(turn, home, at, &mut stanza, &mut fate) {
         Flow::Next => {}
         Flow::Drop => return turn.act(home, What::Settle(token, sequence)),
-        Flow::Refuse(error) => return refuse(turn, home, token, sequence, &stanza, &error),
+        Flow::Refuse(error) => {
+            return refuse_traced(turn, home, (token, sequence), &stanza, &error, spans);
+        }
     }
     let condition = if turn.shared.server.is_local(&to) {
         to.local().is_none().then_some(StanzaCondition::ServiceUnavailable)
@@ -48,7 +54,8 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
         Some(StanzaCondition::RemoteServerNotFound)
     };
     if let Some(condition) = condition {
-        return refuse(turn, home, token, sequence, &stanza, &StanzaError::new(condition));
+        let error = StanzaError::new(condition);
+        return refuse_traced(turn, home, (token, sequence), &stanza, &error, spans);
     }
     let with = to.to_bare();
     if !knows(home, &with) {
@@ -58,16 +65,19 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
             let error = StanzaError::new(StanzaCondition::PolicyViolation)
                 .with_type(ErrorType::Wait)
                 .with_text("too many new addresses in a short time");
-            return refuse(turn, home, token, sequence, &stanza, &error);
+            return refuse_traced(turn, home, (token, sequence), &stanza, &error, spans);
         }
     }
     let mut ticket = ticket(home, token, sequence);
-    ticket.repeated = again;
+    let may_be_again = home.links[at].may_be_again(sequence);
+    ticket.repeated = again || may_be_again;
     if !home.links[at].may_resend && stanza.payload.has(ns::SID, "origin-id") {
         home.links[at].may_resend = true;
         home.links[at].note();
     }
     let known = is_known(turn, home, &own, &with, &stanza, &mut ticket);
+    // Without a row of its own it went nowhere.
+    ticket.repeated = again || may_be_again && known;
     let (since, origin) = (turn.came, ticket.origin);
     let unanswered = Unanswered { since, origin, stanza: stanza.clone(), sent: None };
     home.links[at].awaits(sequence, unanswered);
@@ -81,7 +91,9 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
                 spans.writes(&turn.shared.tracer);
                 Some(position)
             }
-            None => return refuse(turn, home, token, sequence, &stanza, &not_confirmed()),
+            None => {
+                return refuse_traced(turn, home, (token, sequence), &stanza, &not_confirmed(), spans);
+            }
         }
     } else {
         None
@@ -90,6 +102,21 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
     // Copies of what is not kept may have gone out already, and nobody knows.
     let copies = if known || (again && position.is_none()) { Vec::new() } else { fate.copies };
     turn.act(home, What::Leave(Box::new(Leaving { stanza, ticket, copies, position, spans })));
+}
+
+/// Answers a message with an error, which belongs to its trace.
+fn refuse_traced(
+    turn: &mut Turn,
+    home: &mut Home,
+    (token, sequence): (Token, u64),
+    stanza: &Stanza,
+    error: &StanzaError,
+    mut spans: Spans,
+) {
+    spans.home.fail(error.condition.as_str());
+    turn.deciding(&spans.home);
+    refuse(turn, home, token, sequence, stanza, error);
+    turn.decided(spans.home);
 }
 
 /// Whether a message of the account is one that it sent before and whose row is there. It keeps the origin that it had.
@@ -162,7 +189,8 @@ pub(crate) fn received(
     };
     if known {
         // It has its row, and goes out by it; only the receipt was lost.
-        let spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived);
+        let mut spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived);
+        spans.home.set("starling.again", true);
         return settle(turn, home, stanza, ticket, None, spans);
     }
     arrive(turn, home, stanza, ticket, None, trace);
@@ -180,6 +208,9 @@ fn arrive(
     let Kind::Message(kind) = stanza.kind else { return };
     let Some(to) = stanza.to.clone() else { return };
     let mut spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived);
+    if ticket.as_ref().is_some_and(|ticket| ticket.repeated) && own.is_none() {
+        spans.home.set("starling.again", true);
+    }
     let known = own.as_ref().is_some_and(|(_, known)| *known);
     if known {
         forget_refusal(home, ticket.as_ref());
@@ -220,7 +251,7 @@ fn arrive(
         let fresh = Ticket {
             origin: turn.anonymous(),
             sender: with.clone(),
-            token: starling_wire::Token(0),
+            token: Token(0),
             sequence: 0,
             again: None,
             repeated: false,
@@ -237,7 +268,7 @@ fn arrive(
         spans.writes(&turn.shared.tracer);
     }
     let mut concerned: Vec<_> = fate.recipients.iter().map(|token| (*token, As::Itself)).collect();
-    let mut copy = |tokens: &[starling_wire::Token], how: As| {
+    let mut copy = |tokens: &[Token], how: As| {
         for token in tokens {
             if !concerned.iter().any(|(known, _)| known == token) {
                 concerned.push((*token, how));
@@ -372,8 +403,11 @@ fn settle(
     stanza: Stanza,
     ticket: Option<Ticket>,
     refused: Option<Box<StanzaError>>,
-    spans: Spans,
+    mut spans: Spans,
 ) {
+    if let Some(error) = &refused {
+        spans.home.fail(error.condition.as_str());
+    }
     let (to, position) = (Vec::new(), None);
     let arriving = Arriving { stanza, ticket, to, position, offline: false, refused, spans };
     turn.act(home, What::Arrive(Box::new(arriving)));

@@ -37,6 +37,11 @@ impl Worker {
             for done in self.flushes.drain(..) {
                 let _ = done.send(());
             }
+            if !self.quiets.is_empty() && self.has_answered() {
+                for done in self.quiets.drain(..) {
+                    let _ = done.send(());
+                }
+            }
         }
     }
 

@@ -3,15 +3,18 @@
 use super::losing::Losing;
 use super::opening::Unsure;
 use super::*;
+use crate::notes;
 use crate::rebuild;
 pub(super) use crate::rebuild::Parked;
-use starling_wire::{EdgeId, Record, Token};
+use starling_wire::{EdgeId, Epoch, Record, Token};
 use std::collections::HashSet;
 
 /// Without a link for so long, an edge is taken for dead.
 pub(super) const DEAD_AFTER: Duration = Duration::from_secs(5);
 /// A connection that its edge has not named may be one whose question is on its way.
 const UNSEEN: Duration = Duration::from_secs(5);
+/// So many entries does the log of a shard have at most in the first moments after it was founded.
+const YOUNG: u64 = 64;
 /// Sessions of one account that are kept until somebody needs it.
 const MAX_PARKED: usize = 64;
 
@@ -73,6 +76,10 @@ impl Attaching {
         let age = turn.monotonic.saturating_sub(shared.began);
         let places = tier.register.places(&home.account.jid);
         let early = age < DEAD_AFTER;
+        if early && Worker::is_young(shared) {
+            // An edge that has it may not be linked yet.
+            return true;
+        }
         places.iter().any(|place| place.token == token && (early || !self.has_answered(place.edge, age)))
     }
 
@@ -221,7 +228,7 @@ impl Worker {
     pub(super) fn attach(&mut self, turn: &mut Turn, account: &BareJid, conn: ConnId, record: Box<Record>) {
         let number = self.attaching.edges.get(&conn.edge).map_or(0, |attached| attached.number);
         self.attaching.is_at(conn.edge, account);
-        let parked = Parked::new(conn, record, number, turn.monotonic);
+        let mut parked = Parked::new(conn, record, number, turn.monotonic);
         if let Some(unsure) = self.attaching.unsure.get_mut(account) {
             unsure.parked.retain(|other| other.conn != conn);
         }
@@ -230,8 +237,43 @@ impl Worker {
         {
             return self.attach_again(account, &parked);
         }
+        self.adopt(turn, account, &mut parked);
         self.park(account, parked);
         self.try_open(turn, account);
+    }
+
+    /// A session from before the present era: the table of locations was lost with the disks of all routers, and knows nothing of
+    /// it. Then what edges hold is believed, and recorded anew; of several records of one session that of the latest move.
+    fn adopt(&mut self, turn: &Turn, account: &BareJid, parked: &mut Parked) {
+        let Parked { conn, record, .. } = &*parked;
+        let Some(tier) = &self.shared.tier else { return };
+        if record.epoch.era() >= Epoch(self.shared.positions.epoch()).era() {
+            return;
+        }
+        let Some(stay) = notes::decode(&record.notes).map(|notes| notes.stay) else { return };
+        let others = match self.homes.get(account) {
+            Some(Slot::Ready(home)) if home.account.resource(&record.jid).is_some() => return,
+            Some(Slot::Ready(home)) => home.opening.as_ref().map_or(&[][..], |opening| &opening.parked),
+            Some(Slot::Loading(_, all) | Slot::Parked(all)) => all,
+            None => &[],
+        };
+        let later = |other: &Parked| {
+            other.record.token == record.token
+                && notes::decode(&other.record.notes).is_some_and(|notes| notes.stay > stay)
+        };
+        let taken = |place: &Place| place.jid == record.jid && place.token != record.token;
+        if others.iter().any(later) || tier.register.places(account).iter().any(taken) {
+            return;
+        }
+        let (jid, token, edge) = (record.jid.clone(), record.token, conn.edge);
+        self.unbinding.push(LocationOp::Bind { jid: jid.clone(), token, edge });
+        self.unbinding.push(LocationOp::Move { jid, token, edge, attempt: stay << 32 | stay });
+        parked.adopted = Some(turn.monotonic + DEAD_AFTER);
+    }
+
+    /// Whether the table of locations may have lost what it knew: its log has hardly begun.
+    pub(super) fn is_young(shared: &Shared) -> bool {
+        Epoch(shared.positions.epoch()).index() < YOUNG
     }
 
     /// Keeps what was named until the account opens.

@@ -136,7 +136,7 @@ impl Worker {
                 drop(answer.send(Err(StoreError::Fenced)))
             }
             Msg::Admin(Admin::Sessions(answer)) => drop(answer.send(Vec::new())),
-            Msg::Flush(done) => drop(done.send(())),
+            Msg::Flush(done) | Msg::Quiet(done) => drop(done.send(())),
             _ => {}
         }
     }

@@ -114,7 +114,7 @@ impl Worker {
                         route::receipt(&self.shared, &forward.account, ticket, Some(refusal));
                     }
                     (None, Some(answer)) => {
-                        route::route(&self.shared, &forward.account, answer, forward.hops + 1);
+                        route::route(&self.shared, &forward.account, answer, forward.hops + 1, forward.trace);
                     }
                     (None, None) => {}
                 }

@@ -52,6 +52,18 @@ impl Worker {
                 && !home.links.iter().any(|link| link.token == place.token)
                 && !opening.parked.iter().any(named)
         });
+        let waits = |parked: &Parked| {
+            parked.adopted.is_some_and(|until| turn.monotonic < until)
+                && !places.iter().any(|place| place.token == parked.record.token)
+        };
+        if opening.parked.iter().any(waits) {
+            // What was lost with the table is being recorded.
+            if !std::mem::replace(&mut opening.listed, true) {
+                self.attaching.opening.push(account.clone());
+                self.timers.set(turn.monotonic + DEAD_AFTER, account.clone(), Why::Open);
+            }
+            return;
+        }
         if silent && age < OPEN_WITHIN {
             if !std::mem::replace(&mut opening.listed, true) {
                 self.attaching.opening.push(account.clone());

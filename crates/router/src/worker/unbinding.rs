@@ -1,5 +1,5 @@
-//! Sessions that have ended and are still recorded. Nobody waits for it, so they go together, one batch after the other, and
-//! again until it is done: a row of a session that is over would be taken for one whose edge was lost.
+//! Sessions that have ended and are still recorded, and such as the table has lost. They go together, one batch after the
+//! other, and again until it is done: a row of a session that is over would be taken for one whose edge was lost.
 
 use crate::cluster::{LocationOp, RecordError};
 use crate::shared::Shared;
@@ -17,6 +17,9 @@ const BATCH: usize = 1_024;
 /// How soon one that failed goes again.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// After how many failures sessions that were to be recorded anew are given up.
+const MOST_FAILURES: u32 = 16;
+
 /// All of one worker.
 #[derive(Default)]
 pub(super) struct Unbinding {
@@ -28,6 +31,8 @@ pub(super) struct Unbinding {
     flight: Option<BoxFuture<'static, Result<(), RecordError>>>,
     /// Not before.
     again: Option<Duration>,
+    /// How often it has failed on end.
+    failures: u32,
 }
 
 impl Unbinding {
@@ -52,26 +57,36 @@ impl Unbinding {
         self.again
     }
 
-    /// Goes on with it.
-    pub(super) fn poll(&mut self, shared: &Shared, now: Duration, cx: &mut Context<'_>) {
-        let Some(tier) = &shared.tier else { return };
+    /// Goes on with it; whether sessions were recorded.
+    pub(super) fn poll(&mut self, shared: &Shared, now: Duration, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        let Some(tier) = &shared.tier else { return any };
         loop {
             if let Some(flight) = &mut self.flight {
-                let Poll::Ready(result) = flight.poll_unpin(cx) else { return };
+                let Poll::Ready(result) = flight.poll_unpin(cx) else { return any };
                 self.flight = None;
                 match result {
                     Ok(()) => {
+                        self.failures = 0;
                         for op in self.batch.drain(..) {
-                            if let LocationOp::Unbind { token, .. } = op {
-                                self.tokens.remove(&token);
+                            match op {
+                                LocationOp::Unbind { token, .. } => drop(self.tokens.remove(&token)),
+                                LocationOp::Bind { .. } | LocationOp::Move { .. } => any = true,
                             }
                         }
                     }
-                    Err(_) => self.again = Some(now + AGAIN),
+                    Err(_) => {
+                        self.again = Some(now + AGAIN);
+                        self.failures += 1;
+                        if self.failures >= MOST_FAILURES {
+                            // There may be no room for them, ever.
+                            self.batch.retain(|op| matches!(op, LocationOp::Unbind { .. }));
+                        }
+                    }
                 }
             }
             if self.again.is_some_and(|again| now < again) {
-                return;
+                return any;
             }
             self.again = None;
             if self.batch.is_empty() {
@@ -80,7 +95,7 @@ impl Unbinding {
             }
             if self.batch.is_empty() {
                 self.waiting.shrink_to(BATCH);
-                return;
+                return any;
             }
             self.flight = Some(tier.register.record(self.batch.clone()));
         }

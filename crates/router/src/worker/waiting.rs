@@ -67,7 +67,7 @@ impl Worker {
                 act::refused_own(&out, home, &message.stanza, message.origin);
                 let error = decide::message::not_confirmed();
                 if let Some(answer) = decide::error_to(home, token, &message.stanza, &error) {
-                    delivery::refusal(&mut out, home, token, answer);
+                    delivery::refusal(&mut out, home, token, answer, None);
                 }
             }
         }

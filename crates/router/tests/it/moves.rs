@@ -526,3 +526,30 @@ fn a_short_lapse_of_the_lease_is_waited_for() {
     assert_eq!(site.messages(&bob), ["hello"]);
     assert_eq!(site.handled(&alice), 2);
 }
+
+/// The disks of all routers are lost, and with them who is where: what edges hold is believed.
+#[test]
+fn sessions_outlive_the_table_of_locations() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    // It has moved before, and loses its socket while there is no home.
+    let bob = site.resume(&bob, 0, 0);
+    site.run();
+    assert!(site.told(&bob).iter().any(|down| matches!(down, Down::Resumed { .. })));
+    site.lose_table();
+    site.lose(&bob);
+    site.chat(&mut alice, "bob", "one");
+    let bob = site.resume(&bob, 1, 0);
+    site.advance(Duration::from_secs(1));
+    assert_eq!(site.messages(&bob), ["one"]);
+    assert_eq!(site.handled(&alice), 2);
+    let recorded: usize = site.books.iter().map(|book| book.edges().len()).sum();
+    assert_eq!(recorded, 2);
+    // The next home finds them as any others.
+    site.succeed("bob");
+    site.chat(&mut alice, "bob", "two");
+    site.advance(Duration::from_secs(1));
+    assert_eq!(site.messages(&bob), ["two"]);
+    assert_eq!((site.kept(0), site.kept(1)), (1, 1));
+}

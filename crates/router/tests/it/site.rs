@@ -197,6 +197,20 @@ impl Site {
         self.run();
     }
 
+    /// All routers are lost with their disks: a new era begins, whose table knows nobody.
+    pub(crate) fn lose_table(&mut self) {
+        self.epochs = (Epoch(self.epochs).era() + 1) << Epoch::INDEX_BITS;
+        for shard in self.shards.all() {
+            self.homes[usize::from(shard.0)] = None;
+            self.books[usize::from(shard.0)].burn();
+        }
+        self.wires.mail.lock().clear();
+        for shard in self.shards.all() {
+            self.begin(shard);
+        }
+        self.run();
+    }
+
     /// The reign over this account's shard is over.
     pub(crate) fn crash(&mut self, account: &str) {
         let shard = self.shard(account);
@@ -258,7 +272,7 @@ impl Site {
             shards: self.shards,
             reign: Reigning {
                 epoch,
-                floor: Position(micros + self.epochs * 1_000),
+                floor: Position(micros + epoch.index() * 1_000),
                 ceiling: Arc::new(AtomicU64::new(u64::MAX / 2)),
                 until: until.clone(),
             },
@@ -416,6 +430,8 @@ impl Site {
             EdgeItem::AttachBegin(home) => UpBatch { attach_begin: true, ..batch(home) },
             EdgeItem::AttachEnd(home) => UpBatch { attach_end: true, ..batch(home) },
             EdgeItem::Up(home, up) => UpBatch { ups: vec![up], ..batch(home) },
+            // Of no home.
+            _ => return,
         };
         self.knock(edge, link, batch);
     }

@@ -217,7 +217,12 @@ impl Story {
         }
     }
 
-    fn heal(&mut self) {
+    fn heal(&mut self, seed: u64) {
+        if seed % 7 == 3 {
+            // All routers and their disks are lost at the worst moment.
+            self.site.lose_table();
+            self.phones.iter_mut().for_each(Phone::home_moved);
+        }
         self.site.store.release();
         self.site.store.arrive();
         let store = &self.site.store;
@@ -322,7 +327,7 @@ fn story(seed: u64) {
     for _ in 0..90 {
         story.step();
     }
-    story.heal();
+    story.heal(seed);
     story.judge(seed);
 }
 

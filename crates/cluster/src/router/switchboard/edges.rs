@@ -137,6 +137,10 @@ impl Ear {
 
 impl Switchboard {
     /// Tells homes of edges that have been away for too long.
+        if board.chart.is_leaving(home) {
+            // It has yet to say what it has done. Its edge says all of this again, to whoever is home then.
+            return;
+        }
     pub(in crate::router) fn bury(&self) {
         let now = self.clock.monotonic();
         // Held to the end: an edge that comes back meanwhile waits, and what it says reaches the homes later.

@@ -5,6 +5,7 @@ use crate::router::asking;
 use crate::router::questions::{Answer, Question};
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use starling_wire::chart::Way;
 use starling_setup::Obstacle;
 use starling_wire::frame::{Forward, PeerHello, PeerItem};
 use starling_wire::net::{End, Hears, Outlet, Peers};
@@ -190,7 +191,7 @@ impl Ear {
                 if self.is_proper(forward) {
                     match board.chart.take(forward.home) {
                         Ok((gate, _)) => gate.door.peer(item),
-                        Err(_) => self.deny(forward.home.shard),
+                        Err(_) => self.misled(item),
                     }
                 }
             }
@@ -205,6 +206,26 @@ impl Ear {
     }
 
     /// For the home of a sender, whichever reign that is: what it knows of the sequence it takes.
+    /// A stanza for a shard whose home is not here, or not any more. Its sender's home learns that, and sends again what it keeps.
+    fn misled(&self, item: PeerItem) {
+        let PeerItem::Forward(forward) = &item else { return };
+        let shard = forward.home.shard;
+        self.deny(shard);
+        if !Switchboard::waits(&item) {
+            return;
+        }
+        let mut item = item;
+        if let PeerItem::Forward(forward) = &mut item {
+            forward.hops += 1;
+        }
+        // Whoever sent it here is not the home either, whatever it said before.
+        let back = matches!(self.board.chart.way(shard), Way::There(_, router) if router == self.from);
+        let kept = if back { self.board.wait(shard, item) } else { self.board.post(shard, item) };
+        if !kept {
+            tracing::warn!(event = "forward_dropped", shard = shard.0, "too much waits for shards without a home");
+        }
+    }
+
     fn of_sender(&self, shard: Shard, item: PeerItem) {
         match self.board.chart.here(shard) {
             Some(gate) => gate.door.peer(item),

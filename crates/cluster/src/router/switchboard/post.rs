@@ -15,13 +15,30 @@ pub(in crate::router) struct Mail(pub(in crate::router) Arc<Switchboard>);
 
 impl Post for Mail {
     fn send(&self, to: Shard, item: PeerItem) -> bool {
-        match self.0.chart.way(to) {
+        self.0.post(to, item)
+    }
+}
+
+impl Switchboard {
+    /// Hands something over to the home of a shard, or keeps it for a while if nobody else does. False: neither can be done.
+    pub(super) fn post(&self, to: Shard, item: PeerItem) -> bool {
+        if !Self::waits(&item) {
+            return self.pass_on(to, item);
+        }
+        // What came before it goes before it.
+        self.let_in(&[to]);
+        !self.lobby.has(to) && self.pass_on(to, item.clone()) || self.wait(to, item)
+    }
+
+    /// Hands it over, if that home is known and can be reached.
+    pub(super) fn pass_on(&self, to: Shard, item: PeerItem) -> bool {
+        match self.chart.way(to) {
             Way::Here(epoch, gate) => {
                 gate.door.peer(addressed(item, to, epoch));
                 true
             }
             Way::There(epoch, router) => {
-                self.0.peer(router).is_some_and(|outlet| outlet.push(addressed(item, to, epoch)))
+                self.peer(router).is_some_and(|outlet| outlet.push(addressed(item, to, epoch)))
             }
             Way::Nowhere => false,
         }

@@ -39,6 +39,11 @@ impl Book {
         self.rows.lock().iter().map(|(jid, place)| (jid.clone(), place.edge.0)).collect()
     }
 
+    /// Nothing of it is left.
+    pub(crate) fn burn(&self) {
+        self.rows.lock().clear();
+    }
+
     /// What becomes of the next one.
     pub(crate) fn next(&self, mood: Mood) {
         self.moods.lock().push_back(mood);

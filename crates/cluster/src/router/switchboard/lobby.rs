@@ -1,0 +1,164 @@
+//! Stanzas for shards that have no home at the moment: presence and requests, of which their senders keep nothing.
+//!
+//! A shard that moves has none for a fraction of a second. What is for it waits here in the order in which it came; what waits
+//! too long is given up, and a request is answered.
+
+use super::Switchboard;
+use parking_lot::Mutex;
+use starling_wire::chart::Way;
+use starling_wire::frame::{Forward, PeerItem};
+use starling_wire::{Epoch, Shard};
+use starling_xmpp::{ErrorType, IqType, Kind, StanzaCondition, StanzaError};
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+/// How many wait at most, and their bytes.
+const MOST: usize = 4_096;
+const MOST_BYTES: usize = 8 << 20;
+/// How long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// All that wait.
+#[derive(Debug, Default)]
+pub(super) struct Lobby(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    shards: HashMap<Shard, VecDeque<(Duration, Box<Forward>)>>,
+    count: usize,
+    bytes: usize,
+}
+
+impl Lobby {
+    /// Whether anything waits for this shard.
+    pub(super) fn has(&self, shard: Shard) -> bool {
+        self.0.lock().shards.contains_key(&shard)
+    }
+
+    /// Keeps one that came last; gives it back where there is no room.
+    pub(super) fn keep(
+        &self,
+        shard: Shard,
+        forward: Box<Forward>,
+        now: Duration,
+    ) -> Result<(), Box<Forward>> {
+        let mut waiting = self.0.lock();
+        let size = forward.stanza.encoded_len();
+        if waiting.count >= MOST || waiting.bytes + size > MOST_BYTES {
+            return Err(forward);
+        }
+        waiting.count += 1;
+        waiting.bytes += size;
+        waiting.shards.entry(shard).or_default().push_back((now, forward));
+        Ok(())
+    }
+
+    /// Takes all that wait for a shard.
+    fn take(&self, shard: Shard) -> VecDeque<(Duration, Box<Forward>)> {
+        let mut waiting = self.0.lock();
+        let all = waiting.shards.remove(&shard).unwrap_or_default();
+        for (_, forward) in &all {
+            waiting.count -= 1;
+            waiting.bytes -= forward.stanza.encoded_len();
+        }
+        all
+    }
+
+    /// Takes what has waited too long.
+    fn over(&self, now: Duration) -> Vec<Box<Forward>> {
+        let mut waiting = self.0.lock();
+        let mut over = Vec::new();
+        for all in waiting.shards.values_mut() {
+            while let Some((_, forward)) = all.pop_front_if(|(since, _)| now >= *since + PATIENCE) {
+                over.push(forward);
+            }
+        }
+        waiting.shards.retain(|_, all| !all.is_empty());
+        waiting.count -= over.len();
+        waiting.bytes -= over.iter().map(|forward| forward.stanza.encoded_len()).sum::<usize>();
+        over
+    }
+}
+
+impl Switchboard {
+    /// Whether the sender of this keeps nothing of it.
+    pub(super) fn waits(item: &PeerItem) -> bool {
+        matches!(item, PeerItem::Forward(forward) if forward.ticket.is_none())
+    }
+
+    /// Keeps it until its shard has a home. False: there is no room.
+    pub(super) fn wait(&self, shard: Shard, item: PeerItem) -> bool {
+        let PeerItem::Forward(forward) = item else { return false };
+        self.lobby.keep(shard, forward, self.clock.monotonic()).is_ok()
+    }
+
+    /// These shards may have a home: what waits for it goes there.
+    pub(super) fn let_in(&self, shards: &[Shard]) {
+        for shard in shards.iter().filter(|shard| self.lobby.has(**shard)) {
+            if matches!(self.chart.way(*shard), Way::Nowhere) {
+                continue;
+            }
+            let mut all = self.lobby.take(*shard);
+            while let Some((since, forward)) = all.pop_front() {
+                if !self.pass_on(*shard, PeerItem::Forward(forward.clone())) {
+                    // What is behind it stays behind it.
+                    for (since, forward) in std::iter::once((since, forward)).chain(all.drain(..)) {
+                        drop(self.lobby.keep(*shard, forward, since));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives up what has waited too long.
+    pub(in crate::router) fn clear_out(&self) {
+        for mut forward in self.lobby.over(self.clock.monotonic()) {
+            let Kind::Iq(IqType::Get | IqType::Set) = forward.stanza.kind else { continue };
+            let error = StanzaError::new(StanzaCondition::ResourceConstraint)
+                .with_type(ErrorType::Wait)
+                .with_text("nobody serves that account now");
+            let Some(answer) = forward.stanza.error(&error) else { continue };
+            let Some(account) = answer.to.as_ref().map(|to| to.to_bare()) else { continue };
+            let shard = self.own.shards.of(&account);
+            forward.home.epoch = Epoch::default();
+            forward.home.shard = shard;
+            (forward.account, forward.stanza, forward.hops) = (account, answer, forward.hops + 1);
+            self.pass_on(shard, PeerItem::Forward(forward));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_wire::frame::Home;
+    use starling_xmpp::{BareJid, PresenceType, Stanza};
+
+    fn forward(id: &str) -> Box<Forward> {
+        let mut stanza = Stanza::presence(PresenceType::Subscribed);
+        stanza.id = Some(id.into());
+        let account = BareJid::parse("bob@localhost").unwrap();
+        let home = Home { shard: Shard(1), epoch: Epoch(0) };
+        Box::new(Forward { home, account, stanza, ticket: None, hops: 1, trace: None })
+    }
+
+    #[test]
+    fn what_waits_does_so_in_order_for_a_while_and_is_bounded() {
+        let (lobby, secs) = (Lobby::default(), Duration::from_secs);
+        for (at, id) in [(1, "a"), (2, "b"), (7, "c")] {
+            assert!(lobby.keep(Shard(1), forward(id), secs(at)).is_ok());
+        }
+        let ids = |all: Vec<Box<Forward>>| -> Vec<String> {
+            all.iter().map(|forward| forward.stanza.id.as_ref().unwrap().to_string()).collect()
+        };
+        assert_eq!(ids(lobby.over(secs(6))), ["a"]);
+        assert!(lobby.has(Shard(1)) && !lobby.has(Shard(2)));
+        assert_eq!(ids(lobby.take(Shard(1)).into_iter().map(|(_, forward)| forward).collect()), ["b", "c"]);
+        assert!(!lobby.has(Shard(1)));
+        let kept = (0..MOST + 9).filter(|_| lobby.keep(Shard(2), forward("d"), secs(9)).is_ok()).count();
+        assert_eq!(kept, MOST);
+        assert_eq!(lobby.over(secs(14)).len(), MOST);
+        let waiting = lobby.0.lock();
+        assert_eq!((waiting.count, waiting.bytes), (0, 0));
+    }
+}
