@@ -38,6 +38,7 @@ pub struct Own {
 
 /// The edge's end of all its links. It is what sessions speak to, and what [`EdgeClient`](super::EdgeClient) feeds.
 pub struct Uplink {
+    me: Weak<Self>,
     own: Own,
     seats: Vec<Mutex<Seat>>,
     links: RwLock<HashMap<LinkId, Arc<LinkedRouter>>>,
@@ -56,6 +57,10 @@ impl std::fmt::Debug for Uplink {
 
 /// How often seats look at the time.
 const TICK: Duration = Duration::from_millis(250);
+/// How long a question waits for a home: as long as one may be away when its router is lost, or its shard is moved.
+const HOMELESS: Duration = Duration::from_secs(2);
+/// How often it looks for one.
+const LOOK: Duration = Duration::from_millis(20);
 
 impl Uplink {
     /// Nobody is linked yet. `table` takes what homes say. Must be called within a tokio runtime.
@@ -70,7 +75,9 @@ impl Uplink {
         let seat = |shard| Mutex::new(Seat::new(own.edge, shard, patience, now));
         let seats = own.shards.all().map(seat).collect();
         let (links, hello) = (RwLock::default(), RwLock::default());
-        let uplink = Arc::new(Self { own, seats, links, hello, table, sockets, clock });
+        let whole =
+            |me: &Weak<Self>| Self { me: me.clone(), own, seats, links, hello, table, sockets, clock };
+        let uplink = Arc::new_cyclic(whole);
         let ticking = Arc::downgrade(&uplink);
         tokio::spawn(tick(ticking));
         uplink
@@ -198,6 +205,46 @@ impl Uplink {
         let (link, _) = self.seat(account).lock().home()?;
         self.links.read().get(&link).cloned()
     }
+
+    /// The same; it is waited for until then.
+    async fn home_until(
+        me: &Weak<Self>,
+        account: &BareJid,
+        until: Duration,
+    ) -> Result<Arc<LinkedRouter>, LinkError> {
+        loop {
+            {
+                let uplink = me.upgrade().ok_or(LinkError::NoHome)?;
+                if let Some(link) = uplink.home(account) {
+                    return Ok(link);
+                }
+                if uplink.clock.monotonic() >= until {
+                    return Err(LinkError::NoHome);
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The account's row, from whoever is its home by then.
+    async fn account_until(
+        me: Weak<Self>,
+        account: BareJid,
+        until: Duration,
+    ) -> Result<Option<AccountRow>, LinkError> {
+        loop {
+            let link = Self::home_until(&me, &account, until).await?;
+            // What only reads may be asked again.
+            match link.questions.account(&account).await {
+                Err(LinkError::NoHome)
+                    if me.upgrade().is_some_and(|uplink| uplink.clock.monotonic() < until) =>
+                {
+                    tokio::time::sleep(LOOK).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
 }
 
 async fn tick(uplink: Weak<Uplink>) {
@@ -220,10 +267,8 @@ impl RouterLink for Uplink {
     }
 
     fn account(&self, account: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
-        match self.home(account) {
-            Some(link) => link.questions.account(account),
-            None => Box::pin(async { Err(LinkError::NoHome) }),
-        }
+        let until = self.clock.monotonic() + HOMELESS;
+        Box::pin(Self::account_until(self.me.clone(), account.clone(), until))
     }
 
     fn register(
@@ -231,10 +276,12 @@ impl RouterLink for Uplink {
         account: &BareJid,
         credentials: Credentials,
     ) -> BoxFuture<'static, Result<Registration, LinkError>> {
-        match self.home(account) {
-            Some(link) => link.questions.register(account, &credentials),
-            None => Box::pin(async { Err(LinkError::NoHome) }),
-        }
+        let until = self.clock.monotonic() + HOMELESS;
+        let (me, account) = (self.me.clone(), account.clone());
+        Box::pin(async move {
+            let link = Self::home_until(&me, &account, until).await?;
+            link.questions.register(&account, &credentials).await
+        })
     }
 
     /// Some shard has a home: without any this edge is of no use to anybody.
