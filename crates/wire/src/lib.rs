@@ -63,7 +63,6 @@ pub struct Incarnation(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Epoch(pub u64);
 
-/// A session's secret name: 128 random bits made by the edge that bound it. Part of every origin of that
 impl Epoch {
     /// Of its bits, how many count the entries of the shard's log within an era.
     pub const INDEX_BITS: u32 = 40;
@@ -79,6 +78,7 @@ impl Epoch {
     }
 }
 
+/// A session's secret name: 128 random bits made by the edge that bound it. Part of every origin of that
 /// session and of its XEP-0198 id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(pub u128);

@@ -63,13 +63,13 @@ pub(super) struct Switchboard {
     /// Edges that leave, and how far they are.
     going: Mutex<HashMap<EdgeId, Leaves>>,
     /// This router itself.
-    /// What is for shards without a home.
-    lobby: Lobby,
     pub(super) leaving: Arc<Leaving>,
     /// Who would not have a link, and why.
     pub(super) refusals: Refusals,
     /// Why this process cannot go on.
     pub(super) failed: watch::Sender<Option<Obstacle>>,
+    /// What is for shards without a home.
+    lobby: Lobby,
     locations: OnceLock<Locations>,
     links: AtomicU64,
     clock: SharedClock,
@@ -98,9 +98,9 @@ impl Switchboard {
             leaving: Arc::default(),
             refusals: Refusals::default(),
             failed: watch::Sender::new(None),
+            lobby: Lobby::default(),
             locations: OnceLock::new(),
             links: AtomicU64::new(1),
-            lobby: Lobby::default(),
             clock,
         })
     }
@@ -167,13 +167,13 @@ impl Switchboard {
                 gate.door.moved(*shard);
             }
         }
+        self.let_in(shards);
     }
 
     /// The way to a router; `None` while there is no link to it.
     pub(super) fn peer(&self, router: RouterId) -> Option<Outlet<PeerItem>> {
         self.peers.read().get(&router).map(|peer| peer.outlet.clone())
     }
-        self.let_in(shards);
 
     /// The routers that this one can speak to, and their names.
     pub(super) fn peers(&self) -> Vec<(RouterId, String)> {

@@ -129,6 +129,10 @@ impl Ear {
             return gate.door.edge(self.edge, number, batch);
         }
         self.attached.refuse(home);
+        if board.chart.is_leaving(home) {
+            // It has yet to say what it has done. Its edge says all of this again, to whoever is home then.
+            return;
+        }
         board.figures.not_home.inc();
         self.outlet
             .push(RouterItem::NotHome(taken.err().unwrap_or_else(|| board.chart.not_home(home.shard))));
@@ -137,10 +141,6 @@ impl Ear {
 
 impl Switchboard {
     /// Tells homes of edges that have been away for too long.
-        if board.chart.is_leaving(home) {
-            // It has yet to say what it has done. Its edge says all of this again, to whoever is home then.
-            return;
-        }
     pub(in crate::router) fn bury(&self) {
         let now = self.clock.monotonic();
         // Held to the end: an edge that comes back meanwhile waits, and what it says reaches the homes later.

@@ -5,8 +5,8 @@ use crate::router::asking;
 use crate::router::questions::{Answer, Question};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use starling_wire::chart::Way;
 use starling_setup::Obstacle;
+use starling_wire::chart::Way;
 use starling_wire::frame::{Forward, PeerHello, PeerItem};
 use starling_wire::net::{End, Hears, Outlet, Peers};
 use starling_wire::{RouterId, Shard};
@@ -205,7 +205,6 @@ impl Ear {
         }
     }
 
-    /// For the home of a sender, whichever reign that is: what it knows of the sequence it takes.
     /// A stanza for a shard whose home is not here, or not any more. Its sender's home learns that, and sends again what it keeps.
     fn misled(&self, item: PeerItem) {
         let PeerItem::Forward(forward) = &item else { return };
@@ -226,6 +225,7 @@ impl Ear {
         }
     }
 
+    /// For the home of a sender, whichever reign that is: what it knows of the sequence it takes.
     fn of_sender(&self, shard: Shard, item: PeerItem) {
         match self.board.chart.here(shard) {
             Some(gate) => gate.door.peer(item),
