@@ -220,7 +220,7 @@ impl<C: Cql> Inner<C> {
         }
         let changes = vec![Change::PutData(Mark::Removal.row(1))];
         let partition = Partition::Data(owner.clone());
-        let note = Mutation { partition, at, changes, trace: None, attempt: 1 };
+        let note = Mutation { partition, at, changes, traces: Vec::new(), attempt: 1 };
         match self.calls.write_all(vec![note], until).await {
             Outcome::Written => {}
             failed => return failed,
@@ -250,7 +250,7 @@ impl<C: Cql> Inner<C> {
             partition: Partition::Purges(today, codec::purge_slice(&owner.jid)),
             at,
             changes: vec![Change::PutPurge(row)],
-            trace: None,
+            traces: Vec::new(),
             attempt: 1,
         };
         done(self.calls.write_all(vec![purge], until).await)
@@ -376,7 +376,7 @@ fn name(jid: &BareJid, change: fn(String) -> Change, at: Position) -> Mutation {
         partition: Partition::Names(jid.domain().to_owned(), codec::name_slice(local)),
         at,
         changes: vec![change(local.to_owned())],
-        trace: None,
+        traces: Vec::new(),
         attempt: 1,
     }
 }

@@ -40,7 +40,6 @@ impl<C: Cql> Inner<C> {
             return ready(Err(StoreError::Overloaded)).boxed();
         }
         let Batch { at, writes, traces, epoch } = batch;
-        let trace = traces.first().copied();
         let parts = parts(writes, &self.calls.settings);
         let accounts: Vec<_> = parts.keys().map(|jid| self.owners.account(jid)).collect();
         let count = parts.values().map(Vec::len).sum();
@@ -52,7 +51,8 @@ impl<C: Cql> Inner<C> {
                 let joint = Arc::clone(&joint);
                 let job = match part {
                     Part::Writes(writes) => {
-                        Job::Commit(Commit { at, epoch, writes, more, trace, until, joint })
+                        let traces = traces.clone();
+                        Job::Commit(Commit { at, epoch, writes, more, traces, until, joint })
                     }
                     Part::Whole(write) => self.whole(account, (epoch, at), write, until, joint),
                 };
@@ -370,7 +370,7 @@ mod tests {
                 let (joint, until) = (Arc::clone(&joint), Duration::from_secs(5));
                 self.lane.push(match part {
                     Part::Writes(writes) => {
-                        Job::Commit(Commit { at, epoch: 0, writes, more, trace: None, until, joint })
+                        Job::Commit(Commit { at, epoch: 0, writes, more, traces: Vec::new(), until, joint })
                     }
                     Part::Whole(_) => Job::Alone(Box::new(|| ready(()).boxed())),
                 });

@@ -56,8 +56,8 @@ pub struct Mutation {
     pub at: Position,
     /// What. Of two changes to one row the later one holds: whoever makes a mutation sees to it that there is one.
     pub changes: Vec<Change>,
-    /// The stanza it belongs to, when that is traced.
-    pub trace: Option<Trace>,
+    /// The stanzas it belongs to, those of them that are traced.
+    pub traces: Vec<Trace>,
     /// The how many-th try of it this is, from 1.
     pub attempt: u32,
 }

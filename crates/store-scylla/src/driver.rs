@@ -135,7 +135,7 @@ impl Driver {
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
-        let watch = inner.observer.begin(statement, about.count, about.trace, about.attempt);
+        let watch = inner.observer.begin(statement, about.count, &about.traces, about.attempt);
         let task = self.0.runtime.spawn(inner.run(statement, about.serial, watch, work));
         async move { task.await.unwrap_or_else(|_| Err(CqlError::Unknown("the attempt was ended".to_owned()))) }
             .boxed()
@@ -145,13 +145,13 @@ impl Driver {
 /// What is to be known of an attempt beside its statement.
 struct About {
     count: usize,
-    trace: Option<Trace>,
+    traces: Vec<Trace>,
     attempt: u32,
     serial: bool,
 }
 
 impl About {
-    const PLAIN: Self = Self { count: 1, trace: None, attempt: 1, serial: false };
+    const PLAIN: Self = Self { count: 1, traces: Vec::new(), attempt: 1, serial: false };
 }
 
 impl Inner {

@@ -70,7 +70,7 @@ pub(crate) struct Commit {
     pub(crate) writes: Writes,
     /// It is a part of a batch, and not the last.
     pub(crate) more: bool,
-    pub(crate) trace: Option<Trace>,
+    pub(crate) traces: Vec<Trace>,
     /// When it is given up.
     pub(crate) until: Duration,
     pub(crate) joint: Arc<Joint>,
@@ -335,7 +335,7 @@ impl Lane {
 
     /// The commit, and those behind it that go with it.
     fn flight(&mut self, first: Commit, now: Timestamp, settings: &Settings) -> Flight {
-        let Commit { mut at, epoch: _, mut writes, more: _, mut trace, mut until, joint } = first;
+        let Commit { mut at, epoch: _, mut writes, more: _, mut traces, mut until, joint } = first;
         let mut joints = vec![joint];
         while let Some(job) = self.jobs.pop_front() {
             let mut next = match (job, &self.opened) {
@@ -360,12 +360,12 @@ impl Lane {
             }
             at = at.max(next.at);
             until = until.min(next.until);
-            trace = trace.or(next.trace);
+            traces.append(&mut next.traces);
             joints.push(next.joint);
         }
         self.flying = true;
         let plan = match &mut self.opened {
-            Some(opened) => opened.plan(at, writes.list, trace, now, settings),
+            Some(opened) => opened.plan(at, writes.list, traces, now, settings),
             None => Plan::default(),
         };
         Flight { plan, until, joints }

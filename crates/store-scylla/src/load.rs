@@ -137,7 +137,7 @@ impl<C: Cql> Inner<C> {
         let Some(epoch) = claim else { return Ok(()) };
         let changes = vec![Change::PutData(Mark::Claim.row(epoch))];
         let partition = Partition::Data(owner.clone());
-        let claim = Mutation { partition, at, changes, trace: None, attempt: 1 };
+        let claim = Mutation { partition, at, changes, traces: Vec::new(), attempt: 1 };
         done(self.calls.write_all(vec![claim], until).await)
     }
 
@@ -259,7 +259,7 @@ impl<C: Cql> Inner<C> {
         let until = self.calls.deadline(self.calls.settings.commit_deadline);
         let changes = vec![Change::PutData(Mark::Data.row(epoch))];
         let partition = Partition::Data(owner.clone());
-        let mark = Mutation { partition, at, changes, trace: None, attempt: 1 };
+        let mark = Mutation { partition, at, changes, traces: Vec::new(), attempt: 1 };
         done(self.calls.write_all(vec![mark], until).await)?;
         let data = self.calls.read(until, || self.calls.cql.data(&owner)).await?;
         if Mark::Claim.of(&data).is_some_and(|claim| claim > epoch) {

@@ -72,7 +72,7 @@ impl Opened {
         &mut self,
         at: Position,
         writes: Vec<Write>,
-        trace: Option<Trace>,
+        traces: Vec<Trace>,
         now: Timestamp,
         settings: &Settings,
     ) -> Plan {
@@ -89,7 +89,7 @@ impl Opened {
                 write => data.take(write, &mut self.roster),
             }
         }
-        let mut carrier = Carrier { at, trace, mutations: Vec::new() };
+        let mut carrier = Carrier { at, traces, mutations: Vec::new() };
         // All that was written before has ended.
         let safe = Position(rows.keys().next().map_or(0, |low| low.0.saturating_sub(1)));
         self.place(rows, safe, now, settings, &mut carrier, &mut plan);
@@ -146,13 +146,13 @@ fn put_rows(
 /// Makes mutations of one timestamp.
 pub(crate) struct Carrier {
     pub(crate) at: Position,
-    pub(crate) trace: Option<Trace>,
+    pub(crate) traces: Vec<Trace>,
     pub(crate) mutations: Vec<Mutation>,
 }
 
 impl Carrier {
     pub(crate) fn new(at: Position) -> Self {
-        Self { at, trace: None, mutations: Vec::new() }
+        Self { at, traces: Vec::new(), mutations: Vec::new() }
     }
 
     /// Changes of one partition, in as many mutations as they need.
@@ -198,8 +198,8 @@ impl Carrier {
     }
 
     fn push(&mut self, partition: Partition, changes: Vec<Change>) {
-        let Self { at, trace, .. } = *self;
-        self.mutations.push(Mutation { partition, at, changes, trace, attempt: 1 });
+        let (at, traces) = (self.at, self.traces.clone());
+        self.mutations.push(Mutation { partition, at, changes, traces, attempt: 1 });
     }
 }
 
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn plan(opened: &mut Opened, secs: u64, writes: Vec<Write>) -> Plan {
-        opened.plan(at(secs), writes, None, Timestamp(0), &Settings::default())
+        opened.plan(at(secs), writes, Vec::new(), Timestamp(0), &Settings::default())
     }
 
     fn stored(plan: &Plan) -> Vec<StoredRow> {
@@ -303,7 +303,7 @@ mod tests {
         let settings = Settings { bucket_rows: 3, ..Settings::default() };
         let mut plan = |secs, rows: std::ops::Range<u64>| {
             let writes = rows.map(|secs| message(secs, "b@x.org")).collect();
-            let plan = opened.plan(at(secs), writes, None, Timestamp(0), &settings);
+            let plan = opened.plan(at(secs), writes, Vec::new(), Timestamp(0), &settings);
             let rows = plan.mutations.into_iter().filter(|of| matches!(of.partition, Partition::Log(..)));
             rows.map(|of| (of.partition, of.changes.len())).collect::<Vec<_>>()
         };
@@ -327,7 +327,7 @@ mod tests {
         for secs in 1..=6 {
             let mut large = row(&jid("a@x.org"), at(secs), &jid("b@x.org"));
             large.stanza = vec![0; 4_000].into();
-            let plan = opened.plan(at(secs), vec![append(large)], None, Timestamp(0), &settings);
+            let plan = opened.plan(at(secs), vec![append(large)], Vec::new(), Timestamp(0), &settings);
             filled.push(stored(&plan)[0].filled / 1_000);
             names.extend(plan.mutations.into_iter().filter_map(|mutation| match mutation.partition {
                 Partition::Log(_, bucket) => Some(bucket),

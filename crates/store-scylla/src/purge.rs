@@ -118,7 +118,7 @@ impl<C: Cql> Inner<C> {
             if let Some(held) = walk.held.filter(|_| last) {
                 let (partition, at) = (Partition::Purges(place.0, place.1), above(held, 2));
                 let changes = vec![Change::DropAll];
-                self.write(Mutation { partition, at, changes, trace: None, attempt: 1 }).await?;
+                self.write(Mutation { partition, at, changes, traces: Vec::new(), attempt: 1 }).await?;
             }
             walk.pass(place, last);
         }
@@ -139,7 +139,7 @@ impl<C: Cql> Inner<C> {
         if whole && !last {
             let changes = vec![Change::PutPurge(PurgeRow { removed: true, ..row.clone() })];
             let (partition, at) = (Partition::Purges(day, slice), above(Position(row.since), 1));
-            self.write(Mutation { partition, at, changes, trace: None, attempt: 1 }).await?;
+            self.write(Mutation { partition, at, changes, traces: Vec::new(), attempt: 1 }).await?;
         }
         Ok((rows + 1, whole))
     }
@@ -156,7 +156,7 @@ impl<C: Cql> Inner<C> {
             partition,
             at,
             changes: vec![Change::DropAll],
-            trace: None,
+            traces: Vec::new(),
             attempt: 1,
         };
         for bucket in &buckets {
@@ -282,8 +282,13 @@ impl<C: Cql> Inner<C> {
         peers: BTreeMap<BareJid, (Position, Position)>,
         at: Position,
     ) -> Result<()> {
-        let change =
-            |partition, change| Mutation { partition, at, changes: vec![change], trace: None, attempt: 1 };
+        let change = |partition, change| Mutation {
+            partition,
+            at,
+            changes: vec![change],
+            traces: Vec::new(),
+            attempt: 1,
+        };
         // What is needed to find the rest goes after it: whatever fails is found again by the next load.
         for (peer, (low, high)) in peers {
             let partition = Partition::Peer(owner.clone(), peer, oldest.volume);

@@ -314,7 +314,8 @@ fn an_account_that_is_removed_leaves_nothing() {
         ),
     ] {
         let at = Position(EPOCH + 5_002);
-        let write = cql.write(Mutation { partition, at, changes: vec![change], trace: None, attempt: 1 });
+        let write =
+            cql.write(Mutation { partition, at, changes: vec![change], traces: Vec::new(), attempt: 1 });
         bench.world.run(write).unwrap().unwrap();
     }
     assert_eq!((left(&bench), listed(&bench).len()), (2, 5));

@@ -198,7 +198,7 @@ mod tests {
             partition: Partition::Purges(20_000, 7),
             at: Position(1),
             changes,
-            trace: None,
+            traces: Vec::new(),
             attempt: 1,
         };
         let wrong = mutation_of(vec![Change::PutName("romeo".to_owned())]);

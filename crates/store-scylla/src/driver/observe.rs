@@ -38,20 +38,17 @@ pub(super) struct Watch {
 }
 
 impl Observer {
-    /// An attempt begins. `count` is how many statements go out as one, `attempt` counts from 1.
-    pub(super) fn begin(
-        &self,
-        statement: Statement,
-        count: usize,
-        trace: Option<Trace>,
-        attempt: u32,
-    ) -> Watch {
+    /// An attempt begins. `count` is how many statements go out as one, `attempt` counts from 1, `traces` are the stanzas that
+    /// it is for.
+    pub(super) fn begin(&self, statement: Statement, count: usize, traces: &[Trace], attempt: u32) -> Watch {
         let operation = if count > 1 { DbOperation::Batch } else { statement.operation() };
         let collection = collection(statement.table());
         let mut span = Span::default();
         // What is read belongs to no message: it is a trace of its own.
         let own = || (statement.kind() == Kind::Read).then(|| self.tracer.start(StanzaKind::Iq)).flatten();
-        let trace = trace.or_else(own);
+        // What goes out as one with others' is a step of the first; they are linked.
+        let first = traces.iter().position(Trace::is_sampled).unwrap_or(0);
+        let trace = traces.get(first).copied().or_else(own);
         if trace.is_some() && self.tracer.is_on() {
             let summary = match count {
                 0 | 1 => format!("{} {}.{}", operation.as_str(), self.keyspace, collection.as_str()),
@@ -71,6 +68,11 @@ impl Observer {
             if count > 1 {
                 span.set("db.operation.batch.size", i64::try_from(count).unwrap_or(i64::MAX));
             }
+            traces
+                .iter()
+                .skip(first + 1)
+                .filter(|other| other.is_sampled())
+                .for_each(|other| span.link(*other));
             if attempt > 1 {
                 span.event("retry", "attempt", attempt.into());
             }

@@ -35,7 +35,7 @@ impl Cql for Driver {
         };
         let about = About {
             count: mutation.changes.len(),
-            trace: mutation.trace,
+            traces: mutation.traces.clone(),
             attempt: mutation.attempt,
             serial: false,
         };

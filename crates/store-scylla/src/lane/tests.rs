@@ -31,7 +31,7 @@ fn commit(lane: &mut Lane, secs: u64, rows: u64) -> oneshot::Receiver<Result<()>
         epoch: 0,
         writes,
         more: false,
-        trace: None,
+        traces: Vec::new(),
         until,
         joint,
     }));
@@ -86,7 +86,7 @@ fn a_flight_holds_so_many_bytes() {
         large.stanza = vec![0; 120_000].into();
         let until = Duration::from_secs(5);
         let writes = writes(vec![append(large)]);
-        let commit = Commit { at: at(secs), epoch: 0, writes, more: false, trace: None, until, joint };
+        let commit = Commit { at: at(secs), epoch: 0, writes, more: false, traces: Vec::new(), until, joint };
         lane.push(Job::Commit(commit));
         answers.push(answered);
     }
@@ -157,7 +157,15 @@ fn roster_changes_wait_for_their_mark() {
     let (joint, _answered) = Joint::new(1, Vec::new());
     let writes = writes(vec![Write::RosterRemove(jid("a@x.org"), jid("b@x.org"), 1)]);
     let until = Duration::from_secs(5);
-    lane.push(Job::Commit(Commit { at: at(1), epoch: 0, writes, more: false, trace: None, until, joint }));
+    lane.push(Job::Commit(Commit {
+        at: at(1),
+        epoch: 0,
+        writes,
+        more: false,
+        traces: Vec::new(),
+        until,
+        joint,
+    }));
     assert_eq!(fly(step(&mut lane)).joints.len(), 1, "the message does not");
     lane.landed();
     assert!(matches!(step(&mut lane), Step::Mark));
@@ -179,7 +187,7 @@ fn a_reign_that_was_followed_or_left_is_refused() {
             epoch,
             writes,
             more: false,
-            trace: None,
+            traces: Vec::new(),
             until,
             joint,
         }));

@@ -314,12 +314,13 @@ pub(crate) async fn a_traced_write_has_a_client_span(address: String) {
     let trace = telemetry.tracer.start(StanzaKind::Message);
     let put = |position| Change::PutRow(Box::new(row(position)), None);
     let mut one = mutation(log(), 10, vec![put(1_001)]);
-    one.trace = trace;
+    one.traces.extend(trace);
     driver.write(one.clone()).await.unwrap();
     one.attempt = 2;
     driver.write(one).await.unwrap();
     let mut two = mutation(log(), 10, vec![put(1_001), put(1_002)]);
-    two.trace = trace;
+    let other = telemetry.tracer.start(StanzaKind::Message);
+    two.traces.extend([trace, other].into_iter().flatten());
     driver.write(two).await.unwrap();
     driver.write(mutation(log(), 10, vec![put(1_003)])).await.unwrap();
     driver.data(&owner()).await.unwrap();
@@ -332,6 +333,8 @@ pub(crate) async fn a_traced_write_has_a_client_span(address: String) {
     let names: Vec<_> = spans.iter().map(|span| span.name.to_string()).collect();
     let insert = format!("INSERT {keyspace}.log");
     assert_eq!(names, [insert.clone(), insert.clone(), format!("BATCH {insert}")]);
+    let linked = spans.iter().map(|span| span.links.links.len()).collect::<Vec<_>>();
+    assert_eq!(linked, [0, 0, 1], "what was written for another one, too, is linked with that");
     let value = |index: usize, key: &str| {
         let attributes = &spans[index].attributes;
         let found = attributes.iter().find(|attribute| attribute.key.as_str() == key);

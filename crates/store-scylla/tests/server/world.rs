@@ -114,7 +114,7 @@ pub(crate) fn data(kind: DataKind, name: &str, number: u64, body: &str) -> DataR
 }
 
 pub(crate) fn mutation(partition: Partition, at: u64, changes: Vec<Change>) -> Mutation {
-    Mutation { partition, at: Position(at), changes, trace: None, attempt: 1 }
+    Mutation { partition, at: Position(at), changes, traces: Vec::new(), attempt: 1 }
 }
 
 pub(crate) async fn write(driver: &Driver, partition: Partition, at: u64, changes: Vec<Change>) {
