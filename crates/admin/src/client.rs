@@ -17,6 +17,7 @@ use crate::{
     api::{AddUser, DrainBody, ErrorBody, Import, Imported, Sessions, SetPassword, StatusBody, Users},
     raft::{Places, Reconcile, Reconciled, Record, Remove, Restore, Snapshot, Standing, Transfer},
     socket::path_in,
+    traces::{StartTrace, TraceRules},
 };
 
 /// One connection to a running server.
@@ -218,6 +219,36 @@ impl Client {
     /// [`ClientError`].
     pub async fn find(&mut self, account: &str) -> Result<Places, ClientError> {
         read(&self.call(Method::GET, &format!("/v1/places?jid={}", escaped(account)), None::<&()>).await?)
+    }
+
+    /// Has all stanzas from and for an account traced.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn trace_start(
+        &mut self,
+        jid: &str,
+        seconds: u64,
+        max: u32,
+    ) -> Result<TraceRules, ClientError> {
+        let body = StartTrace { jid: jid.to_owned(), seconds, max };
+        read(&self.call(Method::POST, "/v1/traces", Some(&body)).await?)
+    }
+
+    /// Accounts that are traced.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn traces(&mut self) -> Result<TraceRules, ClientError> {
+        read(&self.call(Method::GET, "/v1/traces", None::<&()>).await?)
+    }
+
+    /// Ends the rule of this id, or all of this account.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn trace_stop(&mut self, which: &str) -> Result<TraceRules, ClientError> {
+        read(&self.call(Method::DELETE, &format!("/v1/traces/{}", escaped(which)), None::<&()>).await?)
     }
 
     async fn call(

@@ -7,7 +7,7 @@ use starling_wire::SessionInfo;
 use starling_xmpp::BareJid;
 use zeroize::Zeroizing;
 
-use crate::raft::Raft;
+use crate::{raft::Raft, traces::Traces};
 
 /// The data behind the calls. Implemented by whoever holds the homes.
 pub trait Control: Send + Sync + 'static {
@@ -101,6 +101,11 @@ pub trait Control: Send + Sync + 'static {
 
     /// What a router of a cluster answers beside; `None` for all others.
     fn raft(&self) -> Option<&dyn Raft> {
+        None
+    }
+
+    /// Accounts that are traced; `None` where there are no homes.
+    fn traces(&self) -> Option<&dyn Traces> {
         None
     }
 }

@@ -18,6 +18,7 @@ pub mod raft;
 mod routes;
 mod serve;
 pub mod socket;
+pub mod traces;
 
 pub use client::{Client, ClientError};
 pub use control::{
@@ -27,3 +28,4 @@ pub use control::{
 pub use probes::Probes;
 pub use raft::Raft;
 pub use socket::{AdminSocket, SocketError};
+pub use traces::Traces;

@@ -1,6 +1,6 @@
 //! The calls of the admin socket.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -23,6 +23,7 @@ use crate::{
     },
     control::{Control, ControlError, NewUser, Password, Put, UserQuery},
     raft::{Places, Raft, Reconcile, Reconciled, Record, Remove, Restore, Snapshot, Standing, Transfer},
+    traces::{StartTrace, TraceRules, Traces},
 };
 
 pub(crate) fn router(control: Arc<dyn Control>) -> Router {
@@ -42,6 +43,8 @@ pub(crate) fn router(control: Arc<dyn Control>) -> Router {
         .route("/v1/raft/record", get(record))
         .route("/v1/raft/restore", post(restore))
         .route("/v1/places", get(places))
+        .route("/v1/traces", get(traces).post(start_trace))
+        .route("/v1/traces/{which}", delete(stop_trace))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(control)
 }
@@ -228,6 +231,29 @@ struct Find {
 async fn places(State(control): Shared, params: Params<Find>) -> Answer<Places> {
     let of = account(&params?.0.jid)?;
     Ok(Json(Places { places: group(control.as_ref())?.find(of) }))
+}
+
+fn rules(control: &dyn Control) -> Result<&dyn Traces, Failure> {
+    control.traces().ok_or_else(|| {
+        invalid("this process is an edge, which is told what to trace: run the command with the settings of a router")
+    })
+}
+
+async fn traces(State(control): Shared) -> Answer<TraceRules> {
+    Ok(Json(rules(control.as_ref())?.list()))
+}
+
+async fn start_trace(
+    State(control): Shared,
+    body: Body<StartTrace>,
+) -> Result<(StatusCode, Json<TraceRules>), Failure> {
+    let StartTrace { jid, seconds, max } = body?.0;
+    let started = rules(control.as_ref())?.start(account(&jid)?, Duration::from_secs(seconds), max);
+    Ok((StatusCode::CREATED, Json(started.await?)))
+}
+
+async fn stop_trace(State(control): Shared, Path(which): Path<String>) -> Answer<TraceRules> {
+    Ok(Json(rules(control.as_ref())?.stop(which).await?))
 }
 
 fn new_user(user: AddUser) -> Result<NewUser, Failure> {

@@ -1,7 +1,10 @@
 //! What administration may do, done through the homes.
 
 use futures::future::BoxFuture;
-use starling_admin::{Control, ControlError, ListenerStatus, NewUser, Password, Status, UserPage, UserQuery};
+use starling_admin::traces::{Rules, TraceRules};
+use starling_admin::{
+    Control, ControlError, ListenerStatus, NewUser, Password, Status, Traces, UserPage, UserQuery,
+};
 use starling_hooks::Server;
 use starling_node::SharedClock;
 use starling_router::Router;
@@ -9,6 +12,7 @@ use starling_setup::accounts::{found, keys, local, page, unavailable};
 use starling_wire::SessionInfo;
 use starling_xmpp::BareJid;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Administration of this process.
 pub(crate) struct Administration {
@@ -16,6 +20,7 @@ pub(crate) struct Administration {
     pub(crate) server: Arc<Server>,
     pub(crate) listeners: Vec<ListenerStatus>,
     pub(crate) clock: SharedClock,
+    pub(crate) rules: Rules,
 }
 
 impl Control for Administration {
@@ -71,6 +76,38 @@ impl Control for Administration {
                 listeners: self.listeners.clone(),
                 details: Vec::new(),
             })
+        })
+    }
+
+    fn traces(&self) -> Option<&dyn Traces> {
+        Some(self)
+    }
+}
+
+impl Traces for Administration {
+    fn start(
+        &self,
+        account: BareJid,
+        ttl: Duration,
+        most: u32,
+    ) -> BoxFuture<'_, Result<TraceRules, ControlError>> {
+        Box::pin(async move {
+            local(&self.server, &account)?;
+            let started = self.rules.start(&account, ttl, most)?;
+            let rules = self.rules.rows(|rule| rule.id == started.id);
+            Ok(TraceRules { rules, warnings: self.rules.warnings() })
+        })
+    }
+
+    fn list(&self) -> TraceRules {
+        TraceRules { rules: self.rules.rows(|_| true), warnings: self.rules.warnings() }
+    }
+
+    fn stop(&self, which: String) -> BoxFuture<'_, Result<TraceRules, ControlError>> {
+        Box::pin(async move {
+            let stopped = self.rules.stop(&which)?;
+            let rules = self.rules.rows(|rule| stopped.iter().any(|one| one.id == rule.id));
+            Ok(TraceRules { rules, warnings: Vec::new() })
         })
     }
 }

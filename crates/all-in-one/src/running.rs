@@ -2,6 +2,7 @@
 
 use crate::control::Administration;
 use anyhow::Result;
+use starling_admin::traces::Rules;
 use starling_admin::{AdminSocket, ListenerStatus};
 use starling_edge::{Edge, EdgeTable, Fingerprint, Parts};
 use starling_hooks::Server;
@@ -25,6 +26,7 @@ pub struct Running {
     router: Arc<Router>,
     server: Arc<Server>,
     store: BackEnd,
+    telemetry: Telemetry,
     instance: Instance,
     place: String,
     listeners: Vec<ListenerStatus>,
@@ -104,6 +106,7 @@ impl Running {
             secret: core.unknown_accounts,
             features,
         };
+        let telemetry = telemetry.clone().with_secret(&core.unknown_accounts);
         let edge = match Edge::start(config, parts).await {
             Ok(edge) => Arc::new(edge),
             Err(error) => {
@@ -123,6 +126,7 @@ impl Running {
             router,
             server: core.server,
             store: back_end,
+            telemetry,
             instance,
             place,
             listeners,
@@ -138,6 +142,7 @@ impl Running {
             server: Arc::clone(&self.server),
             listeners: self.listeners.clone(),
             clock,
+            rules: Rules(self.telemetry.clone()),
         });
         Ok(tokio::spawn(AdminSocket::open(&config.data_dir)?.serve(control)))
     }

@@ -4,6 +4,7 @@
 //! answered. All that it knows of sessions is in its [`Uplink`]; when it is gone, homes and other edges go on with them.
 
 mod control;
+mod traces;
 mod watch;
 
 use crate::identity;
@@ -16,11 +17,11 @@ use starling_edge::{Edge, EdgeTable, Fingerprint, Parts};
 use starling_node::health::Health;
 use starling_node::{Config, Probe, SharedClock, SystemClock, Telemetry, ids};
 use starling_setup::{Instance, Obstacle, end, probes};
-use starling_wire::EdgeId;
 use starling_wire::frame::{EdgeHello, RouterHello, RouterNews};
 use starling_wire::net::{EdgeClient, End, Hears, LinkedRouter, Options, Own, Roll, Routers, Uplink};
 use starling_wire::tls::Role;
 use starling_wire::uplink::Patience;
+use starling_wire::{EdgeId, TraceRule};
 use starling_xmpp::Element;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -91,7 +92,9 @@ impl EdgeNode {
         let table = EdgeTable::of_cluster(edge, shards);
         let own = Own { edge, name, cluster: cluster.name.clone(), shards };
         let patience = patience(config);
-        let uplink = Uplink::start(own, patience, table.clone(), table.clone(), Arc::clone(&clock));
+        let sockets = Arc::new(traces::Heard { table: table.clone(), telemetry: telemetry.clone() });
+        let uplink = Uplink::start(own, patience, table.clone(), sockets, Arc::clone(&clock));
+        let counting = traces::count(edge, Arc::clone(&uplink), telemetry.clone());
         let seeds = Arc::new(Roll::new(cluster.routers.clone()));
         let leaving = Arc::new(Leaving::default());
         let manners = Arc::new(Manners {
@@ -122,7 +125,8 @@ impl EdgeNode {
             leaving: Arc::clone(&leaving),
             shards,
         };
-        let tasks = scene.watch(health, &telemetry.metrics);
+        let mut tasks = scene.watch(health, &telemetry.metrics);
+        tasks.push(tokio::spawn(counting));
         let (settle, window) = (config.drain.lb_settle, config.drain.window);
         let grace = config.shutdown.grace;
         Ok(Self { edge, uplink, client, leaving, instance, listeners, tasks, settle, window, grace })
@@ -225,6 +229,10 @@ impl Routers for Manners {
 
     fn leave(&self) {
         self.leaving.ask();
+    }
+
+    fn traces(&self, rules: &[TraceRule]) {
+        self.uplink.traces(rules);
     }
 }
 

@@ -18,6 +18,7 @@ mod settings;
 mod start;
 mod switchboard;
 mod threads;
+mod traces;
 mod upkeep;
 
 use self::house::House;

@@ -43,6 +43,7 @@ pub use sections::{
     Registration, Router, Sample, Session, ShutdownSettings, TelemetrySettings, Tls,
 };
 pub use store::{Replication, Store, StoreKind, StoreTls};
+pub use value::duration;
 
 use layers::Layers;
 use section::{Reader, Section, section};

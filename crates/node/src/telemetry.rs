@@ -65,6 +65,8 @@ pub struct Identity {
     pub service: &'static str,
     /// `service.version`.
     pub version: &'static str,
+    /// `starling.cluster.name` and `starling.node`, in a cluster.
+    pub place: Option<(String, String)>,
 }
 
 impl Telemetry {

@@ -28,7 +28,11 @@ async fn spans_reach_a_collector() {
 
     let sets = ["telemetry.sample.message=1.0".to_owned(), format!("telemetry.otlp_endpoint={endpoint}")];
     let config = Config::load(&Sources { sets: sets.into(), ..Sources::default() }).unwrap();
-    let identity = Identity { service: "starling-test", version: "9.9.9" };
+    let identity = Identity {
+        service: "starling-test",
+        version: "9.9.9",
+        place: Some(("chat".into(), "edge-7".into())),
+    };
     let telemetry = Telemetry::start(&config.telemetry, &OtelEnvironment::default(), &identity).unwrap();
     let head = telemetry.tracer.start(StanzaKind::Message);
     assert!(head.is_some());
@@ -40,7 +44,7 @@ async fn spans_reach_a_collector() {
     tokio::task::spawn_blocking(move || telemetry.stop(Duration::from_secs(10))).await.unwrap();
     let body = tokio::time::timeout(Duration::from_secs(10), received.recv()).await.unwrap().unwrap();
     let text = String::from_utf8_lossy(&body);
-    for word in ["edge receive", "home sent", "starling-test", "9.9.9", "service.instance.id"] {
+    for word in ["edge receive", "home sent", "starling-test", "9.9.9", "service.instance.id", "edge-7"] {
         assert!(text.contains(word), "{word} is not in what was sent");
     }
     assert_eq!(

@@ -224,6 +224,13 @@ pub(crate) enum CtlCommand {
     /// The routers' agreement: who leads which shard
     #[command(subcommand, after_help = "Example:\n  starling ctl --config router.toml raft status")]
     Raft(RaftCommand),
+    /// Accounts whose stanzas are all traced for a while
+    #[command(
+        subcommand,
+        after_help = "Example:\n  starling ctl trace start --jid alice@localhost --ttl 15m\n\n\
+                      In a cluster any router is asked, for all edges."
+    )]
+    Trace(TraceCommand),
     /// Send all clients of an edge away, or hand over what a router leads, and end it
     #[command(after_help = "Examples:\n  starling ctl --config edge.toml drain --watch\n  \
                             starling ctl --config router.toml drain edge-2 --watch")]
@@ -240,6 +247,44 @@ pub(crate) enum CtlCommand {
         /// Form of the answer
         #[arg(short, long, value_name = "FORM", default_value = "table")]
         output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TraceCommand {
+    /// Trace all stanzas from and for an account, whatever telemetry.sample says
+    #[command(
+        after_help = "Example:\n  starling ctl trace start --jid alice@localhost --ttl 15m --max 500\n\n\
+                            It ends with its time or its number, and with the processes. The log says who is traced \
+                            with a keyed hash only."
+    )]
+    Start {
+        /// The account
+        #[arg(long)]
+        jid: String,
+        /// For how long, e.g. 90s, 15m or 2h; a day at the most
+        #[arg(long, value_name = "TIME", default_value = "15m")]
+        ttl: String,
+        /// So many traces at the most
+        #[arg(long, value_name = "N", default_value_t = 500)]
+        max: u32,
+        /// Form of the answer
+        #[arg(short, long, value_name = "FORM", default_value = "table")]
+        output: Output,
+    },
+    /// List accounts that are traced, and how many traces there are
+    #[command(after_help = "Example:\n  starling ctl trace list")]
+    List {
+        /// Form of the list
+        #[arg(short, long, value_name = "FORM", default_value = "table")]
+        output: Output,
+    },
+    /// End it before its time
+    #[command(after_help = "Example:\n  starling ctl trace stop alice@localhost")]
+    Stop {
+        /// The account, or the id of one rule
+        #[arg(value_name = "JID|ID")]
+        which: String,
     },
 }
 

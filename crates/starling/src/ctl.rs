@@ -7,6 +7,7 @@ mod password;
 mod raft;
 mod session;
 mod status;
+mod trace;
 mod user;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ async fn dispatch(server: &Server<'_>, command: CtlCommand) -> Result<ExitCode, 
         }
         CtlCommand::Session(SessionCommand::Find { jid, output }) => raft::find(server, &jid, output).await,
         CtlCommand::Raft(command) => raft::run(server, command).await,
+        CtlCommand::Trace(command) => trace::run(server, command).await,
         CtlCommand::Drain { node, watch } => drain::run(server, node.as_deref(), watch).await,
         CtlCommand::Status { output } => status::show(server, output).await,
     }?;

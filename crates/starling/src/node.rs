@@ -13,6 +13,10 @@ use starling_setup::Obstacle;
 pub(crate) trait Node: Sized {
     /// Whether accounts can be made over its admin socket.
     const ACCOUNTS: bool;
+    /// `service.name` of its spans.
+    const SERVICE: &str;
+    /// Whether it is one process of many.
+    const IN_CLUSTER: bool;
 
     /// What the settings lack for this role.
     fn check(config: &Config) -> Result<(), ConfigErrors>;
@@ -34,6 +38,8 @@ pub(crate) trait Node: Sized {
 
 impl Node for Running {
     const ACCOUNTS: bool = true;
+    const SERVICE: &str = "starling";
+    const IN_CLUSTER: bool = false;
 
     fn check(_: &Config) -> Result<(), ConfigErrors> {
         Ok(())
@@ -70,6 +76,8 @@ impl Node for Running {
 
 impl Node for EdgeNode {
     const ACCOUNTS: bool = false;
+    const SERVICE: &str = "starling-edge";
+    const IN_CLUSTER: bool = true;
 
     fn check(config: &Config) -> Result<(), ConfigErrors> {
         config.check_role(Role::Edge)
@@ -106,6 +114,8 @@ impl Node for EdgeNode {
 
 impl Node for RouterNode {
     const ACCOUNTS: bool = true;
+    const SERVICE: &str = "starling-router";
+    const IN_CLUSTER: bool = true;
 
     fn check(config: &Config) -> Result<(), ConfigErrors> {
         config.check_role(Role::Router)

@@ -40,7 +40,11 @@ async fn run<N: Node>(config: Config, sources: Sources) -> Result<(), Failure> {
     let mut stop = StopSignals::new().map_err(untaken)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(untaken)?;
     let otel = OtelEnvironment::read(&sources::environment());
-    let identity = Identity { service: "starling", version: env!("CARGO_PKG_VERSION") };
+    let identity = Identity {
+        service: N::SERVICE,
+        version: env!("CARGO_PKG_VERSION"),
+        place: N::IN_CLUSTER.then(|| (config.cluster.name.clone(), config.cluster.node_name())),
+    };
     let telemetry = Telemetry::start(&config.telemetry, &otel, &identity)
         .map_err(|error| Failure::new("logs and traces cannot be set up").because(error))?;
     tracing::info!(event = "starting", version = identity.version, pid = std::process::id(), "starting");

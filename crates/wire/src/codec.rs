@@ -9,6 +9,7 @@ mod down;
 mod frames;
 mod hello;
 mod peer;
+mod traces;
 mod up;
 
 pub(crate) use account::{
@@ -19,6 +20,7 @@ pub(crate) use frames::{EdgePieces, PeerPieces, Pieces, RouterPieces, read_peer_
 pub(crate) use hello::{
     edge_hello, peer_hello, read_edge_hello, read_peer_hello, read_router_hello, read_routers, router_hello,
 };
+pub(crate) use traces::{read_report, read_rules, report};
 pub(crate) use up::Reader;
 
 use crate::frame::{Home, NotHome};

@@ -1,6 +1,6 @@
 //! What goes over a link between processes, as the program sees it; [`codec`](crate::codec) makes messages of it.
 
-use crate::{EdgeId, Epoch, Incarnation, RouterId, Shard, Shards, ToEdge, ToHome, Token, Trace};
+use crate::{EdgeId, Epoch, Incarnation, RouterId, Shard, Shards, ToEdge, ToHome, Token, Trace, TraceRule};
 use bytes::Bytes;
 use starling_store::Origin;
 use starling_xmpp::{BareJid, Stanza};
@@ -189,8 +189,21 @@ pub enum RouterItem {
     Down(Home, ToEdge),
     /// Where all routers of the cluster are now.
     Routers(Vec<String>),
+    /// Accounts whose stanzas are traced for a while, or no longer.
+    Traces(Vec<TraceRule>),
     /// Administration wants the edge to leave.
     Leave,
+}
+
+/// What an edge says of the traces that it has begun by rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceReport {
+    /// Which edge.
+    pub edge: EdgeId,
+    /// Whether it records spans at all.
+    pub records: bool,
+    /// Rules, and how many traces were begun by each.
+    pub counts: Vec<(u64, u32)>,
 }
 
 /// What came of a router.

@@ -29,6 +29,7 @@ pub use link::{EdgeLink, LinkError, Registration, RouterLink};
 pub use record::{Counting, Queued, Record};
 pub use shard::{Shard, Shards};
 pub use starling_node::Trace;
+pub use starling_node::telemetry::TraceRule;
 pub use up::{Leave, SessionInfo, ToHome, Up};
 
 /// One connection of one edge.

@@ -17,12 +17,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a home is looked for: as long as a failover may take.
+/// How long a home is looked for: as long as a failover may take, or a move on a busy machine.
 const LOOK: Duration = Duration::from_secs(2);
 /// How soon again.
 const AGAIN: Duration = Duration::from_millis(20);
-/// How long an answer may take, and that of a home, which is to be there before.
-const WITHIN: Duration = Duration::from_secs(5);
+/// How long an answer may take.
+pub(super) const WITHIN: Duration = Duration::from_secs(5);
+/// How long that of a home may take, which is to be there before.
 const HOME_WITHIN: Duration = Duration::from_secs(4);
 
 /// For SASL: the account's row.
@@ -94,6 +95,10 @@ pub(super) async fn answer(board: &Switchboard, question: Question) -> Answer {
             }
         }
         (Question::Give(shard, to), None) => raft::give(board, *shard, *to).await,
+        (Question::Traces(rules), None) => {
+            board.traces_heard(rules);
+            Answer::Done(true)
+        }
         (Question::Leave, None) => {
             board.leaving.ask();
             Answer::Going(going(board))
@@ -133,7 +138,11 @@ async fn at(door: &Door, question: Question) -> Answer {
                 sessions.truncate(usize::try_from(limit).unwrap_or(MOST_SESSIONS));
                 Answer::Sessions(sessions)
             }
-            Question::Count | Question::Give(..) | Question::Leave | Question::Going => Answer::NotHome,
+            Question::Count
+            | Question::Give(..)
+            | Question::Traces(_)
+            | Question::Leave
+            | Question::Going => Answer::NotHome,
         }
     };
     // A home that has ended answers nothing.

@@ -7,7 +7,8 @@ use super::questions::{Answer, MOST_SESSIONS, Question};
 use crate::leaving::{self, Leaving as Departure};
 use futures::future::BoxFuture;
 use starling_admin::{
-    Control, ControlError, Draining, ListenerStatus, NewUser, Password, Raft, Status, UserPage, UserQuery,
+    Control, ControlError, Draining, ListenerStatus, NewUser, Password, Raft, Status, Traces, UserPage,
+    UserQuery,
 };
 use starling_locations::Locations;
 use starling_setup::accounts::{found, keys, local, page};
@@ -171,6 +172,10 @@ impl Control for Administration {
     }
 
     fn raft(&self) -> Option<&dyn Raft> {
+        Some(self)
+    }
+
+    fn traces(&self) -> Option<&dyn Traces> {
         Some(self)
     }
 

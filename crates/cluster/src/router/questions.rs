@@ -7,9 +7,10 @@ use bytes::Bytes;
 use prost::Message;
 use starling_store::AccountRow;
 use starling_wire::frame::Leaving;
-use starling_wire::{RouterId, SessionInfo, Shard};
+use starling_wire::{RouterId, SessionInfo, Shard, TraceRule};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, FullJid, Timestamp};
+use std::time::Duration;
 
 /// What is asked of the home of an account, or of a router.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub(super) enum Question {
     Count,
     /// That a shard which the router leads be led by another.
     Give(Shard, RouterId),
+    /// That it tells its edges of accounts which are traced, or no longer.
+    Traces(Vec<TraceRule>),
     /// That the router leave.
     Leave,
     /// How far it is with that.
@@ -54,6 +57,9 @@ pub(super) enum Answer {
     Unavailable(String),
 }
 
+/// Rules that one question holds at the most; a router knows fewer.
+const MOST_RULES: usize = 1_024;
+
 /// Sessions that one answer holds at the most: what fits a message.
 pub(super) const MOST_SESSIONS: usize = 4_096;
 
@@ -71,7 +77,7 @@ impl Question {
             | Self::SetKeys(account, _)
             | Self::Delete(account) => Some(account),
             Self::Sessions(account, _) => account.as_ref(),
-            Self::Count | Self::Give(..) | Self::Leave | Self::Going => None,
+            Self::Count | Self::Give(..) | Self::Traces(_) | Self::Leave | Self::Going => None,
         }
     }
 
@@ -97,6 +103,10 @@ impl Question {
             Self::Give(shard, to) => {
                 QuestionPb { kind: 7, limit: shard.0.into(), router: to.0, ..QuestionPb::default() }
             }
+            Self::Traces(rules) => {
+                let rules = rules.iter().map(RulePb::from).collect();
+                QuestionPb { kind: 20, rules, ..QuestionPb::default() }
+            }
             Self::Leave => QuestionPb { kind: 8, ..QuestionPb::default() },
             Self::Going => QuestionPb { kind: 9, ..QuestionPb::default() },
         };
@@ -104,7 +114,7 @@ impl Question {
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, Unreadable> {
-        let QuestionPb { kind, account, keys, limit, router } =
+        let QuestionPb { kind, account, keys, limit, router, rules } =
             QuestionPb::decode(bytes).map_err(|_| Unreadable)?;
         let bare = || BareJid::parse(&account).map_err(|_| Unreadable);
         let keys = || Credentials::decode(&keys).map_err(|_| Unreadable);
@@ -117,6 +127,9 @@ impl Question {
             5 => Self::Sessions(Some(bare()?), limit),
             6 => Self::Count,
             7 => Self::Give(Shard(u16::try_from(limit).map_err(|_| Unreadable)?), RouterId(router)),
+            20 if rules.len() <= MOST_RULES => {
+                Self::Traces(rules.into_iter().map(RulePb::read).collect::<Result<_, _>>()?)
+            }
             8 => Self::Leave,
             9 => Self::Going,
             _ => return Err(Unreadable),
@@ -176,6 +189,37 @@ struct QuestionPb {
     limit: u32,
     #[prost(fixed64, tag = "5")]
     router: u64,
+    #[prost(message, repeated, tag = "20")]
+    rules: Vec<RulePb>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RulePb {
+    #[prost(fixed64, tag = "1")]
+    id: u64,
+    #[prost(string, tag = "2")]
+    account: String,
+    #[prost(uint64, tag = "3")]
+    left: u64,
+    #[prost(uint32, tag = "4")]
+    most: u32,
+    #[prost(bool, tag = "5")]
+    stopped: bool,
+}
+
+impl From<&TraceRule> for RulePb {
+    fn from(rule: &TraceRule) -> Self {
+        let TraceRule { id, account, left, most, stopped } = rule.clone();
+        Self { id, account, left: u64::try_from(left.as_millis()).unwrap_or(u64::MAX), most, stopped }
+    }
+}
+
+impl RulePb {
+    fn read(self) -> Result<TraceRule, Unreadable> {
+        let Self { id, account, left, most, stopped } = self;
+        let account = BareJid::parse(&account).map_err(|_| Unreadable)?.as_str().to_owned();
+        Ok(TraceRule { id, account, left: Duration::from_millis(left), most, stopped })
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -281,6 +325,13 @@ mod tests {
             Question::Sessions(Some(account), 0),
             Question::Count,
             Question::Give(Shard(1_023), RouterId(u64::MAX)),
+            Question::Traces(vec![TraceRule {
+                id: 1,
+                account: "alice@example.org".to_owned(),
+                left: Duration::from_millis(1_500),
+                most: 3,
+                stopped: true,
+            }]),
             Question::Leave,
             Question::Going,
         ];
@@ -319,7 +370,9 @@ mod tests {
     fn what_cannot_be_is_refused() {
         let unknown = QuestionPb { kind: 99, ..QuestionPb::default() }.encode_to_vec();
         let nobody = QuestionPb { kind: 1, account: "@".to_owned(), ..QuestionPb::default() }.encode_to_vec();
-        for bytes in [unknown, nobody, b"\xff".to_vec()] {
+        let rule = RulePb { account: "@".to_owned(), ..RulePb::default() };
+        let rules = QuestionPb { kind: 20, rules: vec![rule], ..QuestionPb::default() }.encode_to_vec();
+        for bytes in [unknown, nobody, rules, b"\xff".to_vec()] {
             assert!(Question::decode(bytes.clone().into()).is_err() && Answer::decode(bytes.into()).is_err());
         }
     }

@@ -12,6 +12,7 @@ use crate::identity;
 use anyhow::Result;
 use bytes::Bytes;
 use starling_admin::AdminSocket;
+use starling_admin::traces::Rules;
 use starling_locations::era::StoreEras;
 use starling_locations::places::Places;
 use starling_locations::types::Member;
@@ -106,7 +107,8 @@ async fn assemble(
     };
     let figures = Figures::default();
     figures.register(&telemetry.metrics);
-    let board = Switchboard::new(own, figures, Arc::clone(&clock));
+    let telemetry = &telemetry.clone().with_secret(&core.unknown_accounts);
+    let board = Switchboard::new(own, figures, Rules(telemetry.clone()), Arc::clone(&clock));
     let threads = Threads::start()?;
     let options = Options { raft: Some(threads.handle().clone()), ..Options::default() };
     telemetry.metrics.register(|registry| options.refused.register(registry));

@@ -19,13 +19,16 @@ use crate::leaving::Leaving;
 use crate::refusals::Refusals;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
+use starling_admin::traces::Rules;
 use starling_locations::Locations;
 use starling_node::SharedClock;
 use starling_setup::Obstacle;
 use starling_wire::chart::Chart;
-use starling_wire::frame::{Home, Leaving as Leaves, PeerHello, PeerItem, RouterHello, RouterItem, Version};
+use starling_wire::frame::{
+    Home, Leaving as Leaves, PeerHello, PeerItem, RouterHello, RouterItem, TraceReport, Version,
+};
 use starling_wire::net::Outlet;
-use starling_wire::{EdgeId, Incarnation, RouterId, Shard, Shards};
+use starling_wire::{EdgeId, Incarnation, RouterId, Shard, Shards, TraceRule};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -53,6 +56,8 @@ pub(super) struct Switchboard {
     pub(super) chart: Chart<Gate>,
     pub(super) desk: Desk,
     pub(super) figures: Figures,
+    /// Accounts that are traced.
+    pub(super) rules: Rules,
     edges: RwLock<HashMap<EdgeId, Linked<RouterItem>>>,
     /// Edges whose links are gone, and since when.
     lost: Mutex<HashMap<EdgeId, Duration>>,
@@ -60,6 +65,8 @@ pub(super) struct Switchboard {
     peers: RwLock<HashMap<RouterId, Linked<PeerItem>>>,
     /// Where all routers of the cluster are.
     members: RwLock<Vec<String>>,
+    /// What is for shards without a home.
+    lobby: Lobby,
     /// Edges that leave, and how far they are.
     going: Mutex<HashMap<EdgeId, Leaves>>,
     /// This router itself.
@@ -68,8 +75,6 @@ pub(super) struct Switchboard {
     pub(super) refusals: Refusals,
     /// Why this process cannot go on.
     pub(super) failed: watch::Sender<Option<Obstacle>>,
-    /// What is for shards without a home.
-    lobby: Lobby,
     locations: OnceLock<Locations>,
     links: AtomicU64,
     clock: SharedClock,
@@ -81,24 +86,27 @@ struct Linked<T> {
     number: u64,
     name: String,
     outlet: Outlet<T>,
+    /// Whether it records no spans, as far as is known.
+    silent: bool,
 }
 
 impl Switchboard {
-    pub(super) fn new(own: Own, figures: Figures, clock: SharedClock) -> Arc<Self> {
+    pub(super) fn new(own: Own, figures: Figures, rules: Rules, clock: SharedClock) -> Arc<Self> {
         Arc::new(Self {
             chart: Chart::new(own.router, own.shards),
             own,
             desk: Desk::default(),
             figures,
+            rules,
             edges: RwLock::default(),
             lost: Mutex::default(),
             peers: RwLock::default(),
             members: RwLock::default(),
+            lobby: Lobby::default(),
             going: Mutex::default(),
             leaving: Arc::default(),
             refusals: Refusals::default(),
             failed: watch::Sender::new(None),
-            lobby: Lobby::default(),
             locations: OnceLock::new(),
             links: AtomicU64::new(1),
             clock,
@@ -178,6 +186,26 @@ impl Switchboard {
     /// The routers that this one can speak to, and their names.
     pub(super) fn peers(&self) -> Vec<(RouterId, String)> {
         self.peers.read().iter().map(|(router, peer)| (*router, peer.name.clone())).collect()
+    }
+
+    /// Tells all edges what is traced.
+    pub(super) fn tell_traces(&self, rules: &[TraceRule]) -> usize {
+        let edges = self.edges.read();
+        edges.values().filter(|edge| edge.outlet.push(RouterItem::Traces(rules.to_vec()))).count()
+    }
+
+    /// What an edge says of the traces that it has begun. Returns what is used up by that.
+    pub(super) fn traced(&self, report: &TraceReport) -> Vec<TraceRule> {
+        let mut edges = self.edges.write();
+        let Some(edge) = edges.get_mut(&report.edge) else { return Vec::new() };
+        edge.silent = !report.records;
+        self.rules.0.targets.counted(report.edge.0, &report.counts)
+    }
+
+    /// Names of edges that record no spans.
+    pub(super) fn silent(&self) -> Vec<String> {
+        let edges = self.edges.read();
+        edges.values().filter(|edge| edge.silent).map(|edge| edge.name.clone()).collect()
     }
 
     /// This process cannot go on. The first reason is the one that is told.

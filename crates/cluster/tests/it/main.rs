@@ -7,3 +7,4 @@ mod failover;
 mod members;
 mod people;
 mod site;
+mod traces;

@@ -125,10 +125,34 @@ impl Site {
         self.config(number).data_dir
     }
 
+    /// What an edge with sockets runs with, but for the certificate that its clients see.
+    pub(crate) fn edge_config(&self, name: &str) -> Config {
+        let mut config = Config::default();
+        let files = self.files(Role::Edge, name);
+        let anywhere = || Listen(vec![([127, 0, 0, 1], 0).into()]);
+        config.data_dir = self.dir.path().join(name);
+        (config.listen.c2s, config.listen.c2s_tls) = (anywhere(), anywhere());
+        config.listen.admin = Listen(Vec::new());
+        config.cluster.name = CLUSTER.to_owned();
+        config.cluster.node = Some(name.to_owned());
+        config.cluster.routers = self.addresses();
+        config.cluster.shards = self.shards;
+        config.cluster.tls.ca = Some(files.ca);
+        config.cluster.tls.cert = Some(files.cert);
+        config.cluster.tls.key = Some(files.key);
+        (config.drain.lb_settle, config.drain.window) = (Duration::ZERO, Duration::ZERO);
+        config
+    }
+
     /// Starts a router on the disk that it has.
     pub(crate) async fn run(&mut self, number: usize) {
+        self.run_with(number, Telemetry::off()).await;
+    }
+
+    /// The same, of which something is seen.
+    pub(crate) async fn run_with(&mut self, number: usize, telemetry: Telemetry) {
         let store: SharedStore = Arc::new(self.store.clone());
-        let node = RouterNode::start_on(store, self.config(number), Telemetry::off()).await.unwrap();
+        let node = RouterNode::start_on(store, self.config(number), telemetry).await.unwrap();
         self.routers[number] = Some(node);
     }
 

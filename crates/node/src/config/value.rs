@@ -259,8 +259,8 @@ impl Value for Duration {
     }
 }
 
-/// `500ms`, `5s`, `15m`, `1h`, `2d`; bare digits are seconds.
-fn duration(text: &str) -> Option<Duration> {
+/// A duration as it is written: `500ms`, `5s`, `15m`, `1h`, `2d`; bare digits are seconds. `None` if it is none.
+pub fn duration(text: &str) -> Option<Duration> {
     let digits = text.len() - text.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
     let number: u64 = text[..digits].parse().ok()?;
     let millis = match text[digits..].trim() {

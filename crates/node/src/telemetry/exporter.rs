@@ -38,6 +38,13 @@ fn resource(identity: &Identity) -> Resource {
         KeyValue::new("service.version", identity.version),
         KeyValue::new("service.instance.id", ids::short()),
     ]);
+    let place = identity.place.iter().flat_map(|(cluster, node)| {
+        [
+            KeyValue::new("starling.cluster.name", cluster.clone()),
+            KeyValue::new("starling.node", node.clone()),
+        ]
+    });
+    let builder = builder.with_attributes(place);
     let named = std::env::var_os("OTEL_SERVICE_NAME").is_some_and(|name| !name.is_empty());
     if named { builder.build() } else { builder.with_service_name(identity.service).build() }
 }

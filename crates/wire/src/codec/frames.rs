@@ -2,7 +2,7 @@
 
 use super::{
     FULL, MANY, Malformed, Result, down, hello, home, not_home, peer, read_home, read_not_home, read_place,
-    up,
+    traces, up,
 };
 use crate::frame::{EdgeItem, Home, Leaving, PeerItem, RouterItem, RouterNews};
 use crate::proto::router_item::Item as Said;
@@ -100,6 +100,11 @@ impl Pieces for RouterPieces {
                     frame.routers = Some(proto::Routers { addresses: hello::named(&routers) });
                     continue;
                 }
+                RouterItem::Traces(rules) => {
+                    let told = frame.traces.get_or_insert_default();
+                    told.rules.extend(rules.into_iter().map(traces::rule));
+                    continue;
+                }
                 RouterItem::Leave => {
                     frame.leave = true;
                     continue;
@@ -120,7 +125,9 @@ impl Pieces for RouterPieces {
             };
             frame.items.push(proto::RouterItem { item: Some(said) });
         }
-        (!frame.items.is_empty() || frame.routers.is_some() || frame.leave).then_some(frame)
+        let said =
+            !frame.items.is_empty() || frame.routers.is_some() || frame.traces.is_some() || frame.leave;
+        said.then_some(frame)
     }
 }
 

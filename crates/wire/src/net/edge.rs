@@ -6,11 +6,11 @@ use super::server::watch;
 use super::slots::{Entry, Held, Slots};
 use super::{Addresses, End, Hears, Options, Outlet, end_of};
 use crate::codec::{self, EdgePieces, MAX_MESSAGE};
-use crate::frame::{EdgeHello, EdgeItem, RouterHello, RouterNews};
+use crate::frame::{EdgeHello, EdgeItem, RouterHello, RouterNews, TraceReport};
 use crate::proto::uplink_client::UplinkClient;
 use crate::tls::Tls;
 use crate::uplink::LinkId;
-use crate::{LinkError, Registration, RouterId, proto};
+use crate::{LinkError, Registration, RouterId, TraceRule, proto};
 use futures::future::BoxFuture;
 use hyper::Uri;
 use parking_lot::Mutex;
@@ -30,6 +30,9 @@ pub trait Routers: Send + Sync + 'static {
 
     /// A link stands. The one before it to the same router has ended.
     fn linked(&self, router: LinkedRouter) -> Box<dyn Hears<RouterNews>>;
+
+    /// A router says which accounts are to be traced.
+    fn traces(&self, _rules: &[TraceRule]) {}
 
     /// An attempt to link to whoever is there was in vain.
     fn failed(&self, _address: SocketAddr, _end: &End) {}
@@ -74,6 +77,14 @@ impl Questions {
             let answer = in_time(deadline, client.account(question)).await?;
             codec::read_account(answer).map_err(|_| LinkError::Busy)
         })
+    }
+
+    /// Says how many traces were begun by rules. An older router does not know what to do with it.
+    pub fn traced(&self, report: &TraceReport) -> BoxFuture<'static, Result<(), LinkError>> {
+        let mut client = self.client.clone();
+        let report = codec::report(report);
+        let deadline = self.deadline;
+        Box::pin(async move { in_time(deadline, client.traced(report)).await.map(drop) })
     }
 
     /// Creates an account.
@@ -260,7 +271,8 @@ async fn serve(
         }
         Ok(())
     };
-    let end = read(&mut stream, &held, &outlet, own.edge, beside).await;
+    let traced = |rules: &[TraceRule]| shared.routers.traces(rules);
+    let end = read(&mut stream, &held, &outlet, own.edge, beside, traced).await;
     held.end(end.clone());
     tracing::info!(%address, router = id.0, %end, "a link to a router is over");
     end
@@ -272,6 +284,7 @@ async fn read(
     outlet: &Outlet<EdgeItem>,
     edge: crate::EdgeId,
     beside: impl Fn(&mut proto::RouterFrame) -> Result<(), codec::Malformed>,
+    traced: impl Fn(&[TraceRule]),
 ) -> End {
     let ended = outlet.ended();
     tokio::pin!(ended);
@@ -285,6 +298,11 @@ async fn read(
             Ok(Some(mut frame)) => {
                 if let Err(bad) = beside(&mut frame) {
                     return End::Malformed(bad.to_string());
+                }
+                match frame.traces.take().map(codec::read_rules) {
+                    Some(Ok(rules)) => traced(&rules),
+                    Some(Err(bad)) => return End::Malformed(bad.to_string()),
+                    None => {}
                 }
                 if let Err(end) = held.hear(codec::read_router_frame(edge, frame)) {
                     return end;

@@ -55,6 +55,7 @@ impl Weigh for RouterItem {
                         _ => 0,
                     }
             }
+            Self::Traces(rules) => rules.iter().map(|rule| FRAME + rule.account.len()).sum::<usize>() + FRAME,
             Self::Routers(routers) => FRAME + routers.iter().map(String::len).sum::<usize>(),
             _ => FRAME,
         }

@@ -5,7 +5,7 @@ use super::guard::Guarded;
 use super::services::{PeerService, UplinkService};
 use super::{Hears, Options, Outlet, Peers, causes};
 use crate::codec::MAX_MESSAGE;
-use crate::frame::{EdgeHello, Leaving, RouterHello, RouterItem, UpBatch};
+use crate::frame::{EdgeHello, Leaving, RouterHello, RouterItem, TraceReport, UpBatch};
 use crate::proto::peer_server::PeerServer;
 use crate::proto::uplink_server::UplinkServer;
 use crate::tls::{Identity, Tls};
@@ -53,6 +53,9 @@ pub trait Edges: Send + Sync + 'static {
         account: BareJid,
         credentials: Credentials,
     ) -> BoxFuture<'static, Result<Registration, LinkError>>;
+
+    /// An edge says how many traces it has begun by the rules that it was told.
+    fn traced(&self, _report: TraceReport) {}
 }
 
 /// Listens while it lives.

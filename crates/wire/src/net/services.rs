@@ -183,6 +183,12 @@ impl Uplink for UplinkService {
         let registration = self.edges.register(account, credentials).await.map_err(refused)?;
         Ok(Response::new(codec::register_answer(registration)))
     }
+
+    async fn traced(&self, request: Request<proto::TraceReport>) -> Result<Response<proto::Empty>, Status> {
+        let report = codec::read_report(self.question(request)?).map_err(bad)?;
+        self.edges.traced(report);
+        Ok(Response::new(proto::Empty {}))
+    }
 }
 
 async fn hear_edge(

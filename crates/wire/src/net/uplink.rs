@@ -3,7 +3,9 @@
 use super::{End, Hears, LinkedRouter, Routers};
 use crate::frame::{EdgeHello, EdgeItem, Leaving, RouterHello, RouterNews, Version};
 use crate::uplink::{LinkId, Load, Output, Patience, Seat};
-use crate::{ConnId, EdgeId, EdgeLink, LinkError, Registration, RouterLink, Shard, Shards, ToHome};
+use crate::{
+    ConnId, EdgeId, EdgeLink, LinkError, Registration, RouterLink, Shard, Shards, ToHome, TraceRule,
+};
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use starling_node::SharedClock;
@@ -21,6 +23,9 @@ pub trait Sockets: Send + Sync + 'static {
 
     /// Close this one so that its session can be resumed elsewhere: no end of the stream, and then `Gone(Lost)`.
     fn cut(&self, conn: ConnId);
+
+    /// The stanzas of these accounts are to be traced, or no longer.
+    fn traces(&self, _rules: &[TraceRule]) {}
 }
 
 /// Which edge this is.
@@ -86,6 +91,11 @@ impl Uplink {
     /// What routers say that an edge cannot know by itself; `None` until the first is linked.
     pub fn router_hello(&self) -> Option<RouterHello> {
         self.hello.read().clone()
+    }
+
+    /// The routers that are linked.
+    pub fn routers(&self) -> Vec<Arc<LinkedRouter>> {
+        self.links.read().values().cloned().collect()
     }
 
     /// Whether so much waits for the shard's home that the sockets of its accounts should not be read.
@@ -305,6 +315,10 @@ impl Routers for Arc<Uplink> {
             self.news(link, RouterNews::Home(home));
         }
         Box::new(Ear { uplink: Self::downgrade(self), link })
+    }
+
+    fn traces(&self, rules: &[TraceRule]) {
+        self.sockets.traces(rules);
     }
 }
 

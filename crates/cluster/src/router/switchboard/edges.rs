@@ -4,7 +4,7 @@ use super::{Linked, Switchboard};
 use crate::router::asking;
 use futures::future::BoxFuture;
 use starling_store::AccountRow;
-use starling_wire::frame::{EdgeHello, Home, Leaving, RouterHello, RouterItem, UpBatch};
+use starling_wire::frame::{EdgeHello, Home, Leaving, RouterHello, RouterItem, TraceReport, UpBatch};
 use starling_wire::net::{Edges, End, Hears, Outlet};
 use starling_wire::{EdgeId, Epoch, LinkError, Registration, Shard};
 use starling_xmpp::BareJid;
@@ -27,10 +27,14 @@ impl Edges for Reception {
     ) -> Result<(RouterHello, Box<dyn Hears<UpBatch>>), String> {
         let board = &self.0;
         let (id, number) = (edge.edge, board.number());
-        let linked = Linked { number, name: edge.name, outlet: outlet.clone() };
+        let linked = Linked { number, name: edge.name, outlet: outlet.clone(), silent: false };
         board.edges.write().insert(id, linked);
         // Waits for those who are just taking it for dead: what they say of it must not come after what it says now.
         board.lost.lock().remove(&id);
+        let rules = board.rules.0.targets.all();
+        if !rules.is_empty() {
+            outlet.push(RouterItem::Traces(rules));
+        }
         // After it is among those that are told of new reigns: it may hear of one twice, but not never.
         let hello = board.router_hello();
         let (board, attached) = (Arc::clone(board), Attachments::default());
@@ -53,6 +57,10 @@ impl Edges for Reception {
     ) -> BoxFuture<'static, Result<Registration, LinkError>> {
         let board = Arc::clone(&self.0);
         Box::pin(async move { asking::register(&board, account, credentials).await })
+    }
+
+    fn traced(&self, report: TraceReport) {
+        self.0.traces_counted(&report);
     }
 }
 

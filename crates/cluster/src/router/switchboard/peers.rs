@@ -96,13 +96,14 @@ impl Peers for Neighbours {
 
     fn linked(&self, peer: PeerHello, outlet: Outlet<PeerItem>) -> Box<dyn Hears<PeerItem>> {
         let (board, router, number) = (Arc::clone(&self.board), peer.router, self.board.number());
-        let linked = Linked { number, name: peer.name.clone(), outlet: outlet.clone() };
+        let linked = Linked { number, name: peer.name.clone(), outlet: outlet.clone(), silent: false };
         board.peers.write().insert(router, linked);
         // The hello that it had may be older than this.
         for home in board.chart.homes() {
             outlet.push(PeerItem::Home(home));
         }
         self.greet(&peer);
+        tokio::spawn(Arc::clone(&board).introduce_traces(router, outlet));
         Box::new(Farewell { board, router, number })
     }
 
@@ -221,7 +222,11 @@ impl Ear {
         let back = matches!(self.board.chart.way(shard), Way::There(_, router) if router == self.from);
         let kept = if back { self.board.wait(shard, item) } else { self.board.post(shard, item) };
         if !kept {
-            tracing::warn!(event = "forward_dropped", shard = shard.0, "too much waits for shards without a home");
+            tracing::warn!(
+                event = "forward_dropped",
+                shard = shard.0,
+                "too much waits for shards without a home"
+            );
         }
     }
 
