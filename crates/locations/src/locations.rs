@@ -6,6 +6,7 @@ mod opening;
 mod reconcile;
 mod sentry;
 mod spread;
+mod starting;
 mod upkeep;
 
 pub use founding::RestoreError;
@@ -16,20 +17,18 @@ use crate::attention::Gaps;
 use crate::call::{Answer, Call, Ping, Refusal, bits};
 use crate::detector;
 use crate::era::{Era, Eras, Limits};
-use crate::group::{Control, Core, Driver, GiveError, Group, queue};
-use crate::lease::{GRANTED, GRANTED_MS, Lease};
+use crate::group::{Control, GiveError, Group};
+use crate::lease::{GRANTED, Lease};
 use crate::logs::Logs;
 use crate::network::Network;
 use crate::peers::{NO_GROUP, SharedPeers};
 use crate::places::{Cluster, Places};
-use crate::snapshots::{SnapshotError, Snapshots};
-use crate::state::{StateError, StateMachine};
-use crate::types::{Member, Raft, StorageError, Types};
+use crate::snapshots::SnapshotError;
+use crate::state::StateError;
+use crate::types::Member;
 use crate::wal::WalError;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use openraft::storage::RaftLogStorage;
-use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use starling_node::clock::SharedClock;
 use starling_wire::{Epoch, Incarnation, RouterId, Shard, Shards};
@@ -217,7 +216,7 @@ impl Locations {
                 promise,
                 removed: Arc::clone(&removed),
             };
-            let start = Start {
+            let start = starting::Start {
                 shard,
                 own,
                 incarnation: options.incarnation,
@@ -538,90 +537,6 @@ impl Inner {
 
 /// How long a home may take to finish what it has begun.
 const DRAINED_WITHIN: Duration = Duration::from_secs(3);
-
-/// What a group is started with.
-struct Start<'a> {
-    shard: Shard,
-    own: RouterId,
-    incarnation: Incarnation,
-    snapshots: &'a Snapshots,
-    limits: &'a Arc<Limits>,
-}
-
-impl Start<'_> {
-    async fn group<L: RaftLogStorage<Types>>(
-        self,
-        machine: StateMachine,
-        mut log: L,
-        network: Network,
-    ) -> Result<(Group, Driver), StartError> {
-        let Self { shard, own, incarnation, snapshots, limits } = self;
-        let written = async {
-            let last = log.get_log_state().await?.last_log_id;
-            Ok::<_, StorageError>(last.is_some() || log.read_vote().await?.is_some())
-        };
-        let written = written.await.map_err(|error| StartError::Raft(error.to_string()))?;
-        let fresh = !written && machine.applied().is_none();
-        let state = machine.state();
-        let config = config().map_err(|error| StartError::Raft(error.to_string()))?;
-        let (lease, promise) = (Arc::clone(&network.lease), Arc::clone(&network.promise));
-        let (clock, peers) = (Arc::clone(&network.clock), Arc::clone(&network.peers));
-        let raft: Raft = Raft::new(own.0, Arc::new(config), network, log, machine)
-            .await
-            .map_err(|error| StartError::Raft(error.to_string()))?;
-        let (queue, waiting) = queue();
-        let (control, controls) = mpsc::channel(4);
-        let core = Arc::new(Core {
-            shard,
-            own,
-            server: raft.server_metrics(),
-            figures: raft.metrics(),
-            raft,
-            state,
-            lease,
-            clock,
-            snapshots: snapshots.clone(),
-            fresh: fresh.into(),
-            promise,
-            probed: Arc::default(),
-            quiet: false.into(),
-            heir: 0.into(),
-            reign: watch::Sender::new(None),
-            queue,
-            control,
-            incoming: tokio::sync::Mutex::new(None),
-        });
-        let driver =
-            Driver::new(Arc::clone(&core), peers, Arc::clone(limits), incarnation, waiting, controls);
-        Ok((Group::new(core), driver))
-    }
-}
-
-/// openraft's own timers are the fallback: heartbeats go more often than it would send them, all groups' together, and who
-/// is dead is found by the links. The heartbeat interval is also how long an answer to entries may take; slower ones count
-/// for nothing, so on a busy machine a short one stops a group.
-fn config() -> Result<Config, Box<openraft::ConfigError>> {
-    Config {
-        cluster_name: "starling".to_owned(),
-        heartbeat_interval: 150,
-        election_timeout_min: 200,
-        // Voters refuse others for so long: leases rest upon it.
-        election_timeout_max: GRANTED_MS,
-        // Until the links have been judged.
-        enable_elect: false,
-        install_snapshot_timeout: 2_000,
-        max_payload_entries: 300,
-        // In entries, which are large: a new voter must really have caught up.
-        replication_lag_threshold: 10,
-        // By size, and told by us.
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 100,
-        purge_batch_size: 1,
-        ..Config::default()
-    }
-    .validate()
-    .map_err(Box::new)
-}
 
 impl std::fmt::Debug for Locations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -122,11 +122,13 @@ impl Inner {
     }
 }
 
-/// To whom a router that leads `led` shards gives one of them: to the one that leads the fewest, if it leads two less.
+/// To whom a router that leads `led` shards gives one of them: to the one that leads the fewest, if it leads two less. Only
+/// who leads the most gives: two that give at once give too much.
 fn heir_of_one(own: RouterId, led: usize, others: &BTreeMap<RouterId, usize>) -> Option<RouterId> {
-    let (least, load) =
-        others.iter().filter(|(id, _)| **id != own).min_by_key(|(id, load)| (**load, id.0))?;
-    (led >= load + 2).then_some(*least)
+    let others = || others.iter().filter(|(id, _)| **id != own);
+    let (least, load) = others().min_by_key(|(id, load)| (**load, id.0))?;
+    let most = others().all(|(_, load)| *load <= led);
+    (most && led >= load + 2).then_some(*least)
 }
 
 #[cfg(test)]

@@ -105,6 +105,6 @@ async fn the_lease_of_a_home_ends_before_the_next_one_begins() {
         bound += binds;
     }
     println!("{seeds} seeds, {reigns} reigns, {bound} binds answered");
-    assert!(reigns > seeds * 6, "hardly anything happened: {reigns} reigns");
+    assert!(reigns > seeds * 4, "hardly anything happened: {reigns} reigns");
     assert!(bound as u64 > seeds * 100, "hardly anything was bound: {bound}");
 }
