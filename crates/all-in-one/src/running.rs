@@ -115,9 +115,7 @@ impl Running {
                 return Err(error.into());
             }
         };
-        let clients = [("c2s", &edge.addresses().c2s), ("c2s_tls", &edge.addresses().c2s_tls)];
-        let listeners =
-            clients.into_iter().flat_map(|(name, addresses)| probes::listening(name, addresses)).collect();
+        let listeners = probes::for_clients(&edge.addresses().c2s, &edge.addresses().c2s_tls);
         let watching = watch(health.clone(), Arc::clone(&edge), Arc::clone(&router), back_end.clone());
         let tasks = vec![tokio::spawn(watching), tokio::spawn(back_end.clone().ask())];
         let (place, grace) = (settings::place(config), config.shutdown.grace);

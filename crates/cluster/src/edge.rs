@@ -115,9 +115,7 @@ impl EdgeNode {
             features: features(&hello),
         };
         let edge = Arc::new(Edge::start(config, parts).await?);
-        let clients = [("c2s", &edge.addresses().c2s), ("c2s_tls", &edge.addresses().c2s_tls)];
-        let listeners =
-            clients.into_iter().flat_map(|(name, addresses)| probes::listening(name, addresses)).collect();
+        let listeners = probes::for_clients(&edge.addresses().c2s, &edge.addresses().c2s_tls);
         let scene = watch::Scene {
             edge: Arc::clone(&edge),
             table,

@@ -12,6 +12,11 @@ mod leaving;
 mod refusals;
 mod router;
 
+/// A count as a gauge takes it.
+fn level(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
 pub use edge::EdgeNode;
 pub use identity::{files as certificate_files, load as certificate};
 

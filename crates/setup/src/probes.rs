@@ -30,6 +30,11 @@ pub fn serve(
     Ok((tasks, listeners))
 }
 
+/// Where clients are listened for.
+pub fn for_clients(c2s: &[SocketAddr], c2s_tls: &[SocketAddr]) -> Vec<ListenerStatus> {
+    [listening("c2s", c2s), listening("c2s_tls", c2s_tls)].concat()
+}
+
 /// Addresses under the name of their key.
 pub fn listening(name: &str, addresses: &[SocketAddr]) -> Vec<ListenerStatus> {
     addresses.iter().map(|address| ListenerStatus { name: name.to_owned(), address: *address }).collect()

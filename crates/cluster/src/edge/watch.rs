@@ -2,6 +2,7 @@
 
 use super::features;
 use crate::leaving::{Leaving as Departure, step};
+use crate::level;
 use prometheus_client::metrics::gauge::Gauge;
 use starling_admin::Phase;
 use starling_edge::{Edge, EdgeTable};
@@ -126,18 +127,17 @@ impl Gauges {
 
     /// `whole`: what has to be counted, too.
     fn set(&self, scene: &Scene, homeless: usize, whole: bool) {
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let leaving = scene.leaving.phase() != Phase::Serving;
-        self.drain_remaining.set(if leaving { number(scene.edge.connections()) } else { 0 });
-        self.homeless.set(number(homeless));
+        self.drain_remaining.set(if leaving { level(scene.edge.connections()) } else { 0 });
+        self.homeless.set(level(homeless));
         if !whole {
             return;
         }
         let (_, load) = scene.uplink.load();
-        self.sessions.set(number(load.sessions));
-        self.detached.set(number(load.detached));
-        self.ups.set(number(load.ups));
-        self.downs.set(number(load.downs));
+        self.sessions.set(level(load.sessions));
+        self.detached.set(level(load.detached));
+        self.ups.set(level(load.ups));
+        self.downs.set(level(load.downs));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a router counts about its shards and links.
 
+use crate::level;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -71,26 +72,25 @@ impl Figures {
 
     /// A reign is served here, or is not any more.
     pub(super) fn serves(&self, shard: starling_wire::Shard, epoch: Option<starling_wire::Epoch>) {
-        let epoch = epoch.map_or(0, |epoch| i64::try_from(epoch.0).unwrap_or(i64::MAX));
+        let epoch = epoch.map_or(0, |epoch| level(epoch.0));
         self.homes.get_or_create(&[("shard", shard.0)]).set(epoch);
     }
 
     /// How many links there are.
     pub(super) fn linked(&self, edges: usize, routers: usize) {
         for (to, links) in [("edge", edges), ("router", routers)] {
-            self.links.get_or_create(&[("to", to)]).set(i64::try_from(links).unwrap_or(i64::MAX));
+            self.links.get_or_create(&[("to", to)]).set(level(links));
         }
     }
 
     /// How the groups stand; `leaders` is who led them when it was looked last.
     pub(super) fn stand(&self, all: &BTreeMap<u16, Standing>, leaders: &mut BTreeMap<u16, RouterId>) {
-        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        self.entries.set(count(all.values().map(|one| one.rows).sum()));
+        self.entries.set(level(all.values().map(|one| one.rows).sum::<u64>()));
         let lag = all.values().map(|one| one.last.saturating_sub(one.applied)).max();
-        self.lag.set(count(lag.unwrap_or(0)));
+        self.lag.set(level(lag.unwrap_or(0)));
         let age: Option<Duration> = all.values().filter_map(|one| one.confirmed).max();
         self.age.set(age.unwrap_or_default().as_secs_f64());
-        self.leaderless.set(count(all.values().filter(|one| one.leader.is_none()).count() as u64));
+        self.leaderless.set(level(all.values().filter(|one| one.leader.is_none()).count()));
         for (shard, leader) in all.iter().filter_map(|(shard, one)| Some((*shard, one.leader?))) {
             if leaders.insert(shard, leader).is_some_and(|before| before != leader) {
                 self.changes.inc();

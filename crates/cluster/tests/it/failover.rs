@@ -60,14 +60,31 @@ impl Crowd {
         }
     }
 
+    /// How many messages of the one before each have not arrived, and were not refused.
+    fn missing(&self) -> Vec<u64> {
+        let missing = |one: usize| {
+            let sender = &self.people[(one + PEOPLE - 1) % PEOPLE];
+            let got = self.people[one].messages();
+            let told = got.iter().filter(|body| !body.starts_with('!')).count();
+            let answers = sender.messages();
+            let errors = answers.iter().filter_map(|body| body.strip_prefix('!'));
+            let lost = errors.filter(|error| !got.iter().any(|body| body == error)).count();
+            (sender.sequence - 1).saturating_sub((told + lost) as u64)
+        };
+        (0..PEOPLE).map(missing).collect()
+    }
+
     /// All that was sent has an answer and has arrived, once and in order.
     async fn settle(&mut self) {
         let end = Instant::now() + Duration::from_secs(8);
-        while self.people.iter().any(|client| client.open() > 0) {
+        while self.people.iter().any(|client| client.open() > 0)
+            || self.missing().iter().any(|some| *some > 0)
+        {
             assert!(
                 Instant::now() < end,
-                "unanswered: {:?}",
-                self.people.iter().map(Client::open).collect::<Vec<_>>()
+                "unanswered: {:?}, on their way: {:?}",
+                self.people.iter().map(Client::open).collect::<Vec<_>>(),
+                self.missing()
             );
             for one in 0..PEOPLE {
                 self.look(one);
@@ -75,7 +92,6 @@ impl Crowd {
             }
             sleep(Duration::from_millis(5)).await;
         }
-        sleep(Duration::from_millis(300)).await;
         let mut refused = 0;
         for one in 0..PEOPLE {
             let before = (one + PEOPLE - 1) % PEOPLE;

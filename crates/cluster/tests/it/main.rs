@@ -6,5 +6,6 @@ mod calm;
 mod failover;
 mod members;
 mod people;
+mod refusals;
 mod site;
 mod traces;

@@ -74,7 +74,7 @@ impl Site {
         site
     }
 
-    fn files(&self, role: Role, name: &str) -> Files {
+    pub(crate) fn files(&self, role: Role, name: &str) -> Files {
         let identity = Identity::new(CLUSTER, role, name).unwrap();
         let now = SystemClock::shared().now_micros() / 1_000_000;
         let pair = self.authority.issue(&identity, &[], now, DAY).unwrap();

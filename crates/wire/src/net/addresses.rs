@@ -1,13 +1,15 @@
 //! Where the routers are.
 
 use crate::RouterId;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// Finds the addresses of a cluster's routers, again and again.
 pub trait Addresses: Send + Sync + 'static {
@@ -36,10 +38,13 @@ impl Addresses for Seeds {
         Box::pin(async move {
             let mut all = Vec::new();
             let mut failed = None;
-            for seed in seeds {
-                match tokio::net::lookup_host(seed).await {
-                    Ok(found) => all.extend(found.take(MAX_PER_NAME)),
-                    Err(error) => failed = Some(error),
+            // Side by side: one name that is not answered must not keep the others from being found.
+            let looked = seeds.into_iter().map(|seed| timeout(WITHIN, tokio::net::lookup_host(seed)));
+            for found in join_all(looked).await {
+                match found {
+                    Ok(Ok(found)) => all.extend(found.take(MAX_PER_NAME)),
+                    Ok(Err(error)) => failed = Some(error),
+                    Err(_) => failed = Some(io::ErrorKind::TimedOut.into()),
                 }
             }
             all.sort();
@@ -104,6 +109,8 @@ impl Addresses for Roll {
     }
 }
 
+/// How long one name may take.
+const WITHIN: Duration = Duration::from_secs(3);
 /// The most addresses that are taken from one name.
 const MAX_PER_NAME: usize = 64;
 

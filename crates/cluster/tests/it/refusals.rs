@@ -1,0 +1,146 @@
+//! Processes that do not go together: who is wrong ends and says why, who is right goes on.
+
+use crate::people::Edge;
+use crate::site::{Site, jid, until};
+use starling_cluster::{EdgeNode, RouterNode};
+use starling_node::config::ClusterTls;
+use starling_node::listen::Listen;
+use starling_node::{Config, Telemetry};
+use starling_store::SharedStore;
+use starling_wire::RouterLink;
+use starling_wire::tls::Role;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(40);
+
+async fn run(site: &Site, config: Config) -> RouterNode {
+    let store: SharedStore = Arc::new(site.store.clone());
+    Box::pin(RouterNode::start_on(store, config, Telemetry::off())).await.unwrap()
+}
+
+/// Waits for its end; what it says then.
+async fn end(node: &RouterNode) -> String {
+    timeout(SOON, node.failed()).await.expect("it goes on").to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_that_does_not_go_with_the_others_ends_and_they_go_on() {
+    let mut site = Site::empty(5).await;
+    for number in 0..3 {
+        site.run(number).await;
+    }
+    site.settled(Duration::from_secs(10)).await;
+    let edge = Edge::start(&site, 1).await;
+
+    // One of that name is there.
+    let mut config = site.config(3);
+    config.cluster.node = Some("router-1".to_owned());
+    config.cluster.tls = site.config(1).cluster.tls;
+    let namesake = Box::pin(run(&site, config)).await;
+    // Another number of shards, which the disk does not know yet.
+    let mut config = site.config(4);
+    config.cluster.shards = 8;
+    let odd = Box::pin(run(&site, config)).await;
+
+    let said = end(&namesake).await;
+    assert!(said.contains("refuse this router") && said.contains("is called \"router-1\" already"), "{said}");
+    assert!(said.contains("cluster.node"), "what to do: {said}");
+    let said = end(&odd).await;
+    assert!(said.contains("number of shards differs: 16 here, 8 there"), "{said}");
+    for wrong in [namesake, odd] {
+        assert_eq!((wrong.serves(), wrong.is_ready()), (0, false), "a lone router serves nobody");
+        wrong.abort().await;
+    }
+    // Nobody took the place of anybody.
+    for node in site.running() {
+        assert_eq!(node.locations().members().len(), 3);
+    }
+    site.settled(Duration::from_secs(10)).await;
+    assert!(edge.uplink.account(&jid("nobody")).await.is_ok());
+}
+
+/// Settings of an edge.
+fn edge_config(site: &Site, name: &str) -> Config {
+    let mut config = site.config(0);
+    config.data_dir = site.data_dir(0).with_file_name(name);
+    config.cluster.node = Some(name.to_owned());
+    let files = site.files(Role::Edge, name);
+    config.cluster.tls = ClusterTls { ca: Some(files.ca), cert: Some(files.cert), key: Some(files.key) };
+    config.listen.cluster = Listen(Vec::new());
+    config.listen.c2s = Listen(vec![([127, 0, 0, 1], 0).into()]);
+    config.listen.c2s_tls = Listen(Vec::new());
+    config.drain.lb_settle = Duration::from_millis(700);
+    config.drain.window = Duration::from_millis(700);
+    config
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_that_does_not_go_with_the_routers_ends() {
+    let site = Site::start(3).await;
+    let mut config = edge_config(&site, "edge-8");
+    config.cluster.shards = 8;
+    let refused = timeout(SOON, EdgeNode::start(config, Telemetry::off())).await.expect("it waits for ever");
+    let said = refused.err().expect("it serves").to_string();
+    assert!(said.contains("refuse this edge") && said.contains("number of shards differs"), "{said}");
+}
+
+/// `ctl drain NODE`, asked at a router that is neither.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_processes_are_sent_away_through_a_router() {
+    let mut site = Site::start(3).await;
+    let edge = EdgeNode::start(edge_config(&site, "edge-9"), Telemetry::off()).await.unwrap();
+    let mut admin = starling_admin::Client::connect(&site.data_dir(0)).await.unwrap();
+    let code = |result: Result<starling_admin::api::DrainBody, starling_admin::ClientError>| match result {
+        Err(starling_admin::ClientError::Refused(body)) => body.code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(code(admin.drain(Some("nobody")).await), "not_found");
+    // It may not be linked to this router yet.
+    let mut looks = 0;
+    let begun = loop {
+        match admin.drain(Some("edge-9")).await {
+            Ok(begun) => break begun,
+            Err(error) => {
+                looks += 1;
+                assert!(looks < 200, "{error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    };
+    assert_eq!(begun.phase, "settling");
+    timeout(SOON, edge.leaving()).await.expect("it is not told");
+    let ending = tokio::spawn(edge.stop());
+    let mut phases = Vec::new();
+    let ended = loop {
+        match admin.draining(Some("edge-9")).await {
+            Ok(now) if phases.last() != Some(&now.phase) => phases.push(now.phase),
+            Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            error => break code(error),
+        }
+    };
+    assert_eq!(ended, "not_found");
+    assert!(phases.iter().any(|phase| phase == "settling" || phase == "leaving"), "{phases:?}");
+    ending.await.unwrap();
+
+    let leaving = site.routers[2].take().unwrap();
+    let left = admin.drain(Some("router-2")).await.unwrap();
+    assert_eq!(left.phase, "settling");
+    timeout(SOON, leaving.leaving()).await.expect("it is not told");
+    let ending = tokio::spawn(leaving.stop());
+    let gone = async {
+        while admin.draining(Some("router-2")).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, gone).await.expect("it does not end");
+    ending.await.unwrap();
+    until(SOON, "the others serve all", || site.running().map(RouterNode::serves).sum::<usize>() == 16).await;
+
+    // Who is silent is named, and the rest is told.
+    let stopped = site.routers[1].take().unwrap();
+    stopped.abort().await;
+    let status = admin.status().await.unwrap();
+    assert!(status.details.iter().any(|detail| detail.name == "role"), "{status:?}");
+}
