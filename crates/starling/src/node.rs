@@ -19,19 +19,27 @@ pub(crate) trait Node: Sized {
     const IN_CLUSTER: bool;
 
     /// What the settings lack for this role.
-    fn check(config: &Config) -> Result<(), ConfigErrors>;
+    fn check(_: &Config) -> Result<(), ConfigErrors> {
+        Ok(())
+    }
     /// Starts it; when this resolves, it serves, or will as soon as others of its cluster are there.
     fn start(config: Config, telemetry: Telemetry) -> impl Future<Output = anyhow::Result<Self>>;
     /// Where it listens.
     fn listeners(&self) -> &[ListenerStatus];
-    /// The certificate that clients see.
-    fn fingerprint(&self) -> Option<Fingerprint>;
+    /// The certificate that clients see, where there are any.
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        None
+    }
     /// Takes over what may change.
     fn reload(&self, config: &Config) -> anyhow::Result<()>;
     /// Resolves when it cannot go on.
-    fn failed(&self) -> impl Future<Output = Obstacle>;
+    fn failed(&self) -> impl Future<Output = Obstacle> {
+        pending()
+    }
     /// Resolves when administration wants it to stop.
-    fn leaving(&self) -> impl Future<Output = ()>;
+    fn leaving(&self) -> impl Future<Output = ()> {
+        pending()
+    }
     /// Ends it in order.
     fn stop(self) -> impl Future<Output = ()>;
 }
@@ -40,10 +48,6 @@ impl Node for Running {
     const ACCOUNTS: bool = true;
     const SERVICE: &str = "starling";
     const IN_CLUSTER: bool = false;
-
-    fn check(_: &Config) -> Result<(), ConfigErrors> {
-        Ok(())
-    }
 
     async fn start(config: Config, telemetry: Telemetry) -> anyhow::Result<Self> {
         Self::start(config, telemetry).await
@@ -63,10 +67,6 @@ impl Node for Running {
 
     async fn failed(&self) -> Obstacle {
         self.fenced().await
-    }
-
-    async fn leaving(&self) {
-        pending().await
     }
 
     async fn stop(self) {
@@ -99,10 +99,6 @@ impl Node for EdgeNode {
         self.reload(config)
     }
 
-    async fn failed(&self) -> Obstacle {
-        pending().await
-    }
-
     async fn leaving(&self) {
         self.leaving().await;
     }
@@ -127,10 +123,6 @@ impl Node for RouterNode {
 
     fn listeners(&self) -> &[ListenerStatus] {
         self.listeners()
-    }
-
-    fn fingerprint(&self) -> Option<Fingerprint> {
-        None
     }
 
     fn reload(&self, config: &Config) -> anyhow::Result<()> {

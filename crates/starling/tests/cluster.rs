@@ -116,6 +116,38 @@ fn a_certificate_of_something_else_is_refused_with_both_names() {
 }
 
 #[test]
+fn a_certificate_of_another_cluster_is_refused_with_both_names() {
+    let place = Place::new();
+    place.certificate("edge", "one");
+    let config =
+        place.config("one", "[cluster]\nname = \"other\"\nnode = \"one\"\nrouters = [\"127.0.0.1:1\"]\n");
+    let refused = place.run(&["edge", "--config", &config]);
+    let text = said(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    for word in ["starling://starling/edge/one", "starling://other/edge", "do:", "cluster.name"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn a_router_that_others_do_not_find_is_told() {
+    let place = Place::new();
+    place.certificate("router", "one");
+    let check = |advertise: &str| {
+        let cluster = format!(
+            "[cluster]\nnode = \"one\"\nadvertise = \"{advertise}\"\nrouters = [\"127.0.0.1:5271\", \"127.0.0.1:5272\"]\n"
+        );
+        let config = place.config("one", &cluster);
+        let checked = place.run(&["check", "--role", "router", "--config", &config, "-o", "json"]);
+        String::from_utf8_lossy(&checked.stdout).into_owned()
+    };
+    assert!(check("127.0.0.1:5273").contains("127.0.0.1:5273, which is not among cluster.routers"));
+    assert!(check("no.such.host.invalid:1").contains("cannot be looked up"));
+    let fine = check("127.0.0.1:5272");
+    assert!(!fine.contains("not among") && !fine.contains("looked up"), "{fine}");
+}
+
+#[test]
 fn an_edge_alone_serves_nobody_and_ends_when_it_is_told() {
     let place = Place::new();
     place.certificate("edge", "lone");
@@ -128,7 +160,11 @@ fn an_edge_alone_serves_nobody_and_ends_when_it_is_told() {
         .unwrap();
     let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
     let waits = log.find(|line| line.as_ref().is_ok_and(|line| line.contains("waiting_for_routers")));
-    assert!(waits.is_some(), "it ended");
+    let waits = waits.expect("it ended").unwrap();
+    assert!(
+        waits.contains("127.0.0.1:1") && waits.contains("refused"),
+        "whom it asked, and why in vain: {waits}"
+    );
     std::thread::spawn(move || log.for_each(drop));
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
     let ended = child.wait_with_output().unwrap();

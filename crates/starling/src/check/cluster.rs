@@ -1,5 +1,7 @@
 //! What a process of a cluster needs: settings, certificates, routers that can be found.
 
+use std::net::SocketAddr;
+
 use starling_node::{Config, SystemClock, config};
 use starling_wire::net::{Addresses, Seeds};
 use starling_wire::tls::Role;
@@ -26,7 +28,7 @@ pub(super) fn look(config: &Config, role: CheckRole) -> Result<Vec<Finding>, Fai
         findings.extend(config.cluster.tls.key.as_deref().and_then(super::certificates::privacy));
     }
     if !config.cluster.routers.is_empty() {
-        findings.push(routers(config)?);
+        findings.extend(routers(config, tls)?);
     }
     Ok(findings)
 }
@@ -53,20 +55,45 @@ fn certificate(config: &Config, role: Role) -> Finding {
     }
 }
 
-fn routers(config: &Config) -> Result<Finding, Failure> {
+fn routers(config: &Config, role: Role) -> Result<Vec<Finding>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new("no threads to run on").because(error))?;
     let named = config.cluster.routers.join(", ");
-    let found = runtime.block_on(Seeds(config.cluster.routers.clone()).find());
+    let find = |names: Vec<String>| runtime.block_on(Seeds(names).find());
+    let found = find(config.cluster.routers.clone());
+    let own = own_address(config);
+    let own_found = (role == Role::Router).then(|| find(vec![own.clone()]));
     // A name server that does not answer is not waited for.
     runtime.shutdown_background();
-    Ok(match found {
+    let addresses = found.as_ref().map(Vec::as_slice).unwrap_or_default();
+    let mut findings = vec![match &found {
         Ok(addresses) if !addresses.is_empty() => {
             Finding::good(PART, format!("cluster.routers {named}: {} addresses", addresses.len()))
         }
         Ok(_) => Finding::bad(PART, format!("cluster.routers {named}: no address"), ADVICE),
         Err(error) => Finding::bad(PART, format!("cluster.routers {named}: {error}"), ADVICE),
-    })
+    }];
+    findings.extend(match own_found {
+        Some(Ok(own_found)) if own_found.iter().any(|own| addresses.contains(own)) => None,
+        Some(Ok(own_found)) if !own_found.is_empty() => Some(Finding::doubtful(
+            PART,
+            format!("this router is reached at {own}, which is not among cluster.routers"),
+            "right for one that joins later; those that found the cluster have to find one another by that list",
+        )),
+        Some(_) => Some(Finding::bad(
+            PART,
+            format!("this router tells others to reach it at {own}, which cannot be looked up"),
+            "set cluster.advertise to a name and port that the others reach",
+        )),
+        None => None,
+    });
+    Ok(findings)
+}
+
+/// Where others are told to reach a router.
+fn own_address(config: &Config) -> String {
+    let port = config.listen.cluster.0.first().map_or(0, SocketAddr::port);
+    config.cluster.advertise.clone().unwrap_or_else(|| format!("{}:{port}", config.cluster.node_name()))
 }
 
 const ADVICE: &str = "name hosts that can be looked up here, or IP addresses";
