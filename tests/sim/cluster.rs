@@ -284,7 +284,7 @@ pub(crate) async fn direct(stage: Arc<Stage>, shape: Shape) -> Vec<Wrong> {
     stage.enter(Phase::Settled);
     stage.crowd.sleep(Duration::from_secs(4)).await;
     let locations = cluster.groups.iter().flat_map(|group| group.rows()).collect();
-    stage.locate(locations);
+    stage.locate(locations, cluster.tips().iter().map(|tip| tip.keeps()).sum());
 
     let read = audit::read_rows(&stage, &casts, false).await;
     let most = read.values().map(Vec::len).max().unwrap_or(0);

@@ -46,6 +46,10 @@ pub(crate) struct Plan {
     pub(crate) planted: Option<Planted>,
     /// It is a cluster.
     pub(crate) shape: Option<Shape>,
+    /// What befalls a cluster.
+    pub(crate) strikes: Vec<Strike>,
+    /// Nothing befalls it for which anybody should be refused anything.
+    pub(crate) gentle: bool,
     pub(crate) breaks: Option<Break>,
     /// Whether all that happens is written down.
     pub(crate) told: bool,
@@ -92,6 +96,65 @@ pub(crate) enum Blow {
     Belate,
     /// An account is removed and made again.
     Remake,
+}
+
+/// Something that befalls a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strike {
+    /// A router is killed.
+    Router,
+    /// An edge is killed.
+    Edge,
+    /// Shards are given to other routers.
+    Move,
+    /// A router is stopped, and goes on.
+    Sleep,
+    /// An edge is.
+    Doze,
+    /// No other router hears one.
+    Alone,
+    /// Nothing goes between an edge and some routers.
+    Apart,
+    /// Links break.
+    Links,
+    /// Two routers are killed.
+    Quorum,
+    /// A router and an edge are killed.
+    Both,
+    /// A router gives away what it leads, and ends.
+    Leave,
+}
+
+/// What a run of a cluster has more of than others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accent {
+    /// Nothing.
+    None,
+    /// Planned moves and broken links, and nothing else.
+    Moves,
+    /// Reigns that end without having been told.
+    Reigns,
+    /// Sessions that go from edge to edge.
+    Sessions,
+}
+
+impl Accent {
+    const ALL: [Self; 3] = [Self::Moves, Self::Reigns, Self::Sessions];
+
+    fn strikes(self) -> Vec<Strike> {
+        use Strike::{Alone, Apart, Both, Doze, Edge, Leave, Links, Move, Quorum, Router, Sleep};
+        match self {
+            Self::None => {
+                vec![
+                    Router, Router, Edge, Edge, Move, Sleep, Sleep, Doze, Alone, Apart, Links, Quorum, Both,
+                    Leave,
+                ]
+            }
+            Self::Moves => vec![Move, Move, Links],
+            Self::Reigns => vec![Router, Router, Sleep, Alone, Move],
+            Self::Sessions => vec![Edge, Edge, Links, Move, Doze, Apart],
+        }
+    }
 }
 
 /// How many of what a cluster has.
@@ -213,6 +276,8 @@ impl Plan {
             duties_until: Duration::from_secs([5, 3_600][dice.place(2)]),
             planted: None,
             shape: None,
+            strikes: Vec::new(),
+            gentle: false,
             breaks: None,
             told: false,
         }
@@ -223,8 +288,9 @@ impl Plan {
         let mut dice = Dice::new(seed ^ 0xc105_7e12);
         let plan = Self::wide(seed);
         let shape = Shape { routers: 3, edges: 3, shards: [2, 3, 4][dice.place(3)] };
-        Self {
+        let plan = Self {
             shape: Some(shape),
+            strikes: Accent::None.strikes(),
             breaks,
             faults: if dice.permille(500) { Faults::NONE } else { plan.faults },
             pace: Duration::from_millis([400, 1_500][dice.place(2)]),
@@ -232,6 +298,28 @@ impl Plan {
             calm: Duration::from_millis([300, 1_500, 4_000][dice.place(3)]),
             clocks: 0,
             ..plan
+        };
+        let chosen = if dice.permille(300) { Accent::ALL[dice.place(3)] } else { Accent::None };
+        plan.accented(breaks.map_or(chosen, Break::accent), &mut dice)
+    }
+
+    fn accented(self, accent: Accent, dice: &mut Dice) -> Self {
+        if accent == Accent::None {
+            return self;
+        }
+        Self {
+            strikes: accent.strikes(),
+            gentle: accent == Accent::Moves,
+            faults: Faults::NONE,
+            messages: self.messages.max(90),
+            blows: 6,
+            slow_lines: [100, 300][dice.place(2)],
+            calm: Duration::from_millis([300, 1_500][dice.place(2)]),
+            pace: Duration::from_millis(300),
+            sessions: Duration::from_secs([2, 6][dice.place(2)]),
+            patience: Duration::from_secs(30),
+            resume_timeout: Duration::from_secs([2, 20][dice.place(2)]),
+            ..self
         }
     }
 

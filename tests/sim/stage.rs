@@ -98,6 +98,8 @@ pub(crate) struct Located {
     pub(crate) rows: Vec<(String, Token, EdgeId)>,
     /// As edges have it.
     pub(crate) sockets: Vec<(String, Token, EdgeId)>,
+    /// How many sessions edges keep, with sockets or without.
+    pub(crate) kept: usize,
 }
 
 /// An error that was put on a line.
@@ -319,13 +321,13 @@ impl Stage {
     }
 
     /// Where sessions are, now that nothing changes any more.
-    pub(crate) fn locate(&self, rows: Vec<(FullJid, Token, EdgeId)>) {
+    pub(crate) fn locate(&self, rows: Vec<(FullJid, Token, EdgeId)>, kept: usize) {
         let mut inner = self.inner.lock();
         let sockets =
             inner.sockets.iter().map(|(conn, (jid, token))| (jid.clone(), *token, conn.edge)).collect();
         let rows =
             rows.into_iter().map(|(jid, token, edge)| (jid.as_str().to_owned(), token, edge)).collect();
-        inner.located = Some(Located { rows, sockets });
+        inner.located = Some(Located { rows, sockets, kept });
     }
 
     /// The same, at the end.

@@ -2,6 +2,7 @@
 
 use super::links::KEEP_ALIVE;
 use super::{Cluster, Fall};
+use crate::plan::Strike;
 use starling_store_scylla::model::{Dice, Faults};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,49 +46,50 @@ impl Cluster {
     async fn blow(self: &Arc<Self>, dice: &mut Dice) {
         let (router, edge) = (dice.place(3), dice.place(self.tips().len()));
         let second = (router + 1) % 3;
-        match dice.place(14) {
-            0 | 1 => {
+        let strikes = &self.stage.plan.strikes;
+        match strikes[dice.place(strikes.len())] {
+            Strike::Router => {
                 self.kill_router(router);
                 self.pause(Duration::from_secs(2)).await;
             }
-            2 | 3 => {
+            Strike::Edge => {
                 self.kill_tip(edge);
                 self.pause(Duration::from_millis(1_500)).await;
             }
-            4 => {
+            Strike::Move => {
                 for _ in 0..1 + dice.place(5) {
                     self.hand_over(dice.place(self.groups.len())).await;
                     self.pause(Duration::from_millis(400)).await;
                 }
             }
-            5 | 6 => self.stop_router(router, dice).await,
-            7 => self.stop_tip(edge, dice).await,
-            8 => self.isolate(router, dice).await,
-            9 => {
+            Strike::Sleep => self.stop_router(router, dice).await,
+            Strike::Doze => self.stop_tip(edge, dice).await,
+            Strike::Alone => self.isolate(router, dice).await,
+            Strike::Apart => {
                 let routers: Vec<usize> = (0..3).filter(|_| dice.permille(600)).collect();
                 self.divide(edge, &routers, dice).await;
             }
-            10 => {
+            Strike::Links => {
                 for _ in 0..1 + dice.place(6) {
                     self.break_links(dice);
                     self.pause(Duration::from_millis(600)).await;
                 }
             }
-            11 => {
+            Strike::Quorum => {
                 // No quorum.
                 self.kill_router(router);
                 self.pause(Duration::from_millis(300)).await;
                 self.kill_router(second);
                 self.pause(Duration::from_secs(if dice.permille(200) { 9 } else { 2 })).await;
             }
-            12 => {
+            Strike::Both => {
                 // A home and an edge at once: some sessions are gone.
                 self.kill_tip(edge);
                 self.pause(Duration::from_millis(300)).await;
                 self.kill_router(router);
                 self.pause(Duration::from_secs(1)).await;
             }
-            _ => {
+            Strike::Leave => {
                 // Whoever leads goes away in order.
                 for shard in 0..self.groups.len() {
                     if self.groups[shard].leader().is_some_and(|term| term.router == router) {

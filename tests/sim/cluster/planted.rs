@@ -1,5 +1,7 @@
 //! Bugs to plant between homes, edges and locations, each at a seam.
 
+use crate::plan::Accent;
+
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Break {
@@ -22,15 +24,29 @@ pub(crate) enum Break {
 }
 
 impl Break {
-    /// All, each with a seed that found it when this was written, and the number of seeds within which one must.
-    pub(crate) const ALL: [(Self, u64, u64); 8] = [
-        (Self::AcceptOldEpoch, 1, 2_000),
-        (Self::AcceptOldReign, 1, 2_000),
-        (Self::NewIdOnRetry, 1, 2_000),
-        (Self::DropRetry, 1, 2_000),
-        (Self::ForgetReleased, 1, 2_000),
-        (Self::ZombieWrites, 1, 2_000),
-        (Self::DeleteWithoutToken, 1, 2_000),
-        (Self::RecordEarly, 1, 2_000),
+    /// What a run is to have much of, to find it.
+    pub(crate) fn accent(self) -> Accent {
+        match self {
+            Self::DropRetry => Accent::Moves,
+            Self::AcceptOldEpoch
+            | Self::AcceptOldReign
+            | Self::NewIdOnRetry
+            | Self::ZombieWrites
+            | Self::RecordEarly => Accent::Reigns,
+            Self::ForgetReleased | Self::DeleteWithoutToken => Accent::Sessions,
+        }
+    }
+
+    /// All, each with a seed that found it when this was written, if one is known, and the number of seeds within which one
+    /// must.
+    pub(crate) const ALL: [(Self, Option<u64>, u64); 8] = [
+        (Self::AcceptOldEpoch, Some(6), 2_000),
+        (Self::NewIdOnRetry, Some(2), 2_000),
+        (Self::DropRetry, Some(1), 2_000),
+        (Self::ForgetReleased, Some(1), 2_000),
+        (Self::ZombieWrites, None, 2_000),
+        (Self::DeleteWithoutToken, None, 2_000),
+        (Self::AcceptOldReign, None, 2_000),
+        (Self::RecordEarly, None, 2_000),
     ];
 }

@@ -82,7 +82,7 @@ impl Group {
 
     /// The next reign begins, of a router that leads from now on.
     pub(super) fn elect(
-        &self,
+        self: &Arc<Self>,
         stage: &Stage,
         router: usize,
         life: u64,
@@ -113,12 +113,14 @@ impl Group {
             ceiling: (now + AHEAD).max(before + ABOVE),
         };
         let Some(Outcome::Opened { epoch, floor, ceiling }) = state.apply(&[open]).pop() else { return None };
-        // Nobody may take these any more.
+        // Nobody may take these any more, whenever they come.
         for mut ops in stray {
             if stage.breaks() == Some(Break::AcceptOldReign) {
                 ops.iter_mut().for_each(|op| rename(op, epoch));
             }
-            state.apply(&ops);
+            let group = self.clone();
+            let late = Duration::from_micros(dice.within(0..3_000_000));
+            stage.world.after(late, move || drop(group.state.lock().apply(&ops)));
         }
         let term = Arc::new(Term {
             router,

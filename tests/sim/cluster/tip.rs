@@ -138,6 +138,11 @@ impl Tip {
         }
     }
 
+    /// How many sessions it keeps.
+    pub(super) fn keeps(&self) -> usize {
+        self.inner.lock().seats.iter().map(|seat| seat.load().sessions).sum()
+    }
+
     /// It has a link from now on.
     pub(super) fn linked(&self, link: LinkId, up: Pipe<EdgeItem>) {
         self.inner.lock().links.insert(link, up);

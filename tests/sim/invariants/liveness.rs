@@ -10,6 +10,9 @@ const BACK: Duration = Duration::from_secs(2);
 
 pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
     let mut found = evidence.of(&[Kind::NoAnswer]);
+    if evidence.stage.plan.gentle {
+        found.extend(refused(evidence));
+    }
     let Some(healed) = evidence.stage.healed() else { return found };
     for log in evidence.stage.logs() {
         let mut sent = BTreeMap::new();
@@ -34,6 +37,21 @@ pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
                     }
                 }
                 _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// Nobody is refused anything because of moves that were planned, or links that are there again.
+fn refused(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
+    let mut found = Vec::new();
+    for log in evidence.stage.logs() {
+        for event in &log.events {
+            if let What::Refused { origin, condition } = &event.what
+                && condition == "resource-constraint"
+            {
+                found.push((Some(origin.clone()), format!("{} is refused at {:?}", log.client, event.at)));
             }
         }
     }

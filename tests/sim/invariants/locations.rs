@@ -22,5 +22,10 @@ pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
     for (jid, (_, edge)) in rows {
         found.push((None, format!("{jid} is recorded at edge {}, where nobody has it", edge.0)));
     }
+    if located.kept != located.sockets.len() {
+        let text =
+            format!("edges keep {} sessions, and have sockets of {}", located.kept, located.sockets.len());
+        found.push((None, text));
+    }
     found
 }
