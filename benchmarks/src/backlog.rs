@@ -94,11 +94,12 @@ pub(crate) async fn login(
     messages: usize,
     manner: Manner,
 ) -> Result<BacklogReport> {
-    if let Some(pid) = target.watched.server {
+    let server = target.watched.server.first().copied();
+    if let Some(pid) = server {
         usage::forget_peak(pid)?;
     }
-    let before = target.watched.server.map(usage::resident).transpose()?.map(|(now, _)| now);
-    let watch = Stopwatch::start(target.watched)?;
+    let before = server.map(usage::resident).transpose()?.map(|(now, _)| now);
+    let watch = Stopwatch::start(&target.watched)?;
     let start = Instant::now();
     // Without presence at first: what comes then would be acknowledged before the session is open.
     let wish = Wish { managed: true, presence: false };
@@ -129,7 +130,7 @@ pub(crate) async fn login(
         answers.clear();
     }
     let spent = watch.spent()?;
-    let peak = target.watched.server.map(usage::resident).transpose()?.map(|(_, peak)| peak);
+    let peak = server.map(usage::resident).transpose()?.map(|(_, peak)| peak);
     if manner == Manner::Acknowledging {
         session.acknowledge().await?;
         session.close().await;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::sync::Notify;
@@ -44,6 +44,9 @@ pub(crate) struct ChatArguments {
     /// Write to the full JID instead of the bare one
     #[arg(long)]
     pub(crate) full: bool,
+    /// Ask the server to keep nothing of it (XEP-0334): what is left is the way itself
+    #[arg(long)]
+    pub(crate) unstored: bool,
     /// Seconds before measuring
     #[arg(long, default_value_t = 2)]
     pub(crate) warm_up: u64,
@@ -139,6 +142,12 @@ impl Round {
 
 /// Sets the pairs up, lets them talk, and waits until all has arrived.
 pub(crate) async fn run(target: Rc<Target>, arguments: &ChatArguments) -> Result<ChatReport> {
+    across(&[target], arguments).await
+}
+
+/// The same through several doors of one server, so that no pair comes in by one and the same.
+pub(crate) async fn across(doors: &[Rc<Target>], arguments: &ChatArguments) -> Result<ChatReport> {
+    let target = doors.first().context("no door")?;
     ensure!(
         arguments.pairs > 0 && arguments.in_flight >= arguments.pairs,
         "each pair needs a message in flight"
@@ -157,7 +166,9 @@ pub(crate) async fn run(target: Rc<Target>, arguments: &ChatArguments) -> Result
     });
     let mut tasks = JoinSet::new();
     let opened: Vec<_> = stream::iter(0..arguments.pairs)
-        .map(|number| pair::open(&target, number, arguments))
+        .map(|number| {
+            pair::open([0, 1].map(|side| &*doors[(number + side) % doors.len()]), number, arguments)
+        })
         .buffer_unordered(16)
         .try_collect()
         .await?;
@@ -165,7 +176,7 @@ pub(crate) async fn run(target: Rc<Target>, arguments: &ChatArguments) -> Result
         opened.into_iter().map(|sessions| sessions.start(&round, &mut tasks)).collect();
 
     let measured = tokio::select! {
-        measured = measure(&target, arguments, &round, &pairs) => measured?,
+        measured = measure(target, arguments, &round, &pairs) => measured?,
         Some(ended) = tasks.join_next() => {
             ended??;
             return Err(anyhow!("a session ended before its time"));
@@ -212,7 +223,7 @@ async fn measure(
     let clock = async {
         sleep(warm_up).await;
         let (watch, start, received) =
-            (Stopwatch::start(target.watched)?, Instant::now(), round.received.get());
+            (Stopwatch::start(&target.watched)?, Instant::now(), round.received.get());
         sleep(seconds).await;
         let measured = (round.received.get() - received, start.elapsed(), watch.spent()?);
         round.refill.set(false);

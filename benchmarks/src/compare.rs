@@ -6,11 +6,11 @@
 
 pub(crate) mod archive;
 mod ejabberd;
-mod peer;
+pub(crate) mod peer;
 mod prosody;
-mod starling;
+pub(crate) mod starling;
 pub(crate) mod statements;
-mod table;
+pub(crate) mod table;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -62,13 +62,13 @@ pub(crate) struct SiteArguments {
     cql: CqlArguments,
     /// A setting of Starling, as `archive.default=never`
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
     /// Core of the servers
     #[arg(long, default_value_t = 0)]
-    server_core: u32,
+    pub(crate) server_core: u32,
     /// Core of the generator
     #[arg(long, default_value_t = 1)]
-    generator_core: u32,
+    pub(crate) generator_core: u32,
 }
 
 /// A kind of load.
@@ -166,7 +166,7 @@ pub(crate) async fn run(arguments: &CompareArguments) -> Result<()> {
 }
 
 /// A CQL server on the generator's core: the measured server has its own.
-async fn start_cql(arguments: &SiteArguments) -> Result<Option<CqlServer>> {
+pub(crate) async fn start_cql(arguments: &SiteArguments) -> Result<Option<CqlServer>> {
     let cql = CqlServer::find(&arguments.cql).await?;
     if let Some(pid) = cql.as_ref().filter(|cql| cql.is_own()).and_then(|cql| cql.pid) {
         pin(pid, arguments.generator_core)?;
@@ -232,15 +232,20 @@ async fn measure(
     Ok(())
 }
 
-fn talk(seconds: u64, managed: Managed, open: Option<f64>) -> ChatArguments {
+pub(crate) fn talk(seconds: u64, managed: Managed, open: Option<f64>) -> ChatArguments {
     let (pairs, in_flight) = (100, 500);
-    ChatArguments { pairs, in_flight, open, managed, full: false, warm_up: 2, seconds }
+    ChatArguments { pairs, in_flight, open, managed, full: false, unstored: false, warm_up: 2, seconds }
 }
 
 /// Binds a process and all its threads to a core.
-fn pin(pid: u32, core: u32) -> Result<()> {
+pub(crate) fn pin(pid: u32, core: u32) -> Result<()> {
+    pin_to(pid, &core.to_string())
+}
+
+/// The same with a list of cores.
+pub(crate) fn pin_to(pid: u32, cores: &str) -> Result<()> {
     let mut taskset = Command::new("taskset");
-    taskset.args(["--all-tasks", "--cpu-list", "--pid"]).arg(core.to_string()).arg(pid.to_string());
+    taskset.args(["--all-tasks", "--cpu-list", "--pid"]).arg(cores).arg(pid.to_string());
     let done = taskset.output().context("taskset (of util-linux) is needed")?;
     ensure!(done.status.success(), "{taskset:?}: {}", String::from_utf8_lossy(&done.stderr));
     Ok(())

@@ -53,7 +53,7 @@ impl IdleReport {
 /// Opens the sessions, waits, reads the memory, and lets them leave.
 pub(crate) async fn run(target: Rc<Target>, arguments: &IdleArguments) -> Result<IdleReport> {
     let IdleArguments { sessions, concurrency, seconds } = *arguments;
-    let memory = || target.watched.server.map(usage::pss).transpose();
+    let memory = || target.watched.server.first().copied().map(usage::pss).transpose();
     let before = memory()?;
     let start = Instant::now();
     let (leave, left) = watch::channel(());
@@ -74,7 +74,7 @@ pub(crate) async fn run(target: Rc<Target>, arguments: &IdleArguments) -> Result
     let opening = start.elapsed();
 
     sleep(Duration::from_secs(seconds) / 3).await;
-    let watch = Stopwatch::start(target.watched)?;
+    let watch = Stopwatch::start(&target.watched)?;
     sleep(Duration::from_secs(seconds) * 2 / 3).await;
     let spent = watch.spent()?;
     let during = memory()?;

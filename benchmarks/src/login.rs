@@ -64,7 +64,7 @@ pub(crate) async fn run(target: &Target, arguments: &LoginArguments) -> Result<L
 
     let latency = RefCell::new(Histogram::new());
     let failures = RefCell::new(0);
-    let watch = Stopwatch::start(target.watched)?;
+    let watch = Stopwatch::start(&target.watched)?;
     let start = Instant::now();
     let deadline = start + Duration::from_secs(seconds);
     join_all((0..concurrency).map(|first| {

@@ -12,6 +12,7 @@
 mod backlog;
 mod binds;
 mod chat;
+mod cluster;
 mod compare;
 mod cql;
 mod framer;
@@ -100,6 +101,8 @@ enum Command {
     Archive(compare::archive::ArchiveArguments),
     /// Record binds in the Raft groups of three routers, in this process and on this disk
     Binds(binds::BindsArguments),
+    /// Start a cluster on a CQL server, and measure what its tiers cost and how soon it goes on after a kill
+    Cluster(cluster::ClusterArguments),
     /// Print accounts as CSV, for `starling ctl user import -`
     Accounts {
         #[command(flatten)]
@@ -177,6 +180,7 @@ async fn run(command: Command) -> Result<()> {
             }
         }
         Command::Binds(arguments) => print!("{}", binds::run(&arguments).await?),
+        Command::Cluster(arguments) => Box::pin(cluster::run(&arguments)).await?,
         Command::Compare(arguments) => compare::run(&arguments).await?,
     }
     Ok(())

@@ -71,7 +71,7 @@ pub(crate) async fn run(target: Rc<Target>, arguments: &OfflineArguments) -> Res
     )
     .await?;
 
-    let watch = Stopwatch::start(target.watched)?;
+    let watch = Stopwatch::start(&target.watched)?;
     let start = Instant::now();
     let (target_, tag_) = (&target, &tag);
     try_join_all(sessions.into_iter().enumerate().map(|(number, session)| async move {
@@ -82,7 +82,7 @@ pub(crate) async fn run(target: Rc<Target>, arguments: &OfflineArguments) -> Res
     .await?;
     let (storing, stored) = (start.elapsed(), watch.spent()?);
 
-    let watch = Stopwatch::start(target.watched)?;
+    let watch = Stopwatch::start(&target.watched)?;
     let start = Instant::now();
     stream::iter(senders..senders + receivers)
         .map(|number| drain(&target, number, &tag, messages))

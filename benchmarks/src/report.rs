@@ -25,7 +25,7 @@ impl Display for LoginReport {
             writeln!(f, "per CPU second      {rate:.0} ({:.3} ms each)", 1e3 / rate)?;
         }
         latency(f, &self.latency)?;
-        cpu(f, self.spent, self.elapsed)
+        cpu(f, &self.spent, self.elapsed)
     }
 }
 
@@ -45,7 +45,7 @@ impl Display for IdleReport {
         if let Some(each) = self.kib_each() {
             writeln!(f, "KiB each            {each:.2}")?;
         }
-        cpu(f, self.spent, Duration::from_secs(self.seconds))
+        cpu(f, &self.spent, Duration::from_secs(self.seconds))
     }
 }
 
@@ -57,7 +57,7 @@ impl Display for ChatReport {
             writeln!(f, "per CPU second      {rate:.0} ({cost:.1} ms for 1,000)")?;
         }
         latency(f, &self.latency)?;
-        cpu(f, self.spent, self.elapsed)?;
+        cpu(f, &self.spent, self.elapsed)?;
         if let Some(faults) = self.faults() {
             writeln!(f, "FAULTS              {faults}")?;
         }
@@ -73,9 +73,9 @@ impl Display for OfflineReport {
             self.stored_per_second(),
             self.messages
         )?;
-        cpu(f, self.stored, self.storing)?;
+        cpu(f, &self.stored, self.storing)?;
         writeln!(f, "delivered/s         {:.0}, logins included", self.delivered_per_second())?;
-        cpu(f, self.delivered, self.delivering)
+        cpu(f, &self.delivered, self.delivering)
     }
 }
 
@@ -121,7 +121,7 @@ fn latency(f: &mut Formatter<'_>, latency: &Histogram) -> fmt::Result {
 }
 
 /// How busy both sides were: a generator near 100 % measures itself.
-fn cpu(f: &mut Formatter<'_>, spent: Spent, elapsed: Duration) -> fmt::Result {
+fn cpu(f: &mut Formatter<'_>, spent: &Spent, elapsed: Duration) -> fmt::Result {
     let share = |cpu: Duration| 100.0 * cpu.as_secs_f64() / elapsed.as_secs_f64();
     let server = spent.server.map_or_else(|| "unknown".to_owned(), |cpu| format!("{:.0} %", share(cpu)));
     let store = spent.store.map_or_else(String::new, |cpu| format!(", its database {:.0} %", share(cpu)));

@@ -29,6 +29,8 @@ pub(crate) struct Session {
     handled: Option<u32>,
     /// The highest `h` that the server sent.
     acknowledged: u32,
+    /// By which the session can be resumed, if the server gave a name for that.
+    resumption: Option<String>,
 }
 
 /// What to ask for in a session.
@@ -57,10 +59,36 @@ impl Session {
         wish: Wish,
         early: impl FnMut(&[u8]),
     ) -> Result<Self> {
-        timeout(PATIENCE, Self::set_up(target, user, resource, wish, early))
+        in_time(Self::set_up(target, user, resource, wish, early))
             .await
-            .unwrap_or_else(|_| Err(anyhow!("it takes longer than {PATIENCE:?}")))
             .with_context(|| format!("cannot log in as {user}"))
+    }
+
+    /// Connects and authenticates: what is left is to bind, or to resume.
+    pub(crate) async fn authenticated(target: &Target, user: &str) -> Result<Self> {
+        in_time(Self::log_in(target, user)).await.with_context(|| format!("cannot log in as {user}"))
+    }
+
+    /// Continues a session that has lost its connection, on another one.
+    pub(crate) async fn resume(target: &Target, user: &str, before: &Resumption) -> Result<Self> {
+        in_time(async {
+            let mut session = Self::log_in(target, user).await?;
+            let Resumption { name, handled } = before;
+            let resume = format!("<resume xmlns='urn:xmpp:sm:3' previd='{name}' h='{handled}'/>");
+            session.write(resume.as_bytes()).await?;
+            let answer = session.element().await?;
+            ensure!(framer::name(&answer) == b"resumed", "not resumed: {}", show(&answer));
+            session.handled = Some(*handled);
+            session.resumption = Some(name.clone());
+            Ok(session)
+        })
+        .await
+        .with_context(|| format!("cannot resume as {user}"))
+    }
+
+    /// What is needed to resume the session.
+    pub(crate) fn resumption(&self) -> Option<Resumption> {
+        Some(Resumption { name: self.resumption.clone()?, handled: self.handled? })
     }
 
     async fn set_up(
@@ -70,9 +98,28 @@ impl Session {
         wish: Wish,
         early: impl FnMut(&[u8]),
     ) -> Result<Self> {
+        let mut session = Self::log_in(target, user).await?;
+        session.bind(resource).await?;
+        if wish.managed {
+            session.manage().await?;
+        }
+        if wish.presence {
+            session.write(b"<presence/>").await?;
+            session.settle(early).await?;
+        }
+        Ok(session)
+    }
+
+    async fn log_in(target: &Target, user: &str) -> Result<Self> {
         let (number, stream) = connect(target).await?;
-        let mut session =
-            Self { stream, framer: Framer::default(), jid: String::new(), handled: None, acknowledged: 0 };
+        let mut session = Self {
+            stream,
+            framer: Framer::default(),
+            jid: String::new(),
+            handled: None,
+            acknowledged: 0,
+            resumption: None,
+        };
         let features = session.begin(&target.domain).await?;
         let offer = format!("<mechanism>{}</mechanism>", target.mechanism.name());
         ensure!(
@@ -84,18 +131,18 @@ impl Session {
         session.authenticate(target, user, number).await?;
         session.framer.restart();
         session.begin(&target.domain).await?;
-        session.bind(resource).await?;
-        if wish.managed {
-            session.write(b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>").await?;
-            let answer = session.element().await?;
-            ensure!(framer::name(&answer) == b"enabled", "no stream management: {}", show(&answer));
-            session.handled = Some(0);
-        }
-        if wish.presence {
-            session.write(b"<presence/>").await?;
-            session.settle(early).await?;
-        }
         Ok(session)
+    }
+
+    /// Turns stream management on.
+    async fn manage(&mut self) -> Result<()> {
+        self.write(b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>").await?;
+        let answer = self.element().await?;
+        ensure!(framer::name(&answer) == b"enabled", "no stream management: {}", show(&answer));
+        self.handled = Some(0);
+        let name = framer::attribute(&answer, "id").map(|name| name.to_vec());
+        self.resumption = name.map(String::from_utf8).transpose()?;
+        Ok(())
     }
 
     /// Waits for the answer to a ping (XEP-0199): the server has taken all that was sent before.
@@ -144,7 +191,8 @@ impl Session {
         Ok(())
     }
 
-    async fn bind(&mut self, resource: &str) -> Result<()> {
+    /// Binds a resource.
+    pub(crate) async fn bind(&mut self, resource: &str) -> Result<()> {
         let bind = format!(
             "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
              <resource>{resource}</resource></bind></iq>"
@@ -241,6 +289,17 @@ impl Session {
         .await;
         let _ = timeout(FAREWELL, self.stream.shutdown()).await;
     }
+}
+
+/// What resuming a session takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Resumption {
+    name: String,
+    handled: u32,
+}
+
+async fn in_time<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(PATIENCE, what).await.unwrap_or_else(|_| Err(anyhow!("it takes longer than {PATIENCE:?}")))
 }
 
 async fn connect(target: &Target) -> Result<(u64, TlsStream<TcpStream>)> {

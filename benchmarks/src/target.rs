@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -55,7 +56,7 @@ pub(crate) struct TargetArguments {
 pub(crate) const PASSWORD: &str = "sesame-42";
 
 /// A server to put load on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) domain: String,
@@ -65,7 +66,7 @@ pub(crate) struct Target {
     pub(crate) watched: Watched,
     pub(crate) tls: Arc<ClientConfig>,
     pub(crate) name: ServerName<'static>,
-    pub(crate) keys: KeyCache,
+    pub(crate) keys: Rc<KeyCache>,
     prefix: String,
     sources: u8,
     connections: Cell<u64>,
@@ -88,17 +89,28 @@ impl Target {
         Ok(Self {
             name: ServerName::try_from(domain.clone())?,
             tls: Arc::new(client_config(authority)?),
-            keys: KeyCache::default(),
+            keys: Rc::default(),
             connections: Cell::new(0),
             address,
             domain,
             starttls,
             mechanism,
             password,
-            watched: Watched { server: pid, store: store_pid },
+            watched: Watched { server: pid.into_iter().collect(), store: store_pid },
             prefix,
             sources,
         })
+    }
+
+    /// The same, made up of these processes.
+    pub(crate) fn watching(mut self, processes: Vec<u32>) -> Self {
+        self.watched.server = processes;
+        self
+    }
+
+    /// Another address of the same server.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        Self { address, ..self.clone() }
     }
 
     /// The local part of an account.

@@ -52,27 +52,30 @@ pub(crate) fn forget_peak(pid: u32) -> Result<()> {
 }
 
 /// The processes whose CPU time is wanted, as far as they are known.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Watched {
-    pub(crate) server: Option<u32>,
+    /// All that make up the server; none if they are not known.
+    pub(crate) server: Vec<u32>,
     /// The server's database.
     pub(crate) store: Option<u32>,
 }
 
 /// CPU time from one moment to another, of the server, its database and this process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stopwatch {
     watched: Watched,
-    server: Option<Duration>,
+    server: Vec<Duration>,
     store: Option<Duration>,
     own: Duration,
 }
 
 /// What a [`Stopwatch`] shows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Spent {
     /// CPU time of the server, if its process is known.
     pub(crate) server: Option<Duration>,
+    /// The same of each of its processes.
+    pub(crate) each: Vec<Duration>,
     /// CPU time of its database, if that is a process of its own.
     pub(crate) store: Option<Duration>,
     /// CPU time of the generator.
@@ -80,17 +83,19 @@ pub(crate) struct Spent {
 }
 
 impl Stopwatch {
-    pub(crate) fn start(watched: Watched) -> Result<Self> {
-        let [server, store] = [watched.server, watched.store].map(|pid| pid.map(cpu).transpose());
-        Ok(Self { watched, server: server?, store: store?, own: cpu(std::process::id())? })
+    pub(crate) fn start(watched: &Watched) -> Result<Self> {
+        let server = watched.server.iter().map(|pid| cpu(*pid)).collect::<Result<_>>()?;
+        let store = watched.store.map(cpu).transpose()?;
+        Ok(Self { watched: watched.clone(), server, store, own: cpu(std::process::id())? })
     }
 
     pub(crate) fn spent(&self) -> Result<Spent> {
-        let now = Self::start(self.watched)?;
-        let since = |now: Option<Duration>, then| now.zip(then).map(|(now, then): (_, Duration)| now - then);
+        let now = Self::start(&self.watched)?;
+        let each: Vec<_> = now.server.iter().zip(&self.server).map(|(now, then)| *now - *then).collect();
         Ok(Spent {
-            server: since(now.server, self.server),
-            store: since(now.store, self.store),
+            server: (!each.is_empty()).then(|| each.iter().sum()),
+            each,
+            store: now.store.zip(self.store).map(|(now, then)| now - then),
             own: now.own - self.own,
         })
     }
@@ -103,7 +108,7 @@ mod tests {
     #[test]
     fn work_costs_time_and_memory() {
         let pid = std::process::id();
-        let watch = Stopwatch::start(Watched { server: Some(pid), store: None }).unwrap();
+        let watch = Stopwatch::start(&Watched { server: vec![pid], store: None }).unwrap();
         let before = pss(pid).unwrap();
         let mut memory = vec![0u8; 1 << 24];
         // At least once: what was read before may have taken that long already.

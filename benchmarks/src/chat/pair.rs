@@ -17,6 +17,8 @@ use crate::target::Target;
 pub(super) struct Pair {
     to: String,
     managed: bool,
+    /// Of each message.
+    end: &'static [u8],
     outbox: RefCell<Vec<u8>>,
     sent: Cell<u32>,
     wake: Notify,
@@ -31,14 +33,18 @@ pub(super) struct Sessions {
     pair: Pair,
 }
 
-/// Logs both in. When it returns, the receiver is online.
-pub(super) async fn open(target: &Target, number: usize, arguments: &ChatArguments) -> Result<Sessions> {
+/// Logs both in, each by a door of its own. When it returns, the receiver is online.
+pub(super) async fn open(
+    [outward, inward]: [&Target; 2],
+    number: usize,
+    arguments: &ChatArguments,
+) -> Result<Sessions> {
     let sender_managed = arguments.managed != Managed::None;
     let receiver_managed = arguments.managed == Managed::Both;
     let wish = |managed| Wish { managed, presence: true };
-    let (sender, receiver) = (target.user(2 * number), target.user(2 * number + 1));
-    let sender = Session::open(target, &sender, "chat", wish(sender_managed)).await?;
-    let receiver = Session::open(target, &receiver, "chat", wish(receiver_managed)).await?;
+    let (sender, receiver) = (outward.user(2 * number), inward.user(2 * number + 1));
+    let sender = Session::open(outward, &sender, "chat", wish(sender_managed)).await?;
+    let receiver = Session::open(inward, &receiver, "chat", wish(receiver_managed)).await?;
     let to = match arguments.full {
         true => receiver.jid.clone(),
         false => receiver.jid.split('/').next().unwrap_or_default().to_owned(),
@@ -46,6 +52,7 @@ pub(super) async fn open(target: &Target, number: usize, arguments: &ChatArgumen
     let pair = Pair {
         to,
         managed: sender_managed,
+        end: if arguments.unstored { UNSTORED } else { STORED },
         outbox: RefCell::default(),
         sent: Cell::new(0),
         wake: Notify::new(),
@@ -70,10 +77,7 @@ impl Pair {
     pub(super) fn send(&self, round: &Round, due: Duration) {
         let mut outbox = self.outbox.borrow_mut();
         append(&mut outbox, &[b"<message to='", self.to.as_bytes(), b"' type='chat' xml:lang='en' id='"]);
-        append(
-            &mut outbox,
-            &[round.tag.as_bytes(), b"-", &stamp(due), b"'><body>", BODY, b"</body></message>"],
-        );
+        append(&mut outbox, &[round.tag.as_bytes(), b"-", &stamp(due), b"'><body>", BODY, self.end]);
         self.sent.set(self.sent.get() + 1);
         if self.managed && self.sent.get().is_multiple_of(ASK_EVERY) {
             append(&mut outbox, &[ASK]);
@@ -198,6 +202,8 @@ fn append(outbox: &mut Vec<u8>, parts: &[&[u8]]) {
 
 /// Sixty bytes, as long as a line in a chat may be.
 const BODY: &[u8; 60] = b"Shall we meet at the station at six, or is that too early???";
+const STORED: &[u8] = b"</body></message>";
+const UNSTORED: &[u8] = b"</body><no-store xmlns='urn:xmpp:hints'/></message>";
 const ASK: &[u8] = b"<r xmlns='urn:xmpp:sm:3'/>";
 const ASK_EVERY: u32 = 10;
 

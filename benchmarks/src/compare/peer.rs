@@ -23,15 +23,15 @@ use crate::store::pages::PagesArguments;
 use crate::target::{PASSWORD, Target, TargetArguments};
 
 /// The domain that every server serves.
-pub(super) use crate::store::subject::DOMAIN;
+pub(crate) use crate::store::subject::DOMAIN;
 /// Accounts are named by this and a number.
-pub(super) const PREFIX: &str = "bench";
+pub(crate) const PREFIX: &str = "bench";
 /// How long a server may take to start, accounts included.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A server that can take part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Starling,
     /// Starling on a CQL server.
     Cql,
@@ -42,9 +42,9 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const USUAL: [Self; 3] = [Self::Starling, Self::Prosody, Self::Ejabberd];
+    pub(crate) const USUAL: [Self; 3] = [Self::Starling, Self::Prosody, Self::Ejabberd];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Starling => "Starling",
             Self::Cql => "Starling on CQL",
@@ -55,7 +55,7 @@ impl Kind {
     }
 
     /// A loopback address for each, so that ports do not clash.
-    pub(super) fn address(self) -> SocketAddr {
+    pub(crate) fn address(self) -> SocketAddr {
         let last = match self {
             Self::Starling => 41,
             Self::Prosody => 42,
@@ -67,11 +67,11 @@ impl Kind {
     }
 
     /// Where Starling tells its metrics.
-    pub(super) fn admin(self) -> SocketAddr {
+    pub(crate) fn admin(self) -> SocketAddr {
         (self.address().ip(), 5290).into()
     }
 
-    pub(super) fn is_installed(self) -> bool {
+    pub(crate) fn is_installed(self) -> bool {
         let program = match self {
             Self::Starling | Self::Cql | Self::Baseline => return true,
             Self::Prosody => "prosody",
@@ -84,24 +84,24 @@ impl Kind {
 }
 
 /// What all servers have in common.
-pub(super) struct Site {
-    pub(super) accounts: usize,
+pub(crate) struct Site {
+    pub(crate) accounts: usize,
     /// PEM of the certificate and of its P-256 key.
-    pub(super) certificate: String,
-    pub(super) key: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
     /// The binary of Starling, and settings on top.
-    pub(super) starling: PathBuf,
-    pub(super) settings: Vec<String>,
-    pub(super) baseline: Option<PathBuf>,
+    pub(crate) starling: PathBuf,
+    pub(crate) settings: Vec<String>,
+    pub(crate) baseline: Option<PathBuf>,
     /// For the one on CQL.
-    pub(super) cql: Option<CqlServer>,
-    pub(super) core: u32,
+    pub(crate) cql: Option<CqlServer>,
+    pub(crate) core: u32,
     /// What Starling's archives hold before its first start.
-    pub(super) archives: Option<PagesArguments>,
+    pub(crate) archives: Option<PagesArguments>,
 }
 
 impl Site {
-    pub(super) fn new(accounts: usize, arguments: &SiteArguments, cql: Option<CqlServer>) -> Result<Self> {
+    pub(crate) fn new(accounts: usize, arguments: &SiteArguments, cql: Option<CqlServer>) -> Result<Self> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new(vec![DOMAIN.to_owned()])?;
         // The default ends in a year that not all libraries take.
@@ -126,7 +126,7 @@ impl Site {
 }
 
 /// A running server. It dies with its value.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     kind: Kind,
     child: Child,
     /// Of its database.
@@ -137,7 +137,7 @@ pub(super) struct Peer {
 
 impl Peer {
     /// Starts a server, pinned to its core, with its accounts.
-    pub(super) async fn start(kind: Kind, site: &Site) -> Result<Self> {
+    pub(crate) async fn start(kind: Kind, site: &Site) -> Result<Self> {
         let directory = TempDir::with_prefix("starling-bench-")?;
         let dir = directory.path();
         let write = |name: &str, text: &str| fs::write(dir.join(name), text);
@@ -155,12 +155,12 @@ impl Peer {
         Ok(peer)
     }
 
-    pub(super) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.kind.name()
     }
 
     /// The server as a target.
-    pub(super) fn target(&self, mechanism: Mechanism) -> Result<Rc<Target>> {
+    pub(crate) fn target(&self, mechanism: Mechanism) -> Result<Rc<Target>> {
         let target = Target::new(&TargetArguments {
             address: self.kind.address(),
             domain: DOMAIN.to_owned(),
@@ -177,7 +177,7 @@ impl Peer {
     }
 
     /// Ends the server and starts it again on its data, with what settings the site has now. Only Starling can do it.
-    pub(super) async fn restart(&mut self, site: &Site) -> Result<()> {
+    pub(crate) async fn restart(&mut self, site: &Site) -> Result<()> {
         let dir = self.directory.path();
         let command = starling::serve(dir, site, self.kind)?;
         end(&mut self.child).await;
@@ -186,7 +186,7 @@ impl Peer {
     }
 
     /// Asks the server to end, and waits.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         end(&mut self.child).await;
     }
 
@@ -230,7 +230,7 @@ impl Drop for Peer {
 }
 
 /// Starts a command with its output in the folder's log; on the servers' core, or on all.
-pub(super) fn spawn(dir: &Path, command: Command, core: Option<u32>) -> Result<Child> {
+pub(crate) fn spawn(dir: &Path, command: Command, core: Option<u32>) -> Result<Child> {
     let log = File::options().create(true).append(true).open(dir.join("log"))?;
     let mut pinned = Command::new("taskset");
     match core {
@@ -248,7 +248,7 @@ pub(super) fn spawn(dir: &Path, command: Command, core: Option<u32>) -> Result<C
 }
 
 /// Ends a process that was started here: SIGTERM, and SIGKILL after a while.
-pub(super) async fn end(child: &mut Child) {
+pub(crate) async fn end(child: &mut Child) {
     if let Ok(pid) = i32::try_from(child.id()) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     }
@@ -263,7 +263,7 @@ pub(super) async fn end(child: &mut Child) {
 }
 
 /// Waits until something listens.
-pub(super) async fn wait_for_port(address: SocketAddr, child: &mut Child, dir: &Path) -> Result<()> {
+pub(crate) async fn wait_for_port(address: SocketAddr, child: &mut Child, dir: &Path) -> Result<()> {
     let start = Instant::now();
     while TcpStream::connect(address).await.is_err() {
         if let Some(status) = child.try_wait()? {
@@ -276,7 +276,7 @@ pub(super) async fn wait_for_port(address: SocketAddr, child: &mut Child, dir: &
 }
 
 /// A command as the user that a Debian package made for its server, if we are root: as root they refuse to run.
-pub(super) fn as_user(dir: &Path, user: &str, program: &str) -> Result<Command> {
+pub(crate) fn as_user(dir: &Path, user: &str, program: &str) -> Result<Command> {
     if !geteuid().is_root() {
         return Ok(Command::new(program));
     }
@@ -287,7 +287,7 @@ pub(super) fn as_user(dir: &Path, user: &str, program: &str) -> Result<Command> 
     Ok(command)
 }
 
-fn log_tail(dir: &Path) -> String {
+pub(crate) fn log_tail(dir: &Path) -> String {
     let log = fs::read(dir.join("log")).unwrap_or_default();
     String::from_utf8_lossy(&log[log.len().saturating_sub(2_000)..]).into_owned()
 }

@@ -12,7 +12,7 @@ use crate::store::subject::Place;
 use crate::target::{PASSWORD, user};
 
 /// All load comes from few addresses, and from clients that write faster than people.
-const LIMITS: &str = r#"
+pub(crate) const LIMITS: &str = r#"
 [limits.conn]
 per_ip = 100000
 unauth_per_ip = 100000
@@ -91,7 +91,8 @@ fn binary(site: &Site, kind: Kind) -> Result<&Path> {
     Ok(binary)
 }
 
-async fn run(mut command: Command) -> Result<()> {
+/// Runs a command to its end, off this thread.
+pub(crate) async fn run(mut command: Command) -> Result<()> {
     command.stdin(Stdio::null());
     let name = format!("{command:?}");
     let done = tokio::task::spawn_blocking(move || command.output()).await?;

@@ -236,7 +236,7 @@ async fn pump(sessions: &mut [Session], tag: &str) -> Result<usize> {
 }
 
 /// The body of an HTTP answer.
-async fn get(address: SocketAddr, path: &str) -> Result<String> {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;

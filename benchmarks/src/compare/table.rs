@@ -13,7 +13,7 @@ use crate::offline::OfflineReport;
 pub(super) struct Table<'a>(pub(super) &'a [(Peer, Figures)]);
 
 /// The median of what a measure says of some reports; of an even number, the lower of the two in the middle.
-pub(super) fn median<R>(reports: &[R], measure: impl Fn(&R) -> f64) -> Option<f64> {
+pub(crate) fn median<R>(reports: &[R], measure: impl Fn(&R) -> f64) -> Option<f64> {
     let mut values: Vec<f64> = reports.iter().map(measure).filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len().checked_sub(1)? / 2).copied()
@@ -107,7 +107,7 @@ impl Display for Table<'_> {
 }
 
 /// A figure with about three digits.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),

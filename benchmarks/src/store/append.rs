@@ -92,7 +92,7 @@ async fn measure(
     let clock = async {
         tokio::time::sleep(Duration::from_secs(arguments.warm_up)).await;
         latency.replace(Histogram::new());
-        let (watch, syncs, begin) = (Stopwatch::start(subject.watched)?, subject.syncs(), Instant::now());
+        let (watch, syncs, begin) = (Stopwatch::start(&subject.watched)?, subject.syncs(), Instant::now());
         tokio::time::sleep(Duration::from_secs(arguments.seconds)).await;
         let (elapsed, spent) = (begin.elapsed(), watch.spent()?);
         let latency = latency.replace(Histogram::new());

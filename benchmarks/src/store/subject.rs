@@ -54,7 +54,7 @@ impl Subject {
         let claim = Claim { instance: 1, name: "benchmark".to_owned() };
         let reign = store.open_reign(claim).await?;
         let position = Cell::new(begin.0.max(reign.floor.0));
-        let watched = Watched { server: None, store: pid };
+        let watched = Watched { server: Vec::new(), store: pid };
         Ok(Self { name, store, watched, reign, embedded, position })
     }
 
