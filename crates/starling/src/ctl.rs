@@ -76,9 +76,13 @@ impl Server<'_> {
             ClientError::NotRunning(path) => Failure::new("no server is running")
                 .at(format!("{} (data_dir from: {origin})", path.display()))
                 .because("nobody answers on its socket")
-                .advise(format!(
-                    "start one with `{program}{options} serve`, or name the --config that it runs with"
-                )),
+                .advise(if self.config.cluster.routers.is_empty() {
+                    format!("start one with `{program}{options} serve`, or name the --config that it runs with")
+                } else {
+                    format!(
+                        "start it with `{program}{options} router` or `edge`, or name the --config that it runs with"
+                    )
+                }),
             ClientError::NotAllowed(path) => Failure::new(what)
                 .at(path.display())
                 .because("the server runs as another user")

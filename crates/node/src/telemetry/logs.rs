@@ -55,14 +55,22 @@ pub(super) fn start(log: &Log) -> Result<Level, TelemetryError> {
 
 fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     let filter = EnvFilter::try_new(level).map_err(|error| TelemetryError::Level(error.to_string()))?;
-    // It says for every message that does not arrive what the links say once: only to whoever asks for it.
-    match QUIET.parse() {
-        Ok(quiet) if !level.contains("openraft") => Ok(filter.add_directive(quiet)),
-        _ => Ok(filter),
-    }
+    let asked = |(target, _): &&(&str, &str)| !level.contains(target);
+    Ok(QUIET.iter().filter(asked).fold(filter, |filter, (target, least)| {
+        match format!("{target}={least}").parse() {
+            Ok(quiet) => filter.add_directive(quiet),
+            Err(_) => filter,
+        }
+    }))
 }
 
-const QUIET: &str = "openraft=off";
+/// Who says too much, with what is heard of him where nobody asks for more.
+const QUIET: [(&str, &str); 2] = [
+    // For every message that does not arrive what the links say once.
+    ("openraft", "off"),
+    // Of every connection that it is not one to ScyllaDB.
+    ("scylla", "warn"),
+];
 
 /// The database driver puts keys of rows, which have addresses in them, into what it traces: never shown, at any level.
 fn is_harmless(metadata: &Metadata<'_>) -> bool {
