@@ -8,7 +8,7 @@ FAULTS ?= 400
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check fmt verify fix bench costs cluster-costs soak chaos sim reference doc deny clients cassandra
+.PHONY: help run cluster test check fmt verify fix bench costs tiers soak chaos sim reference doc deny clients cassandra
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
@@ -52,7 +52,7 @@ costs: ## what the stores cost: appends, pages, requests of a message, a login t
 	$(CARGO) run --release -p starling-benchmarks -- statements
 	$(CARGO) run --release -p starling-benchmarks -- compare --servers starling,cql --loads chat,open,backlog
 
-cluster-costs: ## what a cluster costs beside one process, and how soon it goes on after kills: ten minutes
+tiers: ## what a cluster costs beside one process, and how soon it goes on after kills: ten minutes
 	@tests/cassandra/install
 	$(CARGO) build --release --bin starling
 	$(CARGO) run --release -p starling-benchmarks -- cluster
