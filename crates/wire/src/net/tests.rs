@@ -3,6 +3,7 @@
 mod hostile;
 mod links;
 mod rafts;
+mod rotation;
 mod stage;
 mod trouble;
 mod whole;

@@ -64,7 +64,7 @@ async fn try_with(tls: &Arc<Tls>, address: SocketAddr) -> String {
 async fn g01_wrong_certificates_are_refused_with_a_reason() {
     let site = Site::new();
     let router = Router::new(1);
-    let server = serve(&site, &router).await;
+    let (server, refused) = counted(&site, &router).await;
     let address = server.address();
     let clock: SharedClock = SystemClock::shared();
     let now = seconds(&clock);
@@ -97,6 +97,8 @@ async fn g01_wrong_certificates_are_refused_with_a_reason() {
     let _ =
         tokio::time::timeout(Duration::from_secs(5), plain.read_to_end(&mut heard)).await.expect("it closes");
     assert!(heard.len() < 64 && !heard.windows(4).any(|four| four == b"HTTP"), "{heard:?}");
+    // The two of another authority, and the one without TLS. That of another cluster has turned away itself.
+    until(|| refused.of("handshake") >= 3).await;
     assert_eq!(router.count(|event| matches!(event, Event::Edge(_))), 1);
 }
 
@@ -123,7 +125,7 @@ async fn g01_an_expired_certificate_is_refused() {
 async fn g01_roles_are_kept_apart() {
     let site = Site::new();
     let router = Router::new(1);
-    let server = serve(&site, &router).await;
+    let (server, refused) = counted(&site, &router).await;
     let as_router =
         connect(server.address(), ROUTER, &site.tls("starling://one/router/r9"), &options()).await.unwrap();
     let (code, text) = outcome(&as_router, vec![opening(&hello())]).await;
@@ -146,8 +148,8 @@ async fn g01_roles_are_kept_apart() {
         notes: Bytes::new(),
     };
     let first = proto::PeerFrame { hello: Some(codec::peer_hello(&own)), items: Vec::new() };
-    let refused = peer.stanzas(futures::stream::iter([first])).await.unwrap_err();
-    assert_eq!(refused.code(), Code::PermissionDenied);
+    let denied = peer.stanzas(futures::stream::iter([first])).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
     let first = proto::RaftFrame { hello: Some(codec::peer_hello(&own)), ..Default::default() };
     assert_eq!(peer.raft(futures::stream::iter([first])).await.unwrap_err().code(), Code::PermissionDenied);
 
@@ -156,13 +158,14 @@ async fn g01_roles_are_kept_apart() {
     assert_eq!(code, Code::PermissionDenied);
     assert!(text.contains("may not call itself \"e66\""), "{text}");
     assert!(router.events.lock().is_empty());
+    assert_eq!(refused.of("certificate"), 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g05_who_does_not_fit_is_told_why() {
     let site = Site::new();
     let router = Router::new(1);
-    let server = serve(&site, &router).await;
+    let (server, refused) = counted(&site, &router).await;
     let connection =
         connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
     let own = version();
@@ -177,8 +180,9 @@ async fn g05_who_does_not_fit_is_told_why() {
     }
     assert!(router.events.lock().is_empty());
     *router.refuse.lock() = Some("not now".to_owned());
-    let refused = outcome(&connection, vec![opening(&hello())]).await;
-    assert_eq!(refused, (Code::FailedPrecondition, "not now".to_owned()));
+    let answer = outcome(&connection, vec![opening(&hello())]).await;
+    assert_eq!(answer, (Code::FailedPrecondition, "not now".to_owned()));
+    assert_eq!(refused.of("mismatch"), 5);
     *router.refuse.lock() = None;
     let newer = EdgeHello { version: Version { minor: 9, ..own }, ..hello() };
     assert_eq!(outcome(&connection, vec![opening(&newer)]).await.1, "still open");
@@ -187,7 +191,11 @@ async fn g05_who_does_not_fit_is_told_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g03_what_cannot_be_ends_that_link_and_no_other() {
     let site = Site::new();
-    let (router, server, edge, _client) = pair(&site).await;
+    let router = Router::new(1);
+    let (server, refused) = counted(&site, &router).await;
+    let edge = Edge::new(7);
+    let _client = dial(site.tls("starling://one/edge/*"), &edge, &Book::of(&[server.address()]));
+    until(|| edge.link(1).is_some()).await;
     let connection =
         connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
     let batch = |ups| {
@@ -218,18 +226,101 @@ async fn g03_what_cannot_be_ends_that_link_and_no_other() {
 
     let malformed = router.ends().iter().filter(|end| matches!(end, End::Malformed(_))).count();
     assert_eq!(malformed, 6, "{:?}", router.ends());
+    // And the one that did not begin as it should.
+    assert_eq!((refused.of("malformed"), refused.of("no_hello")), (7, 1));
     assert_eq!(edge.count("ended"), 0);
     assert!(edge.link(1).unwrap().outlet.push(say(1, "hi")));
     until(|| router.heard() == [1]).await;
 }
 
+/// A message with its head.
+fn framed(length: u32, body: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    out.put_u8(0);
+    out.put_u32(length);
+    out.put_slice(body);
+    out.to_vec()
+}
+
+/// As [`framed`], the whole of it.
+fn whole(message: &impl prost::Message, more: &[u8]) -> Vec<u8> {
+    let body = [&message.encode_to_vec(), more].concat();
+    framed(u32::try_from(body.len()).unwrap(), &body)
+}
+
+const CONNECT: &str = "/starling.cluster.v1.Uplink/Connect";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g05_what_a_newer_peer_adds_is_passed_over() {
+    let site = Site::new();
+    let router = Router::new(1);
+    let (server, refused) = counted(&site, &router).await;
+    let connection =
+        connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
+    // Fields that there are not: a number, and some bytes.
+    let unknown = [0x98, 0x06, 0x01, 0xa2, 0x06, 0x03, b'n', b'e', b'w'];
+    let newer = EdgeHello { version: Version { minor: 9, ..version() }, ..hello() };
+    let code = raw(&connection, CONNECT, whole(&opening(&newer), &unknown)).await;
+    assert_ne!(code, Some(Code::InvalidArgument as i32));
+    assert_eq!(router.count(|event| matches!(event, Event::Edge(_))), 1);
+    // A kind of message that there is not is a fault: who is newer does not say it to who is older.
+    let odd = proto::UpBatch {
+        shard: 3,
+        epoch: 9,
+        ups: vec![proto::UpEnvelope { account: "alice@example.org".to_owned(), conn: 5, up: None }],
+        ..Default::default()
+    };
+    let odd = proto::EdgeFrame { batches: vec![odd], ..Default::default() };
+    let both = [whole(&opening(&newer), &[]), whole(&odd, &[])].concat();
+    raw(&connection, CONNECT, both).await;
+    until(|| refused.of("malformed") == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g03_a_question_without_time_is_answered_or_given_up() {
+    let site = Site::new();
+    let (router, server, edge, _client) = pair(&site).await;
+    let connection =
+        connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
+    let path = "/starling.cluster.v1.Uplink/Account";
+    let question = proto::AccountQuestion { account: "alice@example.org".to_owned() };
+    for time in ["0n", "0H", "-1S", "99999999999999H", "soon"] {
+        let asked = raw_within(&connection, path, whole(&question, &[]), Some(time)).await;
+        assert!(asked.is_some(), "{time}: no answer");
+    }
+    // Nobody waits for these any more, and nothing of them stays.
+    let question = proto::AccountQuestion { account: "slow@example.org".to_owned() };
+    let asked = (0..200).map(|_| async {
+        let asked = raw(&connection, path, whole(&question, &[]));
+        tokio::time::timeout(Duration::from_millis(20), asked).await
+    });
+    assert!(futures::future::join_all(asked).await.iter().all(Result::is_err));
+    assert!(edge.link(1).unwrap().outlet.push(say(1, "hi")));
+    until(|| router.heard() == [1]).await;
+}
+
+/// A server, and what it counts.
+async fn counted(site: &Site, router: &Arc<Router>) -> (Server, Refused) {
+    let options = options();
+    let refused = options.refused.clone();
+    let tls = site.tls(&format!("starling://one/router/r{}", router.id));
+    (serve_with(tls, router, options, 0).await, refused)
+}
+
 /// A request whose body is these bytes; the status that comes back.
 async fn raw(connection: &Connection, path: &str, body: Vec<u8>) -> Option<i32> {
-    let request = Request::post(format!("https://router{path}"))
+    raw_within(connection, path, body, None).await
+}
+
+async fn raw_within(connection: &Connection, path: &str, body: Vec<u8>, time: Option<&str>) -> Option<i32> {
+    let mut request = Request::post(format!("https://router{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(Body::new(Full::new(Bytes::from(body))))
         .unwrap();
+    if let Some(time) = time {
+        request.headers_mut().insert("grpc-timeout", time.parse().unwrap());
+    }
     let mut channel = connection.channel.clone();
     futures::future::poll_fn(|cx| channel.poll_ready(cx)).await.ok()?;
     let response = tokio::time::timeout(Duration::from_secs(5), channel.call(request)).await.ok()?.ok()?;
@@ -248,14 +339,6 @@ async fn g03_bytes_of_any_kind_are_answered() {
     let (router, server, edge, _client) = pair(&site).await;
     let connection =
         connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
-    let framed = |length: u32, body: &[u8]| {
-        let mut out = BytesMut::new();
-        out.put_u8(0);
-        out.put_u32(length);
-        out.put_slice(body);
-        out.to_vec()
-    };
-    let connect_path = "/starling.cluster.v1.Uplink/Connect";
     for (name, body) in [
         ("empty", Vec::new()),
         ("cut in the head", vec![0, 0]),
@@ -266,7 +349,7 @@ async fn g03_bytes_of_any_kind_are_answered() {
         ("groups without end", framed(200_000, &[0xc3, 0x3e].repeat(100_000))),
         ("a flag that there is not", [&[9u8][..], &[0, 0, 0, 0]].concat()),
     ] {
-        let code = raw(&connection, connect_path, body).await;
+        let code = raw(&connection, CONNECT, body).await;
         assert!(code.is_some_and(|code| code != 0), "{name}: {code:?}");
     }
     assert_eq!(raw(&connection, "/starling.cluster.v1.Uplink/Nothing", Vec::new()).await, Some(12));
