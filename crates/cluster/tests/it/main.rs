@@ -8,4 +8,5 @@ mod members;
 mod people;
 mod refusals;
 mod site;
+mod strangers;
 mod traces;
