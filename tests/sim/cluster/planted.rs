@@ -44,8 +44,8 @@ impl Break {
         (Self::NewIdOnRetry, Some(2), 2_000),
         (Self::DropRetry, Some(1), 2_000),
         (Self::ForgetReleased, Some(1), 2_000),
-        (Self::ZombieWrites, None, 2_000),
-        (Self::DeleteWithoutToken, None, 2_000),
+        (Self::ZombieWrites, Some(34), 2_000),
+        (Self::DeleteWithoutToken, Some(4), 2_000),
         (Self::AcceptOldReign, None, 2_000),
         (Self::RecordEarly, None, 2_000),
     ];
