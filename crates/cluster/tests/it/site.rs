@@ -152,7 +152,7 @@ impl Site {
     /// The same, of which something is seen.
     pub(crate) async fn run_with(&mut self, number: usize, telemetry: Telemetry) {
         let store: SharedStore = Arc::new(self.store.clone());
-        let node = RouterNode::start_on(store, self.config(number), telemetry).await.unwrap();
+        let node = Box::pin(RouterNode::start_on(store, self.config(number), telemetry)).await.unwrap();
         self.routers[number] = Some(node);
     }
 

@@ -216,7 +216,7 @@ async fn a_message_is_one_tree_over_all_processes() {
     }
     let mut sender = world.client(alice, "phone", 0).await;
     let mut other = world.client(alice, "tablet", 1).await;
-    other.iq("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>").await.unwrap();
+    other.iq("<iq type='set' id='{id}'><enable xmlns='urn:xmpp:carbons:2'/></iq>").await.unwrap();
     let mut phone = world.client(bob, "phone", 1).await;
     let mut laptop = world.client(bob, "laptop", 0).await;
 
