@@ -293,7 +293,7 @@ mod tests {
         clock.advance(MINUTE);
         assert_eq!(targets.takes(|account| account == "a@b"), None);
         assert!(targets.is_empty() && targets.standing().is_empty());
-        targets.merge(&TraceRule { left: MINUTE, ..rule.clone() });
+        targets.merge(&TraceRule { left: MINUTE, ..rule });
         assert_eq!(targets.takes(|_| true), None, "told late");
         clock.advance(MINUTE);
         assert!(targets.all().is_empty());
