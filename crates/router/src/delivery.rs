@@ -9,7 +9,10 @@ use starling_hooks::{Pace, delay};
 use starling_node::telemetry::metrics::Limit;
 use starling_store::{LogFilter, LogRow, Page, Position, StoreError};
 use starling_wire::{Down, ToEdge, Token, Trace};
-use starling_xmpp::{BareJid, Element, Kind, PresenceType, Stanza, StreamCondition, StreamError, ns};
+use starling_xmpp::{
+    BareJid, Element, Kind, MessageType, PresenceType, Stanza, StanzaCondition, StreamCondition, StreamError,
+    ns,
+};
 use std::sync::Arc;
 
 /// How many stanzas may wait while nobody looks at the client (XEP-0352).
@@ -65,7 +68,21 @@ pub(crate) fn refusal(
         let link = &mut home.links[at];
         link.mute |= !link.has_room(&out.shared.config);
     }
+    let to = unconfirmed(&answer);
     plain(out, home, token, answer, trace);
+    if let (Some(to), Some(at)) = (to, home.find(token)) {
+        home.links[at].refuses(to, out.shared.clock.monotonic());
+    }
+}
+
+/// For whom the message was of which this says that it is not confirmed.
+pub(crate) fn unconfirmed(answer: &Stanza) -> Option<BareJid> {
+    if answer.kind != Kind::Message(MessageType::Error) {
+        return None;
+    }
+    let error = answer.payload.get(ns::CLIENT, "error")?.element();
+    error.find(ns::STANZAS, StanzaCondition::ResourceConstraint.as_str())?;
+    answer.from.as_ref().map(starling_xmpp::Jid::to_bare)
 }
 
 /// A committed message for the sessions it concerns.
@@ -211,7 +228,7 @@ pub(crate) fn release(out: &mut Out<'_>, home: &mut Home, at: usize) {
 /// next presence. One that nobody is connected to ends: its client would believe that it has everything.
 fn overflow(out: &mut Out<'_>, home: &Home, at: usize, stanza: &Stanza) {
     out.shared.metrics.limits.at(Limit::SmUnacked).inc();
-    let error = starling_xmpp::StanzaError::new(starling_xmpp::StanzaCondition::ResourceConstraint);
+    let error = starling_xmpp::StanzaError::new(StanzaCondition::ResourceConstraint);
     if let Kind::Iq(_) = stanza.kind
         && let Some(answer) = stanza.error(&error)
     {

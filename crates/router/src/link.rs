@@ -60,6 +60,19 @@ impl Unsettled {
     }
 }
 
+/// How long a client that is there takes to hear of a refusal, at most.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
+
+/// The last answer that a message to an account was not confirmed.
+#[derive(Debug)]
+struct Refusal {
+    to: BareJid,
+    /// Its number in the queue.
+    number: u64,
+    /// Since when there are such answers (monotonic).
+    since: Duration,
+}
+
 /// A message whose sender has no answer yet.
 #[derive(Debug)]
 pub(crate) struct Unanswered {
@@ -161,6 +174,8 @@ pub(crate) struct Link {
     /// A deadline for its next `<a/>` is set.
     pub(crate) awaited: bool,
     pub(crate) feed: Feed,
+    /// Answers to messages that were not confirmed and that its client may not have yet.
+    refusals: Vec<Refusal>,
     /// What waits while nobody looks (XEP-0352), by the key under which a later one replaces it.
     pub(crate) held: Vec<(CompactString, Stanza)>,
     /// Its edge, where that is another process.
@@ -188,9 +203,45 @@ impl Link {
             mute: false,
             awaited: false,
             feed: Feed::default(),
+            refusals: Vec::new(),
             held: Vec::new(),
             far: None,
         }
+    }
+
+    /// What was queued last tells that a message to this account is not confirmed.
+    pub(crate) fn refuses(&mut self, to: BareJid, now: Duration) {
+        let number = self.sent;
+        self.was_refused(to, number, now);
+    }
+
+    /// The same of what is in the queue under this number.
+    pub(crate) fn was_refused(&mut self, to: BareJid, number: u64, now: Duration) {
+        match self.refusals.iter_mut().find(|refusal| refusal.to == to) {
+            Some(refusal) => refusal.number = number,
+            None => {
+                let first = self.first();
+                self.refusals.retain(|refusal| refusal.number >= first);
+                self.refusals.push(Refusal { to, number, since: now });
+            }
+        }
+    }
+
+    /// Whether a message to this account was not confirmed of which the client may not have heard: what it has sent since follows
+    /// that one. A client that is there and has heard nothing for long is not waited for.
+    pub(crate) fn may_overtake(&mut self, to: &BareJid, now: Duration) -> bool {
+        if self.refusals.is_empty() {
+            return false;
+        }
+        let (first, there) = (self.first(), self.conn.is_some());
+        self.refusals
+            .retain(|refusal| refusal.number >= first && !(there && refusal.since + HEARD_WITHIN <= now));
+        self.refusals.iter().any(|refusal| refusal.to == *to)
+    }
+
+    /// The client sends a message to this account again that was refused: it has heard of it.
+    pub(crate) fn has_heard(&mut self, to: &BareJid) {
+        self.refusals.retain(|refusal| refusal.to != *to);
     }
 
     /// A stanza of the client is taken.

@@ -176,6 +176,11 @@ pub(crate) fn build(
         far.sent = record.highest.unwrap_or_default();
     }
     link.sent = record.received;
+    for queued in &record.queue {
+        if let Some(to) = delivery::unconfirmed(&queued.stanza) {
+            link.was_refused(to, queued.number, out.shared.clock.monotonic());
+        }
+    }
     if record.first > 0 {
         link.written = link.first().saturating_sub(record.first);
     }

@@ -68,6 +68,10 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
             return refuse_traced(turn, home, (token, sequence), &stanza, &error, spans);
         }
     }
+    if stanza.payload.has(ns::SID, "origin-id") && overtakes(turn, home, at, &with, &stanza) {
+        refuse_to_overtake(turn, home, (token, sequence), &stanza);
+        return refuse_traced(turn, home, (token, sequence), &stanza, &not_confirmed(), spans);
+    }
     let mut ticket = ticket(home, token, sequence);
     let may_be_again = home.links[at].may_be_again(sequence);
     ticket.repeated = again || may_be_again;
@@ -102,6 +106,31 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
     // Copies of what is not kept may have gone out already, and nobody knows.
     let copies = if known || (again && position.is_none()) { Vec::new() } else { fate.copies };
     turn.act(home, What::Leave(Box::new(Leaving { stanza, ticket, copies, position, spans })));
+}
+
+/// Whether a message would come before one that the session sent earlier to the same account, and of whose refusal its client may
+/// not have heard. Should that client give the session up, it sends all of them again, in order, and this one would be recognised
+/// and stay where it is (promise 4).
+fn overtakes(turn: &Turn, home: &mut Home, at: usize, with: &BareJid, stanza: &Stanza) -> bool {
+    if !home.links[at].may_overtake(with, turn.monotonic) {
+        return false;
+    }
+    let token = home.links[at].token;
+    let earlier = home.earlier(stanza, turn.monotonic, &turn.shared);
+    if earlier.is_some_and(|earlier| earlier.origin.session == token.0) {
+        home.links[at].has_heard(with);
+        return false;
+    }
+    true
+}
+
+/// Should it come again it is to keep the origin under which a home before this one may have taken it.
+fn refuse_to_overtake(turn: &Turn, home: &mut Home, (token, sequence): (Token, u64), stanza: &Stanza) {
+    if home.earlier(stanza, turn.monotonic, &turn.shared).is_none()
+        && let Some(message) = fingerprint(home, stanza)
+    {
+        home.refuses(&message, crate::act::origin(token, sequence), false, &turn.shared);
+    }
 }
 
 /// Answers a message with an error, which belongs to its trace.

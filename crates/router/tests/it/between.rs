@@ -235,3 +235,42 @@ fn the_log_is_not_read_for_every_message_after_a_session_was_lost() {
     let read = site.store.pages() - before - 2;
     assert!((1..=6).contains(&read), "{read} pages");
 }
+
+#[test]
+fn nothing_stays_before_what_was_refused_and_its_client_has_not_heard_of() {
+    for moved in [false, true] {
+        for at_recipient in [false, true] {
+            let mut site = Site::new(1);
+            let mut alice = site.managed(0, "alice", "phone");
+            let bob = site.client(0, "bob", "phone");
+            site.chat(&mut alice, "bob", "before");
+            site.send(&mut alice, named(0));
+            if at_recipient {
+                site.decide();
+            }
+            site.store.fail_next(1);
+            site.run();
+            assert_eq!(site.messages(&alice), ["!resource-constraint wait"]);
+            if moved {
+                site.succeed("alice");
+            }
+            // These were said before, and wait at the edge for a home.
+            for n in 1..3 {
+                site.send(&mut alice, named(n));
+            }
+            site.run();
+            site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+            site.run();
+            // Its client has given the session up, and read nothing.
+            let mut alice = site.client(0, "alice", "phone");
+            for n in 0..4 {
+                site.send(&mut alice, named(n));
+            }
+            site.run();
+            let all = ["before", "0", "1", "2", "3"];
+            assert_eq!(site.rows("bob"), all, "moved: {moved}, at recipient: {at_recipient}");
+            assert_eq!(site.rows("alice"), all, "moved: {moved}, at recipient: {at_recipient}");
+            assert_eq!(site.messages(&bob), all);
+        }
+    }
+}

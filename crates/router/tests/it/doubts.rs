@@ -106,7 +106,7 @@ fn a_message_that_may_have_been_sent_before_does_not_wait_for_ever() {
         stage.chat(&mut alice, "bob", "first");
         stage.store.hold("alice");
         stage.store.inner.fail_next(1);
-        stage.chat(&mut alice, "bob", "in doubt");
+        stage.chat(&mut alice, "carol", "in doubt");
         // The tail is to be read for this one, behind what turns out to be in doubt.
         let id = Element::new(ns::SID, "origin-id").attr("id", "o1");
         stage.send(&mut alice, chat("bob@localhost", "behind").child(id));
@@ -137,6 +137,7 @@ fn what_was_refused_one_by_one_is_recognised_by_one_look_at_the_log() {
         stage.store.inner.fail_next(1);
         stage.send(&mut alice, message(n));
         stage.advance(Duration::from_secs(2));
+        stage.reads(&alice);
     }
     assert_eq!(stage.messages(&alice), vec![REFUSED; 20]);
     let before = stage.store.tails();
@@ -178,6 +179,7 @@ fn what_was_refused_and_is_sent_again_stays_one_message() {
                 stage.run();
                 let mut seen = stage.messages(&alice);
                 assert!(seen.contains(&REFUSED.to_owned()), "{seen:?}");
+                stage.reads(&alice);
                 stage.send(&mut alice, again("other"));
                 stage.send(&mut alice, again("m"));
                 stage.advance(Duration::from_secs(2));
@@ -193,6 +195,40 @@ fn what_was_refused_and_is_sent_again_stays_one_message() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn what_follows_a_refusal_is_refused_until_its_client_has_heard_of_that() {
+    for how in ["reads", "says it again", "is deaf"] {
+        let mut stage = Stage::new();
+        let mut alice = stage.client("alice");
+        stage.advance(Duration::from_secs(2_000));
+        let message = |to: &str, text: &str| {
+            let id = Element::new(ns::SID, "origin-id").attr("id", text);
+            chat(&format!("{to}@localhost"), text).child(id)
+        };
+        stage.store.inner.fail_next(1);
+        stage.send(&mut alice, message("bob", "0"));
+        stage.run();
+        assert_eq!(stage.messages(&alice), [REFUSED]);
+        stage.send(&mut alice, message("bob", "1"));
+        stage.send(&mut alice, message("carol", "to somebody else"));
+        stage.run();
+        assert_eq!(stage.messages(&alice), [REFUSED]);
+        assert_eq!(stage.rows("carol"), ["to somebody else"]);
+        match how {
+            "reads" => stage.reads(&alice),
+            "says it again" => stage.send(&mut alice, message("bob", "0")),
+            _ => stage.advance(Duration::from_secs(5)),
+        }
+        for text in ["1", "2"] {
+            stage.send(&mut alice, message("bob", text));
+        }
+        stage.run();
+        assert!(stage.messages(&alice).is_empty(), "{how}");
+        let rows = if how == "says it again" { vec!["0", "1", "2"] } else { vec!["1", "2"] };
+        assert_eq!(stage.rows("bob"), rows, "{how}");
     }
 }
 

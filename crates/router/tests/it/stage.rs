@@ -360,6 +360,7 @@ pub(crate) struct Stage {
     config: RouterConfig,
     told: Arc<Told>,
     conns: u64,
+    read: u64,
 }
 
 /// A connection that has bound.
@@ -392,7 +393,7 @@ impl Stage {
         let shared: SharedStore = Arc::new(store.clone());
         let parts = parts(shared, config.clone(), Arc::new(clock.clone()), told.clone());
         let homes = now(Homes::begin(parts)).unwrap();
-        Self { store, clock, homes, config, told, conns: 0 }
+        Self { store, clock, homes, config, told, conns: 0, read: 0 }
     }
 
     /// A crash, and another life on the same store.
@@ -462,6 +463,13 @@ impl Stage {
 
     pub(crate) fn say(&self, client: &Client, up: Up) {
         self.homes.send(ToHome { account: client.account.clone(), conn: client.conn, up });
+    }
+
+    /// All that it was sent so far has been written to its socket.
+    pub(crate) fn reads(&mut self, client: &Client) {
+        self.read += 1_000;
+        self.say(client, Up::Written { count: self.read });
+        self.run();
     }
 
     /// It is there when the homes go on.
