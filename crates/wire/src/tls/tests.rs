@@ -97,7 +97,7 @@ fn wrong_files_are_named_with_what_is_wrong() {
     let identity = Identity::parse("starling://one/router/a").unwrap();
     let old = ca.issue(&identity, &[], now() - 100 * 86_400, DAY).unwrap();
     wrong(ca_pem, &old, &["cert.pem", "expired"]);
-    let early = ca.issue(&identity, &[], now() + 86_400, DAY).unwrap();
+    let early = ca.issue(&identity, &[], now() + 2 * 86_400, DAY).unwrap();
     wrong(ca_pem, &early, &["cert.pem", "not valid yet"]);
     wrong("", &own, &["ca.pem", "no certificate"]);
     wrong("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &own, &["ca.pem"]);
