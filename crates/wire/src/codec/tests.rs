@@ -341,7 +341,10 @@ fn what_cannot_be_is_refused() {
     let batch = |ups| proto::UpBatch { shard: 3, epoch: 9, ups, ..proto::UpBatch::default() };
     let read = |batch| {
         let batches = vec![batch];
-        Reader::new(EDGE).read(proto::EdgeFrame { batches, ..Default::default() }).map(|_| ()).map_err(|bad| bad.0)
+        Reader::new(EDGE)
+            .read(proto::EdgeFrame { batches, ..Default::default() })
+            .map(|_| ())
+            .map_err(|bad| bad.0)
     };
     use proto::up_envelope::Up as Said;
     assert_eq!(read(batch(vec![envelope(None)])), Err("message of an edge"));
