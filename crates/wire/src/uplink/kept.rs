@@ -62,22 +62,24 @@ pub(super) enum Pending {
         stanza: starling_xmpp::Stanza,
         fault: Option<Box<starling_xmpp::StanzaError>>,
         trace: Option<crate::Trace>,
+        /// It has gone to a home, which may have decided it.
+        said: bool,
     },
 }
 
 impl Pending {
-    /// It as it is said once more.
-    pub(super) fn again(&self, token: Token) -> Up {
+    /// It as it is said to a home that has just come; until then there may have been none.
+    pub(super) fn say(&mut self, token: Token) -> Up {
         match self {
             Self::Bind { resource } => Up::Bind { token, resource: resource.clone() },
             Self::Resume { handled } => Up::Resume { token, handled: *handled },
             Self::Enable { resume, max } => Up::EnableSm { resume: *resume, max: *max },
-            Self::Stanza { sequence, stanza, fault, trace } => Up::Stanza {
+            Self::Stanza { sequence, stanza, fault, trace, said } => Up::Stanza {
                 sequence: *sequence,
                 stanza: stanza.clone(),
                 fault: fault.clone(),
                 trace: *trace,
-                again: true,
+                again: std::mem::replace(said, true),
             },
         }
     }

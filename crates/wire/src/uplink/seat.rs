@@ -5,7 +5,7 @@ use super::{LinkId, Load, Output, Patience};
 use crate::frame::{EdgeItem, Home};
 use crate::record::Queued;
 use crate::{ConnId, Down, EdgeId, Epoch, Leave, RouterId, Shard, ToEdge, ToHome, Token, Up};
-use starling_xmpp::{ErrorType, StanzaCondition, StanzaError};
+use starling_xmpp::{BareJid, ErrorType, StanzaCondition, StanzaError};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -194,6 +194,7 @@ impl Seat {
                 stanza: stanza.clone(),
                 fault: fault.clone(),
                 trace: *trace,
+                said: self.home.is_some(),
             }),
             Up::EnableSm { resume, max } => {
                 kept.ups.push_back(Pending::Enable { resume: *resume, max: *max });
@@ -343,27 +344,27 @@ impl Seat {
     fn attach(&mut self, link: LinkId, epoch: Epoch, now: Duration, out: &mut Vec<Output>) {
         let home = Home { shard: self.shard, epoch };
         let edge = self.edge;
-        let say = |number: &u64, kept: &Kept, up: Up| {
+        let say = |number: &u64, account: &BareJid, up: Up| {
             let conn = ConnId { edge, number: *number };
-            Output::Send(link, EdgeItem::Up(home, ToHome { account: kept.account.clone(), conn, up }))
+            Output::Send(link, EdgeItem::Up(home, ToHome { account: account.clone(), conn, up }))
         };
         out.push(Output::Send(link, EdgeItem::AttachBegin(home)));
         for (number, kept) in &mut self.kept {
             if let Some(record) = kept.record(now) {
-                out.push(say(number, kept, Up::Attach(Box::new(record))));
+                out.push(say(number, &kept.account, Up::Attach(Box::new(record))));
                 kept.epoch = epoch;
             }
         }
         out.push(Output::Send(link, EdgeItem::AttachEnd(home)));
-        for (number, kept) in &self.kept {
-            for pending in &kept.ups {
-                out.push(say(number, kept, pending.again(kept.token)));
+        for (number, kept) in &mut self.kept {
+            for pending in &mut kept.ups {
+                out.push(say(number, &kept.account, pending.say(kept.token)));
             }
             if let Some(active) = kept.active.filter(|_| kept.gone.is_none()) {
-                out.push(say(number, kept, Up::ClientState { active }));
+                out.push(say(number, &kept.account, Up::ClientState { active }));
             }
             if let Some((leave, _)) = kept.gone {
-                out.push(say(number, kept, Up::Gone(leave)));
+                out.push(say(number, &kept.account, Up::Gone(leave)));
             }
         }
     }
