@@ -24,9 +24,17 @@ pub(super) struct Lobby(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    shards: HashMap<Shard, VecDeque<(Duration, Box<Forward>)>>,
+    shards: HashMap<Shard, Room>,
     count: usize,
     bytes: usize,
+}
+
+/// What waits for one shard. It is there until the last of it has gone: what comes meanwhile goes behind it.
+#[derive(Debug, Default)]
+struct Room {
+    line: VecDeque<(Duration, Box<Forward>)>,
+    /// Somebody is letting it go, one by one.
+    leaving: bool,
 }
 
 impl Lobby {
@@ -49,31 +57,48 @@ impl Lobby {
         }
         waiting.count += 1;
         waiting.bytes += size;
-        waiting.shards.entry(shard).or_default().push_back((now, forward));
+        waiting.shards.entry(shard).or_default().line.push_back((now, forward));
         Ok(())
     }
 
-    /// Takes all that wait for a shard.
-    fn take(&self, shard: Shard) -> VecDeque<(Duration, Box<Forward>)> {
+    /// Begins to let go what waits for a shard. False: nothing does, or somebody else is about it.
+    fn open(&self, shard: Shard) -> bool {
         let mut waiting = self.0.lock();
-        let all = waiting.shards.remove(&shard).unwrap_or_default();
-        for (_, forward) in &all {
-            waiting.count -= 1;
-            waiting.bytes -= forward.stanza.encoded_len();
-        }
-        all
+        waiting.shards.get_mut(&shard).is_some_and(|room| !std::mem::replace(&mut room.leaving, true))
+    }
+
+    /// Takes the next one, for whoever has [opened](Self::open) it; at the end all have gone.
+    fn next(&self, shard: Shard) -> Option<(Duration, Box<Forward>)> {
+        let mut waiting = self.0.lock();
+        let Some(next) = waiting.shards.get_mut(&shard)?.line.pop_front() else {
+            waiting.shards.remove(&shard);
+            return None;
+        };
+        waiting.count -= 1;
+        waiting.bytes -= next.1.stanza.encoded_len();
+        Some(next)
+    }
+
+    /// This one, which was the first, could not go: it waits again, and so does what is behind it.
+    fn close(&self, shard: Shard, first: (Duration, Box<Forward>)) {
+        let mut waiting = self.0.lock();
+        waiting.count += 1;
+        waiting.bytes += first.1.stanza.encoded_len();
+        let room = waiting.shards.entry(shard).or_default();
+        room.line.push_front(first);
+        room.leaving = false;
     }
 
     /// Takes what has waited too long.
     fn over(&self, now: Duration) -> Vec<Box<Forward>> {
         let mut waiting = self.0.lock();
         let mut over = Vec::new();
-        for all in waiting.shards.values_mut() {
-            while let Some((_, forward)) = all.pop_front_if(|(since, _)| now >= *since + PATIENCE) {
+        for room in waiting.shards.values_mut() {
+            while let Some((_, forward)) = room.line.pop_front_if(|(since, _)| now >= *since + PATIENCE) {
                 over.push(forward);
             }
         }
-        waiting.shards.retain(|_, all| !all.is_empty());
+        waiting.shards.retain(|_, room| room.leaving || !room.line.is_empty());
         waiting.count -= over.len();
         waiting.bytes -= over.iter().map(|forward| forward.stanza.encoded_len()).sum::<usize>();
         over
@@ -95,16 +120,13 @@ impl Switchboard {
     /// These shards may have a home: what waits for it goes there.
     pub(super) fn let_in(&self, shards: &[Shard]) {
         for shard in shards.iter().filter(|shard| self.lobby.has(**shard)) {
-            if matches!(self.chart.way(*shard), Way::Nowhere) {
+            if matches!(self.chart.way(*shard), Way::Nowhere) || !self.lobby.open(*shard) {
                 continue;
             }
-            let mut all = self.lobby.take(*shard);
-            while let Some((since, forward)) = all.pop_front() {
+            while let Some((since, forward)) = self.lobby.next(*shard) {
                 if !self.pass_on(*shard, PeerItem::Forward(forward.clone())) {
-                    // What is behind it stays behind it.
-                    for (since, forward) in std::iter::once((since, forward)).chain(all.drain(..)) {
-                        drop(self.lobby.keep(*shard, forward, since));
-                    }
+                    self.lobby.close(*shard, (since, forward));
+                    break;
                 }
             }
         }
@@ -153,11 +175,36 @@ mod tests {
         };
         assert_eq!(ids(lobby.over(secs(6))), ["a"]);
         assert!(lobby.has(Shard(1)) && !lobby.has(Shard(2)));
-        assert_eq!(ids(lobby.take(Shard(1)).into_iter().map(|(_, forward)| forward).collect()), ["b", "c"]);
-        assert!(!lobby.has(Shard(1)));
+        assert!(lobby.open(Shard(1)));
+        let all = std::iter::from_fn(|| lobby.next(Shard(1)));
+        assert_eq!(ids(all.map(|(_, forward)| forward).collect()), ["b", "c"]);
+        assert!(!lobby.has(Shard(1)) && !lobby.open(Shard(1)));
         let kept = (0..MOST + 9).filter(|_| lobby.keep(Shard(2), forward("d"), secs(9)).is_ok()).count();
         assert_eq!(kept, MOST);
         assert_eq!(lobby.over(secs(14)).len(), MOST);
+        let waiting = lobby.0.lock();
+        assert_eq!((waiting.count, waiting.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_comes_while_others_leave_goes_behind_them() {
+        let (lobby, shard, secs) = (Lobby::default(), Shard(1), Duration::from_secs);
+        let id = |next: Option<(Duration, Box<Forward>)>| next.unwrap().1.stanza.id.unwrap().to_string();
+        for (at, id) in [(1, "a"), (2, "b")] {
+            assert!(lobby.keep(shard, forward(id), secs(at)).is_ok());
+        }
+        assert!(lobby.open(shard));
+        assert_eq!(id(lobby.next(shard)), "a");
+        let second = lobby.next(shard).unwrap();
+        assert!(lobby.has(shard), "the last one is on its way");
+        assert!(lobby.over(secs(9)).is_empty() && lobby.has(shard));
+        assert!(!lobby.open(shard), "one goes after the other");
+        assert!(lobby.keep(shard, forward("c"), secs(3)).is_ok());
+        // The home is gone again.
+        lobby.close(shard, second);
+        assert!(lobby.open(shard));
+        assert_eq!([id(lobby.next(shard)), id(lobby.next(shard))], ["b", "c"]);
+        assert!(lobby.next(shard).is_none() && !lobby.has(shard));
         let waiting = lobby.0.lock();
         assert_eq!((waiting.count, waiting.bytes), (0, 0));
     }
