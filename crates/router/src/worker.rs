@@ -23,7 +23,7 @@ mod waiting;
 use self::attaching::{Attaching, Parked};
 use self::complaints::Complaints;
 use self::counting::Counting;
-use self::ending::AWAY;
+use self::ending::{AWAY, LATER};
 use self::hearing::{from_edge, is_of_another, unknown};
 use self::unbinding::Unbinding;
 use crate::act::{self, Act, What};
@@ -348,7 +348,7 @@ impl Worker {
                 if home.find(token).is_none() && self.attaching.may_have(&self.shared, home, token, turn) =>
             {
                 // The edge that has it may yet say so: to be tried again.
-                self.close(conn, AWAY);
+                self.close(conn, LATER);
             }
             Msg::Edge(message) => from_edge(turn, &mut out, home, message, &mut self.timers),
             Msg::Forward(forward) => {

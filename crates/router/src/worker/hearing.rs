@@ -26,7 +26,7 @@ pub(super) fn from_edge(
             {
                 // What came before it could not be taken. Its client comes back, and says all of it again.
                 session::cut(turn, home, at, timers);
-                let error = StreamError::new(StreamCondition::SystemShutdown).with_text(AWAY);
+                let error = StreamError::new(StreamCondition::SystemShutdown).with_text(LATER);
                 out.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
             } else if home.links[at].resuming.is_none() {
                 stanza(turn, home, at, up);

@@ -69,7 +69,7 @@ impl Worker {
         {
             (parked.gone, parked.cut) = (Some(self.shared.clock.monotonic()), true);
         }
-        self.close(conn, AWAY);
+        self.close(conn, LATER);
     }
 
     /// Its time to be resumed may be over.

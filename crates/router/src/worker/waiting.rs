@@ -176,7 +176,7 @@ impl Worker {
             Msg::Edge(ToHome { conn, up: Up::Resume { .. }, .. }) => {
                 if self.shared.tier.is_some() {
                     // The session is there, it only cannot be gone on with now.
-                    return self.close(conn, AWAY);
+                    return self.close(conn, LATER);
                 }
                 self.downs.push(ToEdge { conn, down: Down::NotResumed { handled: None } });
             }
