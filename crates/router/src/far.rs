@@ -144,6 +144,15 @@ impl Far {
         }
     }
 
+    /// Its client has acknowledged these rows by resuming, and is done with all up to the other: what its new edge is to remember
+    /// before anything else.
+    pub(crate) fn passes(&mut self, (acknowledged, through): (Vec<Position>, Position)) {
+        self.carried.clone_from(&self.unsaved);
+        self.carried.extend(acknowledged.into_iter().filter(|position| *position > self.saved));
+        self.carried.truncate(MAX_UNSAVED);
+        self.from = self.from.max(through);
+    }
+
     /// Whatever edge has it now has all of it; returns who may forget it. On its way elsewhere, it may yet turn out to be
     /// where it was.
     pub(crate) fn settled(&mut self) -> SmallVec<[ConnId; 1]> {

@@ -9,6 +9,7 @@ use crate::session::{count_too_high, cut, remember, too_high};
 use crate::timers::Timers;
 use crate::turn::Turn;
 use starling_node::telemetry::metrics::ResumeResult;
+use starling_store::Position;
 use starling_wire::{ConnId, Down, ToEdge, Token};
 use starling_xmpp::{StreamCondition, StreamError, sm};
 
@@ -120,6 +121,16 @@ pub(crate) fn moved(
     }
 }
 
+/// The rows of so many at the front of the queue, which are done with: those that were to be acknowledged, and the one up to
+/// which nothing else is left.
+fn passed(link: &Link, count: usize) -> (Vec<Position>, Position) {
+    let waited = link.queue.iter().take(count).filter(|entry| entry.waits).filter_map(|entry| entry.position);
+    let left = link.queue.iter().skip(count).filter_map(|entry| entry.position).min();
+    let done = link.queue.iter().take(count).filter_map(|entry| entry.position);
+    let through = done.filter(|position| left.is_none_or(|left| *position < left)).max();
+    (waited.collect(), through.unwrap_or_default())
+}
+
 /// Ends a resumption once all that the old connection sent is settled: the client's stanzas are counted, its unacknowledged ones sent again.
 pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let link = &mut home.links[at];
@@ -143,8 +154,10 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     link.announced = sequence;
     let token = link.token;
     let jid = home.account.sessions[at].jid.clone();
+    let passed = passed(link, before + newly);
     if let Some(far) = &mut home.links[at].far {
         (far.whole, far.base) = (false, far.stay);
+        far.passes(passed);
         if std::mem::take(&mut far.reborn) {
             // What its edge did not say before, or could not, its client says now.
             far.again = sequence + MAY_BE_AGAIN;
@@ -152,7 +165,8 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         let outdated = far.outdated(conn).into_iter();
         out.downs.extend(outdated.map(|conn| ToEdge { conn, down: Down::Released }));
     }
-    // With the answer goes which of its moves it was; the rest when all of it is there.
+    // With the answer goes which of its moves it was and what its client has acknowledged by asking: nobody else may know of that.
+    // The rest follows when all of it is there.
     remember(out, home, at);
     out.downs.push(ToEdge { conn, down: Down::Resumed { jid, sequence, base } });
     delivery::acknowledged(out, home, at, before + newly);

@@ -1,5 +1,6 @@
 //! Sessions go on when their home moves, when links break, and over another edge.
 
+use crate::bench::body;
 use crate::site::Site;
 use starling_router::RecordError;
 use starling_wire::{Down, Leave, Up};
@@ -264,6 +265,48 @@ fn a_resumption_outlives_the_home_that_was_asked() {
         site.say(&new, Up::Acknowledged { handled: 4 });
         site.run();
         assert_eq!(site.kept(0), 1, "{steps}: the old edge has forgotten it");
+    }
+}
+
+#[test]
+fn what_was_acknowledged_by_resuming_never_comes_again() {
+    for (alive, count) in [true, false].into_iter().flat_map(|alive| (0..9).map(move |count| (alive, count)))
+    {
+        let mut site = Site::new(3);
+        let mut alice = site.client(2, "alice", "phone");
+        let old = site.managed(0, "bob", "phone");
+        for n in 0..5 {
+            site.chat(&mut alice, "bob", &format!("{n}"));
+        }
+        assert_eq!(site.messages(&old).len(), 5);
+        site.lose(&old);
+        if !alive {
+            site.kill_edge(0);
+        }
+        let new = site.resume(&old, 1, 3);
+        for _ in 0..4 {
+            site.decide();
+        }
+        // The home is lost while its answer is on its way.
+        site.deliver_only(count);
+        site.succeed("bob");
+        site.advance(6 * SECOND);
+        let downs = site.told(&new);
+        let resumed = downs.iter().any(|down| matches!(down, Down::Resumed { .. }));
+        assert!(resumed || !alive, "{alive} {count}: {downs:?}");
+        if resumed {
+            let bodies = downs.iter().filter_map(|down| match down {
+                Down::Stanza { stanza, .. } => Some(body(stanza)),
+                _ => None,
+            });
+            let bodies: Vec<_> = bodies.filter(|body| !body.is_empty()).collect();
+            assert_eq!(bodies, ["3", "4"], "{alive} {count}");
+            site.say(&new, Up::Acknowledged { handled: 5 });
+            site.say(&new, Up::Gone(Leave::Closed));
+            site.run();
+            let next = site.client(2, "bob", "phone");
+            assert!(site.messages(&next).is_empty(), "{alive} {count}: nothing waits");
+        }
     }
 }
 

@@ -544,6 +544,12 @@ impl Site {
         self.wires.downs.lock().clear();
     }
 
+    /// So much of what is on its way to edges arrives; the rest is lost.
+    pub(crate) fn deliver_only(&mut self, count: usize) {
+        self.wires.downs.lock().truncate(count);
+        self.deliver();
+    }
+
     /// Nothing goes to homes of this account's shard, or again.
     pub(crate) fn close_post(&mut self, account: &str, closed: bool) {
         let shard = self.shard(account);
