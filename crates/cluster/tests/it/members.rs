@@ -27,7 +27,7 @@ async fn an_edge_with_one_seed_that_lives_links_to_all() {
     for number in 0..3 {
         site.run(number).await;
     }
-    site.settled(Duration::from_secs(10)).await;
+    site.settled(Duration::from_secs(30)).await;
     let seeds = vec!["127.0.0.1:1".to_owned(), site.addresses()[0].clone()];
     // It waits until all homes are there.
     let edge = Edge::with_seeds(&site, 1, seeds).await;

@@ -31,7 +31,7 @@ async fn a_router_that_does_not_go_with_the_others_ends_and_they_go_on() {
     for number in 0..3 {
         site.run(number).await;
     }
-    site.settled(Duration::from_secs(10)).await;
+    site.settled(Duration::from_secs(30)).await;
     let edge = Edge::start(&site, 1).await;
 
     // One of that name is there.
@@ -57,7 +57,7 @@ async fn a_router_that_does_not_go_with_the_others_ends_and_they_go_on() {
     for node in site.running() {
         assert_eq!(node.locations().members().len(), 3);
     }
-    site.settled(Duration::from_secs(10)).await;
+    site.settled(Duration::from_secs(30)).await;
     assert!(edge.uplink.account(&jid("nobody")).await.is_ok());
 }
 

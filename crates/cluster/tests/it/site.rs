@@ -49,7 +49,7 @@ impl Site {
         for number in 0..routers {
             site.run(number).await;
         }
-        site.settled(Duration::from_secs(10)).await;
+        site.settled(Duration::from_secs(30)).await;
         site
     }
 
