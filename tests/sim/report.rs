@@ -32,7 +32,7 @@ impl World {
 /// How long seeds are run where nobody says how many.
 const BUDGET: Duration = Duration::from_secs(20);
 /// At least so many.
-const LEAST: u64 = 50;
+const LEAST: u64 = 10;
 /// How long a planted bug is looked for, beyond the seed that is known to find it, where nobody says how many seeds.
 const SEARCH: Duration = Duration::from_secs(20);
 /// Every so many seeds one is run twice, to see that it is the same run.

@@ -28,8 +28,9 @@ const DEAD_AFTER: Duration = Duration::from_secs(5);
 /// How often it is looked whether a lease holds, and how long without one edges go on reading.
 const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long homes may take to write down what they have before their shard is moved.
-const DRAINED_WITHIN: Duration = Duration::from_secs(1);
+/// How long homes may take to write down what they have before their shard is moved, and to answer what they were asked.
+const DRAINED_WITHIN: Duration = Duration::from_secs(3);
+const QUESTIONS: Duration = Duration::from_millis(300);
 
 /// A process.
 pub(super) struct Router {
@@ -308,6 +309,8 @@ impl Router {
                 }
                 gate.door.edge(edge, number, batch);
             }
+            // It has yet to say what it has done. Its edge says all of this again, to whoever is home then.
+            _ if self.chart.is_leaving(home) => {}
             taken => {
                 let not = taken.err().unwrap_or_else(|| self.chart.not_home(home.shard));
                 wire.down.send(RouterItem::NotHome(not));
@@ -392,15 +395,19 @@ impl Router {
     /// Lets the homes of a shard finish before it is moved.
     pub(super) async fn drain(&self, home: Home) {
         let Some((gate, closings)) = self.chart.leave(home) else { return };
-        gate.deliveries.close(closings);
-        self.withdraw(home.shard);
-        let flushed = async {
+        let drained = async {
             for _ in 0..2 {
                 gate.door.flush().await;
             }
+            let questions = self.process.sleep(QUESTIONS);
+            match select(gate.door.quiet(), questions).await {
+                Either::Left(_) | Either::Right(_) => {}
+            }
+            gate.deliveries.close(closings);
+            self.withdraw(home.shard);
         };
         let timer = self.process.sleep(DRAINED_WITHIN);
-        match select(flushed.boxed(), timer).await {
+        match select(drained.boxed(), timer).await {
             Either::Left(_) | Either::Right(_) => {}
         }
     }
