@@ -90,12 +90,12 @@ impl Lobby {
     }
 
     /// Takes what has waited too long.
-    fn over(&self, now: Duration) -> Vec<Box<Forward>> {
+    fn over(&self, now: Duration) -> Vec<Forward> {
         let mut waiting = self.0.lock();
         let mut over = Vec::new();
         for room in waiting.shards.values_mut() {
             while let Some((_, forward)) = room.line.pop_front_if(|(since, _)| now >= *since + PATIENCE) {
-                over.push(forward);
+                over.push(*forward);
             }
         }
         waiting.shards.retain(|_, room| room.leaving || !room.line.is_empty());
@@ -145,7 +145,7 @@ impl Switchboard {
             forward.home.epoch = Epoch::default();
             forward.home.shard = shard;
             (forward.account, forward.stanza, forward.hops) = (account, answer, forward.hops + 1);
-            self.pass_on(shard, PeerItem::Forward(forward));
+            self.pass_on(shard, PeerItem::Forward(Box::new(forward)));
         }
     }
 }
@@ -170,14 +170,14 @@ mod tests {
         for (at, id) in [(1, "a"), (2, "b"), (7, "c")] {
             assert!(lobby.keep(Shard(1), forward(id), secs(at)).is_ok());
         }
-        let ids = |all: Vec<Box<Forward>>| -> Vec<String> {
+        let ids = |all: Vec<Forward>| -> Vec<String> {
             all.iter().map(|forward| forward.stanza.id.as_ref().unwrap().to_string()).collect()
         };
         assert_eq!(ids(lobby.over(secs(6))), ["a"]);
         assert!(lobby.has(Shard(1)) && !lobby.has(Shard(2)));
         assert!(lobby.open(Shard(1)));
         let all = std::iter::from_fn(|| lobby.next(Shard(1)));
-        assert_eq!(ids(all.map(|(_, forward)| forward).collect()), ["b", "c"]);
+        assert_eq!(ids(all.map(|(_, forward)| *forward).collect()), ["b", "c"]);
         assert!(!lobby.has(Shard(1)) && !lobby.open(Shard(1)));
         let kept = (0..MOST + 9).filter(|_| lobby.keep(Shard(2), forward("d"), secs(9)).is_ok()).count();
         assert_eq!(kept, MOST);
