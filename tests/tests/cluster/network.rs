@@ -168,7 +168,13 @@ pub(crate) async fn vanish() -> Result<()> {
     let mut outer = command.spawn()?;
     let mut said = String::new();
     BufReader::new(outer.stdout.take().context("no output")?).read_line(&mut said)?;
-    let there = marked(&mark)?;
+    // They may not be what they are to become yet.
+    let begun = Instant::now();
+    let mut there = marked(&mark)?;
+    while there < 4 && begun.elapsed() < Duration::from_secs(5) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        there = marked(&mark)?;
+    }
     // Whatever it is, the program must not stay.
     outer.kill()?;
     outer.wait()?;
