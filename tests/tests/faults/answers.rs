@@ -171,7 +171,7 @@ fn of_client(log: &Log) -> Vec<Answer> {
         .collect()
 }
 
-/// The server used its store again within two seconds after it was back: after most of these moments, at which what was in
+/// The server used its store again within two seconds after it was back, four on a busy machine: after most of these moments, at which what was in
 /// the way had ended.
 pub(crate) fn ensure_used_again(answers: &Answers, moments: &[Duration]) -> Result<()> {
     let mut waits = Vec::new();
@@ -188,8 +188,17 @@ pub(crate) fn ensure_used_again(answers: &Answers, moments: &[Duration]) -> Resu
     }
     waits.sort();
     let wait = waits.get(waits.len() / 2).context("the store never came back")?;
-    ensure!(*wait <= USED_AGAIN, "the store was used {wait:?} after it was back");
+    let most = if is_busy() { USED_AGAIN * 2 } else { USED_AGAIN };
+    ensure!(*wait <= most, "the store was used {wait:?} after it was back, not {most:?}");
     Ok(())
+}
+
+/// Whether far more wants to run than there are processors: then times say little of what is measured.
+fn is_busy() -> bool {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = text.split_ascii_whitespace().next().and_then(|load| load.parse::<f64>().ok());
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    load.is_some_and(|load| load > 2.0 * processors as f64)
 }
 
 /// The same where no client has anything to do but to write: each of them is served again soon after.
