@@ -262,7 +262,8 @@ impl<C: Cql> Turn<C> {
                     trims = plan.opens;
                 }
                 (Outcome::Doubt(_), _) => lane.doubt(),
-                _ => {}
+                (Outcome::Nothing(_), _) => lane.leaves_out(),
+                (Outcome::Written, None) => {}
             }
         }
         for joint in joints {

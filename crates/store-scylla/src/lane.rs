@@ -38,6 +38,9 @@ pub(crate) struct Lane {
     pub(crate) trimming: bool,
     /// The highest timestamp of what has come so far.
     newest: Position,
+    /// The same when nothing of a commit could be written. What had come by then was decided after it, and would be kept without
+    /// it: its sender, who hears of the one and not of the other, sends it again behind.
+    gap: Position,
     /// The last reign under which this process has begun to load or make it.
     latest: u64,
     /// The last one of this process that is over.
@@ -180,6 +183,11 @@ impl Lane {
         self.opened = opened;
     }
 
+    /// Nothing of a commit was written: nor is of what waits behind it.
+    pub(crate) fn leaves_out(&mut self) {
+        self.gap = self.newest;
+    }
+
     pub(crate) fn is_uncertain(&self) -> bool {
         self.uncertain
     }
@@ -252,7 +260,10 @@ impl Lane {
     /// Fails the commit that waits first: nothing of it was written.
     pub(crate) fn fail_first(&mut self, error: StoreError) -> Option<(Arc<Joint>, Outcome)> {
         match self.jobs.pop_front()? {
-            Job::Commit(commit) => Some((commit.joint, Outcome::Nothing(error))),
+            Job::Commit(commit) => {
+                self.leaves_out();
+                Some((commit.joint, Outcome::Nothing(error)))
+            }
             job @ Job::Alone(_) => {
                 self.jobs.push_front(job);
                 None
@@ -313,7 +324,11 @@ impl Lane {
         if self.absent {
             return Step::Tell(commit.joint, Outcome::Written);
         }
+        if commit.at <= self.gap {
+            return Step::Tell(commit.joint, Outcome::Nothing(StoreError::Overloaded));
+        }
         if commit.until <= clock + LEAST_TIME.min(settings.commit_deadline / 4) {
+            self.leaves_out();
             return Step::Tell(commit.joint, Outcome::Nothing(StoreError::Overloaded));
         }
         let Some(opened) = self.opened.as_ref().filter(|opened| opened.serves(commit.epoch)) else {
@@ -323,6 +338,7 @@ impl Lane {
         };
         if !opened.takes(&commit) {
             // It would lose to what closed the account: the caller's next position is higher.
+            self.leaves_out();
             return Step::Tell(commit.joint, Outcome::Nothing(StoreError::Overloaded));
         }
         if opened.asks_for_mark(&commit) {

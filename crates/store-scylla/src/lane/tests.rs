@@ -135,6 +135,29 @@ fn in_doubt_nothing_starts() {
 }
 
 #[test]
+fn what_was_decided_behind_a_commit_that_is_left_out_is_left_out_too() {
+    let overloaded = |step| matches!(step, Step::Tell(_, Outcome::Nothing(StoreError::Overloaded)));
+    let mut lane = lane();
+    let _late = commit(&mut lane, 10, 1);
+    let _behind = commit(&mut lane, 20, 1);
+    assert!(overloaded(lane.step(Duration::from_secs(5), Timestamp(0), &settings())));
+    assert!(overloaded(step(&mut lane)), "though it has time left");
+    let _next = commit(&mut lane, 30, 1);
+    assert_eq!(fly(step(&mut lane)).joints.len(), 1, "decided when that was known");
+    let _waits = commit(&mut lane, 40, 1);
+    lane.leaves_out();
+    lane.landed();
+    assert!(overloaded(step(&mut lane)), "nothing of the flight was written");
+    let _first = commit(&mut lane, 50, 1);
+    lane.opened = None;
+    assert!(matches!(step(&mut lane), Step::Open));
+    let _second = commit(&mut lane, 60, 1);
+    lane.ended();
+    assert!(lane.fail_first(StoreError::Overloaded).is_some());
+    assert!(overloaded(step(&mut lane)), "the account was not opened");
+}
+
+#[test]
 fn what_is_not_known_is_asked_first() {
     let mut lane = Lane::default();
     let answer = commit(&mut lane, 10, 1);
