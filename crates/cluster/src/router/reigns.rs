@@ -157,9 +157,14 @@ impl Drain for Leaving {
     }
 
     fn resume(&self, shard: Shard, epoch: Epoch) {
-        let home = Home { shard, epoch };
-        if self.0.board.chart.stay(home) {
-            self.0.board.announce(home);
+        let (board, home) = (&self.0.board, Home { shard, epoch });
+        // The drain may have been given up before it came to that: edges that were refused attach again only after it.
+        if let Some((gate, closings)) = board.chart.leave(home) {
+            gate.deliveries.close(closings);
+            board.withdraw(shard);
+        }
+        if board.chart.stay(home) {
+            board.announce(home);
         }
     }
 }
