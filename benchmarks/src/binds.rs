@@ -332,8 +332,16 @@ impl Site {
         for (own, locations) in self.routers() {
             for group in locations.groups() {
                 let to = ids[usize::from(group.shard().0) % ids.len()];
-                if to != *own && group.reign().borrow().is_some() {
-                    locations.give(group.shard(), to).await?;
+                let mut tries = 0;
+                while to != *own && group.reign().borrow().is_some() {
+                    match locations.give(group.shard(), to).await {
+                        Ok(_) => break,
+                        // Just founded: the others may not have caught up.
+                        Err(error) if tries >= 50 => return Err(error.into()),
+                        Err(_) => {}
+                    }
+                    tries += 1;
+                    sleep(Duration::from_millis(100)).await;
                 }
             }
         }
