@@ -40,7 +40,7 @@ impl Break {
     /// All, each with a seed that found it when this was written, if one is known, and the number of seeds within which one
     /// must.
     pub(crate) const ALL: [(Self, Option<u64>, u64); 8] = [
-        (Self::AcceptOldEpoch, Some(6), 2_000),
+        (Self::AcceptOldEpoch, Some(79), 2_000),
         (Self::NewIdOnRetry, Some(2), 2_000),
         (Self::DropRetry, Some(1), 2_000),
         (Self::ForgetReleased, Some(1), 2_000),
