@@ -6,13 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use parking_lot::Mutex;
 use starling_tests::crowd::Run;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// How many shards there are.
 pub(crate) const SHARDS: usize = 16;
@@ -159,18 +157,7 @@ fn homes(metrics: &str) -> BTreeSet<(usize, u64)> {
     metrics.lines().filter_map(line).collect()
 }
 
-/// Asks for a page over a connection of its own: status and body.
+/// Asks for a page: status and body.
 pub(crate) async fn http(address: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let ask = async {
-        let mut socket = TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        socket.read_to_end(&mut answer).await?;
-        anyhow::Ok(String::from_utf8_lossy(&answer).into_owned())
-    };
-    let answer = timeout(PATIENCE, ask).await.context("no answer")??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
-    let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok((status, body.to_owned()))
+    starling_tests::http::page(address, path, PATIENCE).await
 }
