@@ -1,11 +1,12 @@
 //! A socket, in clear or under TLS, read and written without a buffer of its own.
 
 use crate::tls::TlsStream;
+use futures::FutureExt as _;
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// The transport of one connection.
@@ -58,6 +59,18 @@ impl Io {
             Self::Plain(_) => true,
             Self::Tls(tls) => tls.take_progress(),
         }
+    }
+
+    /// Whether the client has ended its direction or the connection is gone, while nobody reads: what came before that may
+    /// still be unread. The end of a TLS session alone is not seen.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.tcp(),
+        };
+        tcp.ready(Interest::READABLE)
+            .now_or_never()
+            .is_some_and(|ready| ready.map_or(true, |ready| ready.is_read_closed()))
     }
 
     /// Ends our direction: close_notify where there is TLS, then FIN.

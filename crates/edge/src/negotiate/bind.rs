@@ -3,6 +3,7 @@
 use super::sasl::Authenticated;
 use super::wire::Wire;
 use super::{End, PATIENCE, features, header};
+use crate::io::Io;
 use crate::mailbox::Next;
 use crate::session::{resume_id, token_of};
 use crate::tenancy::Tenancy;
@@ -15,6 +16,7 @@ use starling_xmpp::stream::{Event, Incoming};
 use starling_xmpp::{
     Element, FullJid, IqType, Kind, Stanza, StanzaCondition, StanzaError, StreamCondition, ns,
 };
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// What a session begins with.
@@ -78,7 +80,7 @@ async fn resource(wire: &mut Wire, tenancy: &mut Tenancy, incoming: Incoming) ->
     let resource = request.find(ns::BIND, "resource").map(Element::content).filter(|name| !name.is_empty());
     let token = Token(ids::token());
     tenancy.send(Up::Bind { token, resource: resource.map(CompactString::from) });
-    match answer(tenancy).await? {
+    match answer(wire, tenancy).await? {
         Down::Bound { jid } => {
             let jid_element = Element::new(ns::BIND, "jid").text(jid.as_str());
             stanza.result().child(Element::new(ns::BIND, "bind").child(jid_element)).write(wire.queue());
@@ -109,7 +111,7 @@ async fn resume(wire: &mut Wire, tenancy: &mut Tenancy, request: &Element) -> Re
         return Ok(None);
     };
     tenancy.send(Up::Resume { token, handled });
-    match answer(tenancy).await? {
+    match answer(wire, tenancy).await? {
         Down::Resumed { jid, sequence, base } => {
             let h = sequence.saturating_sub(base) as u32;
             let resumed =
@@ -127,15 +129,21 @@ async fn resume(wire: &mut Wire, tenancy: &mut Tenancy, request: &Element) -> Re
 }
 
 /// What the home says to the one question that is open.
-async fn answer(tenancy: &Tenancy) -> Result<Down, End> {
+async fn answer(wire: &Wire, tenancy: &Tenancy) -> Result<Down, End> {
     let mailbox = tenancy.mailbox();
-    let answer = std::future::poll_fn(|cx| mailbox.poll_next(cx));
-    match timeout(PATIENCE, answer).await {
-        Ok(Next::Down(down)) => Ok(down),
-        Ok(Next::Stopping) => Err(StreamCondition::SystemShutdown.into()),
-        Ok(Next::Cut) => Err(End::Silent),
-        // The home may answer yet: the stream ends, so that what it then binds is not left over.
-        Err(_) => Err(StreamCondition::RemoteConnectionFailed.into()),
+    let mut answer = std::pin::pin!(std::future::poll_fn(|cx| mailbox.poll_next(cx)));
+    let mut waited = Duration::ZERO;
+    loop {
+        match timeout(LOOK, &mut answer).await {
+            Ok(Next::Down(down)) => return Ok(down),
+            Ok(Next::Stopping) => return Err(StreamCondition::SystemShutdown.into()),
+            Ok(Next::Cut) => return Err(End::Silent),
+            // It may have a session elsewhere by now, which this question, answered late, would end.
+            Err(_) if wire.io.as_ref().is_none_or(Io::is_hung_up) => return Err(End::Silent),
+            // The home may answer yet: the stream ends, so that what it then binds is not left over.
+            Err(_) if waited >= PATIENCE => return Err(StreamCondition::RemoteConnectionFailed.into()),
+            Err(_) => waited += LOOK,
+        }
     }
 }
 
@@ -163,6 +171,9 @@ pub(super) fn say_sm_failed(wire: &mut Wire, condition: &str, h: Option<u32>) {
     let failed = Element::new(ns::SM, "failed").opt_attr("h", h.map(|h| h.to_string()));
     wire.say(&failed.child(Element::new(ns::STANZAS, condition)));
 }
+
+/// How often it is looked whether the client still waits.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Elements that a client may try before it has a session (RFC 6120 §7.7.3 asks for a bound).
 const ATTEMPTS: u32 = 8;

@@ -48,6 +48,11 @@ impl TlsStream {
         })
     }
 
+    /// The socket below.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
     /// Does what there is to do for the handshake; ready when it is over and our part of it is written.
     pub(super) fn poll_handshake(&mut self, cx: &mut Context<'_>, notes: &mut Notes) -> Poll<io::Result<()>> {
         while self.connection.is_handshaking() {

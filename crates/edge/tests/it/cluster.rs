@@ -1,7 +1,7 @@
 //! An edge of a cluster: homes come and go, and sessions go on without it.
 
 use crate::Site;
-use crate::client::Client;
+use crate::client::{Client, bind};
 use starling_wire::net::Sockets;
 use starling_wire::{ConnId, Down, EdgeId, Shard};
 use std::time::{Duration, Instant};
@@ -56,6 +56,27 @@ async fn without_a_home_nothing_is_read_and_nothing_is_lost() {
     assert_eq!(site.home.count("stanza"), 2);
     site.table.press(Shard(0), false);
     client.expect("<body>three</body>").await;
+}
+
+/// A home that is away may answer after seconds, when its client has given up and has a session elsewhere: what it has bound
+/// would take that one's place.
+#[tokio::test]
+async fn who_hangs_up_before_a_home_answers_asks_for_nothing_more() {
+    let site = Site::of_cluster(|_| {}).await;
+    let mut client = Client::authenticated(site.c2s()).await;
+    client.send(&bind("unanswered")).await;
+    site.home.heard("bind unanswered").await;
+    // What else it said stays unread.
+    client.send("<presence/>").await;
+    let mut patient = Client::authenticated(site.c2s()).await;
+    patient.send(&bind("unanswered")).await;
+    while site.home.count("bind") < 2 {
+        tokio::task::yield_now().await;
+    }
+    client.cut();
+    assert_eq!(site.home.heard("gone").await, "gone Lost");
+    assert_eq!(site.home.count("gone"), 1, "who stays is waited for");
+    drop(patient);
 }
 
 #[tokio::test]

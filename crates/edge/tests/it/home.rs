@@ -129,6 +129,9 @@ impl State {
                 if resource.as_deref() == Some("taken") {
                     return vec![Down::Refused(Box::new(StanzaError::new(StanzaCondition::Conflict)))];
                 }
+                if resource.as_deref() == Some("unanswered") {
+                    return Vec::new();
+                }
                 let jid = account.with_resource(resource.as_deref().unwrap_or("made")).unwrap();
                 self.conns.insert(conn, Session { token, jid: jid.clone(), sequence: 0, base: 0 });
                 vec![Down::Bound { jid }]
