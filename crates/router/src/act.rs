@@ -3,8 +3,8 @@
 use crate::decide;
 use crate::delivery::{self, Out};
 use crate::home::Home;
-use crate::link::As;
-use crate::msg::{Ask, Forward, Ticket};
+use crate::link::{As, Unanswered};
+use crate::msg::{Ask, Forward, Refusal, Ticket};
 use crate::pairs;
 use crate::recognise::Fingerprint;
 use crate::route::{self, is_subscription, route};
@@ -392,6 +392,56 @@ pub(crate) fn refused_own(out: &Out<'_>, home: &mut Home, stanza: &Stanza, origi
     if let Some(message) = Fingerprint::of(&home.account.jid, &to.to_bare(), stanza) {
         home.refuses(&message, origin, false, out.shared);
     }
+}
+
+/// The home of a message's recipient has refused it.
+pub(crate) fn refused_there(
+    out: &mut Out<'_>,
+    home: &mut Home,
+    token: Token,
+    sequence: u64,
+    refusal: Refusal,
+) {
+    let Refusal { answer, unsure } = refusal;
+    let message = home.sender(token).and_then(|link| link.message(sequence));
+    let to = message.and_then(|message| Some(message.to.as_ref()?.to_bare()));
+    let is_unsure = unsure.is_some();
+    if let Some((message, origin)) = unsure {
+        let own = || home.find(token).and_then(|at| home.links[at].message(sequence));
+        let message = message.or_else(|| decide::message::fingerprint(home, own()?));
+        if let Some(message) = message {
+            home.refuses(&message, origin, true, out.shared);
+        }
+    }
+    // Where it has been given up, that was said.
+    let waits = home.find(token).is_some_and(|at| !home.links[at].has_settled(sequence));
+    if let Some(answer) = answer.filter(|_| waits) {
+        delivery::refusal(out, home, token, answer, None);
+    }
+    if let Some(to) = to.filter(|_| is_unsure) {
+        refuse_behind(out, home, token, &to, sequence);
+    }
+}
+
+/// The sender of a message is told that it is not confirmed, whatever becomes of it.
+pub(crate) fn give_up(out: &mut Out<'_>, home: &mut Home, token: Token, message: &Unanswered) {
+    refused_own(out, home, &message.stanza, message.origin);
+    let error = decide::message::not_confirmed();
+    if home.find(token).is_some()
+        && let Some(answer) = decide::error_to(home, token, &message.stanza, &error)
+    {
+        delivery::refusal(out, home, token, answer, None);
+    }
+}
+
+/// A session's message to an account is not confirmed: nor is what it has sent there since and its client may send again. Its
+/// recipient's home takes none of it ([`crate::behind`]); the next one there would.
+pub(crate) fn refuse_behind(out: &mut Out<'_>, home: &mut Home, token: Token, to: &BareJid, sequence: u64) {
+    let Some(link) = home.sender(token) else { return };
+    for message in link.take_behind(to, sequence) {
+        give_up(out, home, token, &message);
+    }
+    home.touched = true;
 }
 
 /// Whether the sender of a message has yet to be answered, as far as it is still there.

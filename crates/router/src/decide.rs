@@ -6,6 +6,7 @@ pub(crate) mod iq;
 pub(crate) mod message;
 
 use crate::act::{What, origin};
+use crate::delivery;
 use crate::home::Home;
 use crate::msg::{Forward, Ticket};
 use crate::turn::Turn;
@@ -198,6 +199,10 @@ pub(crate) fn refuse(
 pub(crate) fn reply(turn: &mut Turn, home: &mut Home, token: Token, stanza: &Stanza, error: &StanzaError) {
     if let Some(answer) = error_to(home, token, stanza, error) {
         let trace = turn.follows();
+        // What is decided from here on comes behind it.
+        if let (Some(to), Some(at)) = (delivery::unconfirmed(&answer), home.find(token)) {
+            home.links[at].will_refuse(to, turn.monotonic);
+        }
         turn.act(home, What::Refuse(token, answer, trace));
     }
 }
@@ -223,5 +228,5 @@ pub(crate) fn bounce(turn: &mut Turn, home: &mut Home, stanza: &Stanza, error: &
 /// The ticket of a session's message.
 pub(crate) fn ticket(home: &Home, token: Token, sequence: u64) -> Ticket {
     let (origin, sender) = (origin(token, sequence), home.account.jid.clone());
-    Ticket { origin, sender, token, sequence, again: None, repeated: false, pair: None }
+    Ticket { origin, sender, token, sequence, again: None, repeated: false, pair: None, heard: 0 }
 }

@@ -5,7 +5,7 @@ use crate::far::Far;
 use compact_str::CompactString;
 use starling_store::{Origin, Position};
 use starling_wire::{ConnId, Down, Token, Trace};
-use starling_xmpp::{BareJid, Stanza, Timestamp, sm};
+use starling_xmpp::{BareJid, Stanza, Timestamp, ns, sm};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -62,6 +62,9 @@ impl Unsettled {
 
 /// How long a client that is there takes to hear of a refusal, at most.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Accounts of which it is remembered that they have refused something.
+const MOST_REFUSED: usize = 64;
 
 /// The last answer that a message to an account was not confirmed.
 #[derive(Debug)]
@@ -176,6 +179,8 @@ pub(crate) struct Link {
     pub(crate) feed: Feed,
     /// Answers to messages that were not confirmed and that its client may not have yet.
     refusals: Vec<Refusal>,
+    /// Up to where homes of this process have refused what it sent to an account.
+    refused: Vec<(BareJid, u64)>,
     /// What waits while nobody looks (XEP-0352), by the key under which a later one replaces it.
     pub(crate) held: Vec<(CompactString, Stanza)>,
     /// Its edge, where that is another process.
@@ -204,6 +209,7 @@ impl Link {
             awaited: false,
             feed: Feed::default(),
             refusals: Vec::new(),
+            refused: Vec::new(),
             held: Vec::new(),
             far: None,
         }
@@ -213,6 +219,11 @@ impl Link {
     pub(crate) fn refuses(&mut self, to: BareJid, now: Duration) {
         let number = self.sent;
         self.was_refused(to, number, now);
+    }
+
+    /// The same of what is queued soon: until then it comes after all that is there.
+    pub(crate) fn will_refuse(&mut self, to: BareJid, now: Duration) {
+        self.was_refused(to, u64::MAX, now);
     }
 
     /// The same of what is in the queue under this number.
@@ -244,6 +255,41 @@ impl Link {
         self.refusals.retain(|refusal| refusal.to != *to);
     }
 
+    /// A message of it to this account is not confirmed: takes out what it has sent there since that its client may send again,
+    /// and that has no answer yet. Nothing more is waited for, and none of it goes there again.
+    pub(crate) fn take_behind(&mut self, to: &BareJid, sequence: u64) -> Vec<Unanswered> {
+        let (mut last, mut behind) = (sequence, Vec::new());
+        self.unsettled.retain_mut(|entry| {
+            let follows = |message: &mut Box<Unanswered>| {
+                let stanza = &message.stanza;
+                let goes = stanza.to.as_ref().is_some_and(|jid| jid.to_bare() == *to);
+                goes && stanza.payload.has(ns::SID, "origin-id")
+            };
+            if entry.sequence <= sequence {
+                return true;
+            }
+            let Some(message) = entry.message.take_if(follows) else { return true };
+            last = entry.sequence;
+            behind.push(*message);
+            false
+        });
+        match self.refused.iter_mut().find(|(account, _)| account == to) {
+            Some((_, refused)) => *refused = last.max(*refused),
+            None => {
+                if self.refused.len() >= MOST_REFUSED {
+                    self.refused.remove(0);
+                }
+                self.refused.push((to.clone(), last));
+            }
+        }
+        behind
+    }
+
+    /// The last message to this account that was not confirmed.
+    pub(crate) fn refused_there(&self, to: &BareJid) -> u64 {
+        self.refused.iter().find(|(account, _)| account == to).map_or(0, |(_, sequence)| *sequence)
+    }
+
     /// A stanza of the client is taken.
     pub(crate) fn take(&mut self, sequence: u64) {
         self.received = sequence;
@@ -273,13 +319,13 @@ impl Link {
     }
 
     /// Settles the oldest message if it has waited since before this moment.
-    pub(crate) fn overdue(&mut self, before: Duration) -> Option<Unanswered> {
+    pub(crate) fn overdue(&mut self, before: Duration) -> Option<(u64, Unanswered)> {
         let index = self.unsettled.iter().position(|entry| entry.message.is_some())?;
         let entry = self.unsettled.get_mut(index)?;
         let message = entry.message.take_if(|message| message.since <= before)?;
         let sequence = entry.sequence;
         self.settle(sequence);
-        Some(*message)
+        Some((sequence, *message))
     }
 
     /// Whether the home before this one may have taken it.

@@ -53,6 +53,7 @@ pub(crate) fn read(shared: &Shared, item: PeerItem) -> Option<Msg> {
                 again: ticket.resent.map(|ago| now.saturating_sub(ago)),
                 repeated: ticket.again,
                 pair: Some(Pairing { prev: ticket.prev }),
+                heard: 0,
             });
             Msg::Forward(Box::new(Forward { account, stanza, ticket, hops, trace }))
         }

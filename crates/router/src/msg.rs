@@ -153,6 +153,8 @@ pub(crate) struct Ticket {
     pub(crate) repeated: bool,
     /// What of its session and its recipient comes before it, where that is another shard's.
     pub(crate) pair: Option<Pairing>,
+    /// Where it is this process's: the last one of that session that was not confirmed there, as far as its home has heard.
+    pub(crate) heard: u64,
 }
 
 /// The order of what one session sends to one account of another shard.

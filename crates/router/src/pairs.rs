@@ -30,10 +30,11 @@ pub(crate) fn leaves(
     to: &BareJid,
     trace: Option<Trace>,
 ) {
+    let Some(link) = home.sender(ticket.token) else { return };
     if shared.elsewhere(to).is_none() {
+        ticket.heard = link.refused_there(to);
         return;
     }
-    let Some(link) = home.sender(ticket.token) else { return };
     ticket.pair = Some(Pairing { prev: link.unreceipted(to, ticket.sequence) });
     let (at, resent) = (shared.clock.monotonic(), ticket.again);
     let sent = Sent { to: to.clone(), at, again: None, resent, trace };
@@ -55,7 +56,8 @@ pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &Ba
         (sent.at, sent.again) = (now, Some(now));
         let pair = Some(Pairing { prev });
         let (origin, sender, again) = (message.origin, sender.clone(), sent.resent);
-        let ticket = Some(Ticket { origin, sender, token, sequence, again, repeated: true, pair });
+        let (repeated, heard) = (true, 0);
+        let ticket = Some(Ticket { origin, sender, token, sequence, again, repeated, pair, heard });
         let (stanza, trace) = (message.stanza.clone(), sent.trace);
         forwards.push(Forward { account: to.clone(), stanza, ticket, hops: 1, trace });
         prev = Some(sequence);

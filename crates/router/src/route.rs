@@ -35,6 +35,9 @@ pub(crate) fn refuse(
     match ticket {
         Some(ticket) => {
             let unsure = error.condition == StanzaCondition::ResourceConstraint;
+            if unsure {
+                shared.behind.add(own, ticket, shared.clock.monotonic());
+            }
             let message = unsure.then(|| Fingerprint::of(&ticket.sender, own, stanza)).flatten();
             let unsure = message.map(|message| (Some(message), ticket.origin));
             receipt(shared, own, ticket, Some(Refusal { answer, unsure }));

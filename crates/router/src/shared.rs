@@ -1,5 +1,6 @@
 //! What all workers of a reign share: of all accounts, or of one shard of a cluster.
 
+use crate::behind::Behind;
 use crate::cluster::{ShardParts, Tier};
 use crate::config::RouterConfig;
 use crate::fence::Fence;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     pub(crate) positions: Positions,
     pub(crate) fence: Fence,
+    /// What is not to be taken, for what was sent before it is not confirmed.
+    pub(crate) behind: Behind,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tracer: Tracer,
     /// When this reign began (monotonic): every session of an earlier one ended unresumed then.
@@ -71,6 +74,7 @@ impl Shared {
             clock,
             positions,
             fence: Fence::default(),
+            behind: Behind::default(),
             metrics,
             tracer,
             began,
@@ -95,6 +99,7 @@ impl Shared {
             clock,
             positions: Positions::of(reign),
             fence: Fence::default(),
+            behind: Behind::default(),
             metrics,
             tracer,
             began,

@@ -357,19 +357,7 @@ impl Worker {
             }
             Msg::Receipt { token, sequence, refused, .. } => {
                 if let Some(refusal) = refused {
-                    let Refusal { answer, unsure } = *refusal;
-                    if let Some((message, origin)) = unsure {
-                        let own = || home.find(token).and_then(|at| home.links[at].message(sequence));
-                        let message = message.or_else(|| decide::message::fingerprint(home, own()?));
-                        if let Some(message) = message {
-                            home.refuses(&message, origin, true, &self.shared);
-                        }
-                    }
-                    // Where it has been given up, that was said.
-                    let waits = home.find(token).is_some_and(|at| !home.links[at].has_settled(sequence));
-                    if let Some(answer) = answer.filter(|_| waits) {
-                        delivery::refusal(&mut out, home, token, answer, None);
-                    }
+                    act::refused_there(&mut out, home, token, sequence, *refusal);
                 }
                 home.settle(token, sequence);
             }

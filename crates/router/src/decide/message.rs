@@ -222,6 +222,16 @@ pub(crate) fn received(
         spans.home.set("starling.again", true);
         return settle(turn, home, stanza, ticket, None, spans);
     }
+    if let Some(ticket) = &ticket
+        && turn.shared.behind.has(&home.account.jid, ticket, turn.monotonic)
+    {
+        turn.shared.behind.add(&home.account.jid, ticket, turn.monotonic);
+        if stanza.payload.has(ns::SID, "origin-id") {
+            let spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived);
+            let (ticket, error) = (Some(ticket.clone()), Some(Box::new(not_confirmed())));
+            return settle(turn, home, stanza, ticket, error, spans);
+        }
+    }
     arrive(turn, home, stanza, ticket, None, trace);
 }
 
@@ -285,10 +295,14 @@ fn arrive(
             again: None,
             repeated: false,
             pair: None,
+            heard: 0,
         };
         position = append(turn, home, &stanza, ticket.as_ref().unwrap_or(&fresh), direction, with, &fate);
         if position.is_none() {
             home.count.doubt();
+            if let Some(ticket) = ticket.as_ref().filter(|_| own.is_none()) {
+                turn.shared.behind.add(&home.account.jid, ticket, turn.monotonic);
+            }
             return settle(turn, home, stanza, ticket, Some(Box::new(not_confirmed())), spans);
         }
         if own.is_some() {

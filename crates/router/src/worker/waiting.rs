@@ -62,12 +62,11 @@ impl Worker {
         let before = turn.monotonic.saturating_sub(ANSWER_WITHIN);
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         for at in 0..home.links.len() {
-            while let Some(message) = home.links[at].overdue(before) {
+            while let Some((sequence, message)) = home.links[at].overdue(before) {
                 let token = home.links[at].token;
-                act::refused_own(&out, home, &message.stanza, message.origin);
-                let error = decide::message::not_confirmed();
-                if let Some(answer) = decide::error_to(home, token, &message.stanza, &error) {
-                    delivery::refusal(&mut out, home, token, answer, None);
+                act::give_up(&mut out, home, token, &message);
+                if let Some(to) = &message.stanza.to {
+                    act::refuse_behind(&mut out, home, token, &to.to_bare(), sequence);
                 }
             }
         }

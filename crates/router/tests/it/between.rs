@@ -274,3 +274,170 @@ fn nothing_stays_before_what_was_refused_and_its_client_has_not_heard_of() {
         }
     }
 }
+
+#[test]
+fn nothing_is_taken_behind_what_the_recipients_home_has_refused() {
+    for how in ["they come later", "they come first", "its home is lost", "both are lost", "one has no name"]
+    {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let bob = site.managed(0, "bob", "phone");
+        site.chat(&mut alice, "bob", "before");
+        for n in 0..4 {
+            if n == 1 && how == "one has no name" {
+                site.post(&mut alice, "bob", "1");
+            } else {
+                site.send(&mut alice, named(n));
+            }
+            site.decide();
+        }
+        let mut mail: Vec<_> = site.mail().drain(..).collect();
+        let (shard, first) = mail.remove(0);
+        site.store.fail_next(1);
+        site.hand_mail(shard, first);
+        site.decide();
+        let refusal: Vec<_> = site.mail().drain(..).collect();
+        assert!(matches!(refusal[..], [(_, PeerItem::Receipt(_))]), "{refusal:?}");
+        // The others are on their way, and its doubt is over.
+        match how {
+            "its home is lost" | "both are lost" => {
+                refusal.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+                site.decide();
+                if how == "both are lost" {
+                    site.run();
+                    site.succeed("alice");
+                }
+                site.succeed("bob");
+            }
+            "they come first" => {
+                mail.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+                site.decide();
+                refusal.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+            }
+            _ => refusal.into_iter().chain(mail).for_each(|(shard, item)| site.hand_mail(shard, item)),
+        }
+        site.run();
+        let refused = site.messages(&alice);
+        let kept = usize::from(how == "one has no name");
+        assert_eq!(refused, vec!["!resource-constraint wait"; 4 - kept], "{how}");
+        assert_eq!(site.rows("bob").len(), 1 + kept, "{how}");
+        // Its client gives the session up, and has read nothing.
+        site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+        site.run();
+        let mut alice = site.client(0, "alice", "phone");
+        for n in 0..5 {
+            site.send(&mut alice, named(n));
+        }
+        site.run();
+        if kept == 0 {
+            let all = ["before", "0", "1", "2", "3", "4"];
+            assert_eq!(site.rows("bob"), all, "{how}");
+            assert_eq!(site.messages(&bob), all, "{how}");
+            assert_eq!(site.rows("alice"), all, "{how}");
+        } else {
+            assert_eq!(site.rows("bob"), ["before", "1", "0", "1", "2", "3", "4"]);
+        }
+        assert_eq!(site.messages(&alice), [""; 0], "{how}");
+    }
+}
+
+#[test]
+fn what_a_client_says_when_it_has_heard_of_a_refusal_is_taken() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    for n in 0..3 {
+        site.send(&mut alice, named(n));
+        site.decide();
+    }
+    let mut mail: Vec<_> = site.mail().drain(..).collect();
+    let (shard, first) = mail.remove(0);
+    site.store.fail_next(1);
+    site.hand_mail(shard, first);
+    site.decide();
+    // Of the refusals of those behind it nothing is heard.
+    let refusal: Vec<_> = site.mail().drain(..).collect();
+    mail.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+    site.decide();
+    assert_eq!(site.lose_mail(), 2);
+    refusal.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+    site.run();
+    assert_eq!(site.messages(&alice), ["!resource-constraint wait"; 3]);
+    for n in 0..4 {
+        site.send(&mut alice, named(n));
+    }
+    site.run();
+    assert_eq!(site.messages(&alice), [""; 0]);
+    assert_eq!(site.rows("bob"), ["0", "1", "2", "3"]);
+    assert_eq!(site.messages(&bob), ["0", "1", "2", "3"]);
+}
+
+#[test]
+fn who_is_not_answered_in_time_has_nothing_taken_behind_that() {
+    let mut site = Site::new(1);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    site.close_post("bob", true);
+    site.send(&mut alice, named(0));
+    site.advance(4 * SECOND);
+    site.send(&mut alice, named(1));
+    site.advance(7 * SECOND);
+    assert_eq!(site.messages(&alice), ["!resource-constraint wait"; 2]);
+    site.close_post("bob", false);
+    site.succeed("bob");
+    site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+    site.run();
+    let mut alice = site.client(0, "alice", "phone");
+    for n in 0..3 {
+        site.send(&mut alice, named(n));
+    }
+    site.run();
+    assert_eq!(site.rows("bob"), ["0", "1", "2"]);
+    assert_eq!(site.messages(&bob), ["0", "1", "2"]);
+}
+
+#[test]
+fn nothing_is_decided_behind_what_is_about_to_be_refused() {
+    // The answer to the first follows what was decided before it, and that is not confirmed yet.
+    let mut site = Site::new(1);
+    let mut alice = site.managed(0, "alice", "phone");
+    // Nothing is looked for in the log any more.
+    site.advance(2_000 * SECOND);
+    site.store.hold();
+    site.post(&mut alice, "carol", "under way");
+    site.decide();
+    for n in 0..2 {
+        site.grant("alice", n > 0);
+        site.send(&mut alice, named(n));
+        site.decide();
+    }
+    site.store.release();
+    site.run();
+    assert_eq!(site.messages(&alice), ["!resource-constraint wait"; 2]);
+    assert_eq!(site.rows("alice"), ["under way"]);
+}
+
+#[test]
+fn nor_is_it_at_the_recipients_home() {
+    let mut site = Site::new(1);
+    let mut alice = site.managed(0, "alice", "phone");
+    let mut bob = site.client(0, "bob", "phone");
+    site.advance(2_000 * SECOND);
+    for n in 0..2 {
+        site.send(&mut alice, named(n));
+        site.decide();
+    }
+    let mail: Vec<_> = site.mail().drain(..).collect();
+    site.store.hold();
+    site.post(&mut bob, "carol", "under way");
+    site.decide();
+    for (n, (shard, item)) in mail.into_iter().enumerate() {
+        site.grant("bob", n > 0);
+        site.hand_mail(shard, item);
+        site.decide();
+    }
+    site.store.release();
+    site.run();
+    assert_eq!(site.messages(&alice), ["!resource-constraint wait"; 2]);
+    assert_eq!(site.rows("bob"), ["under way"]);
+}

@@ -563,3 +563,42 @@ fn a_removal_in_doubt_that_took_place_ends_the_sessions() {
         assert_eq!(stage.messages(&alice).len(), usize::from(removed), "bounced");
     }
 }
+
+#[test]
+fn nothing_is_taken_behind_a_message_that_was_refused_while_it_was_on_its_way() {
+    let mut stage = Stage::new();
+    let (mut alice, bob) = (stage.client("alice"), stage.client("bob"));
+    stage.advance(Duration::from_secs(2_000));
+    let message = |text: &str| {
+        let id = Element::new(ns::SID, "origin-id").attr("id", text);
+        chat("bob@localhost", text).child(id)
+    };
+    stage.store.hold("alice");
+    for text in ["0", "1", "2"] {
+        stage.send(&mut alice, message(text));
+        stage.run();
+    }
+    stage.store.hold("bob");
+    stage.store.inner.fail_next(1);
+    stage.store.answer("alice", 0);
+    stage.run();
+    // The second leaves at the moment at which the first is refused, the third later.
+    stage.store.answer("bob", 0);
+    stage.store.answer("alice", 0);
+    stage.store.release("bob");
+    stage.run();
+    stage.store.release("alice");
+    stage.run();
+    assert_eq!(stage.messages(&alice), [REFUSED; 3]);
+    assert_eq!(stage.rows("bob"), [""; 0]);
+    stage.say(&alice, Up::Gone(Leave::Lost));
+    stage.run();
+    let mut alice = stage.client("alice");
+    for text in ["0", "1", "2", "3"] {
+        stage.send(&mut alice, message(text));
+    }
+    stage.run();
+    assert_eq!(stage.rows("bob"), ["0", "1", "2", "3"]);
+    assert_eq!(stage.rows("alice"), ["0", "1", "2", "3"]);
+    assert_eq!(stage.messages(&bob), ["0", "1", "2", "3"]);
+}

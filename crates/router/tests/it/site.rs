@@ -81,6 +81,7 @@ struct Home {
     door: Door,
     epoch: Epoch,
     until: Arc<AtomicU64>,
+    ceiling: Arc<AtomicU64>,
 }
 
 struct Edge {
@@ -257,6 +258,7 @@ impl Site {
         let RouterParts { config, server, hooks, store, clock, metrics, tracer, .. } = parts;
         let micros = self.clock.now_micros();
         let until = Arc::new(AtomicU64::new(u64::MAX / 2));
+        let ceiling = Arc::new(AtomicU64::new(u64::MAX / 2));
         let homes = Homes::of_shard(ShardParts {
             config,
             server,
@@ -273,12 +275,12 @@ impl Site {
             reign: Reigning {
                 epoch,
                 floor: Position(micros + epoch.index() * 1_000),
-                ceiling: Arc::new(AtomicU64::new(u64::MAX / 2)),
+                ceiling: ceiling.clone(),
                 until: until.clone(),
             },
         });
         let door = homes.door();
-        self.homes[usize::from(shard.0)] = Some(Home { homes, door, epoch, until });
+        self.homes[usize::from(shard.0)] = Some(Home { homes, door, epoch, until, ceiling });
         for edge in (0..self.edges.len()).filter(|edge| !deaf.contains(edge)) {
             self.announce(edge, shard);
         }
@@ -726,6 +728,14 @@ impl Site {
         let shard = self.shard(account);
         if let Some(home) = &self.homes[usize::from(shard.0)] {
             home.until.store(0, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    /// The home of this account's shard may give positions, or none at present.
+    pub(crate) fn grant(&mut self, account: &str, any: bool) {
+        let shard = self.shard(account);
+        if let Some(home) = &self.homes[usize::from(shard.0)] {
+            home.ceiling.store(if any { u64::MAX / 2 } else { 0 }, std::sync::atomic::Ordering::SeqCst);
         }
     }
 
