@@ -27,19 +27,24 @@ use crate::frame::{Home, NotHome};
 use crate::{Epoch, RouterId, Shard, Token, Trace, proto};
 use bytes::Bytes;
 use starling_store::Position;
-use starling_xmpp::{BareJid, Element, FullJid, Stanza, StanzaError, StreamError, ns};
+use starling_xmpp::{
+    BareJid, Element, FullJid, IqType, Kind, Stanza, StanzaCondition, StanzaError, StreamError, ns,
+};
 
 /// What a message held that none may hold. It never names contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {0}")]
 pub struct Malformed(pub &'static str);
 
-/// The largest message that is read, in bytes.
-pub const MAX_MESSAGE: usize = (1 << 20) + (256 << 10);
 /// The largest stanza that is sent, in bytes. Configuration keeps what clients may send well below.
 pub const MAX_STANZA: usize = 1 << 20;
 /// A frame is full from here on, in bytes.
 pub(crate) const FULL: usize = 256 << 10;
+/// The largest message that is sent and read, in bytes: a frame that is nearly full, and then the largest stanza with what
+/// stands beside it.
+pub const MAX_MESSAGE: usize = FULL + MAX_STANZA + (256 << 10);
+/// What an envelope takes in a frame besides what is in it, in bytes.
+const HEAD: usize = 16;
 /// The most entries of one frame.
 pub(crate) const MANY: usize = 4096;
 
@@ -140,7 +145,8 @@ fn position(position: Option<Position>) -> Option<u64> {
     position.map(|position| position.0)
 }
 
-/// A stanza as bytes. One that no message has room for goes without its contents: its number must not go missing.
+/// A stanza as bytes. One that no message has room for goes without its contents: its number must not go missing. Of an
+/// IQ result an error is left: without its contents it would say something else.
 fn stanza_bytes(stanza: &Stanza) -> (Bytes, bool) {
     let bytes = stanza.encode();
     if bytes.len() <= MAX_STANZA {
@@ -151,6 +157,12 @@ fn stanza_bytes(stanza: &Stanza) -> (Bytes, bool) {
     head.payload = starling_xmpp::Payload::empty();
     head.extra = None;
     head.id = head.id.filter(|id| id.len() < 1024);
+    if head.kind == Kind::Iq(IqType::Result) {
+        let error = StanzaError::new(StanzaCondition::ResourceConstraint)
+            .with_text("the answer is larger than what can be carried");
+        head.kind = Kind::Iq(IqType::Error);
+        head.payload = error.to_element().into();
+    }
     (head.encode(), true)
 }
 

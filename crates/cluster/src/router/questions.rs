@@ -60,8 +60,10 @@ pub(super) enum Answer {
 /// Rules that one question holds at the most; a router knows fewer.
 const MOST_RULES: usize = 1_024;
 
-/// Sessions that one answer holds at the most: what fits a message.
+/// Sessions that one answer holds at the most.
 pub(super) const MOST_SESSIONS: usize = 4_096;
+/// And bytes: with addresses of the usual length that many sessions fit.
+const MOST_BYTES: usize = 768 << 10;
 
 /// What came cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -145,7 +147,17 @@ impl Answer {
             }
             Self::Done(done) => AnswerPb { kind: 2, number: (*done).into(), ..AnswerPb::default() },
             Self::Sessions(sessions) => {
-                let sessions = sessions.iter().take(MOST_SESSIONS).map(SessionPb::from).collect();
+                let sessions: Vec<_> = sessions.iter().take(MOST_SESSIONS).map(SessionPb::from).collect();
+                let size: usize = sessions.iter().map(|session| session.encoded_len() + 4).sum();
+                if size > MOST_BYTES {
+                    // A list with holes would be taken for the whole.
+                    let why = format!(
+                        "the list of {} sessions is larger than what one router may send another: \
+                         ask for fewer, or for those of one account",
+                        sessions.len()
+                    );
+                    return Self::Unavailable(why).encode();
+                }
                 AnswerPb { kind: 3, sessions, ..AnswerPb::default() }
             }
             Self::Count(all, detached) => {
@@ -311,6 +323,24 @@ impl SessionPb {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_sessions_that_no_message_holds_is_none() {
+        let sessions = |resource: usize| {
+            let jid = format!("{}@example.org/{}", "a".repeat(20), "b".repeat(resource));
+            let session = SessionInfo {
+                jid: FullJid::parse(&jid).unwrap(),
+                available: true,
+                priority: -128,
+                detached: true,
+                stream_management: true,
+                since: u64::MAX,
+            };
+            Answer::decode(Answer::Sessions(vec![session; 5_000]).encode()).unwrap()
+        };
+        assert!(matches!(sessions(100), Answer::Sessions(all) if all.len() == MOST_SESSIONS));
+        assert!(matches!(sessions(1_000), Answer::Unavailable(why) if why.contains("ask for fewer")));
+    }
 
     #[test]
     fn questions_and_answers_arrive_as_they_were_sent() {

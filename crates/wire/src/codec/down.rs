@@ -1,19 +1,19 @@
 //! From a home to an edge.
 
 use super::{
-    Malformed, Result, full, position, read_optional, read_stanza, read_stanza_error, read_stream_error,
-    read_trace, stanza_bytes, stanza_error, stream_error, trace,
+    HEAD, Malformed, Result, full, position, read_optional, read_stanza, read_stanza_error,
+    read_stream_error, read_trace, stanza_bytes, stanza_error, stream_error, trace,
 };
 use crate::proto::down_envelope::Down as Said;
 use crate::{ConnId, Down, EdgeId, ToEdge, proto};
 use bytes::Bytes;
+use prost::Message;
 use starling_store::Position;
 use starling_xmpp::FullJid;
 
 /// The envelope for one message, and its size.
 pub(super) fn envelope(message: ToEdge) -> (proto::DownEnvelope, usize) {
     let name = |jid: FullJid| jid.as_jid().as_str().to_owned();
-    let mut size = 32;
     let said = match message.down {
         Down::Bound { jid } => Said::Bound(name(jid)),
         Down::Refused(error) => Said::Refused(stanza_error(&error)),
@@ -25,23 +25,21 @@ pub(super) fn envelope(message: ToEdge) -> (proto::DownEnvelope, usize) {
         Down::SmFailed => Said::Unmanaged(proto::Empty {}),
         Down::Stanza { number, position: row, waits, counts, stanza, lazy, trace: span } => {
             let (stanza, _) = stanza_bytes(&stanza);
-            size += stanza.len() + 32;
             let trace = span.map(trace);
             let position = position(row);
             Said::Stanza(proto::ServerStanza { number, position, waits, counts, stanza, lazy, trace })
         }
         Down::Handled { sequence } => Said::Handled(sequence),
-        Down::Remember(notes) => {
-            size += notes.len();
-            Said::Remember(notes)
-        }
+        Down::Remember(notes) => Said::Remember(notes),
         Down::Saved { through } => Said::Saved(through.0),
         Down::Released => Said::Released(proto::Empty {}),
         Down::RequestAck => Said::RequestAck(proto::Empty {}),
         Down::Close(None) => Said::Close(Bytes::new()),
         Down::Close(Some(error)) => Said::Close(stream_error(&error)),
     };
-    (proto::DownEnvelope { conn: message.conn.number, down: Some(said) }, size)
+    let envelope = proto::DownEnvelope { conn: message.conn.number, down: Some(said) };
+    let size = envelope.encoded_len() + HEAD;
+    (envelope, size)
 }
 
 /// Reads one, for the edge that we are.

@@ -1,24 +1,23 @@
 //! Between routers.
 
 use super::{
-    Malformed, Result, bare, home, not_home, read_home, read_not_home, read_optional, read_place, read_shard,
-    read_stanza, read_token, read_trace, stanza_bytes, token, trace,
+    HEAD, Malformed, Result, bare, home, not_home, read_home, read_not_home, read_optional, read_place,
+    read_shard, read_stanza, read_token, read_trace, stanza_bytes, token, trace,
 };
 use crate::frame::{Forward, Pair, PeerItem, Receipt, Refusal, Ticket};
 use crate::proto;
 use crate::proto::peer_item::Item as Said;
+use prost::Message;
 use starling_store::Origin;
 use std::time::Duration;
 
 /// The envelope for one item, and its size.
 pub(super) fn envelope(item: PeerItem) -> (proto::PeerItem, usize) {
-    let mut size = 32;
     let said = match item {
         PeerItem::Home(new) => Said::Home(home(new)),
         PeerItem::NotHome(not) => Said::NotHome(not_home(not)),
         PeerItem::Forward(forward) => {
             let (stanza, _) = stanza_bytes(&forward.stanza);
-            size += stanza.len() + 256;
             Said::Forward(proto::Forward {
                 shard: u32::from(forward.home.shard.0),
                 epoch: forward.home.epoch.0,
@@ -32,7 +31,6 @@ pub(super) fn envelope(item: PeerItem) -> (proto::PeerItem, usize) {
         PeerItem::Receipt(receipt) => {
             let Receipt { pair, sequence, refused } = *receipt;
             let refused = refused.map(refusal);
-            size += 128 + refused.as_ref().map_or(0, |refused| refused.answer.len());
             Said::Receipt(proto::Receipt {
                 shard: u32::from(pair.shard.0),
                 sender: pair.sender.as_str().to_owned(),
@@ -42,36 +40,26 @@ pub(super) fn envelope(item: PeerItem) -> (proto::PeerItem, usize) {
                 refused,
             })
         }
-        PeerItem::Missing(pair, after) => {
-            size += 128;
-            Said::Missing(proto::Missing {
-                shard: u32::from(pair.shard.0),
-                sender: pair.sender.as_str().to_owned(),
-                token: token(pair.token),
-                recipient: pair.recipient.as_str().to_owned(),
-                after,
-            })
-        }
-        PeerItem::Busy(pair, sequence) => {
-            size += 128;
-            Said::Busy(proto::Busy {
-                shard: u32::from(pair.shard.0),
-                sender: pair.sender.as_str().to_owned(),
-                token: token(pair.token),
-                sequence,
-                recipient: pair.recipient.as_str().to_owned(),
-            })
-        }
-        PeerItem::Question { id, body } => {
-            size += body.len();
-            Said::Question(proto::Question { id, body })
-        }
-        PeerItem::Answer { id, body } => {
-            size += body.len();
-            Said::Answer(proto::Answer { id, body })
-        }
+        PeerItem::Missing(pair, after) => Said::Missing(proto::Missing {
+            shard: u32::from(pair.shard.0),
+            sender: pair.sender.as_str().to_owned(),
+            token: token(pair.token),
+            recipient: pair.recipient.as_str().to_owned(),
+            after,
+        }),
+        PeerItem::Busy(pair, sequence) => Said::Busy(proto::Busy {
+            shard: u32::from(pair.shard.0),
+            sender: pair.sender.as_str().to_owned(),
+            token: token(pair.token),
+            sequence,
+            recipient: pair.recipient.as_str().to_owned(),
+        }),
+        PeerItem::Question { id, body } => Said::Question(proto::Question { id, body }),
+        PeerItem::Answer { id, body } => Said::Answer(proto::Answer { id, body }),
     };
-    (proto::PeerItem { item: Some(said) }, size)
+    let item = proto::PeerItem { item: Some(said) };
+    let size = item.encoded_len() + HEAD;
+    (item, size)
 }
 
 fn ticket(ticket: Ticket) -> proto::Ticket {

@@ -1,7 +1,7 @@
 //! From an edge to a home.
 
 use super::{
-    Malformed, Result, bare, full, position, read_optional, read_stanza, read_stanza_error, read_token,
+    HEAD, Malformed, Result, bare, full, position, read_optional, read_stanza, read_stanza_error, read_token,
     read_trace, stanza_bytes, stanza_error, token, trace,
 };
 use crate::frame::UpBatch;
@@ -9,6 +9,7 @@ use crate::proto::up_envelope::Up as Said;
 use crate::record::{Counting, Queued, Record};
 use crate::{ConnId, EdgeId, Epoch, Leave, ToHome, Up, proto};
 use compact_str::CompactString;
+use prost::Message;
 use starling_store::Position;
 use starling_xmpp::{StanzaCondition, StanzaError};
 use std::collections::VecDeque;
@@ -52,14 +53,9 @@ pub(super) fn envelopes(message: ToHome, out: &mut VecDeque<(proto::UpEnvelope, 
 }
 
 fn push(account: String, conn: u64, said: Said, out: &mut VecDeque<(proto::UpEnvelope, usize)>) {
-    let size = 32
-        + account.len()
-        + match &said {
-            Said::Stanza(stanza) => stanza.stanza.len() + stanza.fault.len() + 32,
-            Said::Attach(record) => prost::Message::encoded_len(&**record),
-            _ => 0,
-        };
-    out.push_back((proto::UpEnvelope { account, conn, up: Some(said) }, size));
+    let envelope = proto::UpEnvelope { account, conn, up: Some(said) };
+    let size = envelope.encoded_len() + HEAD;
+    out.push_back((envelope, size));
 }
 
 fn records(account: &str, conn: u64, record: Record, out: &mut VecDeque<(proto::UpEnvelope, usize)>) {
