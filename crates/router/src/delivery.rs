@@ -3,6 +3,7 @@
 use crate::home::{Home, Read};
 use crate::link::{As, Row};
 use crate::msg::{Fed, Msg};
+use crate::reads;
 use crate::shared::Shared;
 use starling_hooks::carbon::{self, Way};
 use starling_hooks::{Pace, delay};
@@ -285,7 +286,7 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token) {
             };
             let page = out.shared.store.log_page(&account, filter, Page::First(PAGE));
             out.reads.push(Box::pin(async move {
-                let rows = page.await.map(|page| {
+                let rows = reads::caught(page).await.map(|page| {
                     let reached = page.reached.or_else(|| page.complete.then_some(reach));
                     Fed::Page(page.rows, reached)
                 });
@@ -298,7 +299,7 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token) {
             let positions: Vec<_> = missed.take_while(|position| due(*position)).take(PAGE).collect();
             let rows = out.shared.store.log_rows(&account, positions.clone());
             out.reads.push(Box::pin(async move {
-                let rows = rows.await.map(|rows| Fed::Known(positions, rows));
+                let rows = reads::caught(rows).await.map(|rows| Fed::Known(positions, rows));
                 Msg::Rows { account, token, rows }
             }));
         }

@@ -42,6 +42,7 @@ mod notes;
 mod pairs;
 mod pipeline;
 mod positions;
+mod reads;
 mod rebuild;
 mod recognise;
 mod refused;

@@ -7,6 +7,7 @@
 
 use crate::act::Act;
 use crate::cluster::{LocationOp, RecordError};
+use crate::reads::panicked;
 use crate::shared::Shared;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -15,6 +16,7 @@ use starling_node::telemetry::metrics::{Consistency, Outcome, StoreTable};
 use starling_store::{Batch, Position, StoreError, Write};
 use starling_xmpp::BareJid;
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -96,9 +98,17 @@ enum Doing<E> {
 }
 
 impl<E: Unpin> Doing<E> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Goes on with it. Of one that panics nobody knows what it has done.
+    fn poll(&mut self, cx: &mut Context<'_>, unknown: fn() -> E) -> Poll<()> {
         if let Self::Going(doing) = self {
-            *self = Self::Over(Some(ready!(doing.as_mut().poll(cx))));
+            let result = match catch_unwind(AssertUnwindSafe(|| doing.as_mut().poll(cx))) {
+                Ok(result) => ready!(result),
+                Err(_) => {
+                    tracing::error!(event = "write_panicked", "a write has panicked and is given up");
+                    Err(unknown())
+                }
+            };
+            *self = Self::Over(Some(result));
         }
         Poll::Ready(())
     }
@@ -124,7 +134,8 @@ impl Future for Flight {
     type Output = Landing;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landing> {
-        let (commit, record) = (self.commit.poll(cx), self.record.poll(cx));
+        let commit = self.commit.poll(cx, panicked);
+        let record = self.record.poll(cx, || RecordError::Unknown);
         ready!(commit);
         ready!(record);
         let (lane, number, began) = (self.lane.take(), self.number, self.began);

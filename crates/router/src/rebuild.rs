@@ -8,6 +8,7 @@ use crate::im::recipients::{Recipients, recipients};
 use crate::link::{As, Link, Management, Row};
 use crate::msg::Msg;
 use crate::notes::{self, Notes};
+use crate::reads;
 use crate::shared::Shared;
 use crate::turn::Turn;
 use starling_hooks::{Fate, Flow, Session};
@@ -216,7 +217,7 @@ pub(crate) fn read(shared: &Shared, home: &mut Home) -> Option<Read> {
     let filter = LogFilter { above: Some(above), ..LogFilter::default() };
     let page = shared.store.log_page(&account, filter, Page::First(UNSENT));
     Some(Box::pin(async move {
-        let rows = page.await.map(|page| (page.rows, page.complete));
+        let rows = reads::caught(page).await.map(|page| (page.rows, page.complete));
         Msg::Unsent { account, rows }
     }))
 }

@@ -4,6 +4,7 @@ use crate::act::origin;
 use crate::decide;
 use crate::home::{Home, Read};
 use crate::msg::Msg;
+use crate::reads;
 use crate::recognise::{self, Fingerprint, Recent};
 use crate::shared::Shared;
 use crate::turn::Turn;
@@ -75,7 +76,7 @@ pub(crate) fn read(shared: &Shared, home: &mut Home) -> Read {
     let window = shared.config.resume_timeout + recognise::GRACE;
     let through = shared.clock.monotonic();
     Box::pin(async move {
-        let tail = recognise::read_tail(store, account.clone(), window, through).await;
+        let tail = reads::caught(recognise::read_tail(store, account.clone(), window, through)).await;
         Msg::Tail { account, number, tail }
     })
 }

@@ -219,10 +219,12 @@ impl Worker {
         if self.pipeline.is_open() {
             for _ in 0..MAX_TURN {
                 let Some(msg) = self.backlog.pop_front() else { break };
-                let account = msg.account().cloned();
-                let decided = catch_unwind(AssertUnwindSafe(|| self.decide(turn, msg)));
-                if let (Err(_), Some(account)) = (decided, account) {
-                    self.forsake(&account);
+                match msg.account().cloned() {
+                    Some(account) => self.guard(&account, |worker| worker.decide(turn, msg)),
+                    None => {
+                        // Homes that it concerns are guarded one by one.
+                        let _ = catch_unwind(AssertUnwindSafe(|| self.decide(turn, msg)));
+                    }
                 }
             }
         }
@@ -235,6 +237,13 @@ impl Worker {
             self.batch = Vec::new();
         }
         Poll::Ready(())
+    }
+
+    /// Has something done for one account. A mistake in a module costs that account its home, and nobody else anything.
+    fn guard(&mut self, account: &BareJid, what: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| what(self))).is_err() {
+            self.forsake(account);
+        }
     }
 
     /// Takes what there is to decide on; false where there is nothing to do at all.

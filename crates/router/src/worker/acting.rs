@@ -54,16 +54,13 @@ impl Worker {
         };
         for act in acts {
             let account = act.home.clone();
-            let done = catch_unwind(AssertUnwindSafe(|| self.act(turn, act, &result, recorded)));
-            if done.is_err() {
-                self.forsake(&account);
-            }
+            self.guard(&account, |worker| worker.act(turn, act, &result, recorded));
         }
         for account in failed {
             if let Some(Slot::Ready(home)) = self.homes.get_mut(&account) {
                 home.failed = false;
             }
-            self.settle_doubt(turn, &account);
+            self.guard(&account, |worker| worker.settle_doubt(turn, &account));
         }
     }
 
@@ -179,14 +176,25 @@ impl Worker {
     pub(super) fn forsake(&mut self, account: &BareJid) {
         tracing::error!(event = "home_panicked", "a home has panicked and is given up; its sessions end");
         let Some(Slot::Ready(mut home)) = self.homes.remove(account) else { return };
+        // Its clients may say again what has a row already.
+        let (now, window) = (self.shared.clock.monotonic(), self.shared.config.resume_timeout + GRACE);
+        self.ended.keep(account.clone(), now, now, window);
         self.shared.positions.forget(home.top);
         self.unbind_all(&home);
+        let error = || Some(Box::new(StreamError::new(StreamCondition::InternalServerError)));
         for link in &home.links {
             if let Some(conn) = link.conn {
-                let error = StreamError::new(StreamCondition::InternalServerError);
-                self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
+                self.downs.push(ToEdge { conn, down: Down::Close(error()) });
             }
             session::release(&mut self.downs, link);
+        }
+        for parked in home.opening.take().into_iter().flat_map(|opening| opening.parked) {
+            let (conn, record) = (parked.conn, parked.record);
+            if parked.gone.is_none() {
+                self.downs.push(ToEdge { conn, down: Down::Close(error()) });
+            }
+            self.downs.push(ToEdge { conn, down: Down::Released });
+            self.unbinding.push(LocationOp::Unbind { jid: record.jid, token: record.token });
         }
         for held in home.paused.take() {
             self.unloadable(held.msg);

@@ -172,37 +172,41 @@ impl Worker {
             self.attaching.dead.insert(edge);
         }
         for account in self.attaching.accounts_at(edge) {
-            if let Some(unsure) = self.attaching.unsure.get_mut(&account) {
-                lose_edge(&mut unsure.parked, edge, turn.monotonic);
-            }
-            match self.homes.get_mut(&account) {
-                Some(Slot::Ready(home)) => {
-                    let links =
-                        home.links.iter().filter(|link| link.conn.is_some_and(|conn| conn.edge == edge));
-                    let tokens: Vec<_> = links.map(|link| link.token).collect();
-                    for token in tokens {
-                        if let Some(at) = home.find(token) {
-                            session::gone(turn, home, at, Leave::Lost, &mut self.timers);
-                        }
-                    }
-                    if let Some(opening) = &mut home.opening {
-                        lose_edge(&mut opening.parked, edge, turn.monotonic);
-                    }
-                    self.touch(&account);
-                }
-                Some(Slot::Loading(_, all)) => {
-                    lose_edge(all, edge, turn.monotonic);
-                }
-                Some(Slot::Parked(all)) => {
-                    let any = lose_edge(all, edge, turn.monotonic);
-                    // Loaded, its sessions end or wait as any others.
-                    self.attaching.losing.extend(any.then_some(account));
-                }
-                None => {}
-            }
+            self.guard(&account, |worker| worker.loses(turn, &account, edge));
         }
         self.attaching.at.remove(&edge);
         self.edges_changed(turn, edge);
+    }
+
+    /// The same for one account.
+    fn loses(&mut self, turn: &mut Turn, account: &BareJid, edge: EdgeId) {
+        if let Some(unsure) = self.attaching.unsure.get_mut(account) {
+            lose_edge(&mut unsure.parked, edge, turn.monotonic);
+        }
+        match self.homes.get_mut(account) {
+            Some(Slot::Ready(home)) => {
+                let links = home.links.iter().filter(|link| link.conn.is_some_and(|conn| conn.edge == edge));
+                let tokens: Vec<_> = links.map(|link| link.token).collect();
+                for token in tokens {
+                    if let Some(at) = home.find(token) {
+                        session::gone(turn, home, at, Leave::Lost, &mut self.timers);
+                    }
+                }
+                if let Some(opening) = &mut home.opening {
+                    lose_edge(&mut opening.parked, edge, turn.monotonic);
+                }
+                self.touch(account);
+            }
+            Some(Slot::Loading(_, all)) => {
+                lose_edge(all, edge, turn.monotonic);
+            }
+            Some(Slot::Parked(all)) => {
+                let any = lose_edge(all, edge, turn.monotonic);
+                // Loaded, its sessions end or wait as any others.
+                self.attaching.losing.extend(any.then_some(account.clone()));
+            }
+            None => {}
+        }
     }
 
     /// Accounts that wait for edges may go on.
@@ -213,12 +217,12 @@ impl Worker {
             {
                 opening.listed = false;
             }
-            self.try_open(turn, &account);
+            self.guard(&account, |worker| worker.try_open(turn, &account));
         }
         let mut unsure: Vec<_> = self.attaching.unsure.keys().cloned().collect();
         unsure.sort_unstable();
         for account in unsure {
-            self.try_unsure(turn, &account);
+            self.guard(&account, |worker| worker.try_unsure(turn, &account));
         }
         // What an edge has not named is looked for after that.
         self.attaching.losing.looks_at(edge);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::count::Amount;
+use crate::reads;
 use starling_store::{LogFilter, Page, Position};
 
 /// Accounts that may wait for that.
@@ -96,7 +97,7 @@ impl Worker {
         };
         let page = self.shared.store.log_page(&account, filter, Page::First(PAGE));
         self.reads.push(Box::pin(async move {
-            let waiting = page.await.map(|page| {
+            let waiting = reads::caught(page).await.map(|page| {
                 let last = page.rows.last().map(|row| row.position);
                 let rows = page.rows.iter().map(|row| (row.position, row.stanza.len())).collect();
                 Waiting { rows, next: page.reached.or(last).filter(|_| !page.complete) }

@@ -14,44 +14,49 @@ impl Worker {
     pub(super) fn finish(&mut self) {
         let now = self.shared.clock.monotonic();
         for account in std::mem::take(&mut self.touched) {
-            let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
-            home.listed = false;
-            let departed = std::mem::take(&mut home.departed);
-            if home.deliveries.is_dirty() && (departed || !home.cursor_timer) {
-                home.cursor_timer = true;
-                let delay = if departed { Duration::ZERO } else { CURSOR_DELAY };
-                self.timers.set(now + delay, account.clone(), Why::Cursor);
-            }
-            if !std::mem::take(&mut home.touched) {
-                continue;
-            }
-            if !home.parted.is_empty() {
-                self.part(now, &account);
-            }
-            let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
-            if !home.answer_timer
-                && let Some(since) = home.waits_since()
-            {
-                home.answer_timer = true;
-                self.timers.set(since + ANSWER_WITHIN, account.clone(), Why::Answer);
-            }
-            if !home.resend_timer
-                && let Some(since) = home.unanswered_since()
-            {
-                home.resend_timer = true;
-                self.sending.insert(account.clone());
-                self.timers.set(since + pairs::PATIENCE, account.clone(), Why::Resend);
-            }
-            for at in 0..home.links.len() {
-                let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
-                resuming::finish_resume(&mut out, home, at);
-                report(&mut out, home, at, now, &mut self.timers);
-            }
+            self.guard(&account, |worker| worker.tell(now, &account));
         }
         self.reads.extend(self.asked.drain(..));
         if !self.downs.is_empty() {
             self.shared.edge.deliver(&mut self.downs);
             self.downs.clear();
+        }
+    }
+
+    /// What one home has to tell, and what is to be looked at later.
+    fn tell(&mut self, now: Duration, account: &BareJid) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        home.listed = false;
+        let departed = std::mem::take(&mut home.departed);
+        if home.deliveries.is_dirty() && (departed || !home.cursor_timer) {
+            home.cursor_timer = true;
+            let delay = if departed { Duration::ZERO } else { CURSOR_DELAY };
+            self.timers.set(now + delay, account.clone(), Why::Cursor);
+        }
+        if !std::mem::take(&mut home.touched) {
+            return;
+        }
+        if !home.parted.is_empty() {
+            self.part(now, account);
+        }
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        if !home.answer_timer
+            && let Some(since) = home.waits_since()
+        {
+            home.answer_timer = true;
+            self.timers.set(since + ANSWER_WITHIN, account.clone(), Why::Answer);
+        }
+        if !home.resend_timer
+            && let Some(since) = home.unanswered_since()
+        {
+            home.resend_timer = true;
+            self.sending.insert(account.clone());
+            self.timers.set(since + pairs::PATIENCE, account.clone(), Why::Resend);
+        }
+        for at in 0..home.links.len() {
+            let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+            resuming::finish_resume(&mut out, home, at);
+            report(&mut out, home, at, now, &mut self.timers);
         }
     }
 
@@ -77,19 +82,24 @@ impl Worker {
             "the lease has been over for long; clients are sent away until it is back"
         );
         for account in self.accounts() {
-            let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
-            let conns: Vec<_> = home.links.iter().filter_map(|link| link.conn).collect();
-            for conn in &conns {
-                if let Some(at) = home.links.iter().position(|link| link.conn == Some(*conn)) {
-                    session::cut(turn, home, at, &mut self.timers);
-                }
-            }
-            for conn in conns {
-                self.close(conn, AWAY);
-            }
-            self.touch(&account);
+            self.guard(&account, |worker| worker.send_away(turn, &account));
         }
         true
+    }
+
+    /// Ends the connections of one account.
+    fn send_away(&mut self, turn: &mut Turn, account: &BareJid) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        let conns: Vec<_> = home.links.iter().filter_map(|link| link.conn).collect();
+        for conn in &conns {
+            if let Some(at) = home.links.iter().position(|link| link.conn == Some(*conn)) {
+                session::cut(turn, home, at, &mut self.timers);
+            }
+        }
+        for conn in conns {
+            self.close(conn, AWAY);
+        }
+        self.touch(account);
     }
 
     /// Another reign has begun. Clients come back to whoever has it; nothing of what is under way counts.

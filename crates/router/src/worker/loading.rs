@@ -1,6 +1,7 @@
 //! Homes come into memory, and what came for those that are not there.
 
 use super::*;
+use crate::reads;
 use crate::rebuild::Opening;
 
 impl Worker {
@@ -8,7 +9,7 @@ impl Worker {
     pub(super) fn load(&mut self, account: BareJid, reign: Reign) {
         let state = self.shared.store.load(&account, reign);
         self.asked.push(Box::pin(async move {
-            let state = state.await.map(|state| state.map(Box::new));
+            let state = reads::caught(state).await.map(|state| state.map(Box::new));
             Msg::Loaded { account, state }
         }));
     }

@@ -88,7 +88,7 @@ impl Worker {
             let Some(account) = self.crowded.pop_front() else { break };
             if let Some(Slot::Ready(home)) = self.homes.get_mut(&account) {
                 home.crowded = false;
-                self.go_on(turn, &account);
+                self.guard(&account, |worker| worker.go_on(turn, &account));
             }
         }
     }

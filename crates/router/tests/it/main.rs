@@ -12,6 +12,7 @@ mod doubts;
 mod leases;
 mod messages;
 mod moves;
+mod panics;
 mod patience;
 mod races;
 mod sessions;

@@ -42,6 +42,8 @@ struct State {
     floors: Vec<(BareJid, Position)>,
     violations: Vec<String>,
     most_rows: usize,
+    /// So many calls panic.
+    panics: usize,
     grants: Option<StoreError>,
     grants_held: Option<Vec<oneshot::Sender<()>>>,
     released: Vec<u64>,
@@ -118,6 +120,11 @@ impl Gate {
         state.let_loads();
     }
 
+    /// The next calls that load or commit panic, when their answers are looked at.
+    pub(crate) fn panics(&self, calls: usize) {
+        self.state.lock().panics = calls;
+    }
+
     /// Grants fail with this, or go well again.
     pub(crate) fn refuse_grants(&self, error: Option<StoreError>) {
         self.state.lock().grants = error;
@@ -188,6 +195,12 @@ impl State {
         });
     }
 
+    fn may_panic(&mut self) -> bool {
+        let panics = self.panics > 0;
+        self.panics = self.panics.saturating_sub(1);
+        panics
+    }
+
     /// What [`Batch::at`] promises.
     fn check(&mut self, batch: &Batch) {
         let owners: BTreeSet<_> = batch.writes.iter().map(|write| write.owner().clone()).collect();
@@ -216,6 +229,9 @@ impl Store for Gate {
         let Some(owner) = batch.writes.first().map(|write| write.owner().clone()) else {
             return ready(Ok(())).boxed();
         };
+        if state.may_panic() {
+            return async { panic!("a mistake in a store") }.boxed();
+        }
         let rows = batch.writes.iter().filter(|write| matches!(write, Write::Append(_))).count();
         let answer = self.inner.commit(batch);
         if !state.held.contains(&owner) && !state.all_held {
@@ -256,6 +272,9 @@ impl Store for Gate {
         state.floors.push((jid.clone(), reign.floor));
         if state.given.get(jid).is_some_and(|given| *given >= reign.floor) {
             state.violations.push(format!("loaded with a floor of {:?}", reign.floor));
+        }
+        if state.may_panic() {
+            return async { panic!("a mistake in a store") }.boxed();
         }
         let held = state.loads_held.contains(jid);
         if held || state.waiting.get(jid).is_some_and(|waiting| !waiting.is_empty()) {
