@@ -97,8 +97,10 @@ pub struct Limits {
     pub pending_in: usize,
     /// `limits.blocking.max_items`
     pub blocked_items: usize,
-    /// `limits.presence.directed`: addresses a session has sent directed presence to
+    /// `limits.session.directed_presence`: addresses a session has sent directed presence to
     pub directed: usize,
+    /// `limits.session.directed_presence_bytes`: what these take together
+    pub directed_bytes: usize,
     /// `limits.offline.lifetime`: how long a message waits for a device where the archive does not keep it anyway
     pub offline_lifetime: Duration,
     /// `limits.mam.page_max`, rows of one archive page
@@ -116,6 +118,7 @@ impl Default for Limits {
             pending_in: 1_000,
             blocked_items: 1_000,
             directed: 1_000,
+            directed_bytes: 65_536,
             offline_lifetime: Duration::from_secs(90 * 86_400),
             mam_page: 250,
             mam_preferences: 1_000,

@@ -56,6 +56,7 @@ pub fn hook_limits(config: &Config) -> Limits {
         roster_name: limits.roster.name_len,
         blocked_items: limits.blocklist.max_items,
         directed: limits.session.directed_presence,
+        directed_bytes: limits.session.directed_presence_bytes,
         mam_page: limits.mam.page_max,
         ..Limits::default()
     }

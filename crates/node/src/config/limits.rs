@@ -143,6 +143,8 @@ section! {
         credit_bytes: usize = 262_144, in 10_000..=1_073_741_824;
         /// Addresses outside the roster that a session may send directed presence to.
         directed_presence: usize = 1_000, in 1..=MANY;
+        /// Bytes of these addresses: edges remember them for their session.
+        directed_presence_bytes: usize = 65_536, in 4_096..=262_144;
     }
 }
 

@@ -165,7 +165,9 @@ fn directed(cx: &mut Cx<'_>, session: &Session, stanza: &Stanza, to: &Jid) -> Fl
             return refuse(StanzaCondition::BadRequest);
         }
         if !known && !is_covered(cx.account, session, to) {
-            if session.directed.len() >= cx.server.limits.directed {
+            let limits = &cx.server.limits;
+            let bytes: usize = session.directed.iter().map(|jid| jid.as_str().len()).sum();
+            if session.directed.len() >= limits.directed || bytes + to.as_str().len() > limits.directed_bytes {
                 cx.because = "too many directed";
                 return refuse(StanzaCondition::ResourceConstraint);
             }

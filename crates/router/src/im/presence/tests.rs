@@ -230,6 +230,16 @@ fn directed_presence_is_bounded() {
 }
 
 #[test]
+fn so_is_what_its_addresses_take() {
+    let mut bench = alice().available("phone", 0);
+    bench.server().limits.directed_bytes = 30;
+    for (to, taken) in [("a@x.example", true), ("b@x.example", true), ("c@x.example", false)] {
+        let (flow, _) = sends(&mut bench, "phone", &format!("<presence to='{to}'/>"));
+        assert_eq!(flow == Flow::Next, taken, "{to}");
+    }
+}
+
+#[test]
 fn the_blocked_see_and_say_nothing() {
     let mut bench = alice().session("phone").item("foe@localhost both").item("foe2@bad.example both pending");
     bench = bench.blocked(&["foe@localhost", "bad.example"]);
