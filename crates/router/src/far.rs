@@ -4,6 +4,7 @@ use smallvec::{SmallVec, smallvec};
 use starling_store::Position;
 use starling_wire::{ConnId, EdgeId};
 use starling_xmpp::FullJid;
+use std::time::Duration;
 
 /// Connections that may have been a session's; beyond that one is told to forget it.
 const MAX_HOLDERS: usize = 4;
@@ -35,6 +36,10 @@ pub(crate) struct Far {
     pub(crate) whole: bool,
     /// What its edge is to remember has changed.
     pub(crate) news: bool,
+    /// It goes there again from this moment on.
+    pub(crate) rests: Duration,
+    /// And is looked at then.
+    pub(crate) waits: bool,
     /// The answer to `<enable/>` did not arrive; the question comes once more.
     pub(crate) unheard: bool,
     /// It was built from what the edge of this connection keeps, which says once more what no home has handled, and at the end
@@ -84,6 +89,8 @@ impl Far {
             quiet: false,
             whole: true,
             news: true,
+            rests: Duration::ZERO,
+            waits: false,
             unheard: false,
             built: None,
             drains: false,

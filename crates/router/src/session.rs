@@ -120,19 +120,21 @@ pub(crate) fn bound(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, token: 
     delivery::send_again(out, home, at, 0);
 }
 
-/// Has the edge remember what the home knows of the session, as it is now.
-pub(crate) fn remember(out: &mut Out<'_>, home: &mut Home, at: usize) {
+/// Has the edge remember what the home knows of the session, as it is now. How many bytes that are.
+pub(crate) fn remember(out: &mut Out<'_>, home: &mut Home, at: usize) -> usize {
     let sure = home.doubt.is_none() && home.opening.is_none();
     let link = &mut home.links[at];
     let all = sure && link.hears().is_some() && link.feed.is_live() && link.feed.begun;
-    let (Some(conn), Some(far)) = (link.conn, &mut link.far) else { return };
+    let (Some(conn), Some(far)) = (link.conn, &mut link.far) else { return 0 };
     far.news = false;
     if all && far.whole {
         // What it was to be sent of these went over this link before.
         far.from = far.from.max(home.told);
     }
     let notes = notes::encode(&home.account.sessions[at], &home.links[at]);
+    let bytes = notes.len();
     out.downs.push(ToEdge { conn, down: Down::Remember(notes) });
+    bytes
 }
 
 fn refuse_bind(turn: &mut Turn, home: &mut Home, conn: ConnId, error: StanzaError) {

@@ -41,6 +41,8 @@ pub(crate) enum Why {
     Arrived(Token),
     /// A session that has ended has waited for other homes.
     Parted,
+    /// What an edge is to remember of a session may go there again.
+    Notes(Token),
     /// A session may be gone from its edge.
     Unseen(Token),
     /// Nobody may need this home any more.

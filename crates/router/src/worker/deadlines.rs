@@ -47,6 +47,12 @@ impl Worker {
                     resuming::drained(home, at);
                 }
             }
+            Why::Notes(token) => {
+                if let Some(far) = home.find(token).and_then(|at| home.links[at].far.as_mut()) {
+                    far.waits = false;
+                    home.touched = true;
+                }
+            }
             Why::Arrived(token) => {
                 let far = home.find(token).and_then(|at| home.links[at].far.as_mut());
                 let others = far.map(|far| far.settled()).unwrap_or_default();

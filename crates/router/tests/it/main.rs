@@ -12,6 +12,7 @@ mod doubts;
 mod leases;
 mod messages;
 mod moves;
+mod notes;
 mod panics;
 mod patience;
 mod races;

@@ -19,7 +19,7 @@ use starling_wire::{
 use starling_xmpp::{BareJid, Jid, Kind, MessageType, PresenceType, Stanza};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ struct Wires {
     mail: Mutex<VecDeque<(Shard, PeerItem)>>,
     /// Shards to which nothing goes.
     closed: Mutex<Vec<Shard>>,
+    /// Bytes that edges were to remember.
+    remembered: AtomicUsize,
 }
 
 impl Post for Wires {
@@ -63,6 +65,9 @@ impl EdgeLink for Tagged {
         let open = self.open.lock();
         for message in batch.drain(..) {
             let edge = message.conn.edge;
+            if let Down::Remember(notes) = &message.down {
+                self.wires.remembered.fetch_add(notes.len(), Ordering::Relaxed);
+            }
             if let Some(link) = open.get(&edge) {
                 self.wires.downs.lock().push_back((edge, *link, self.shard, self.epoch, message));
             }
@@ -224,7 +229,7 @@ impl Site {
         let shard = self.shard(account);
         if let Some(home) = self.homes[usize::from(shard.0)].take() {
             let now = u64::try_from(self.clock.monotonic().as_micros()).unwrap();
-            home.until.store(now, std::sync::atomic::Ordering::SeqCst);
+            home.until.store(now, Ordering::SeqCst);
             self.zombies.push(home);
             self.usurped.get_or_insert_with(|| self.clock.monotonic());
         }
@@ -683,6 +688,11 @@ impl Site {
         self.told(client).iter().filter_map(message).collect()
     }
 
+    /// Bytes that edges were to remember so far.
+    pub(crate) fn remembered(&self) -> usize {
+        self.wires.remembered.load(Ordering::Relaxed)
+    }
+
     /// How far its stanzas are handled.
     pub(crate) fn handled(&mut self, client: &Client) -> u64 {
         let handled = self.told(client).into_iter().filter_map(|down| match down {
@@ -727,7 +737,7 @@ impl Site {
     pub(crate) fn end_lease(&mut self, account: &str) {
         let shard = self.shard(account);
         if let Some(home) = &self.homes[usize::from(shard.0)] {
-            home.until.store(0, std::sync::atomic::Ordering::SeqCst);
+            home.until.store(0, Ordering::SeqCst);
         }
     }
 
@@ -735,7 +745,7 @@ impl Site {
     pub(crate) fn grant(&mut self, account: &str, any: bool) {
         let shard = self.shard(account);
         if let Some(home) = &self.homes[usize::from(shard.0)] {
-            home.ceiling.store(if any { u64::MAX / 2 } else { 0 }, std::sync::atomic::Ordering::SeqCst);
+            home.ceiling.store(if any { u64::MAX / 2 } else { 0 }, Ordering::SeqCst);
         }
     }
 
@@ -743,7 +753,7 @@ impl Site {
     pub(crate) fn renew_lease(&mut self, account: &str) {
         let shard = self.shard(account);
         if let Some(home) = &self.homes[usize::from(shard.0)] {
-            home.until.store(u64::MAX / 2, std::sync::atomic::Ordering::SeqCst);
+            home.until.store(u64::MAX / 2, Ordering::SeqCst);
         }
     }
 }
