@@ -31,9 +31,9 @@ pub use cluster::{Cluster, ClusterRaft, ClusterTls, Drain};
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Origin, Sources};
 pub use limits::{
-    AuthLimits, BlocklistLimits, ConnectionLimits, Limits, MamLimits, OfflineLimits, PreAuthXmlLimits,
-    RateLimits, RegistrationLimits, RosterLimits, SessionLimits, SmLimits, StreamLimits, StreamXmlLimits,
-    XmlLimits,
+    AuthLimits, BlocklistLimits, ConnectionLimits, Limits, MOST_CREDIT, MamLimits, OfflineLimits,
+    PreAuthXmlLimits, RateLimits, RegistrationLimits, RosterLimits, SessionLimits, SmLimits, StreamLimits,
+    StreamXmlLimits, XmlLimits,
 };
 pub use reference::reference;
 pub use role::{LARGEST_STANZA, Role};

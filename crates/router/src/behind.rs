@@ -7,7 +7,7 @@
 use crate::msg::Ticket;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use starling_wire::Token;
+use starling_wire::{Token, credit};
 use starling_xmpp::BareJid;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ const KEPT: Duration = Duration::from_secs(30);
 /// Sessions of which it is remembered.
 const MOST: usize = 4_096;
 /// Stanzas of each: as many as may be under way.
-const MOST_OF_ONE: usize = 64;
+const MOST_OF_ONE: usize = credit::MOST;
 
 /// Of all recipients here. What one home is asked and told it is by one worker.
 #[derive(Debug, Default)]
@@ -147,11 +147,13 @@ mod tests {
     #[test]
     fn it_is_bounded() {
         let (behind, bob) = (Behind::default(), jid("bob"));
-        for n in 0..200 {
+        let last = MOST_OF_ONE as u64 + 99;
+        for n in 0..=last {
             behind.add(&bob, &here(n, 0), secs(1));
         }
-        assert!(behind.has(&bob, &elsewhere(300, Some(199)), secs(1)));
-        assert!(!behind.has(&bob, &elsewhere(300, Some(100)), secs(1)));
+        assert!(behind.has(&bob, &elsewhere(1_000, Some(last)), secs(1)));
+        assert!(behind.has(&bob, &elsewhere(1_000, Some(100)), secs(1)));
+        assert!(!behind.has(&bob, &elsewhere(1_000, Some(99)), secs(1)));
         for n in 0..2 * MOST as u128 {
             behind.add(&bob, &Ticket { token: Token(n), ..here(1, 0) }, secs(1));
         }

@@ -2,14 +2,14 @@
 //! time is decided once, and what overtook another is asked for again.
 
 use smallvec::SmallVec;
-use starling_wire::Token;
+use starling_wire::{Token, credit};
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// Sessions that are remembered; what is known of others is in the log.
 const MOST: usize = 1_024;
 /// Refusals that are remembered of each: as many stanzas as may be under way.
-const REFUSED: usize = 64;
+const REFUSED: usize = credit::MOST;
 
 /// All that one home has heard.
 #[derive(Debug, Default)]
@@ -131,6 +131,18 @@ mod tests {
         heard.decides(A, 3, secs(5));
         heard.done(A, 3, false, false, secs(6));
         assert_eq!(heard.verdict(A, 3, None), Verdict::Done);
+    }
+
+    #[test]
+    fn nothing_refused_is_taken_for_done_while_it_may_come_again() {
+        let mut heard = Heard::since(secs(1));
+        for n in 1..=credit::MOST as u64 {
+            heard.decides(A, n, secs(2));
+            heard.done(A, n, true, true, secs(3));
+        }
+        for n in 1..=credit::MOST as u64 {
+            assert_ne!(heard.verdict(A, n, None), Verdict::Done, "{n}");
+        }
     }
 
     #[test]

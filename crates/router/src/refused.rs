@@ -5,12 +5,13 @@
 
 use crate::recognise::{Fingerprint, GRACE};
 use starling_store::Origin;
+use starling_wire::credit;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// How many are remembered for an account: what it may have had under way when its store went away.
-const MOST: usize = 256;
+/// How many are remembered for an account: what four sessions may have had under way when its store went away.
+const MOST: usize = 4 * credit::MOST;
 
 /// The messages of one account. Holds hashes, no texts.
 #[derive(Debug, Default)]
@@ -83,15 +84,17 @@ mod tests {
         let (mut refused, hasher) = (Refused::default(), RandomState::new());
         let at = Duration::from_secs(9);
         let earlier = |n: u64| Earlier { origin: Origin { session: 1, sequence: n }, at, kept: n == 44 };
-        for n in 0..300 {
+        let last = MOST as u64 + 43;
+        let at_last = last as usize;
+        for n in 0..=last {
             refused.add(&message(n as usize).unwrap(), earlier(n), &hasher);
             refused.add(&message(n as usize).unwrap(), earlier(n), &hasher);
         }
         let find = |n: usize, now: Duration| refused.find(|| message(n), now, &hasher);
         assert_eq!(find(43, at), None, "forgotten");
         assert_eq!(find(44, at), Some(earlier(44)));
-        assert_eq!(find(299, at + GRACE / 2), Some(earlier(299)));
-        assert_eq!(find(299, at + GRACE), None, "long ago");
-        assert_eq!(find(300, at), None);
+        assert_eq!(find(at_last, at + GRACE / 2), Some(earlier(last)));
+        assert_eq!(find(at_last, at + GRACE), None, "long ago");
+        assert_eq!(find(at_last + 1, at), None);
     }
 }

@@ -10,11 +10,11 @@ use crate::timers::Timers;
 use crate::turn::Turn;
 use starling_node::telemetry::metrics::ResumeResult;
 use starling_store::Position;
-use starling_wire::{ConnId, Down, ToEdge, Token};
+use starling_wire::{ConnId, Down, ToEdge, Token, credit};
 use starling_xmpp::{StreamCondition, StreamError, sm};
 
 /// So many stanzas of a session were under way to the last home at most.
-const MAY_BE_AGAIN: u64 = 256;
+const MAY_BE_AGAIN: u64 = credit::MOST as u64;
 
 /// A connection wants to go on with a session (XEP-0198 §5).
 pub(crate) fn resume(

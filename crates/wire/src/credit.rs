@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+/// The most stanzas of one session that may be under way: what is remembered of such follows it.
+pub use starling_node::config::MOST_CREDIT as MOST;
+
 /// Counts what a session has sent and its home has not yet handled. When it is used up the edge stops
 /// reading that session's socket, so that the client's own TCP window fills.
 #[derive(Debug)]

@@ -132,13 +132,17 @@ section! {
     }
 }
 
+/// As many stanzas of one session may be on their way to its home, whatever is configured: homes remember as much of what they
+/// have refused, and of what the home before may have taken.
+pub const MOST_CREDIT: usize = 256;
+
 section! {
     /// Sessions.
     pub struct SessionLimits {
         /// Resources of one account online at a time.
         max_resources: usize = 10, in 1..=10_000;
         /// Stanzas of one session that its home has not taken yet, before its socket is no longer read.
-        credit_stanzas: usize = 64, in 1..=65_536;
+        credit_stanzas: usize = 64, in 1..=MOST_CREDIT;
         /// Bytes of one session that its home has not taken yet, before its socket is no longer read.
         credit_bytes: usize = 262_144, in 10_000..=1_073_741_824;
         /// Addresses outside the roster that a session may send directed presence to.
