@@ -46,7 +46,7 @@ pub(crate) fn leaves(
 pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &BareJid, after: Option<u64>) {
     let (now, sender) = (shared.clock.monotonic(), home.account.jid.clone());
     let Some(link) = home.sender(token) else { return };
-    let mut prev = after.and_then(|after| link.unreceipted(to, after + 1));
+    let mut prev = after.and_then(|after| link.unreceipted(to, after.saturating_add(1)));
     let mut forwards = Vec::new();
     for (sequence, message) in link.waiting_for(to) {
         if after.is_some_and(|after| sequence <= after) {

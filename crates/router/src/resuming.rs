@@ -63,7 +63,9 @@ pub(crate) fn resume(
     if let Some(holder) = far.goes_to(conn) {
         out.downs.push(ToEdge { conn: holder, down: Down::Released });
     }
-    if far.edge == Some(conn.edge) && far.moving.is_none() {
+    // Without a lease somebody else may have the session by now: only what is recorded tells.
+    let sure = turn.shared.positions.hold(turn.monotonic);
+    if far.edge == Some(conn.edge) && far.moving.is_none() && sure {
         return;
     }
     if far.moving != Some(conn) {

@@ -4,6 +4,7 @@
 //! the clock that it was given.
 
 mod acting;
+mod asking;
 mod attaching;
 mod complaints;
 mod counting;
@@ -20,6 +21,7 @@ mod resending;
 mod unbinding;
 mod waiting;
 
+use self::asking::Asking;
 use self::attaching::{Attaching, Parked};
 use self::complaints::Complaints;
 use self::counting::Counting;
@@ -119,8 +121,7 @@ pub(crate) struct Worker {
     flushes: Vec<tokio::sync::oneshot::Sender<()>>,
     /// Who waits until all questions have their answers.
     quiets: Vec<tokio::sync::oneshot::Sender<()>>,
-    /// Accounts of which questions are being worked on, or were when it was last looked.
-    asking: HashSet<BareJid>,
+    asking: Asking,
     counting: Counting,
     remembered: Remembered,
     ended: Ended,
@@ -160,7 +161,7 @@ impl Worker {
             crowded: VecDeque::new(),
             flushes: Vec::new(),
             quiets: Vec::new(),
-            asking: HashSet::new(),
+            asking: Asking::default(),
             counting: Counting::default(),
             remembered: Remembered::default(),
             ended: Ended::default(),
@@ -437,9 +438,7 @@ impl Worker {
 
     fn touch(&mut self, account: &BareJid) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        if home.asking > 0 && !self.asking.contains(account) {
-            self.asking.insert(account.clone());
-        }
+        self.asking.looks(account, home.asking);
         if home.has_news() {
             self.touched.push(account.clone());
         }
@@ -448,8 +447,6 @@ impl Worker {
     /// Whether no question is being worked on.
     fn has_answered(&mut self) -> bool {
         let homes = &self.homes;
-        self.asking
-            .retain(|account| matches!(homes.get(account), Some(Slot::Ready(home)) if home.asking > 0));
-        self.asking.is_empty()
+        self.asking.are(|account| matches!(homes.get(account), Some(Slot::Ready(home)) if home.asking > 0))
     }
 }

@@ -1,7 +1,7 @@
 //! Sessions that have ended and are still recorded, and such as the table has lost. They go together, one batch after the
 //! other, and again until it is done: a row of a session that is over would be taken for one whose edge was lost.
 
-use crate::cluster::{LocationOp, RecordError};
+use crate::cluster::{LocationOp, RecordError, Register};
 use crate::shared::Shared;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -78,6 +78,7 @@ impl Unbinding {
                     Err(_) => {
                         self.again = Some(now + AGAIN);
                         self.failures += 1;
+                        any |= drop_recorded(&mut self.batch, &*tier.register);
                         if self.failures >= MOST_FAILURES {
                             // There may be no room for them, ever.
                             self.batch.retain(|op| matches!(op, LocationOp::Unbind { .. }));
@@ -100,4 +101,18 @@ impl Unbinding {
             self.flight = Some(tier.register.record(self.batch.clone()));
         }
     }
+}
+
+/// It is not known of this batch whether it was recorded. Leaves out the sessions that are, for they may have moved on since;
+/// whether there are any.
+fn drop_recorded(batch: &mut Vec<LocationOp>, register: &dyn Register) -> bool {
+    let before = batch.len();
+    batch.retain(|op| match op {
+        LocationOp::Unbind { .. } => true,
+        LocationOp::Bind { jid, token, .. } | LocationOp::Move { jid, token, .. } => {
+            let places = register.places(&jid.as_jid().to_bare());
+            !places.iter().any(|place| place.token == *token)
+        }
+    });
+    batch.len() < before
 }

@@ -19,5 +19,6 @@ mod races;
 mod sessions;
 mod site;
 mod stage;
+mod strays;
 mod swarm;
 mod toil;

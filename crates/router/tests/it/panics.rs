@@ -61,7 +61,7 @@ fn what_a_session_says_again_after_a_panic_is_known() {
 fn a_load_that_panics_is_one_that_fails() {
     let mut stage = Stage::new();
     let mut alice = stage.client("alice");
-    stage.store.panics(1);
+    stage.store.panic_at_load();
     stage.chat(&mut alice, "bob", "one");
     assert_eq!(stage.messages(&alice), ["!resource-constraint wait"], "it is told at once");
     stage.reads(&alice);
@@ -74,7 +74,7 @@ fn a_commit_that_panics_is_one_that_is_not_confirmed() {
     let mut stage = Stage::new();
     let mut alice = stage.client("alice");
     let bob = stage.client("bob");
-    stage.store.panics(1);
+    stage.store.panic_at_commit();
     stage.chat(&mut alice, "bob", "one");
     assert_eq!(stage.messages(&alice), ["!resource-constraint wait"]);
     stage.reads(&alice);

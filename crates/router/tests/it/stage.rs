@@ -42,8 +42,8 @@ struct State {
     floors: Vec<(BareJid, Position)>,
     violations: Vec<String>,
     most_rows: usize,
-    /// So many calls panic.
-    panics: usize,
+    /// The next load panics, and the next commit.
+    panics: (bool, bool),
     grants: Option<StoreError>,
     grants_held: Option<Vec<oneshot::Sender<()>>>,
     released: Vec<u64>,
@@ -120,9 +120,14 @@ impl Gate {
         state.let_loads();
     }
 
-    /// The next calls that load or commit panic, when their answers are looked at.
-    pub(crate) fn panics(&self, calls: usize) {
-        self.state.lock().panics = calls;
+    /// The next load panics when its answer is looked at.
+    pub(crate) fn panic_at_load(&self) {
+        self.state.lock().panics.0 = true;
+    }
+
+    /// The next commit does.
+    pub(crate) fn panic_at_commit(&self) {
+        self.state.lock().panics.1 = true;
     }
 
     /// Grants fail with this, or go well again.
@@ -195,12 +200,6 @@ impl State {
         });
     }
 
-    fn may_panic(&mut self) -> bool {
-        let panics = self.panics > 0;
-        self.panics = self.panics.saturating_sub(1);
-        panics
-    }
-
     /// What [`Batch::at`] promises.
     fn check(&mut self, batch: &Batch) {
         let owners: BTreeSet<_> = batch.writes.iter().map(|write| write.owner().clone()).collect();
@@ -229,7 +228,7 @@ impl Store for Gate {
         let Some(owner) = batch.writes.first().map(|write| write.owner().clone()) else {
             return ready(Ok(())).boxed();
         };
-        if state.may_panic() {
+        if std::mem::take(&mut state.panics.1) {
             return async { panic!("a mistake in a store") }.boxed();
         }
         let rows = batch.writes.iter().filter(|write| matches!(write, Write::Append(_))).count();
@@ -273,7 +272,7 @@ impl Store for Gate {
         if state.given.get(jid).is_some_and(|given| *given >= reign.floor) {
             state.violations.push(format!("loaded with a floor of {:?}", reign.floor));
         }
-        if state.may_panic() {
+        if std::mem::take(&mut state.panics.0) {
             return async { panic!("a mistake in a store") }.boxed();
         }
         let held = state.loads_held.contains(jid);
