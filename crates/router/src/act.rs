@@ -275,7 +275,7 @@ fn answer_iq(out: &mut Out<'_>, home: &mut Home, ask: &Ask, answer: Result<Stanz
                 Err(error) => decide::error_to(home, token, &ask.request, &error),
             };
             if let Some(stanza) = stanza {
-                delivery::plain(out, home, token, stanza, ask.trace);
+                delivery::answer(out, home, token, stanza, ask.trace);
             }
         }
         None => {

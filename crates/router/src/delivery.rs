@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// How many stanzas may wait while nobody looks at the client (XEP-0352).
 const MAX_HELD: usize = 128;
+/// And how many bytes of them.
+const MAX_HELD_BYTES: usize = 256 << 10;
 /// How many rows are read for a session at once.
 const PAGE: usize = 50;
 /// How many positions of missed messages are remembered for a session; beyond that it is too slow to be served.
@@ -56,21 +58,26 @@ pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: St
     number(out, home, at, stanza, None, trace);
 }
 
-/// The same with an error for one of the session's own stanzas. That is said, or the session ends: its client would believe
-/// that the stanza was taken (promise 1).
-pub(crate) fn refusal(
-    out: &mut Out<'_>,
-    home: &mut Home,
-    token: Token,
-    answer: Stanza,
-    trace: Option<Trace>,
-) {
+/// The same with what one of the session's own requests is answered. That is said, or the session ends: its client would wait
+/// for ever.
+pub(crate) fn answer(out: &mut Out<'_>, home: &mut Home, token: Token, answer: Stanza, trace: Option<Trace>) {
     if let Some(at) = home.find(token) {
         let link = &mut home.links[at];
         link.mute |= !link.has_room(&out.shared.config);
     }
-    let to = unconfirmed(&answer);
     plain(out, home, token, answer, trace);
+}
+
+/// The same with an error for one of its stanzas: its client would believe that the stanza was taken (promise 1).
+pub(crate) fn refusal(
+    out: &mut Out<'_>,
+    home: &mut Home,
+    token: Token,
+    refusal: Stanza,
+    trace: Option<Trace>,
+) {
+    let to = unconfirmed(&refusal);
+    answer(out, home, token, refusal, trace);
     if let (Some(to), Some(at)) = (to, home.find(token)) {
         home.links[at].refuses(to, out.shared.clock.monotonic());
     }
@@ -213,7 +220,8 @@ fn hold(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza) {
         held.remove(index);
     }
     held.push((key, stanza));
-    if held.len() > MAX_HELD {
+    let bytes: usize = held.iter().map(|(_, stanza)| stanza.encoded_len()).sum();
+    if held.len() > MAX_HELD || bytes > MAX_HELD_BYTES {
         release(out, home, at);
     }
 }

@@ -522,6 +522,12 @@ impl Link {
         few && self.queued_bytes < config.max_unacked_bytes
     }
 
+    /// Whether so many more fit, whole, and a small one behind them.
+    pub(crate) fn has_room_for(&self, stanzas: usize, bytes: usize, config: &RouterConfig) -> bool {
+        self.queue.len() + stanzas < config.max_unacked
+            && self.queued_bytes + bytes < config.max_unacked_bytes
+    }
+
     /// Takes the client's `h`; returns how many entries it has acknowledged.
     pub(crate) fn acknowledged(&mut self, handled: u32) -> Result<u32, sm::HandledTooHigh> {
         let Some(management) = &mut self.management else { return Ok(0) };

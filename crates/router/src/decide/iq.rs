@@ -6,7 +6,7 @@ use crate::home::Home;
 use crate::msg::{Ask, Msg};
 use crate::turn::Turn;
 use futures::FutureExt;
-use starling_hooks::{Answer, At, Later};
+use starling_hooks::{Answer, At, Effect, Later};
 use starling_wire::{Token, Trace};
 use starling_xmpp::{Element, IqType, Kind, Stanza, StanzaCondition, StanzaError, ns};
 use std::panic::AssertUnwindSafe;
@@ -153,10 +153,10 @@ pub(crate) fn start(turn: &mut Turn, home: &mut Home) {
 pub(crate) fn answered(turn: &mut Turn, home: &mut Home, ask: Box<Ask>, later: Later) {
     home.asking = home.asking.saturating_sub(1);
     let Later { effects, mut answer } = later;
-    let room = ask
-        .token
-        .and_then(|token| home.find(token))
-        .is_none_or(|at| home.links[at].queue.len() + effects.len() < turn.shared.config.max_unacked);
+    let room = ask.token.and_then(|token| home.find(token)).is_none_or(|at| {
+        let bytes: usize = effects.iter().map(size).sum();
+        home.links[at].has_room_for(effects.len(), bytes, &turn.shared.config)
+    });
     if !room {
         // A page with holes would look whole: the client asks again when it has acknowledged what it got.
         let busy =
@@ -172,6 +172,14 @@ pub(crate) fn answered(turn: &mut Turn, home: &mut Home, ask: Box<Ask>, later: L
         turn.act(home, What::Settle(token, sequence));
     }
     start(turn, home);
+}
+
+/// How many bytes of an answer's session it takes.
+fn size(effect: &Effect) -> usize {
+    match effect {
+        Effect::Deliver(_, stanza) => stanza.encoded_len(),
+        _ => 0,
+    }
 }
 
 /// Sends the answer after everything decided before it.

@@ -2,8 +2,8 @@
 
 use parking_lot::Mutex;
 use starling_hooks::{
-    Answer, AnswerIq, ArchiveDefault, ArchiveIds, At, Change, Cx, Domains, Fate, Flow, Hooks, Limits,
-    Outgoing, Pace, Passwords, Received, Sent, Server, Session, Spec, Stage, Undelivered, Xep,
+    Answer, AnswerIq, ArchiveDefault, ArchiveIds, At, Change, Cx, Domains, Effect, Fate, Flow, Hooks, Later,
+    Limits, Outgoing, Pace, Passwords, Received, Sent, Server, Session, Spec, Stage, Undelivered, Xep,
 };
 use starling_node::{Metrics, SharedClock, SystemClock, Tracer};
 use starling_router::{Router, RouterConfig, RouterParts};
@@ -44,6 +44,7 @@ impl Xep for KeepAll {
         for name in ["blocklist", "block", "unblock"] {
             on.iq(At::Account, ns::BLOCKING, name, Arc::new(Blocks));
         }
+        on.iq(At::Account, "test:pages", "page", Arc::new(Pages));
     }
 }
 
@@ -84,6 +85,21 @@ impl AnswerIq for Blocks {
             _ => cx.change(Change::Blocked(list)),
         }
         Answer::Result(None)
+    }
+}
+
+/// Pages of messages, of so many bytes each.
+struct Pages;
+
+impl AnswerIq for Pages {
+    fn answer(&self, cx: &mut Cx<'_>, _: &Stanza, payload: &Element) -> Answer {
+        let number = |name| payload.attribute(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let (messages, bytes): (usize, usize) = (number("messages"), number("bytes"));
+        let token = cx.session.map_or(Token(0), |session| session.token);
+        Answer::Later(Box::pin(async move {
+            let one = |_| Effect::Deliver(token, chat("alice@localhost", &"x".repeat(bytes)));
+            Later { effects: (0..messages).map(one).collect(), answer: Ok(None) }
+        }))
     }
 }
 

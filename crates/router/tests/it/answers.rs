@@ -1,0 +1,68 @@
+//! Answers to requests: each gets one, or its session ends.
+
+use crate::stage::{Client, Stage};
+use starling_router::RouterConfig;
+use starling_wire::{Down, Up};
+use starling_xmpp::{Element, IqType, Kind, Stanza};
+
+fn ask(stage: &mut Stage, client: &mut Client, id: &str, messages: usize, bytes: usize) {
+    let page = Element::new("test:pages", "page")
+        .attr("messages", messages.to_string())
+        .attr("bytes", bytes.to_string());
+    stage.send(client, Stanza::iq(IqType::Get).id(id).child(page));
+}
+
+/// Alice, who may have 100,000 bytes unacknowledged.
+fn alice() -> (Stage, Client) {
+    let config = RouterConfig { max_unacked_bytes: 100_000, ..RouterConfig::default() };
+    let mut stage = Stage::under(config, ["alice".to_owned()]);
+    let alice = stage.client("alice");
+    stage.say(&alice, Up::EnableSm { resume: true, max: None });
+    stage.run();
+    stage.told(&alice);
+    (stage, alice)
+}
+
+/// How many messages she is told, and what of requests: `id` or `!id`.
+fn told(downs: &[Down]) -> (usize, Vec<String>) {
+    let stanzas = downs.iter().filter_map(|down| match down {
+        Down::Stanza { stanza, .. } => Some(stanza),
+        _ => None,
+    });
+    let answers = stanzas.clone().filter_map(|stanza| match stanza.kind {
+        Kind::Iq(IqType::Result) => stanza.id.as_ref().map(ToString::to_string),
+        Kind::Iq(IqType::Error) => stanza.id.as_ref().map(|id| format!("!{id}")),
+        _ => None,
+    });
+    (stanzas.clone().filter(|stanza| stanza.is_message()).count(), answers.collect())
+}
+
+#[test]
+fn a_page_for_which_there_is_no_room_in_bytes_does_not_come_with_holes() {
+    let (mut stage, mut alice) = alice();
+    ask(&mut stage, &mut alice, "one", 3, 20_000);
+    stage.run();
+    assert_eq!(told(&stage.told(&alice)), (3, vec!["one".to_owned()]));
+    ask(&mut stage, &mut alice, "two", 3, 20_000);
+    stage.run();
+    assert_eq!(told(&stage.told(&alice)), (0, vec!["!two".to_owned()]));
+    stage.say(&alice, Up::Acknowledged { handled: 5 });
+    ask(&mut stage, &mut alice, "three", 3, 20_000);
+    stage.run();
+    assert_eq!(told(&stage.told(&alice)), (3, vec!["three".to_owned()]));
+}
+
+#[test]
+fn a_session_that_has_no_room_for_an_answer_ends() {
+    let (mut stage, mut alice) = alice();
+    // For each there would be room, by itself.
+    ask(&mut stage, &mut alice, "one", 3, 30_000);
+    ask(&mut stage, &mut alice, "two", 3, 30_000);
+    stage.run();
+    let downs = stage.told(&alice);
+    let (_, answers) = told(&downs);
+    let closed = downs.iter().any(|down| matches!(down, Down::Close(Some(_))));
+    assert!(answers == ["one", "two"] || answers == ["one", "!two"] || closed, "{answers:?}");
+    let handled = downs.iter().any(|down| matches!(down, Down::Handled { sequence: 3 }));
+    assert!(!handled || answers.len() == 2, "a request is called handled that has no answer");
+}
