@@ -135,6 +135,8 @@ pub(crate) struct Feed {
     pub(crate) busy: bool,
     /// The session has been available: from then on what waits comes to it, in order with what is new.
     pub(crate) begun: bool,
+    /// The highest row that had gone to it when it ceased to be.
+    pub(crate) sent: Position,
 }
 
 impl Feed {

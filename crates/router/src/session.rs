@@ -378,7 +378,7 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: Po
         return;
     }
     let link = &mut home.links[at];
-    let sent = link.far.as_ref().filter(|_| !begins).map_or(Position(0), |far| far.sent);
+    let sent = if begins { link.feed.sent } else { link.far.as_ref().map_or(Position(0), |far| far.sent) };
     if link.feed.waiting.is_some() {
         link.feed.again = link.feed.again.max(Some(through));
     } else if let Some(above) = home.deliveries.waiting_above()

@@ -324,7 +324,9 @@ impl Turn {
         home.links[at].note();
         if was_there && !session.is_available() {
             // What waits from now on comes when it is back; newer ones wait with it (promise 4).
-            home.links[at].feed.begun = false;
+            let link = &mut home.links[at];
+            link.feed.begun = false;
+            link.feed.sent = link.far.as_ref().map_or(Position(0), |far| far.sent);
         }
         let session = &home.account.sessions[at];
         if (!took_bare && session.takes_bare()) || (!was_there && session.is_available()) {

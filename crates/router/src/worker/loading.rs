@@ -61,6 +61,8 @@ impl Worker {
                 if !parked.is_empty() {
                     self.attaching.losing.wake(account.clone());
                     self.homes.insert(account.clone(), Slot::Parked(parked));
+                } else if waiting.iter().any(|held| matches!(held.msg, Msg::Wake(_))) {
+                    self.attaching.losing.again(account.clone(), turn.monotonic);
                 }
                 for held in waiting {
                     if let Some(msg) = self.keep(turn, &account, held.msg) {

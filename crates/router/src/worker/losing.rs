@@ -43,6 +43,12 @@ impl Losing {
         self.accounts.extend(accounts);
     }
 
+    /// This account could not be looked at: it is tried again when the store may be there.
+    pub(super) fn again(&mut self, account: BareJid, now: Duration) {
+        self.accounts.push_back(account);
+        self.next = self.next.max(now + REREAD_AFTER);
+    }
+
     /// Of this account only sessions are known: it is loaded when there is time for it.
     pub(super) fn wake(&mut self, account: BareJid) {
         self.parked.push_back(account);

@@ -79,6 +79,10 @@ impl Worker {
             if home.has(place.token) || home.account.resource(&place.jid).is_some() {
                 continue;
             }
+            if self.unbinding.has(place.token) {
+                // It has ended here, and its edge has not heard of that.
+                continue;
+            }
             match find(&parked, &place, &self.attaching, age) {
                 Found::It(all, notes) => {
                     let mut all = all.into_iter().filter_map(|index| parked[index].take());
@@ -282,6 +286,10 @@ fn settle_in(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, parked: &Parke
     }
     let link = &mut home.links[at];
     if link.conn.is_some() {
+        if !parked.drained {
+            // By then its edge has said all that no home had handled, and nothing is left for which a resumption would wait.
+            timers.set(turn.monotonic + DRAIN, home.account.jid.clone(), Why::Drain(token));
+        }
         return delivery::send_again(out, home, at, parked.named);
     }
     if parked.closed || link.management.as_ref().is_none_or(|management| !management.resume) {

@@ -149,6 +149,10 @@ impl Worker {
                 }
             }
             Msg::Edge(ToHome { up: Up::Bind { .. }, .. }) => self.unloadable(msg),
+            // Its session may be one that is not built yet.
+            Msg::Edge(ToHome { up: Up::Resume { .. }, .. }) if self.shared.tier.is_some() => {
+                self.unloadable(msg)
+            }
             Msg::Edge(message) => from_edge(turn, &mut out, home, message, &mut self.timers),
             Msg::Forward(forward) if !needs_store(&forward.stanza) => decide::received(turn, home, *forward),
             msg => self.unloadable(msg),

@@ -1,7 +1,9 @@
 //! Sessions that are not where somebody believes, or not any more.
 
 use crate::site::{Mood, Site};
+use starling_router::RecordError;
 use starling_wire::{Down, Leave, Up};
+use starling_xmpp::{PresenceType, Stanza};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,4 +53,96 @@ fn what_is_recorded_anew_does_not_come_back_behind_a_move() {
     assert!(told.iter().any(|down| matches!(down, Down::Resumed { .. })), "{told:?}");
     let edge = site.edge(1).0;
     assert_eq!(site.books[shard].edges(), [("alice@localhost/phone".to_owned(), edge)]);
+}
+
+/// The home has ended a session, and neither its edge nor the table has heard of that.
+#[test]
+fn what_has_ended_does_not_come_to_life_again() {
+    let mut site = Site::new(1);
+    let alice = site.managed(0, "alice", "phone");
+    let book = site.books[usize::from(site.shard("alice").0)].clone();
+    *book.failing.lock() = Some(RecordError::Busy);
+    site.say(&alice, Up::Acknowledged { handled: 99 });
+    site.decide();
+    site.cut(0);
+    site.link(0);
+    site.run();
+    *book.failing.lock() = None;
+    site.advance(SECOND);
+    let told = site.told(&alice);
+    assert!(told.iter().any(|down| matches!(down, Down::Close(_))), "{told:?}");
+    assert_eq!((book.edges(), site.kept(0)), (Vec::new(), 0));
+}
+
+/// An account waits for its log; the session that is to be resumed is named meanwhile.
+#[test]
+fn a_session_that_is_not_built_yet_is_not_called_lost() {
+    let mut site = Site::new(2);
+    let mut phone = site.managed(0, "alice", "phone");
+    let desk = site.managed(1, "alice", "desk");
+    site.chat(&mut phone, "bob", "a row that may have to be sent");
+    site.cut(1);
+    site.succeed("alice");
+    let mut bob = site.client(0, "bob", "phone");
+    site.post(&mut bob, "alice", "hello");
+    site.run();
+    site.store.fail_next_reads(1_000);
+    site.advance(Duration::from_millis(400));
+    site.link(1);
+    site.run();
+    site.lose(&desk);
+    let desk = site.resume(&desk, 0, 0);
+    site.advance(6 * SECOND);
+    let told = site.told(&desk);
+    assert!(!told.iter().any(|down| matches!(down, Down::NotResumed { .. })), "{told:?}");
+    assert!(told.iter().any(|down| matches!(down, Down::Close(_))), "it is to come back: {told:?}");
+    site.store.fail_next_reads(0);
+    site.advance(SECOND);
+    let desk = site.resume(&desk, 0, 0);
+    site.advance(SECOND);
+    let told = site.told(&desk);
+    assert!(told.iter().any(|down| matches!(down, Down::Resumed { .. })), "{told:?}");
+}
+
+/// What another session leaves behind is for the next one that begins, not for one that has seen newer ones.
+#[test]
+fn who_comes_back_to_its_session_is_sent_nothing_older() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let mut phone = site.managed(0, "bob", "phone");
+    let desk = site.managed(1, "bob", "desk");
+    site.send(&mut alice, crate::bench::chat("bob@localhost/desk", "old"));
+    site.run();
+    site.send(&mut alice, crate::bench::chat("bob@localhost/phone", "new"));
+    site.run();
+    site.say(&desk, Up::Gone(Leave::Closed));
+    site.run();
+    site.send(&mut phone, Stanza::presence(PresenceType::Unavailable));
+    site.run();
+    site.chat(&mut alice, "bob", "newest");
+    site.send(&mut phone, Stanza::presence(PresenceType::Available));
+    site.advance(SECOND);
+    assert_eq!(site.messages(&phone), ["new", "newest"]);
+    site.say(&phone, Up::Gone(Leave::Closed));
+    site.run();
+    let mut tablet = site.connect(0, "bob", "tablet");
+    site.run();
+    site.send(&mut tablet, Stanza::presence(PresenceType::Available));
+    site.advance(SECOND);
+    assert_eq!(site.messages(&tablet), ["old", "new", "newest"]);
+}
+
+/// The store is away when it is looked for sessions that nobody has.
+#[test]
+fn what_nobody_has_is_looked_for_until_the_store_answers() {
+    let mut site = Site::new(2);
+    let _bob = site.managed(1, "bob", "phone");
+    site.kill_edge(1);
+    site.succeed("bob");
+    let book = site.books[usize::from(site.shard("bob").0)].clone();
+    site.store.fail_next_reads(3);
+    site.advance(5 * SECOND);
+    assert_eq!(book.edges().len(), 1);
+    site.advance(20 * SECOND);
+    assert_eq!(book.edges(), []);
 }
