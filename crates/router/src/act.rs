@@ -7,6 +7,7 @@ use crate::link::{As, Unanswered};
 use crate::msg::{Ask, Forward, Refusal, Ticket};
 use crate::pairs;
 use crate::recognise::Fingerprint;
+use crate::requests;
 use crate::route::{self, is_subscription, route};
 use crate::session;
 use crate::turn::Turn;
@@ -207,6 +208,7 @@ pub(crate) fn carry_out(
         What::Route(stanza, trace) => {
             // What follows from no write goes on, above all requests and answers.
             if ok || !is_subscription(&stanza) {
+                requests::leaves(out.shared, home, &stanza);
                 route(out.shared, &home.account.jid, stanza, 1, trace);
             }
         }

@@ -11,6 +11,7 @@ use crate::msg::{Ask, Msg};
 use crate::rebuild::Opening;
 use crate::recognise::{Fingerprint, Recent, Since};
 use crate::refused::{Earlier, Refused};
+use crate::requests::Requests;
 use crate::shared::Shared;
 use crate::strangers::Strangers;
 use futures::future::BoxFuture;
@@ -105,6 +106,8 @@ pub(crate) struct Home {
     pub(crate) opening: Option<Box<Opening>>,
     /// Of sessions of other shards.
     pub(crate) heard: Heard,
+    /// What its sessions have asked accounts of other shards.
+    pub(crate) requests: Requests,
     /// It will be looked whether other homes have answered.
     pub(crate) resend_timer: bool,
     /// It will be looked how long sessions that have ended have waited.
@@ -164,6 +167,7 @@ impl Home {
             departed: false,
             opening: None,
             heard: Heard::since(shared.clock.monotonic()),
+            requests: Requests::default(),
             resend_timer: false,
             parted_timer: false,
             acts: 0,

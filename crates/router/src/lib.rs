@@ -46,6 +46,7 @@ mod reads;
 mod rebuild;
 mod recognise;
 mod refused;
+mod requests;
 mod resuming;
 mod route;
 mod router;

@@ -313,6 +313,7 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
     if link.may_resend {
         home.unresumed = Some(turn.monotonic);
     }
+    home.requests.forget(token);
     home.deliveries.dropped(token);
     waits_again(home, &link);
     for entry in std::mem::take(&mut link.queue) {

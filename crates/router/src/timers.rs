@@ -29,6 +29,8 @@ pub(crate) enum Why {
     Answer,
     /// Other homes may not have answered.
     Resend,
+    /// Nor their accounts, what was asked before they moved.
+    Request,
     /// Edges have had their time to name sessions.
     Open,
     /// The log is to be read once more for sessions that were built.

@@ -122,6 +122,8 @@ pub(crate) struct Worker {
     /// Who waits until all questions have their answers.
     quiets: Vec<tokio::sync::oneshot::Sender<()>>,
     asking: Asking,
+    /// Accounts that have asked something of other shards.
+    requesting: Asking,
     counting: Counting,
     remembered: Remembered,
     ended: Ended,
@@ -162,6 +164,7 @@ impl Worker {
             flushes: Vec::new(),
             quiets: Vec::new(),
             asking: Asking::default(),
+            requesting: Asking::default(),
             counting: Counting::default(),
             remembered: Remembered::default(),
             ended: Ended::default(),
@@ -439,6 +442,7 @@ impl Worker {
     fn touch(&mut self, account: &BareJid) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         self.asking.looks(account, home.asking);
+        self.requesting.looks(account, home.requests.open());
         if home.has_news() {
             self.touched.push(account.clone());
         }

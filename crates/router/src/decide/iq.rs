@@ -56,6 +56,10 @@ pub(crate) fn received(turn: &mut Turn, home: &mut Home, stanza: Stanza) {
         home.account.resource(&to).filter(|_| !is_only_ours(home, &stanza)).map(|session| session.token);
     match session {
         Some(token) => {
+            let answers = matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error));
+            if answers && !home.requests.answered(token, &stanza) {
+                return;
+            }
             let trace = turn.follows();
             turn.act(home, What::Deliver(token, stanza, trace));
         }

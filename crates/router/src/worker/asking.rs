@@ -1,4 +1,4 @@
-//! Of which accounts questions are being worked on, for whoever waits until there are none.
+//! Of which accounts questions have no answer yet.
 
 use starling_xmpp::BareJid;
 use std::collections::HashSet;
@@ -17,6 +17,13 @@ impl Asking {
         } else if !self.0.is_empty() && self.0.remove(account) {
             self.0.shrink_to(64);
         }
+    }
+
+    /// All of them, in an order that is the same every time.
+    pub(super) fn accounts(&self) -> Vec<BareJid> {
+        let mut accounts: Vec<_> = self.0.iter().cloned().collect();
+        accounts.sort_unstable();
+        accounts
     }
 
     /// Whether there are none, where it is known of which accounts there may be.

@@ -77,6 +77,7 @@ impl Worker {
             }
             Why::Patience | Why::Open | Why::Resend | Why::Count => return,
             Why::Answer => self.give_up(turn, account),
+            Why::Request => self.give_up_requests(turn, account),
             Why::Tail => {
                 // With a doubt it is read when that is settled.
                 if home.rereading && home.doubt.is_none() {

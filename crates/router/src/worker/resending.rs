@@ -1,6 +1,7 @@
 //! What goes again to homes of other shards, and sessions that have ended and wait for their answers.
 
 use super::*;
+use crate::requests;
 use starling_wire::{Shard, Token};
 
 /// How long a session that has ended waits for them: nobody is told any more what became of its messages.
@@ -34,6 +35,25 @@ impl Worker {
                 }
             }
             self.touch(&account);
+        }
+        for account in self.requesting.accounts() {
+            if let Some(Slot::Ready(home)) = self.homes.get_mut(&account)
+                && home.requests.moved(shard, turn.monotonic)
+            {
+                self.timers.set(turn.monotonic + requests::PATIENCE, account, Why::Request);
+            }
+        }
+    }
+
+    /// Tells sessions that have asked something of which nobody may know any more.
+    pub(super) fn give_up_requests(&mut self, turn: &Turn, account: &BareJid) {
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+        while let Some((token, request)) = home.requests.lost(turn.monotonic) {
+            let error = decide::message::not_confirmed();
+            if let Some(answer) = decide::error_to(home, token, &request, &error) {
+                delivery::answer(&mut out, home, token, answer, None);
+            }
         }
     }
 

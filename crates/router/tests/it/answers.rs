@@ -1,9 +1,13 @@
 //! Answers to requests: each gets one, or its session ends.
 
+use crate::site::Site;
 use crate::stage::{Client, Stage};
 use starling_router::RouterConfig;
 use starling_wire::{Down, Up};
-use starling_xmpp::{Element, IqType, Kind, Stanza};
+use starling_xmpp::{Element, IqType, Jid, Kind, Stanza};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn ask(stage: &mut Stage, client: &mut Client, id: &str, messages: usize, bytes: usize) {
     let page = Element::new("test:pages", "page")
@@ -65,4 +69,62 @@ fn a_session_that_has_no_room_for_an_answer_ends() {
     assert!(answers == ["one", "two"] || answers == ["one", "!two"] || closed, "{answers:?}");
     let handled = downs.iter().any(|down| matches!(down, Down::Handled { sequence: 3 }));
     assert!(!handled || answers.len() == 2, "a request is called handled that has no answer");
+}
+
+/// A question of alice's phone to bob's, and the answer.
+fn question(id: &str) -> Stanza {
+    let ping = Element::new("urn:xmpp:ping", "ping");
+    Stanza::iq(IqType::Get).id(id).to(Jid::parse("bob@localhost/phone").unwrap()).child(ping)
+}
+
+fn answer(id: &str) -> Stanza {
+    Stanza::iq(IqType::Result).id(id).to(Jid::parse("alice@localhost/phone").unwrap())
+}
+
+#[test]
+fn a_request_that_is_lost_with_another_home_is_answered() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let mut bob = site.managed(1, "bob", "phone");
+    site.run();
+    for lost in ["the request", "the answer"] {
+        site.send(&mut alice, question(lost));
+        site.decide();
+        if lost == "the answer" {
+            site.run();
+            site.send(&mut bob, answer(lost));
+            site.decide();
+            assert_eq!(site.lose_mail(), 1);
+            site.run();
+        }
+        site.succeed("bob");
+        site.advance(SECOND);
+        assert_eq!(told(&site.told(&alice)).1, [""; 0], "it may yet come");
+        site.advance(5 * SECOND);
+        assert_eq!(told(&site.told(&alice)).1, [format!("!{lost}")]);
+        // One that comes nevertheless is no second one.
+        site.send(&mut bob, answer(lost));
+        site.advance(SECOND);
+        assert_eq!(told(&site.told(&alice)).1, [""; 0]);
+    }
+}
+
+#[test]
+fn an_answer_that_is_given_after_a_move_comes_once() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let mut bob = site.managed(1, "bob", "phone");
+    site.send(&mut alice, question("one"));
+    site.run();
+    site.succeed("bob");
+    site.advance(4 * SECOND);
+    site.send(&mut bob, answer("one"));
+    site.advance(10 * SECOND);
+    assert_eq!(told(&site.told(&alice)).1, ["one"]);
+    // Without a move nobody is told anything but what its peer says, whenever that is.
+    site.send(&mut alice, question("two"));
+    site.advance(30 * SECOND);
+    site.send(&mut bob, answer("two"));
+    site.run();
+    assert_eq!(told(&site.told(&alice)).1, ["two"]);
 }

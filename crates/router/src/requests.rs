@@ -1,0 +1,175 @@
+//! Requests of an account's sessions to accounts of other shards, until they have an answer.
+//!
+//! Nobody keeps a request on its way: with the home that it went to, or the link, it is lost, and so may its answer be. The client
+//! would wait for ever. So when that home is another one, or can be reached again, it is waited for answers to what was asked
+//! before, for some seconds; then the client is told that there is none, and one that comes later is not passed on.
+
+use crate::shared::Shared;
+use starling_wire::{Shard, Token};
+use starling_xmpp::{IqType, Kind, Payload, Stanza};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How many are remembered of one account; of older ones an answer is passed on, and its absence not told.
+const MOST: usize = 64;
+/// How long it is waited for an answer that may be lost.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Of one account.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    open: VecDeque<Request>,
+    /// Those whose client was told that they have no answer.
+    over: VecDeque<Request>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Request {
+    token: Token,
+    shard: Shard,
+    /// Its head.
+    stanza: Stanza,
+    /// Since when its answer may be lost (monotonic).
+    doubt: Option<Duration>,
+}
+
+impl Request {
+    fn is_answered_by(&self, token: Token, answer: &Stanza) -> bool {
+        self.token == token && self.stanza.id == answer.id && self.stanza.to == answer.from
+    }
+}
+
+impl Requests {
+    /// A request of this session leaves for that shard.
+    pub(crate) fn leaves(&mut self, token: Token, shard: Shard, request: &Stanza) {
+        let same = |other: &Request| {
+            other.token == token && other.stanza.id == request.id && other.stanza.to == request.to
+        };
+        self.open.retain(|other| !same(other));
+        self.over.retain(|other| !same(other));
+        let mut stanza = request.clone();
+        stanza.payload = Payload::empty();
+        push(&mut self.open, Request { token, shard, stanza, doubt: None });
+    }
+
+    /// An answer has come for this session; false where it was told that there is none.
+    pub(crate) fn answered(&mut self, token: Token, answer: &Stanza) -> bool {
+        if let Some(index) = self.over.iter().position(|request| request.is_answered_by(token, answer)) {
+            self.over.remove(index);
+            return false;
+        }
+        if let Some(index) = self.open.iter().position(|request| request.is_answered_by(token, answer)) {
+            self.open.remove(index);
+        }
+        true
+    }
+
+    /// The home of that shard is another one, or can be reached again: whether anything was asked before.
+    pub(crate) fn moved(&mut self, shard: Shard, now: Duration) -> bool {
+        let mut any = false;
+        for request in self.open.iter_mut().filter(|request| request.shard == shard) {
+            request.doubt.get_or_insert(now);
+            any = true;
+        }
+        any
+    }
+
+    /// Takes one for whose answer it was waited long enough.
+    pub(crate) fn lost(&mut self, now: Duration) -> Option<(Token, Stanza)> {
+        let is_lost = |request: &Request| request.doubt.is_some_and(|since| since + PATIENCE <= now);
+        let request = self.open.remove(self.open.iter().position(is_lost)?)?;
+        let lost = (request.token, request.stanza.clone());
+        push(&mut self.over, request);
+        Some(lost)
+    }
+
+    /// The session has ended.
+    pub(crate) fn forget(&mut self, token: Token) {
+        self.open.retain(|request| request.token != token);
+        self.over.retain(|request| request.token != token);
+    }
+
+    /// How many have no answer.
+    pub(crate) fn open(&self) -> usize {
+        self.open.len()
+    }
+}
+
+fn push(all: &mut VecDeque<Request>, request: Request) {
+    if all.len() >= MOST {
+        all.pop_front();
+    }
+    all.push_back(request);
+}
+
+/// A stanza leaves: if it is a request of one of the account's sessions to an account of another shard, that is remembered.
+pub(crate) fn leaves(shared: &Shared, home: &mut crate::home::Home, stanza: &Stanza) {
+    let (Kind::Iq(IqType::Get | IqType::Set), Some(from), Some(to)) = (stanza.kind, &stanza.from, &stanza.to)
+    else {
+        return;
+    };
+    if shared.tier.is_none() || to.local().is_none() || !shared.server.is_local(to) {
+        return;
+    }
+    let Some(shard) = shared.elsewhere(&to.to_bare()) else { return };
+    if let Some(token) = home.account.resource(from).map(|session| session.token) {
+        home.requests.leaves(token, shard, stanza);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_xmpp::Jid;
+
+    const A: Token = Token(1);
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn jid() -> Jid {
+        Jid::parse("bob@localhost/phone").unwrap()
+    }
+
+    fn request(id: &str) -> Stanza {
+        Stanza::iq(IqType::Get).id(id).to(jid())
+    }
+
+    fn answer(id: &str) -> Stanza {
+        Stanza::iq(IqType::Result).id(id).from(jid())
+    }
+
+    #[test]
+    fn what_may_be_lost_is_waited_for_and_then_told() {
+        let mut requests = Requests::default();
+        requests.leaves(A, Shard(3), &request("one"));
+        assert!(!requests.moved(Shard(2), secs(1)));
+        assert!(requests.moved(Shard(3), secs(1)) && requests.moved(Shard(3), secs(4)));
+        requests.leaves(A, Shard(3), &request("two"));
+        assert!(requests.lost(secs(5)).is_none());
+        assert_eq!(requests.lost(secs(6)).and_then(|(_, stanza)| stanza.id).as_deref(), Some("one"));
+        assert!(requests.lost(secs(60)).is_none(), "the other one went to the next home");
+        assert!(!requests.answered(A, &answer("one")), "its client has been told");
+        assert!(requests.answered(A, &answer("one")), "who asks again gets an answer");
+        assert!(requests.answered(A, &answer("two")));
+        assert_eq!((requests.open(), requests.over.len()), (0, 0));
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let mut requests = Requests::default();
+        for n in 0..1_000 {
+            requests.leaves(A, Shard(3), &request(&n.to_string()));
+            requests.moved(Shard(3), secs(1));
+            if n % 2 == 0 {
+                requests.lost(secs(9));
+            }
+        }
+        assert!(requests.open.len() <= MOST && requests.over.len() <= MOST);
+        assert!(requests.answered(A, &answer("1")), "forgotten");
+        requests.forget(A);
+        assert_eq!((requests.open(), requests.over.len()), (0, 0));
+    }
+}
