@@ -150,8 +150,10 @@ impl<D: Clone> Chart<D> {
 
     /// Where what is for a shard goes.
     pub fn way(&self, shard: Shard) -> Way<D> {
-        let Some(place) = self.place(shard) else { return Way::Nowhere };
-        let place = place.read();
+        self.place(shard).map_or(Way::Nowhere, |place| self.way_of(&place.read()))
+    }
+
+    fn way_of(&self, place: &Place<D>) -> Way<D> {
         match (&place.here, place.known) {
             (Some(here), known) if here.open && known.is_none_or(|(epoch, _)| epoch <= here.epoch) => {
                 Way::Here(here.epoch, here.door.clone())
@@ -161,12 +163,15 @@ impl<D: Clone> Chart<D> {
         }
     }
 
-    /// What whoever takes this router for the home is told.
+    /// What whoever takes this router for the home is told. It names nobody whose reign is not the highest that was heard of:
+    /// that one would be believed to be of the highest, and the true home no news.
     pub fn not_home(&self, shard: Shard) -> NotHome {
-        let epoch = self.place(shard).map_or(Epoch(0), |place| place.read().highest);
-        let hint = match self.way(shard) {
-            Way::Here(..) => Some(self.own),
-            Way::There(_, router) => Some(router),
+        let Some(place) = self.place(shard) else { return NotHome { shard, epoch: Epoch(0), hint: None } };
+        let place = place.read();
+        let epoch = place.highest;
+        let hint = match self.way_of(&place) {
+            Way::Here(own, _) => (own >= epoch).then_some(self.own),
+            Way::There(theirs, router) => (theirs >= epoch).then_some(router),
             Way::Nowhere => None,
         };
         NotHome { shard, epoch, hint }
@@ -176,7 +181,8 @@ impl<D: Clone> Chart<D> {
     pub fn announced(&self, by: RouterId, home: Home) -> bool {
         let Some(place) = self.place(home.shard) else { return false };
         let mut place = place.write();
-        let news = home.epoch > place.highest || home.epoch == place.highest && place.known.is_none();
+        // The highest may be one of which only a denial has spoken, and the one that is known an older one.
+        let news = home.epoch >= place.highest && place.known.is_none_or(|(known, _)| known < home.epoch);
         if news {
             (place.highest, place.known) = (home.epoch, Some((home.epoch, by)));
         }
@@ -208,6 +214,12 @@ impl<D: Clone> Chart<D> {
             Some(Home { shard, epoch: here.epoch })
         };
         self.each().filter_map(home).collect()
+    }
+
+    /// The reign of this router that takes what comes.
+    pub fn reign(&self, shard: Shard) -> Option<Home> {
+        let place = self.place(shard)?.read();
+        place.here.as_ref().filter(|here| here.open).map(|here| Home { shard, epoch: here.epoch })
     }
 
     /// All homes in this process.
@@ -278,6 +290,22 @@ mod tests {
         assert_eq!(chart.way(Shard(0)), Way::There(Epoch(8), THREE));
         assert!(!chart.denied(THREE, not(9, Some(OWN))), "this router knows better");
         assert_eq!((chart.way(Shard(0)), chart.not_home(Shard(0))), (Way::Nowhere, not(9, None)));
+    }
+
+    #[test]
+    fn a_home_is_news_though_its_reign_was_spoken_of_before() {
+        let chart = chart();
+        assert!(chart.announced(TWO, home(5)));
+        assert!(!chart.denied(THREE, not(7, None)), "it has heard of one, and does not know where that is");
+        assert_eq!(chart.not_home(Shard(0)), not(7, None), "who reigned before is not taken for that one");
+        let four = RouterId(4);
+        assert!(chart.announced(four, home(7)));
+        assert_eq!(chart.way(Shard(0)), Way::There(Epoch(7), four));
+        assert!(!chart.announced(four, home(7)) && !chart.announced(TWO, home(5)));
+        assert_eq!(chart.not_home(Shard(0)), not(7, Some(four)));
+        chart.begin(home(8), "eight");
+        assert!(!chart.denied(TWO, not(9, None)));
+        assert_eq!((chart.reign(Shard(0)), chart.not_home(Shard(0))), (Some(home(8)), not(9, None)));
     }
 
     #[test]
