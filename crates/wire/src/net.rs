@@ -5,9 +5,11 @@
 //! calls are short and never wait: what is sent goes into an [`Outlet`], what comes is handed over in order.
 //!
 //! - A frame is what is ready; no timer makes it wait. TCP and HTTP/2 windows push back, and what then waits is bounded:
-//!   beyond the bound the link ends, as if it were dead. No link ever waits for one session or account.
+//!   beyond the bound the link ends, as if it were dead. No link ever waits for one session or account. Stanzas that their
+//!   sender keeps until the other side has them do not count, only the room that references to them take.
 //! - A link that is silent for three seconds is dead. Whatever was asked over it fails at once.
-//! - A new stream of a peer ends the old one before it is answered: nothing of the old is handed over after that.
+//! - A new stream of a peer ends the old one before it is answered: nothing of the old is handed over after that. So of two
+//!   addresses that lead to one router only one is dialled.
 //! - A peer that sends what cannot be is told so, and its link ends; nothing else does.
 
 mod addresses;
@@ -22,6 +24,7 @@ mod server;
 mod services;
 mod slots;
 mod uplink;
+mod ways;
 
 pub use addresses::{Addresses, Roll, Seeds};
 pub use edge::{EdgeClient, LinkedRouter, Questions, Routers};

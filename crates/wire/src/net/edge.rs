@@ -4,6 +4,7 @@ use super::dial::{Channel, Connection, Outcome, ROUTER, Task, connect, supervise
 use super::outlet::Frames;
 use super::server::watch;
 use super::slots::{Entry, Held, Slots};
+use super::ways::{Life, Ways};
 use super::{Addresses, End, Hears, Options, Outlet, end_of};
 use crate::codec::{self, EdgePieces, MAX_MESSAGE};
 use crate::frame::{EdgeHello, EdgeItem, RouterHello, RouterNews, TraceReport};
@@ -13,11 +14,9 @@ use crate::uplink::LinkId;
 use crate::{LinkError, Registration, RouterId, TraceRule, proto};
 use futures::future::BoxFuture;
 use hyper::Uri;
-use parking_lot::Mutex;
 use starling_store::AccountRow;
 use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -137,8 +136,7 @@ impl EdgeClient {
             routers,
             slots: Slots::default(),
             number: AtomicU64::new(1),
-            present: Mutex::default(),
-            led: Mutex::default(),
+            ways: Ways::default(),
         });
         let attempt = move |address, linked| attempt(Arc::clone(&shared), address, linked);
         Self { _tasks: [watch, Task::spawn(supervise(addresses, options, attempt))] }
@@ -152,34 +150,11 @@ struct Shared {
     routers: Arc<dyn Routers>,
     slots: Slots<RouterId, RouterNews>,
     number: AtomicU64,
-    /// By which address a router is linked.
-    present: Mutex<HashMap<RouterId, SocketAddr>>,
-    /// To which router an address led that is not the one by which it is linked.
-    led: Mutex<HashMap<SocketAddr, RouterId>>,
+    ways: Ways,
 }
-
-impl Shared {
-    /// Whether it is known that the address leads to a router that is linked by another one. To dial it would end that link.
-    fn is_linked_otherwise(&self, address: SocketAddr) -> bool {
-        let router = self.led.lock().get(&address).copied();
-        let by = router.and_then(|router| self.present.lock().get(&router).copied());
-        by.is_some_and(|by| by != address)
-    }
-
-    fn leads_to(&self, address: SocketAddr, router: RouterId) {
-        let mut led = self.led.lock();
-        if led.len() >= MOST_LED {
-            led.clear();
-        }
-        led.insert(address, router);
-    }
-}
-
-/// So many second addresses are remembered; then it begins anew.
-const MOST_LED: usize = 1_024;
 
 async fn attempt(shared: Arc<Shared>, address: SocketAddr, linked: Arc<AtomicBool>) -> Outcome {
-    if shared.is_linked_otherwise(address) {
+    if shared.ways.is_linked_otherwise(address) {
         return Outcome::Known;
     }
     let connection = match connect(address, ROUTER, &shared.tls, &shared.options).await {
@@ -191,17 +166,8 @@ async fn attempt(shared: Arc<Shared>, address: SocketAddr, linked: Arc<AtomicBoo
     };
     let mut router = None;
     let end = serve(&shared, address, &connection, &linked, &mut router).await;
-    if let Some(router) = router {
-        let otherwise = {
-            let mut present = shared.present.lock();
-            let otherwise = present.get(&router).is_some_and(|other| *other != address);
-            if !otherwise {
-                present.remove(&router);
-            }
-            otherwise
-        };
-        if otherwise {
-            shared.leads_to(address, router);
+    if let Some((router, life)) = router {
+        if shared.ways.ended(address, router, life) {
             return Outcome::Known;
         }
         shared.addresses.lost(router);
@@ -218,7 +184,7 @@ async fn serve(
     address: SocketAddr,
     connection: &Connection,
     linked: &AtomicBool,
-    router: &mut Option<RouterId>,
+    router: &mut Option<Life>,
 ) -> End {
     let client = UplinkClient::with_origin(connection.channel.clone(), Uri::from_static("https://router"))
         .max_decoding_message_size(MAX_MESSAGE)
@@ -249,11 +215,12 @@ async fn serve(
         return End::Refused(format!("{} calls itself {:?}", connection.identity, hello.name));
     }
     let id = hello.router;
-    *router = Some(id);
+    let life = hello.incarnation;
+    *router = Some((id, life));
     shared.addresses.told(id, hello.routers.clone());
     let link = LinkId { router: id, number: shared.number.fetch_add(1, Ordering::Relaxed) };
     let held = shared.slots.take_over(id, || {
-        shared.present.lock().insert(id, address);
+        shared.ways.linked(address, id, life);
         let questions = Questions { client, deadline: shared.options.question };
         let hears = shared.routers.linked(LinkedRouter { link, hello, outlet: outlet.clone(), questions });
         let shut = outlet.clone();

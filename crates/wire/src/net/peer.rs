@@ -4,6 +4,7 @@ use super::dial::{Connection, Outcome, RAFT, ROUTER, Task, connect, supervise};
 use super::outlet::Frames;
 use super::raft::{RaftLinks, converse};
 use super::slots::{Entry, Held, Slots};
+use super::ways::{Life, Ways};
 use super::{Addresses, End, Hears, Options, Outlet, end_of};
 use crate::codec::{self, MAX_MESSAGE, PeerPieces};
 use crate::frame::{PeerHello, PeerItem};
@@ -77,7 +78,9 @@ impl PeerClient {
             options: options.clone(),
             peers,
             slots: Slots::default(),
+            stanza_ways: Ways::default(),
             raft: raft.clone(),
+            raft_ways: Ways::default(),
         });
         let stanzas = {
             let shared = Arc::clone(&shared);
@@ -108,7 +111,9 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) peers: Arc<dyn Peers>,
     slots: Slots<RouterId, PeerItem>,
+    stanza_ways: Ways,
     pub(super) raft: RaftLinks,
+    pub(super) raft_ways: Ways,
 }
 
 async fn attempt(
@@ -117,7 +122,13 @@ async fn attempt(
     linked: Arc<AtomicBool>,
     purpose: Purpose,
 ) -> Outcome {
-    let name = if purpose == Purpose::Raft { RAFT } else { ROUTER };
+    let (name, ways) = match purpose {
+        Purpose::Stanzas => (ROUTER, &shared.stanza_ways),
+        Purpose::Raft => (RAFT, &shared.raft_ways),
+    };
+    if ways.is_linked_otherwise(address) {
+        return Outcome::Known;
+    }
     let connection = match connect(address, name, &shared.tls, &shared.options).await {
         Ok(connection) => connection,
         Err(end) => {
@@ -125,10 +136,16 @@ async fn attempt(
             return Outcome::Ended(end.to_string());
         }
     };
+    let mut router = None;
     let end = match purpose {
-        Purpose::Stanzas => serve(&shared, address, &connection, &linked).await,
-        Purpose::Raft => converse(&shared, &connection, &linked).await,
+        Purpose::Stanzas => serve(&shared, address, &connection, &linked, &mut router).await,
+        Purpose::Raft => converse(&shared, address, &connection, &linked, &mut router).await,
     };
+    if let Some((router, life)) = router
+        && ways.ended(address, router, life)
+    {
+        return Outcome::Known;
+    }
     match end {
         Ok(end) => {
             let end = connection.why(end).await;
@@ -143,6 +160,21 @@ async fn attempt(
 
 /// The router at the other end is this one.
 pub(super) struct Myself;
+
+/// Says to a router that somebody else has its identity.
+pub(super) const DOUBLED: tonic::Code = tonic::Code::DataLoss;
+
+/// What it means that a router does not take our hello.
+pub(super) fn declined(peers: &Arc<dyn Peers>, status: &tonic::Status) -> Result<End, Myself> {
+    match status.code() {
+        tonic::Code::AlreadyExists => Err(Myself),
+        DOUBLED => {
+            peers.doubled();
+            Ok(End::Refused(status.message().to_owned()))
+        }
+        _ => Ok(end_of(status)),
+    }
+}
 
 /// Judges the answer of a router.
 pub(super) fn judge(
@@ -177,6 +209,7 @@ async fn serve(
     address: SocketAddr,
     connection: &Connection,
     linked: &AtomicBool,
+    router: &mut Option<Life>,
 ) -> Result<End, Myself> {
     let own = shared.peers.hello();
     let outlet = Outlet::new(shared.options.outlet);
@@ -190,16 +223,17 @@ async fn serve(
     };
     let (mut stream, first) = match tokio::time::timeout(shared.options.hello, opened).await {
         Ok(Ok(opened)) => opened,
-        Ok(Err(status)) if status.code() == tonic::Code::AlreadyExists => return Err(Myself),
-        Ok(Err(status)) => return Ok(end_of(&status)),
+        Ok(Err(status)) => return declined(&shared.peers, &status),
         Err(_) => return Ok(End::Lost("no hello in time".to_owned())),
     };
     let hello = match judge(&shared.peers, &own, connection, first.and_then(|frame| frame.hello)) {
         Ok(hello) => hello,
         Err(end) => return Ok(end),
     };
-    let id = hello.router;
+    let (id, life) = (hello.router, hello.incarnation);
+    *router = Some((id, life));
     let held = shared.slots.take_over(id, || {
+        shared.stanza_ways.linked(address, id, life);
         let hears = shared.peers.linked(hello, outlet.clone());
         let shut = outlet.clone();
         Ok::<_, std::convert::Infallible>((Entry { hears, shut: Box::new(move |end| shut.close(end)) }, ()))

@@ -2,13 +2,15 @@
 
 use super::dial::Connection;
 use super::outlet::Frames;
-use super::peer::{Myself, Shared, client, judge};
+use super::peer::{Myself, Shared, client, declined, judge};
+use super::ways::Life;
 use super::{End, Outlet, Weigh, end_of};
 use crate::codec::{self, Pieces};
 use crate::{RouterId, proto};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -207,8 +209,10 @@ impl Line {
 /// A link from its hello to its end.
 pub(super) async fn converse(
     shared: &Arc<Shared>,
+    address: SocketAddr,
     connection: &Connection,
     linked: &AtomicBool,
+    router: &mut Option<Life>,
 ) -> Result<End, Myself> {
     let own = shared.peers.hello();
     let links = &shared.raft.0;
@@ -223,15 +227,15 @@ pub(super) async fn converse(
     };
     let (mut stream, first) = match tokio::time::timeout(shared.options.hello, opened).await {
         Ok(Ok(opened)) => opened,
-        Ok(Err(status)) if status.code() == tonic::Code::AlreadyExists => return Err(Myself),
-        Ok(Err(status)) => return Ok(end_of(&status)),
+        Ok(Err(status)) => return declined(&shared.peers, &status),
         Err(_) => return Ok(End::Lost("no hello in time".to_owned())),
     };
     let hello = match judge(&shared.peers, &own, connection, first.and_then(|frame| frame.hello)) {
         Ok(hello) => hello,
         Err(end) => return Ok(end),
     };
-    let id = hello.router;
+    let (id, life) = (hello.router, hello.incarnation);
+    *router = Some((id, life));
     let line = Arc::new(Line {
         outlet,
         next: AtomicU64::new(1),
@@ -239,7 +243,12 @@ pub(super) async fn converse(
         born: Instant::now(),
         waiting: Mutex::default(),
     });
-    if let Some(old) = links.lines.lock().insert(id, Arc::clone(&line)) {
+    let old = {
+        let mut lines = links.lines.lock();
+        shared.raft_ways.linked(address, id, life);
+        lines.insert(id, Arc::clone(&line))
+    };
+    if let Some(old) = old {
         old.outlet.close(End::Superseded);
         old.fail_all();
     }

@@ -33,7 +33,7 @@ impl Refused {
     pub(super) fn status(&self, status: &Status) {
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => self.count("certificate"),
-            Code::FailedPrecondition => self.count("mismatch"),
+            Code::FailedPrecondition | Code::DataLoss => self.count("mismatch"),
             Code::InvalidArgument | Code::OutOfRange | Code::Internal => self.count("malformed"),
             Code::DeadlineExceeded => self.count("no_hello"),
             _ => {}

@@ -1,6 +1,7 @@
 //! What a server answers.
 
 use super::outlet::Frames;
+use super::peer::DOUBLED;
 use super::peer::{self, Peers};
 use super::raft::{AT_ONCE, RaftItem, RaftPieces};
 use super::server::{Caller, Edges};
@@ -252,7 +253,9 @@ impl PeerService {
             }
             tracing::error!(name = hello.name, "another process has the identity of this router");
             self.peers.doubled();
-            return Err(Status::failed_precondition(
+            // The other one has to hear it, too: it may be the one that is left.
+            return Err(Status::new(
+                DOUBLED,
                 "two processes have one router's identity: its data directory was copied",
             ));
         }

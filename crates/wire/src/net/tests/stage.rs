@@ -115,6 +115,7 @@ pub(super) enum Event {
     PeerEnded(u64, End),
     Linked(u64),
     LinkEnded(u64, End),
+    Doubled,
 }
 
 pub(super) struct Router {
@@ -270,6 +271,10 @@ impl Peers for Host {
     fn connected(&self, peer: PeerHello) -> Result<Box<dyn Hears<PeerItem>>, String> {
         self.0.events.lock().push(Event::Peer(peer.router.0));
         Ok(Box::new(PeerEar { router: Arc::clone(&self.0), peer: peer.router.0, theirs: true }))
+    }
+
+    fn doubled(&self) {
+        self.0.events.lock().push(Event::Doubled);
     }
 
     fn linked(&self, peer: PeerHello, outlet: Outlet<PeerItem>) -> Box<dyn Hears<PeerItem>> {

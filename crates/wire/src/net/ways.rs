@@ -1,0 +1,81 @@
+//! By which addresses routers are reached. Where two lead to one router, one of them rests: a link by either ends the one by the
+//! other, and they would take turns for ever.
+
+use crate::{Incarnation, RouterId};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// One life of a router's process. The next may be found elsewhere, and somebody else where it was.
+pub(super) type Life = (RouterId, Incarnation);
+
+/// So many addresses are remembered that led somewhere; then it begins anew.
+const MOST_LED: usize = 1_024;
+
+/// What is known of the routers that are linked for one purpose.
+#[derive(Debug, Default)]
+pub(super) struct Ways(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By which address a router is linked.
+    present: HashMap<RouterId, (Incarnation, SocketAddr)>,
+    /// Where an address led last.
+    led: HashMap<SocketAddr, Life>,
+}
+
+impl Known {
+    fn otherwise(&self, address: SocketAddr, (router, life): Life) -> bool {
+        self.present.get(&router).is_some_and(|(linked, by)| *linked == life && *by != address)
+    }
+}
+
+impl Ways {
+    /// Whether the address is known to lead to a router that is linked by another one. To dial it would end that link.
+    pub(super) fn is_linked_otherwise(&self, address: SocketAddr) -> bool {
+        let known = self.0.lock();
+        known.led.get(&address).is_some_and(|life| known.otherwise(address, *life))
+    }
+
+    /// A link stands.
+    pub(super) fn linked(&self, address: SocketAddr, router: RouterId, life: Incarnation) {
+        let mut known = self.0.lock();
+        if known.led.len() >= MOST_LED {
+            known.led.clear();
+        }
+        known.led.insert(address, (router, life));
+        known.present.insert(router, (life, address));
+    }
+
+    /// It is over. Whether the router is linked by another address.
+    pub(super) fn ended(&self, address: SocketAddr, router: RouterId, life: Incarnation) -> bool {
+        let mut known = self.0.lock();
+        if known.present.get(&router) == Some(&(life, address)) {
+            known.present.remove(&router);
+        }
+        known.otherwise(address, (router, life))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_rests_while_another_leads_to_the_same_life_of_a_router() {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let (one, first, next) = (RouterId(1), Incarnation(7), Incarnation(8));
+        let ways = Ways::default();
+        assert!(!ways.is_linked_otherwise(at(1)));
+        ways.linked(at(1), one, first);
+        assert!(!ways.is_linked_otherwise(at(1)) && !ways.is_linked_otherwise(at(2)));
+        ways.linked(at(2), one, first);
+        assert!(ways.ended(at(1), one, first), "the second one took its place");
+        assert!(ways.is_linked_otherwise(at(1)) && !ways.is_linked_otherwise(at(2)));
+        assert!(!ways.ended(at(2), one, first));
+        assert!(!ways.is_linked_otherwise(at(1)), "nothing would be ended");
+        // It comes back elsewhere; whoever has its old addresses now is somebody else.
+        ways.linked(at(3), one, next);
+        assert!(!ways.is_linked_otherwise(at(1)) && !ways.is_linked_otherwise(at(2)));
+    }
+}
