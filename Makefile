@@ -66,7 +66,8 @@ chaos: ## faults of a cluster for an hour, with the figures in docs/chaos.md: FA
 	@tests/namespaces/install
 	@tests/cassandra/install
 	$(CARGO) build --release --bin starling
-	CLUSTER_FAULTS=$(FAULTS) CLUSTER_MINUTES=$(MINUTES) CLUSTER_PACE=1 CLUSTER_REPORT=$(CURDIR)/docs/chaos.md \
+	STARLING_BIN=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/starling \
+		CLUSTER_FAULTS=$(FAULTS) CLUSTER_MINUTES=$(MINUTES) CLUSTER_PACE=1 CLUSTER_REPORT=$(CURDIR)/docs/chaos.md \
 		$(CARGO) test -p starling-tests --test cluster -- survives
 
 sim: ## the simulation, over many seeds: SEEDS=100000
