@@ -17,7 +17,7 @@ use starling_tests::client::Target;
 use starling_tests::report::{Outcome, Report, case, wanted};
 use starling_tests::server::{Form, Kind, PASSWORD, Store};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A library and how its cases are run.
 struct Library {

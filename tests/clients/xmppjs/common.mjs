@@ -5,7 +5,7 @@ import { client, xml } from "@xmpp/client";
 
 export { assert, xml };
 
-const PATIENCE = 10_000;
+const PATIENCE = 30_000;
 export const password = process.env.XMPP_PASSWORD;
 const inTurn = (scheme, ports) => {
   const places = ports.split(" ").map((port) => `${scheme}://localhost:${port}`);
