@@ -105,7 +105,7 @@ mod tests {
     fn here(sequence: u64, heard: u64) -> Ticket {
         let origin = Origin { session: 1, sequence };
         let (sender, token) = (jid("alice"), Token(1));
-        Ticket { origin, sender, token, sequence, again: None, repeated: false, pair: None, heard }
+        Ticket { origin, sender, token, sequence, again: None, repeated: false, pair: None, heard, before: 0 }
     }
 
     fn elsewhere(sequence: u64, prev: Option<u64>) -> Ticket {

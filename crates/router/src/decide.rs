@@ -32,6 +32,9 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
     let Said { sequence, stanza, fault, trace, again } = said;
     let token = home.links[at].token;
     home.links[at].take(sequence);
+    if again {
+        home.links[at].before = sequence;
+    }
     home.touched = true;
     if fault.is_none()
         && let Kind::Message(_) = stanza.kind
@@ -228,5 +231,5 @@ pub(crate) fn bounce(turn: &mut Turn, home: &mut Home, stanza: &Stanza, error: &
 /// The ticket of a session's message.
 pub(crate) fn ticket(home: &Home, token: Token, sequence: u64) -> Ticket {
     let (origin, sender) = (origin(token, sequence), home.account.jid.clone());
-    Ticket { origin, sender, token, sequence, again: None, repeated: false, pair: None, heard: 0 }
+    Ticket { origin, sender, token, sequence, again: None, repeated: false, pair: None, heard: 0, before: 0 }
 }

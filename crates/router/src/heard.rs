@@ -23,6 +23,8 @@ pub(crate) struct Heard {
 struct Known {
     /// The last sequence that was decided.
     last: u64,
+    /// The last one that was not refused.
+    taken: u64,
     /// Decided and not committed.
     open: SmallVec<[u64; 2]>,
     /// Decided and refused: a second one of them is decided anew.
@@ -63,6 +65,12 @@ impl Heard {
         }
     }
 
+    /// Whether one of its session that followed it was taken, or may be: it was refused, and is not to come behind that.
+    pub(crate) fn is_late(&self, token: Token, sequence: u64) -> bool {
+        let known = self.sessions.get(&token);
+        known.is_some_and(|known| known.taken > sequence || known.open.iter().any(|open| *open > sequence))
+    }
+
     /// It is decided now.
     pub(crate) fn decides(&mut self, token: Token, sequence: u64, now: Duration) {
         if self.sessions.len() >= MOST && !self.sessions.contains_key(&token) {
@@ -84,6 +92,8 @@ impl Heard {
                 known.refused.remove(0);
             }
             known.refused.push(sequence);
+        } else {
+            known.taken = known.taken.max(sequence);
         }
         if unsure {
             self.since = now;
@@ -127,10 +137,18 @@ mod tests {
         heard.done(A, 3, true, true, secs(3));
         heard.decides(A, 4, secs(4));
         assert_eq!(heard.verdict(A, 3, None), Verdict::Decide);
+        assert!(heard.is_late(A, 3), "one behind it may be taken");
+        heard.done(A, 4, true, false, secs(4));
+        assert!(!heard.is_late(A, 3));
         assert_eq!(heard.unknown_before(), secs(3), "its row may be there");
         heard.decides(A, 3, secs(5));
         heard.done(A, 3, false, false, secs(6));
         assert_eq!(heard.verdict(A, 3, None), Verdict::Done);
+        heard.decides(A, 4, secs(5));
+        heard.done(A, 4, true, false, secs(6));
+        heard.decides(A, 5, secs(5));
+        heard.done(A, 5, false, false, secs(6));
+        assert!(heard.is_late(A, 4) && !heard.is_late(A, 5));
     }
 
     #[test]

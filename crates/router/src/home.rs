@@ -247,11 +247,17 @@ impl Home {
     }
 
     /// Whether the tail has to be read to know whether there is a row of this message.
-    pub(crate) fn may_have(&self, origin: Origin, message: Option<&Fingerprint>, shared: &Shared) -> bool {
+    pub(crate) fn may_have(
+        &self,
+        origin: Origin,
+        message: Option<&Fingerprint>,
+        before: u64,
+        shared: &Shared,
+    ) -> bool {
         let Some(recent) = &self.recent else { return true };
-        let known =
-            recent.has(origin) || message.is_some_and(|message| recent.find(message, origin).is_some());
-        !known && self.since.may_have(origin, message, &shared.hasher)
+        let found = |message| recent.find(message, origin, before).is_some();
+        let known = recent.has(origin) || message.is_some_and(found);
+        !known && self.since.may_have(origin, message, before, &shared.hasher)
     }
 
     /// What is known of a message that a session sends, if it was refused before.

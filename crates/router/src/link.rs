@@ -72,8 +72,10 @@ struct Refusal {
     to: BareJid,
     /// Its number in the queue.
     number: u64,
-    /// Since when there are such answers (monotonic).
+    /// Since when there are such answers, and its client is there (monotonic).
     since: Duration,
+    /// Among them are some of a home before this one: which messages these were is not known.
+    inherited: bool,
 }
 
 /// A message whose sender has no answer yet.
@@ -159,6 +161,8 @@ pub(crate) struct Link {
     pub(crate) detached_at: Option<Duration>,
     /// Highest sequence taken from the client.
     pub(crate) received: u64,
+    /// Up to where a home before this one may have taken, or refused, what it said.
+    pub(crate) before: u64,
     /// By sequence, rising.
     unsettled: VecDeque<Unsettled>,
     /// Has sent a message with an `origin-id`, which its client may send again should it lose the session.
@@ -200,6 +204,7 @@ impl Link {
             since,
             detached_at: None,
             received: 0,
+            before: 0,
             unsettled: VecDeque::new(),
             may_resend: false,
             sent: 0,
@@ -223,22 +228,27 @@ impl Link {
     /// What was queued last tells that a message to this account is not confirmed.
     pub(crate) fn refuses(&mut self, to: BareJid, now: Duration) {
         let number = self.sent;
-        self.was_refused(to, number, now);
+        self.is_refused(to, number, now);
     }
 
     /// The same of what is queued soon: until then it comes after all that is there.
     pub(crate) fn will_refuse(&mut self, to: BareJid, now: Duration) {
-        self.was_refused(to, u64::MAX, now);
+        self.is_refused(to, u64::MAX, now);
     }
 
-    /// The same of what is in the queue under this number.
+    /// The same of what a home before this one has queued under this number.
     pub(crate) fn was_refused(&mut self, to: BareJid, number: u64, now: Duration) {
+        self.is_refused(to, number, now);
+        self.refusals.iter_mut().for_each(|refusal| refusal.inherited = true);
+    }
+
+    fn is_refused(&mut self, to: BareJid, number: u64, now: Duration) {
         match self.refusals.iter_mut().find(|refusal| refusal.to == to) {
             Some(refusal) => refusal.number = number,
             None => {
                 let first = self.first();
                 self.refusals.retain(|refusal| refusal.number >= first);
-                self.refusals.push(Refusal { to, number, since: now });
+                self.refusals.push(Refusal { to, number, since: now, inherited: false });
             }
         }
     }
@@ -255,9 +265,16 @@ impl Link {
         self.refusals.iter().any(|refusal| refusal.to == *to)
     }
 
-    /// The client sends a message to this account again that was refused: it has heard of it.
-    pub(crate) fn has_heard(&mut self, to: &BareJid) {
-        self.refusals.retain(|refusal| refusal.to != *to);
+    /// Its client is back: from now on it takes so long to hear of refusals.
+    pub(crate) fn is_back(&mut self, now: Duration) {
+        self.refusals.iter_mut().for_each(|refusal| refusal.since = now);
+    }
+
+    /// The client sends a message to this account again that was refused: it has heard of it. False where others may have been
+    /// refused by a home before this one, which are not known when they come again: none of them is to overtake another.
+    pub(crate) fn has_heard(&mut self, to: &BareJid) -> bool {
+        self.refusals.retain(|refusal| refusal.to != *to || refusal.inherited);
+        self.refusals.iter().all(|refusal| refusal.to != *to)
     }
 
     /// A message of it to this account is not confirmed: takes out what it has sent there since that its client may send again,

@@ -19,6 +19,7 @@ pub(crate) fn forward(shared: &Shared, shard: Shard, forward: Forward) -> PeerIt
         again: ticket.repeated,
         // Clocks differ: how long ago it was is the same everywhere.
         resent: ticket.again.map(|moment| now.saturating_sub(moment)),
+        before: ticket.before,
     });
     let home = Home { shard, epoch: Epoch::default() };
     PeerItem::Forward(Box::new(frame::Forward { home, account, stanza, ticket, hops, trace }))
@@ -53,6 +54,7 @@ pub(crate) fn read(shared: &Shared, item: PeerItem) -> Option<Msg> {
                 again: ticket.resent.map(|ago| now.saturating_sub(ago)),
                 repeated: ticket.again,
                 pair: Some(Pairing { prev: ticket.prev }),
+                before: ticket.before,
                 heard: 0,
             });
             Msg::Forward(Box::new(Forward { account, stanza, ticket, hops, trace }))

@@ -149,6 +149,8 @@ pub(crate) struct Ticket {
     pub(crate) sequence: u64,
     /// The message may have been sent before, in a session that ended unresumed by this moment of monotonic time.
     pub(crate) again: Option<Duration>,
+    /// Up to this sequence its session may have said the same before, to a home before its present one.
+    pub(crate) before: u64,
     /// It may have been decided before, under this very origin, by this home or one before it.
     pub(crate) repeated: bool,
     /// What of its session and its recipient comes before it, where that is another shard's.

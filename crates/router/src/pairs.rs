@@ -46,6 +46,7 @@ pub(crate) fn leaves(
 pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &BareJid, after: Option<u64>) {
     let (now, sender) = (shared.clock.monotonic(), home.account.jid.clone());
     let Some(link) = home.sender(token) else { return };
+    let before = link.before;
     let mut prev = after.and_then(|after| link.unreceipted(to, after.saturating_add(1)));
     let mut forwards = Vec::new();
     for (sequence, message) in link.waiting_for(to) {
@@ -57,7 +58,7 @@ pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &Ba
         let pair = Some(Pairing { prev });
         let (origin, sender, again) = (message.origin, sender.clone(), sent.resent);
         let (repeated, heard) = (true, 0);
-        let ticket = Some(Ticket { origin, sender, token, sequence, again, repeated, pair, heard });
+        let ticket = Some(Ticket { origin, sender, token, sequence, again, repeated, pair, heard, before });
         let (stanza, trace) = (message.stanza.clone(), sent.trace);
         forwards.push(Forward { account: to.clone(), stanza, ticket, hops: 1, trace });
         prev = Some(sequence);

@@ -156,7 +156,7 @@ pub(crate) fn build(
     far.holders.insert_many(0, parked.others.iter().copied());
     far.built = (!parked.drained).then_some(*conn);
     link.far = Some(Box::new(far));
-    (link.received, link.announced) = (record.handled, record.handled);
+    (link.received, link.announced, link.before) = (record.handled, record.handled, record.handled);
     let counting = record.queue.iter().filter(|queued| queued.counts).count();
     for queued in &record.queue {
         let row = queued.position.map(|position| Row { position, waits: queued.waits });

@@ -66,6 +66,8 @@ pub(crate) struct Recent {
     through: Duration,
     origins: HashSet<Origin>,
     fingerprints: HashMap<Fingerprint, Origin>,
+    /// The last one of each session.
+    latest: HashMap<u128, u64>,
 }
 
 impl Recent {
@@ -79,6 +81,8 @@ impl Recent {
         let mut recent = Self::empty(tail.through);
         for row in tail.rows {
             recent.origins.insert(row.origin);
+            let latest = recent.latest.entry(row.origin.session).or_default();
+            *latest = row.origin.sequence.max(*latest);
             if row.origin_id.is_none() {
                 continue;
             }
@@ -105,9 +109,16 @@ impl Recent {
         self.through >= moment
     }
 
-    /// The origin under which a message was taken before; not counting the session it comes from now.
-    pub(crate) fn find(&self, fingerprint: &Fingerprint, now: Origin) -> Option<Origin> {
-        self.fingerprints.get(fingerprint).copied().filter(|origin| origin.session != now.session)
+    /// The origin under which a message was taken before. Of the session it comes from now, only what that had said up to
+    /// `before`: to a home before this one, which alone knew what it had refused.
+    pub(crate) fn find(&self, fingerprint: &Fingerprint, now: Origin, before: u64) -> Option<Origin> {
+        let other = |origin: &Origin| origin.session != now.session || origin.sequence <= before;
+        self.fingerprints.get(fingerprint).copied().filter(other)
+    }
+
+    /// Whether a row is there of what its session has said later.
+    pub(crate) fn has_later(&self, origin: Origin) -> bool {
+        self.latest.get(&origin.session).is_some_and(|latest| *latest > origin.sequence)
     }
 
     /// Whether a row of this origin was written.
@@ -154,11 +165,13 @@ impl Since {
         room
     }
 
-    /// Whether the row of this message may be among them: one of this origin, or one that another session has sent.
+    /// Whether the row of this message may be among them: one of this origin, or one that another session has sent, or this one
+    /// to a home before this.
     pub(crate) fn may_have(
         &self,
         origin: Origin,
         message: Option<&Fingerprint>,
+        before: u64,
         hasher: &RandomState,
     ) -> bool {
         if self.rows.is_empty() {
@@ -168,7 +181,7 @@ impl Since {
         session(hasher.hash_one(origin)).is_some()
             || message
                 .and_then(|message| session(hasher.hash_one(message)))
-                .is_some_and(|session| *session != origin.session)
+                .is_some_and(|session| *session != origin.session || before > 0)
     }
 
     /// The tail is about to be read.
@@ -276,22 +289,24 @@ mod tests {
     fn only_what_was_decided_since_makes_another_read_worth_while() {
         let (hasher, mut since) = (RandomState::new(), Since::default());
         let (one, two) = (message("1"), message("2"));
-        assert!(!since.may_have(of(1, 1), Some(&one), &hasher));
+        assert!(!since.may_have(of(1, 1), Some(&one), 0, &hasher));
         assert!(since.add(of(1, 1), Some(&one), false, &hasher));
-        assert!(since.may_have(of(1, 1), None, &hasher), "refused, and sent again");
-        assert!(since.may_have(of(2, 7), Some(&one), &hasher), "from another session");
-        assert!(!since.may_have(of(1, 2), Some(&one), &hasher), "its own client says what is new");
-        assert!(!since.may_have(of(2, 7), Some(&two), &hasher));
+        assert!(since.may_have(of(1, 1), None, 0, &hasher), "refused, and sent again");
+        assert!(since.may_have(of(2, 7), Some(&one), 0, &hasher), "from another session");
+        assert!(!since.may_have(of(1, 2), Some(&one), 0, &hasher), "its own client says what is new");
+        assert!(since.may_have(of(1, 2), Some(&one), 1, &hasher), "but for what it said to another home");
+        assert!(!since.may_have(of(2, 7), Some(&two), 0, &hasher));
         assert!(since.add(of(2, 7), Some(&one), false, &hasher));
         assert!(
-            since.may_have(of(1, 2), Some(&one), &hasher) && since.may_have(of(2, 8), Some(&one), &hasher)
+            since.may_have(of(1, 2), Some(&one), 0, &hasher)
+                && since.may_have(of(2, 8), Some(&one), 0, &hasher)
         );
         since.begins();
         assert!(since.add(of(3, 1), Some(&two), true, &hasher));
-        assert!(since.may_have(of(1, 1), None, &hasher), "until it has been read");
+        assert!(since.may_have(of(1, 1), None, 0, &hasher), "until it has been read");
         since.ends();
-        assert!(!since.may_have(of(1, 1), Some(&one), &hasher));
-        assert!(since.may_have(of(3, 1), None, &hasher), "it was decided meanwhile");
+        assert!(!since.may_have(of(1, 1), Some(&one), 0, &hasher));
+        assert!(since.may_have(of(3, 1), None, 0, &hasher), "it was decided meanwhile");
     }
 
     #[test]

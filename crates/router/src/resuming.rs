@@ -154,6 +154,7 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let before = link.management.as_mut().map_or(0, |management| std::mem::take(&mut management.before));
     let sequence = link.received;
     link.announced = sequence;
+    link.is_back(out.shared.clock.monotonic());
     let token = link.token;
     let jid = home.account.sessions[at].jid.clone();
     let passed = passed(link, before + newly);

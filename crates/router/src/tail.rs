@@ -35,7 +35,8 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
                 (None, _) => return false,
             };
             let with = stanza.to.as_ref().map_or_else(|| account.clone(), Jid::to_bare);
-            home.may_have(origin, Fingerprint::of(account, &with, stanza).as_ref(), shared)
+            let before = at.map_or(0, |at| home.links[at].before);
+            home.may_have(origin, Fingerprint::of(account, &with, stanza).as_ref(), before, shared)
         }
         Msg::Forward(forward) => {
             let Some(ticket) = &forward.ticket else { return false };
@@ -48,7 +49,7 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
                 return false;
             }
             let message = Fingerprint::of(&ticket.sender, &home.account.jid, &forward.stanza);
-            home.may_have(ticket.origin, message.as_ref(), shared)
+            home.may_have(ticket.origin, message.as_ref(), ticket.before, shared)
         }
         _ => false,
     };

@@ -282,6 +282,8 @@ pub struct Ticket {
     pub again: bool,
     /// Its client may have sent it before, in a session that ended so long ago.
     pub resent: Option<Duration>,
+    /// The last sequence of that session that went to a home before its present one; 0 where there was none.
+    pub before: u64,
 }
 
 /// One session and one recipient: what has an order of its own.

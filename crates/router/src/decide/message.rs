@@ -73,6 +73,7 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
         return refuse_traced(turn, home, (token, sequence), &stanza, &not_confirmed(), spans);
     }
     let mut ticket = ticket(home, token, sequence);
+    ticket.before = home.links[at].before;
     let may_be_again = home.links[at].may_be_again(sequence);
     ticket.repeated = again || may_be_again;
     if !home.links[at].may_resend && stanza.payload.has(ns::SID, "origin-id") {
@@ -80,8 +81,12 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
         home.links[at].note();
     }
     let known = is_known(turn, home, &own, &with, &stanza, &mut ticket);
-    // Without a row of its own it went nowhere.
+    // If it was to have a row here and has none, it went nowhere.
     ticket.repeated = again || may_be_again && known;
+    if may_be_again && !known && !fate.archived {
+        // Only its recipient's home can tell.
+        ticket.again.get_or_insert_with(|| home.lost_until(&turn.shared));
+    }
     let (since, origin) = (turn.came, ticket.origin);
     let unanswered = Unanswered { since, origin, stanza: stanza.clone(), sent: None };
     home.links[at].awaits(sequence, unanswered);
@@ -118,8 +123,7 @@ fn overtakes(turn: &Turn, home: &mut Home, at: usize, with: &BareJid, stanza: &S
     let token = home.links[at].token;
     let earlier = home.earlier(stanza, turn.monotonic, &turn.shared);
     if earlier.is_some_and(|earlier| earlier.origin.session == token.0) {
-        home.links[at].has_heard(with);
-        return false;
+        return !home.links[at].has_heard(with);
     }
     true
 }
@@ -169,7 +173,7 @@ fn is_known(
     }
     let Some(fingerprint) = resent(turn, home, own, with, stanza) else { return false };
     ticket.again = Some(home.lost_until(&turn.shared));
-    match recent.and_then(|recent| recent.find(&fingerprint, ticket.origin)) {
+    match recent.and_then(|recent| recent.find(&fingerprint, ticket.origin, ticket.before)) {
         Some(origin) => ticket.origin = origin,
         None => return false,
     }
@@ -212,7 +216,7 @@ pub(crate) fn received(
         (Some(ticket), Some(recent)) if ticket.again.is_some() || ticket.repeated => {
             recent.has(ticket.origin)
                 || Fingerprint::of(&ticket.sender, &home.account.jid, &stanza)
-                    .is_some_and(|fingerprint| recent.find(&fingerprint, ticket.origin).is_some())
+                    .is_some_and(|message| recent.find(&message, ticket.origin, ticket.before).is_some())
         }
         _ => false,
     };
@@ -285,6 +289,9 @@ fn arrive(
         // It may have been delivered, and nobody knows: what is not kept is sent once at most.
         return settle(turn, home, stanza, ticket, None, spans);
     }
+    if own.is_none() && fate.is_kept() && ticket.as_ref().is_some_and(|ticket| comes_late(home, ticket)) {
+        return settle(turn, home, stanza, ticket, Some(Box::new(not_confirmed())), spans);
+    }
     let mut position = None;
     if fate.is_kept() {
         let fresh = Ticket {
@@ -296,6 +303,7 @@ fn arrive(
             repeated: false,
             pair: None,
             heard: 0,
+            before: 0,
         };
         position = append(turn, home, &stanza, ticket.as_ref().unwrap_or(&fresh), direction, with, &fate);
         if position.is_none() {
@@ -325,6 +333,16 @@ fn arrive(
     let arriving =
         Arriving { stanza, ticket, to: concerned, position, offline: fate.offline, refused: None, spans };
     turn.act(home, What::Arrive(Box::new(arriving)));
+}
+
+/// Whether it was refused, here or by a home before this one, and what followed it was not.
+fn comes_late(home: &Home, ticket: &Ticket) -> bool {
+    if !ticket.repeated {
+        return false;
+    }
+    let same = ticket.origin == crate::act::origin(ticket.token, ticket.sequence);
+    home.heard.is_late(ticket.token, ticket.sequence)
+        || same && home.recent.as_ref().is_some_and(|recent| recent.has_later(ticket.origin))
 }
 
 /// Nobody is there to take it: kept, bounced or dropped (RFC 6121 §8.5.2.2).

@@ -61,7 +61,7 @@ impl Sent for KeepAll {
             cx.change(Change::Interested(session.token));
         }
         assert_ne!(body(stanza), POISON, "a mistake in a module");
-        fate.archived = has_body(stanza);
+        fate.archived = has_body(stanza) && !stanza.payload.has("urn:xmpp:hints", "no-permanent-store");
         Flow::Next
     }
 }

@@ -441,3 +441,179 @@ fn nor_is_it_at_the_recipients_home() {
     assert_eq!(site.messages(&alice), ["!resource-constraint wait"; 2]);
     assert_eq!(site.rows("bob"), ["under way"]);
 }
+
+/// The same, which its sender does not keep.
+fn unkept(n: usize) -> Stanza {
+    named(n).child(starling_xmpp::Element::new("urn:xmpp:hints", "no-permanent-store"))
+}
+
+#[test]
+fn what_a_home_before_refused_and_is_said_again_in_the_same_session_is_known() {
+    for message in [named, unkept] {
+        for (at_recipient, both) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut site = Site::new(1);
+            let mut alice = site.managed(0, "alice", "phone");
+            let bob = site.client(0, "bob", "phone");
+            site.send(&mut alice, message(0));
+            if at_recipient {
+                site.decide();
+            }
+            // It is written, and nobody knows.
+            site.store.doubt_next(1);
+            site.run();
+            assert_eq!(site.messages(&alice), ["!resource-constraint wait"]);
+            site.say(&alice, starling_wire::Up::Acknowledged { handled: 1 });
+            site.run();
+            site.succeed("alice");
+            if both {
+                site.succeed("bob");
+            }
+            site.send(&mut alice, message(1));
+            site.send(&mut alice, message(0));
+            site.send(&mut alice, message(2));
+            site.run();
+            let case = format!("{at_recipient}, {both}, {}", site.rows("alice").len());
+            let mut rows = site.rows("bob");
+            rows.sort_unstable();
+            assert_eq!(rows, ["0", "1", "2"], "{case}");
+            let mut rows = site.rows("alice");
+            rows.sort_unstable();
+            rows.dedup();
+            assert!(rows.len() == site.rows("alice").len(), "{case}");
+            let mut seen = site.messages(&bob);
+            seen.sort_unstable();
+            assert_eq!(seen, ["0", "1", "2"], "{case}");
+            assert_eq!(site.messages(&alice), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn what_a_client_means_anew_is_new() {
+    let mut site = Site::new(1);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    site.succeed("alice");
+    // Not what XEP-0359 asks for, but no reason to lose anything.
+    for _ in 0..2 {
+        site.send(&mut alice, named(0));
+        site.run();
+    }
+    assert_eq!(site.messages(&bob), ["0", "0"]);
+}
+
+#[test]
+fn a_message_that_was_refused_does_not_come_behind_what_followed_it() {
+    for moved in [false, true] {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let bob = site.client(0, "bob", "phone");
+        for n in 0..2 {
+            site.post(&mut alice, "bob", &n.to_string());
+            site.decide();
+        }
+        let mut mail: Vec<_> = site.mail().drain(..).collect();
+        let (shard, first) = mail.remove(0);
+        site.store.fail_next(1);
+        site.hand_mail(shard, first);
+        site.decide();
+        assert_eq!(site.lose_mail(), 1, "its refusal");
+        mail.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+        site.decide();
+        site.lose_mail();
+        assert_eq!(site.rows("bob"), ["1"]);
+        if moved {
+            site.succeed("bob");
+        }
+        site.advance(6 * SECOND);
+        assert_eq!(site.messages(&alice), ["!resource-constraint wait"], "moved: {moved}");
+        assert_eq!(site.rows("bob"), ["1"], "moved: {moved}");
+        assert_eq!(site.messages(&bob), ["1"], "moved: {moved}");
+        assert_eq!(site.handled(&alice), 0);
+        site.chat(&mut alice, "bob", "2");
+        assert_eq!(site.messages(&bob), ["2"]);
+    }
+}
+
+#[test]
+fn what_its_sender_does_not_keep_and_says_again_over_another_connection_is_known() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    // It has no id, and is known by its place alone.
+    let hint = || starling_xmpp::Element::new("urn:xmpp:hints", "no-permanent-store");
+    let unkept = |n: usize| crate::bench::chat("bob@localhost", &n.to_string()).child(hint());
+    site.send(&mut alice, unkept(0));
+    for _ in 0..4 {
+        site.decide();
+        let mail: Vec<_> = site.mail().drain(..).collect();
+        for (shard, item) in mail {
+            site.hand_mail(shard, item);
+        }
+    }
+    site.forget_downs();
+    assert_eq!((site.rows("alice").len(), site.rows("bob").len()), (0, 1));
+    // What her old connection says again is lost, for the account cannot be loaded.
+    site.crash("alice");
+    site.lose(&alice);
+    let shard = site.shard("alice");
+    site.store.fail_next_reads(1);
+    site.begin(shard);
+    site.run();
+    site.succeed("bob");
+    let mut alice = site.resume(&alice, 1, 0);
+    site.advance(3 * SECOND);
+    let downs = site.told(&alice);
+    let resumed = downs.iter().find_map(|down| match down {
+        starling_wire::Down::Resumed { sequence, .. } => Some(*sequence),
+        _ => None,
+    });
+    assert_eq!(resumed, Some(1), "{downs:?}");
+    alice.sequence = 1;
+    site.send(&mut alice, unkept(0));
+    site.send(&mut alice, unkept(1));
+    site.run();
+    assert_eq!(site.rows("bob"), ["0", "1"]);
+    assert_eq!(site.messages(&bob), ["0", "1"]);
+}
+
+#[test]
+fn a_client_that_resumes_has_not_heard_of_what_was_refused_before() {
+    for moved in [false, true] {
+        let mut site = Site::new(2);
+        let mut alice = site.managed(0, "alice", "phone");
+        let bob = site.client(1, "bob", "phone");
+        site.store.fail_next(1);
+        site.send(&mut alice, named(0));
+        site.run();
+        assert_eq!(site.messages(&alice), ["!resource-constraint wait"]);
+        site.lose(&alice);
+        if moved {
+            site.succeed("alice");
+        }
+        site.advance(20 * SECOND);
+        let mut alice = site.resume(&alice, 1, 0);
+        site.advance(3 * SECOND);
+        // These it had said, too, and says again before it reads on.
+        for n in 1..3 {
+            site.send(&mut alice, named(n));
+        }
+        site.run();
+        assert_eq!(site.messages(&alice), ["!resource-constraint wait"; 3], "moved: {moved}");
+        if moved {
+            // The next home does not know what the last one has refused.
+            for n in 0..3 {
+                site.send(&mut alice, named(n));
+            }
+            site.run();
+            assert_eq!(site.messages(&alice), ["!resource-constraint wait"; 3]);
+            site.say(&alice, starling_wire::Up::Acknowledged { handled: 6 });
+        }
+        for n in 0..3 {
+            site.send(&mut alice, named(n));
+        }
+        site.run();
+        assert_eq!(site.messages(&bob), ["0", "1", "2"], "moved: {moved}");
+        assert_eq!(site.rows("bob"), ["0", "1", "2"], "moved: {moved}");
+    }
+}

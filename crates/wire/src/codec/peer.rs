@@ -71,6 +71,7 @@ fn ticket(ticket: Ticket) -> proto::Ticket {
         prev: ticket.prev,
         again: ticket.again,
         resent: ticket.resent.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
+        before: ticket.before,
     }
 }
 
@@ -133,6 +134,7 @@ fn read_ticket(ticket: proto::Ticket) -> Result<Ticket> {
         prev: ticket.prev,
         again: ticket.again,
         resent: ticket.resent.map(Duration::from_millis),
+        before: ticket.before,
     })
 }
 

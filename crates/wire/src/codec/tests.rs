@@ -145,6 +145,7 @@ fn peers() -> Vec<PeerItem> {
         prev: Some(0),
         again: true,
         resent: Some(Duration::from_millis(7)),
+        before: 3,
     };
     let forward = Forward {
         home: HOME,
@@ -163,7 +164,7 @@ fn peers() -> Vec<PeerItem> {
         PeerItem::NotHome(NotHome { shard: Shard(0), epoch: Epoch(0), hint: None }),
         PeerItem::Forward(Box::new(forward.clone())),
         PeerItem::Forward(Box::new(Forward {
-            ticket: Some(Ticket { prev: None, again: false, resent: None, ..ticket }),
+            ticket: Some(Ticket { prev: None, again: false, resent: None, before: 0, ..ticket }),
             ..forward.clone()
         })),
         PeerItem::Forward(Box::new(Forward { ticket: None, trace: None, hops: 0, ..forward })),
