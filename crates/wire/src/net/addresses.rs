@@ -39,13 +39,17 @@ impl Addresses for Seeds {
             let mut all = Vec::new();
             let mut failed = None;
             // Side by side: one name that is not answered must not keep the others from being found.
-            let looked = seeds.into_iter().map(|seed| timeout(WITHIN, tokio::net::lookup_host(seed)));
-            for found in join_all(looked).await {
-                match found {
-                    Ok(Ok(found)) => all.extend(found.take(MAX_PER_NAME)),
-                    Ok(Err(error)) => failed = Some(error),
-                    Err(_) => failed = Some(io::ErrorKind::TimedOut.into()),
-                }
+            let looked = seeds.iter().map(|seed| timeout(WITHIN, tokio::net::lookup_host(seed)));
+            for (seed, found) in seeds.iter().zip(join_all(looked).await) {
+                let error = match found {
+                    Ok(Ok(found)) => {
+                        all.extend(found.take(MAX_PER_NAME));
+                        continue;
+                    }
+                    Ok(Err(error)) => error,
+                    Err(_) => io::ErrorKind::TimedOut.into(),
+                };
+                failed = Some(io::Error::new(error.kind(), format!("{seed}: {error}")));
             }
             all.sort();
             all.dedup();
@@ -136,5 +140,12 @@ mod tests {
         assert_eq!(roll.all(), ["a:1", "b:1"], "the others know better");
         roll.lost(RouterId(1));
         assert_eq!(roll.all(), ["a:1", "b:1"], "the last one is believed though it is gone");
+    }
+
+    #[tokio::test]
+    async fn whose_look_up_failed_is_named() {
+        // Refused before a name server is asked.
+        let error = Seeds(vec!["nowhere".to_owned()]).find().await.unwrap_err();
+        assert!(error.to_string().starts_with("nowhere: "), "{error}");
     }
 }

@@ -197,14 +197,23 @@ where
 {
     let mut dialled: HashMap<SocketAddr, (Task, Arc<AtomicBool>)> = HashMap::new();
     let mut known = Vec::new();
+    let mut told = String::new();
     loop {
-        match tokio::time::timeout(LOOKUP, addresses.find()).await {
-            Ok(Ok(found)) if !found.is_empty() => known = found,
-            Ok(Ok(_)) => tracing::warn!("no address of a router is found: those known before are kept"),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot look up the routers: those known before are kept")
+        let why = match tokio::time::timeout(LOOKUP, addresses.find()).await {
+            Ok(Ok(found)) if !found.is_empty() => {
+                known = found;
+                String::new()
             }
-            Err(_) => tracing::warn!("looking up the routers takes too long: those known before are kept"),
+            Ok(Ok(_)) => "there is no address".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {LOOKUP:?}"),
+        };
+        // The same again and again is said once.
+        if why != told {
+            if !why.is_empty() {
+                tracing::warn!(error = why, "cannot look up the routers: those known before are kept");
+            }
+            told = why;
         }
         // Who is linked stays, whatever a directory says.
         dialled.retain(|address, (_, linked)| known.contains(address) || linked.load(Ordering::Relaxed));
