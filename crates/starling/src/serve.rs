@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -9,9 +10,11 @@ use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     stat::{Mode, umask},
 };
+use starling_edge::EdgeError;
 use starling_node::{
     Config, Sources, Telemetry,
     config::Key,
+    listen::ListenError,
     telemetry::{Identity, OtelEnvironment, metrics::Outcome},
 };
 use starling_setup::Obstacle;
@@ -52,7 +55,7 @@ async fn run<N: Node>(config: Config, sources: Sources) -> Result<(), Failure> {
 
     let starting = N::start(config.clone(), telemetry.clone());
     let running = tokio::select! {
-        running = starting => running.map_err(not_started)?,
+        running = starting => running.map_err(|error| not_started(&config, error))?,
         () = stop.received() => return Ok(()),
     };
     announce(&config, &running, &sources);
@@ -84,11 +87,32 @@ async fn run<N: Node>(config: Config, sources: Sources) -> Result<(), Failure> {
     ended
 }
 
-fn not_started(error: anyhow::Error) -> Failure {
-    match error.downcast::<Obstacle>() {
-        Ok(obstacle) => obstacle.into(),
-        Err(error) => Failure::new("the server cannot start").because(format!("{error:#}")),
+fn not_started(config: &Config, error: anyhow::Error) -> Failure {
+    let error = match error.downcast::<Obstacle>() {
+        Ok(obstacle) => return obstacle.into(),
+        Err(error) => error,
+    };
+    // The edge's own error stands around it, and shows it as its own.
+    let listen = error.downcast_ref::<ListenError>().or_else(|| match error.downcast_ref::<EdgeError>() {
+        Some(EdgeError::Listen(listen)) => Some(listen),
+        _ => None,
+    });
+    match listen {
+        Some(listen) => Failure::new(format!("cannot listen on {}", listen.address))
+            .at(key_of(config, listen.address))
+            .because(&listen.source)
+            .advise(listen.advice()),
+        None => Failure::new("the server cannot start").because(format!("{error:#}")),
     }
+}
+
+/// The setting that names an address to listen on.
+fn key_of(config: &Config, address: SocketAddr) -> &'static str {
+    let listen = &config.listen;
+    let keys =
+        [("listen.c2s", &listen.c2s), ("listen.c2s_tls", &listen.c2s_tls), ("listen.admin", &listen.admin)];
+    let key = keys.into_iter().find(|(_, addresses)| addresses.0.contains(&address));
+    key.map_or("listen.cluster", |(key, _)| key)
 }
 
 /// Reads the settings again. What is wrong changes nothing.
