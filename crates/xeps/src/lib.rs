@@ -100,7 +100,7 @@ mod tests {
     /// What is spoken outside the modules of this crate.
     const ELSEWHERE: [(u16, &str, &str, &str); 5] = [
         (170, "1.0", "recommended order of stream feature negotiation", "`edge`"),
-        (198, "1.6.3", "stream management", "`edge`, `router`; resumption on the same node"),
+        (198, "1.6.3", "stream management", "`edge`, `router`; in a cluster resumption at any edge"),
         (205, "1.0.2", "best practices to discourage denial of service", "limits, see configuration.md"),
         (368, "1.1.0", "SRV records for XMPP over TLS", "`edge`: direct TLS, ALPN, SNI"),
         (440, "1.0.0", "SASL channel-binding type capability", "`edge`"),
