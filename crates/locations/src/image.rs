@@ -83,6 +83,14 @@ impl Description {
         let meta = Meta { last_log_id: read.last.map(Into::into), last_membership, snapshot_id: read.id };
         Ok(Self { meta, removed: read.removed.into_iter().collect(), head: read.head })
     }
+
+    /// What the rows that follow are read into.
+    ///
+    /// # Errors
+    /// When the machine's part makes no sense.
+    pub fn restore(&self) -> Result<Restore, ImageError> {
+        Ok(Restore::begin(&self.head)?)
+    }
 }
 
 /// The name of a snapshot of that many entries.

@@ -3,6 +3,7 @@
 use super::Core;
 use crate::call::{Answer, Piece, Refusal};
 use crate::image::{self, Description, Image, ImageError, Meta};
+use crate::machine::Restore;
 use crate::snapshots::SnapshotWriter;
 use openraft::Snapshot;
 use starling_wire::RouterId;
@@ -14,6 +15,8 @@ pub(crate) struct Incoming {
     id: u64,
     next: u64,
     meta: Meta,
+    /// It is read as it comes: one that has got its name is what this router starts with, so it must make sense.
+    restore: Restore,
     writer: SnapshotWriter,
 }
 
@@ -23,6 +26,11 @@ impl Core {
         let Ok(mut slot) = self.incoming.try_lock() else { return Answer::Refused(Refusal::Busy) };
         let (vote, last) = (piece.vote, piece.last);
         let before = slot.take();
+        let known = self.server.borrow().vote;
+        if known > vote {
+            // Of a leader that is none any more: nothing of it is kept.
+            return Answer::Piece(Some(known));
+        }
         let incoming = match self.put(from, piece, before).await {
             Ok(incoming) => incoming,
             Err(error) => {
@@ -34,9 +42,18 @@ impl Core {
             *slot = Some(incoming);
             return Answer::Piece(None);
         }
-        let Incoming { meta, writer, .. } = incoming;
-        let file = match spawn_blocking(move || writer.finish()).await {
+        let Incoming { meta, restore, writer, .. } = incoming;
+        let finished = spawn_blocking(move || {
+            // It is read once more when it is installed, from the disk.
+            restore.finish()?;
+            Ok(writer.finish()?)
+        });
+        let file = match finished.await {
             Ok(Ok(file)) => file,
+            Ok(Err(error @ ImageError::Machine(_))) => {
+                tracing::warn!(shard = self.shard.0, %error, "a snapshot was refused");
+                return Answer::Refused(Refusal::Malformed);
+            }
             Ok(Err(error)) => {
                 tracing::error!(shard = self.shard.0, %error, "a snapshot could not be kept");
                 return Answer::Refused(Refusal::Stopped);
@@ -61,13 +78,15 @@ impl Core {
             if piece.number == 0 {
                 // Whatever was begun before is given up: its writer takes the file away.
                 drop(before);
-                let meta = Description::decode(&piece.bytes)?.meta;
+                let description = Description::decode(&piece.bytes)?;
+                let (restore, meta) = (description.restore()?, description.meta);
                 let writer = snapshots.begin(group, image::last(&meta), &piece.bytes)?;
-                return Ok(Incoming { from, id: piece.id, next: 1, meta, writer });
+                return Ok(Incoming { from, id: piece.id, next: 1, meta, restore, writer });
             }
             let mut incoming = before
                 .filter(|one| (one.from, one.id, one.next) == (from, piece.id, piece.number))
                 .ok_or(ImageError::None)?;
+            incoming.restore.push(&piece.bytes)?;
             incoming.writer.part(&piece.bytes)?;
             incoming.next += 1;
             Ok(incoming)

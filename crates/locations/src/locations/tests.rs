@@ -5,6 +5,7 @@ mod disk;
 mod failover;
 mod leases;
 mod membership;
+mod pieces;
 mod readiness;
 mod storage;
 mod voters;
