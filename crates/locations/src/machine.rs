@@ -43,7 +43,7 @@ pub enum Outcome {
     Opened {
         /// Which reign.
         epoch: Epoch,
-        /// The ceiling of the reign before.
+        /// Above the ceiling of the reign before.
         floor: u64,
         /// What it has been granted to begin with.
         ceiling: u64,
@@ -188,7 +188,10 @@ impl Machine {
         if epoch <= self.head.epoch {
             return Outcome::Stale { epoch: self.head.epoch };
         }
-        let floor = self.head.ceiling.max(floor);
+        // Strictly above every floor before: a reign may have been granted nothing, and two that close an account at the same
+        // position would write over each other.
+        let above = if self.head.epoch == Epoch::default() { 0 } else { self.head.ceiling.saturating_add(1) };
+        let floor = floor.max(above);
         let ceiling = ceiling.max(floor);
         self.head = Head { epoch, router: router.0, incarnation: incarnation.0, floor, ceiling };
         Outcome::Opened { epoch, floor, ceiling }

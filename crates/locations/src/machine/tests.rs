@@ -29,8 +29,10 @@ impl Model {
                 if epoch <= self.epoch {
                     return Outcome::Stale { epoch: Epoch(self.epoch) };
                 }
+                // Strictly: also above one that was granted nothing.
+                let above = if self.epoch == 0 { 0 } else { self.ceiling + 1 };
                 self.epoch = epoch;
-                let floor = floor.max(self.ceiling);
+                let floor = floor.max(above);
                 self.ceiling = floor.max(ceiling);
                 Outcome::Opened { epoch: Epoch(epoch), floor, ceiling: self.ceiling }
             }
@@ -200,11 +202,18 @@ fn a_reign_begins_above_what_was_granted_before() {
     let second = epoch(2, 7);
     assert_eq!(
         outcomes,
-        [Outcome::Opened { epoch: second, floor: 5000, ceiling: 5000 }, Outcome::Stale { epoch: second }]
+        [Outcome::Opened { epoch: second, floor: 5001, ceiling: 5001 }, Outcome::Stale { epoch: second }]
+    );
+    // That one was granted nothing.
+    let third = epoch(2, 8);
+    assert_eq!(
+        machine.apply(8, &[open(2, 0)]),
+        [Outcome::Opened { epoch: third, floor: 5002, ceiling: 5002 }],
+        "two reigns never begin at one position"
     );
     assert_eq!((machine.head().router, machine.head().incarnation), (4, 9));
     // An older era cannot come back, whatever its index.
-    assert_eq!(machine.apply(1 << 39, &[open(1, 9999)]), [Outcome::Stale { epoch: second }]);
+    assert_eq!(machine.apply(1 << 39, &[open(1, 9999)]), [Outcome::Stale { epoch: third }]);
 }
 
 #[test]
