@@ -370,10 +370,12 @@ impl Locations {
     }
 
     /// What [`Locations::restore`] has to know of the cluster if it is lost: its era, and a position above all that it can have
-    /// given so far. `None` while this router belongs to none.
+    /// given so far, as far as it is known here. `None` while this router belongs to none.
     pub fn era(&self) -> Option<Era> {
         let limits = &self.inner.limits;
-        let floor = limits.ceiling().max(limits.floor());
+        // Another router's clock may be ahead of this one's.
+        let granted = self.inner.groups.iter().map(|group| group.core().state.machine.lock().head().ceiling);
+        let floor = granted.fold(limits.ceiling().max(limits.floor()), u64::max);
         (limits.cluster() != 0).then(|| Era { number: limits.era(), floor })
     }
 

@@ -3,7 +3,7 @@
 use super::cluster::{Cluster, jid, ms};
 use crate::era::Era;
 use crate::locations::joining::MOST_VOTERS;
-use crate::{ReconcileError, RestoreError};
+use crate::{Op, ReconcileError, RestoreError};
 use starling_wire::Shard;
 use std::collections::BTreeSet;
 use tokio::time::sleep;
@@ -87,6 +87,21 @@ async fn the_voters_are_brought_to_what_is_wanted() {
     sleep(ms(40_000)).await;
     let refused = cluster.at(3).reconcile(1, within).await;
     assert!(matches!(refused, Err(ReconcileError::NoQuorum(_))), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_for_a_restore_is_above_all_that_any_router_was_granted() {
+    let cluster = Cluster::start(34, 3, SHARDS, false).await;
+    cluster.settled(ms(3_000)).await;
+    let (at, group, reign) = cluster.home(1);
+    // As one whose clock is a day ahead of the others'.
+    let ceiling = cluster.clock.now_micros() + 86_400_000_000;
+    group.record(vec![Op::Grant { epoch: reign.epoch, ceiling }]).await.unwrap();
+    sleep(ms(200)).await;
+    for number in 0..3 {
+        let era = cluster.at(number).era().unwrap();
+        assert!(era.floor >= ceiling, "router {number}, granted at {at}: {era:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
