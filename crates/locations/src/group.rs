@@ -180,16 +180,11 @@ impl Core {
             }
             waiting.push(answer);
         }
-        let mut outcomes = Vec::new();
+        let mut answers = Vec::new();
         for answer in waiting {
-            match answer.await.unwrap_or(Err(RecordError::Unknown)) {
-                Ok(more) => outcomes.extend(more),
-                // Of several portions, another one may have been recorded.
-                Err(error) if outcomes.is_empty() && result.is_ok() => return Err(error),
-                Err(_) => return Err(RecordError::Unknown),
-            }
+            answers.push(answer.await.unwrap_or(Err(RecordError::Unknown)));
         }
-        result.map(|()| outcomes)
+        result.and_then(|()| together(answers))
     }
 
     /// Has heartbeats sent, or not.
@@ -355,6 +350,16 @@ fn portions(ops: Vec<Op>) -> Vec<Vec<Op>> {
     portions
 }
 
+/// What became of all portions of a request: that nothing was done is said only if it is true of each.
+fn together(answers: Vec<Result<Vec<Outcome>, RecordError>>) -> Result<Vec<Outcome>, RecordError> {
+    let failed = answers.iter().find_map(|answer| answer.as_ref().err().copied());
+    match failed {
+        None => Ok(answers.into_iter().flatten().flatten().collect()),
+        Some(error) if answers.iter().all(|answer| *answer == Err(error)) => Err(error),
+        Some(_) => Err(RecordError::Unknown),
+    }
+}
+
 /// The queue of a group.
 pub(crate) fn queue() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
     mpsc::channel(QUEUE)
@@ -377,5 +382,18 @@ mod tests {
             cut.len() == 3 && cut.iter().all(|ops| ops.iter().map(Op::weight).sum::<usize>() <= MOST_BYTES)
         );
         assert_eq!(portions(Vec::new()), [Vec::new()]);
+    }
+
+    #[test]
+    fn of_a_request_in_portions_nothing_was_done_only_if_nothing_was_done_of_any() {
+        use RecordError::{Busy, NotLeader, Unknown};
+        let done = || Ok(vec![Outcome::Unbound]);
+        assert_eq!(together(vec![done(), done()]), Ok(vec![Outcome::Unbound; 2]));
+        assert_eq!(together(vec![Err(Busy)]), Err(Busy));
+        assert_eq!(together(vec![Err(NotLeader), Err(NotLeader)]), Err(NotLeader));
+        assert_eq!(together(vec![done(), Err(Busy)]), Err(Unknown));
+        assert_eq!(together(vec![Err(Busy), done()]), Err(Unknown), "the second was recorded");
+        assert_eq!(together(vec![Err(Busy), Err(Unknown)]), Err(Unknown));
+        assert_eq!(together(vec![Err(Busy), Err(NotLeader)]), Err(Unknown));
     }
 }
