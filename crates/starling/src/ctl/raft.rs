@@ -24,7 +24,15 @@ pub(super) async fn run(server: &Server<'_>, command: RaftCommand) -> Result<(),
         }
         RaftCommand::Transfer { shard, router } => {
             let moved = client.raft_transfer(shard, &router).await;
-            moved.map_err(|error| refused(server, &format!("shard {shard} was not moved"), error))?;
+            let what = format!("shard {shard} was not moved");
+            moved.map_err(|error| {
+                refused(
+                    server,
+                    &what,
+                    error,
+                    "`starling ctl raft status` shows who leads it and who is linked; ask again",
+                )
+            })?;
             print::line(&format!("shard {shard} is led by {router}"));
         }
         RaftCommand::Remove { router, yes } => {
@@ -34,28 +42,47 @@ pub(super) async fn run(server: &Server<'_>, command: RaftCommand) -> Result<(),
                 return Err(Failure::new(format!("{router} was not removed")).because("it was not confirmed"));
             }
             let removed = client.raft_remove(&router).await;
-            removed.map_err(|error| refused(server, &format!("{router} was not removed"), error))?;
+            let what = format!("{router} was not removed");
+            removed.map_err(|error| refused(server, &what, error, "`starling ctl raft status` shows whether every shard has a leader: without one nobody can be removed"))?;
             print::line(&format!("removed {router}"));
         }
         RaftCommand::Snapshot { shard, output } => {
             let made = client.raft_snapshot(shard).await;
-            made.map_err(|error| refused(server, "no snapshot was made", error))?;
+            made.map_err(|error| {
+                refused(
+                    server,
+                    "no snapshot was made",
+                    error,
+                    "look at the router's log: it has to be ready for that",
+                )
+            })?;
             if let Some(file) = output {
                 let record = client.raft_record().await;
-                let record = record.map_err(|error| server.failure("nothing was written", error))?;
+                let record = record.map_err(|error| {
+                    refused(server, "nothing was written", error, "ask again when the router is ready")
+                })?;
                 write(&file, &record)?;
             }
             print::line("made");
         }
         RaftCommand::Reconcile { voters } => {
             let done = client.raft_reconcile(voters).await;
-            let done = done.map_err(|error| server.failure("the voters are not as they should be", error))?;
+            let done = done.map_err(|error| {
+                let advice = "`starling ctl raft status` shows who is there: start who is missing, or wait until it has been \
+                              gone for half a minute, and ask again for 1, 3 or 5 voters";
+                refused(server, "the voters are not as they should be", error, advice)
+            })?;
             print::line(reconciled(&done).trim_end());
         }
         RaftCommand::Restore { file, routers } => {
             let record = read(&file)?;
             let founded = client.raft_restore(record, routers).await;
-            founded.map_err(|error| server.failure("no cluster was founded", error))?;
+            founded.map_err(|error| {
+                let advice = "end all routers, start as many as --routers says with an empty `data_dir` and \
+                              `cluster.initial_routers = 0`, and ask again when they are linked and nothing has been heard \
+                              of the old cluster for some seconds";
+                refused(server, "no cluster was founded", error, advice)
+            })?;
             print::line("founded");
         }
     }
@@ -64,18 +91,23 @@ pub(super) async fn run(server: &Server<'_>, command: RaftCommand) -> Result<(),
 
 fn write(file: &Path, record: &Record) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(record).unwrap_or_default() + "\n";
-    std::fs::write(file, text)
-        .map_err(|error| Failure::new(format!("{} cannot be written", file.display())).because(error))
+    std::fs::write(file, text).map_err(|error| {
+        Failure::new("nothing was written")
+            .at(file.display())
+            .because(error)
+            .advise("name a file in a folder that is there and that you may write to")
+    })
 }
 
 fn read(file: &Path) -> Result<Record, Failure> {
-    let unusable = || Failure::new(format!("{} cannot be used", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| unusable().because(error))?;
-    serde_json::from_str(&text).map_err(|error| {
-        unusable()
-            .because(error)
-            .advise("it is a file that `starling ctl raft snapshot --output` has written")
-    })
+    let unusable = |why: &dyn std::fmt::Display| {
+        Failure::new("no cluster can be founded from this file")
+            .at(file.display())
+            .because(why)
+            .advise("name a file that `starling ctl raft snapshot --output` has written")
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| unusable(&error))?;
+    serde_json::from_str(&text).map_err(|error| unusable(&error))
 }
 
 /// Who votes, for people.
@@ -91,11 +123,15 @@ fn reconciled(done: &Reconciled) -> String {
     text
 }
 
-fn refused(server: &Server<'_>, what: &str, error: ClientError) -> Failure {
+/// What the router that was asked does not do, with what can be done about it.
+fn refused(server: &Server<'_>, what: &str, error: ClientError, advice: &str) -> Failure {
+    let place = format!("asked at the router of {}", server.config.data_dir.display());
     match error {
         ClientError::Refused(body) if body.code == code::NOT_FOUND => Failure::new(what)
+            .at(place)
             .because("there is no such shard, or no such router")
             .advise("`starling ctl raft status` lists them"),
+        ClientError::Refused(body) => Failure::new(what).at(place).because(body.message).advise(advice),
         error => server.failure(what, error),
     }
 }
