@@ -76,6 +76,13 @@ impl<'a> Judge<'a> {
     /// Learns what was sent and acknowledged.
     fn read_logs(&mut self, history: &'a History) {
         for log in &history.logs {
+            for (place, event) in log.events.iter().enumerate() {
+                if let What::Sent(message) = &event.what {
+                    self.read_sent(log, message, place);
+                }
+            }
+        }
+        for log in &history.logs {
             // What `<resumed h=''/>` covers is counted before the errors that wait in the session's queue can come.
             let mut resuming = false;
             for (place, event) in log.events.iter().enumerate() {
@@ -85,7 +92,6 @@ impl<'a> Judge<'a> {
                     _ => false,
                 };
                 match &event.what {
-                    What::Sent(message) => self.read_sent(log, message, place),
                     What::Acknowledged(origin) => match self.sent.get_mut(origin.as_str()) {
                         Some(fate) if fate.from == log.client => {
                             fate.acknowledged = true;
@@ -99,7 +105,16 @@ impl<'a> Judge<'a> {
                         ),
                     },
                     What::Refused { origin, condition } => {
-                        let Some(fate) = self.sent.get_mut(origin.as_str()) else { continue };
+                        let Some(fate) = self.sent.get_mut(origin.as_str()) else {
+                            let detail = format!("an error ({condition}) for what nobody has sent");
+                            self.report(Kind::Phantom, &log.client, Some(origin), detail);
+                            continue;
+                        };
+                        if fate.from != log.client {
+                            let detail = format!("an error ({condition}) for what {} has sent", fate.from);
+                            self.report(Kind::Misdelivered, &log.client, Some(origin), detail);
+                            continue;
+                        }
                         fate.refused = true;
                         if fate.acknowledged && !fate.by_resumption {
                             self.report(Kind::RefusedLate, &log.client, Some(origin), condition);

@@ -1,5 +1,6 @@
 mod bug;
 mod model;
+mod mutations;
 
 use bug::Bug;
 use model::{Harm, generate};
