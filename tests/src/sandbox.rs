@@ -27,7 +27,7 @@ pub use enter::{Entered, enter, own};
 pub use links::Links;
 pub use process::Process;
 pub(crate) use process::leads_a_session;
-pub use slow::{SlowLink, Weather};
+pub use slow::{SlowLink, Tally, Weather};
 
 /// The bridge between all nodes. The test program itself has the address that ends in 1.
 const BRIDGE: &str = "bridge";
@@ -109,19 +109,30 @@ impl Sandbox {
         nft(Command::new("nft"), &links.rules(self))
     }
 
+    /// How many packets the links that were applied last have not let through.
+    pub fn stopped(&self) -> Result<u64> {
+        let mut command = Command::new("nft");
+        command.args(["list", "table", "bridge", "links"]);
+        Ok(counted(&feed(command, "")?))
+    }
+
     /// Answers all that comes to a node from these others with resets, for as long as one needs to notice: connections
-    /// that were in use are gone, also when no side has closed them.
-    pub async fn reset(&self, place: Place, from: &[Place], during: Duration) -> Result<()> {
+    /// that were in use are gone, also when no side has closed them. How many packets were answered so.
+    pub async fn reset(&self, place: Place, from: &[Place], during: Duration) -> Result<u64> {
         let sources: Vec<String> = from.iter().map(|other| self.address(*other).to_string()).collect();
         ensure!(!sources.is_empty(), "resets for nobody");
         let rules = format!(
             "table inet resets {{\n chain input {{\n  type filter hook input priority 0\n  ip saddr {{ {} }} meta l4proto tcp \
-             reject with tcp reset\n }}\n}}\n",
+             counter reject with tcp reset\n }}\n}}\n",
             sources.join(", ")
         );
         nft(self.command(place, "nft"), &rules)?;
         tokio::time::sleep(during).await;
-        nft(self.command(place, "nft"), "delete table inet resets\n")
+        let mut command = self.command(place, "nft");
+        command.args(["list", "table", "inet", "resets"]);
+        let count = counted(&feed(command, "")?);
+        nft(self.command(place, "nft"), "delete table inet resets\n")?;
+        Ok(count)
     }
 }
 
@@ -129,14 +140,14 @@ impl Sandbox {
 pub fn mount_memory(folder: &Path, mebibytes: u32) -> Result<()> {
     let mut command = Command::new("mount");
     command.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=0700"), "tmpfs"]).arg(folder);
-    feed(command, "")
+    feed(command, "").map(drop)
 }
 
 /// Takes such a file system away again, when nothing uses it any more.
 pub fn unmount(folder: &Path) -> Result<()> {
     let mut command = Command::new("umount");
     command.arg(folder);
-    feed(command, "")
+    feed(command, "").map(drop)
 }
 
 impl Drop for Sandbox {
@@ -179,17 +190,27 @@ fn wait_for_namespace(pid: u32) -> Result<()> {
 fn ip(lines: &str) -> Result<()> {
     let mut command = Command::new("ip");
     command.args(["-batch", "-"]);
-    feed(command, lines)
+    feed(command, lines).map(drop)
 }
 
 /// Runs rules of nftables, all or none.
 fn nft(mut command: Command, rules: &str) -> Result<()> {
     command.args(["-f", "-"]);
-    feed(command, rules)
+    feed(command, rules).map(drop)
 }
 
-/// Runs a command with this input; what it says is the error.
-fn feed(mut command: Command, input: &str) -> Result<()> {
+/// The packets that all rules of a table have counted, as `nft list` prints them.
+fn counted(table: &str) -> u64 {
+    let mut words = table.split_ascii_whitespace();
+    let mut sum = 0;
+    while words.any(|word| word == "packets") {
+        sum += words.next().and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
+    }
+    sum
+}
+
+/// Runs a command with this input; what it prints is the answer, or the error.
+fn feed(mut command: Command, input: &str) -> Result<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
     let mut stdin = child.stdin.take().context("no input")?;
@@ -203,5 +224,18 @@ fn feed(mut command: Command, input: &str) -> Result<()> {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn counters_are_added_up() {
+        let table = "table bridge links {\n chain forward {\n  type filter hook forward priority filter; policy accept;\n  \
+                     ip saddr 10.77.0.11 ip daddr 10.77.0.12 counter packets 12 bytes 3456 drop\n  \
+                     ip saddr 10.77.0.12 ip daddr 10.77.0.11 counter packets 30 bytes 1 drop\n }\n}\n";
+        assert_eq!((counted(table), counted("table bridge links {\n}\n")), (42, 0));
+    }
 }

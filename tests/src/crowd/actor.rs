@@ -121,6 +121,11 @@ impl Actor {
             let life = Life::holder(before, self.run.life());
             match self.session(client, life).await {
                 End::Over(client) => {
+                    // All was at rest for seconds, and questions are asked before that.
+                    if self.questions.is_open() {
+                        self.run.keeps_silent();
+                        self.note(What::Remark("a question got no answer to the end".to_owned()));
+                    }
                     if let Err(error) = client.close().await {
                         self.note(What::Fault(format!("cannot close: {error:#}")));
                     }
@@ -394,7 +399,9 @@ impl Actor {
                 self.note(What::Refused { origin, condition });
                 self.run.stir();
             }
-            ("iq", Some("result" | "error")) if self.questions.answered(node) => {}
+            ("iq", Some(kind @ ("result" | "error"))) if self.questions.answered(node) => {
+                self.run.answers(kind == "error");
+            }
             ("presence" | "iq", Some("error")) if self.run.in_trouble() => {
                 let condition = node.condition().unwrap_or_default();
                 self.note(What::Remark(format!("{} refused: {condition}", node.name)));

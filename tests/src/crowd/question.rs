@@ -61,3 +61,31 @@ impl Questions {
         self.open = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(id: &str) -> Node {
+        Node::parse(&format!("<iq type='result' id='{id}'/>")).unwrap()
+    }
+
+    #[test]
+    fn only_its_own_answer_is_one_and_silence_is_told_once() {
+        let (mut questions, begun) = (Questions::default(), Duration::from_secs(1));
+        assert!(questions.next(begun).contains("id='question-1'"));
+        assert!(!questions.answered(&answer("question-2")) && questions.is_open());
+        assert!(questions.answered(&answer("question-1")) && !questions.is_open());
+        assert!(!questions.answered(&answer("question-1")), "an answer that nobody waits for");
+        assert_eq!(questions.overdue(begun + 2 * PATIENCE), None);
+
+        questions.next(begun);
+        assert_eq!(questions.overdue(begun + PATIENCE - Duration::from_millis(1)), None);
+        assert_eq!(questions.overdue(begun + PATIENCE), Some(("question-2".to_owned(), PATIENCE)));
+        assert_eq!(questions.overdue(begun + 2 * PATIENCE), None);
+
+        questions.next(begun);
+        questions.forget();
+        assert_eq!((questions.is_open(), questions.overdue(begun + PATIENCE)), (false, None));
+    }
+}

@@ -93,6 +93,8 @@ pub struct Run {
     served: Mutex<BTreeMap<String, Duration>>,
     waits: Mutex<Vec<Wait>>,
     silences: AtomicU32,
+    /// Requests that were answered, and those of them that were answered with an error.
+    answers: [AtomicU32; 2],
     /// The name of the run, part of every `origin-id`.
     pub name: String,
 }
@@ -154,6 +156,7 @@ impl Run {
             served: Mutex::default(),
             waits: Mutex::default(),
             silences: AtomicU32::new(0),
+            answers: Default::default(),
             name,
         })
     }
@@ -316,6 +319,17 @@ impl Run {
     /// Notes that a request got neither a result nor an error in a session that went on.
     pub fn keeps_silent(&self) {
         self.silences.fetch_add(1, SeqCst);
+    }
+
+    /// Notes that a request was answered, perhaps with an error.
+    pub fn answers(&self, error: bool) {
+        self.answers[0].fetch_add(1, SeqCst);
+        self.answers[1].fetch_add(u32::from(error), SeqCst);
+    }
+
+    /// How many requests were answered, and how many of them with an error.
+    pub fn answered(&self) -> [u32; 2] {
+        [0, 1].map(|of: usize| self.answers[of].load(SeqCst))
     }
 
     /// How many requests got neither.

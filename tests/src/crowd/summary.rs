@@ -18,6 +18,7 @@ pub struct Summary {
     copied: usize,
     sessions: usize,
     resumed: usize,
+    not_resumed: usize,
     rows: usize,
 }
 
@@ -38,7 +39,8 @@ impl Summary {
                 What::Copied(_) => &mut sum.copied,
                 What::Opened => &mut sum.sessions,
                 What::Resumed => &mut sum.resumed,
-                What::NotResumed { .. } | What::Settled | What::Fault(_) | What::Remark(_) => continue,
+                What::NotResumed { .. } => &mut sum.not_resumed,
+                What::Settled | What::Fault(_) | What::Remark(_) => continue,
             };
             *count += 1;
         }
@@ -73,7 +75,11 @@ impl Summary {
             ("sessions resumed", self.resumed, 2 * faults),
         ];
         let low = floors.into_iter().find(|(_, is, least)| is < least);
-        low.map(|(what, is, least)| format!("too little happened: {is} {what}, at least {least} are needed"))
+        if let Some((what, is, least)) = low {
+            return Some(format!("too little happened: {is} {what}, at least {least} are needed"));
+        }
+        // An error promises nothing, so a cluster must not get away with errors; with faults all the time there are some.
+        (self.refused > self.acknowledged / 20).then(|| format!("{} messages were refused", self.refused))
     }
 }
 
@@ -82,7 +88,7 @@ impl fmt::Display for Summary {
         write!(
             f,
             "{} messages sent, {} acknowledged, {} sent again, {} given up, {} refused; {} seen, {} seen again, {} \
-             copied; {} new sessions, {} resumed; {} rows",
+             copied; {} new sessions, {} resumed, {} not taken back; {} rows",
             self.sent,
             self.acknowledged,
             self.sent_again,
@@ -93,6 +99,7 @@ impl fmt::Display for Summary {
             self.copied,
             self.sessions,
             self.resumed,
+            self.not_resumed,
             self.rows
         )
     }

@@ -50,6 +50,11 @@ impl Links {
         self
     }
 
+    /// Whether everything goes through.
+    pub fn are_good(&self) -> bool {
+        self.cuts.is_empty() && self.losses.is_empty()
+    }
+
     pub(super) fn rules(&self, sandbox: &Sandbox) -> String {
         let mut rules = String::from(
             "table bridge links\ndelete table bridge links\ntable bridge links {\n chain forward {\n  \
@@ -58,7 +63,7 @@ impl Links {
         let mut rule = |(from, to): (Place, Place), which: &str| {
             let [from, to] = [from, to].map(|place| sandbox.address(place));
             // Writing to a string cannot fail.
-            let _ = writeln!(rules, "  ip saddr {from} ip daddr {to}{which} drop");
+            let _ = writeln!(rules, "  ip saddr {from} ip daddr {to}{which} counter drop");
         };
         self.cuts.iter().for_each(|pair| rule(*pair, ""));
         self.losses.iter().for_each(|(pair, n)| rule(*pair, &format!(" numgen random mod 100 < {n}")));

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -85,24 +86,51 @@ impl Process {
         self.child.is_some()
     }
 
-    /// Kills it with SIGKILL and waits for its end. Somebody else may have killed it before.
+    /// Kills it with SIGKILL and waits for its end. Somebody else may have killed it before; an error if it has ended in
+    /// another way.
     pub fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().with_context(|| format!("{} does not run", self.name))?;
         child.kill()?;
-        child.wait()?;
+        let status = child.wait()?;
+        let killed = status.signal() == Some(Signal::SIGKILL as i32);
+        ensure!(killed, "{} was not killed but ended by itself: {status}; {}", self.name, self.tail());
         Ok(())
+    }
+
+    /// Takes note that it has [ended](Self::ended) by itself.
+    pub fn bury(&mut self) {
+        self.child = None;
     }
 
     /// Stops it where it stands, with its connections open.
     pub fn pause(&mut self) -> Result<()> {
         self.paused = true;
-        self.signal(Signal::SIGSTOP)
+        self.signal(Signal::SIGSTOP)?;
+        for _ in 0..1_000 {
+            if self.stands_still()? {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        bail!("{} does not stop", self.name)
     }
 
-    /// Lets it go on.
+    /// Lets it go on. An error if it has not stood still up to now.
     pub fn resume(&mut self) -> Result<()> {
+        let stood = self.stands_still()?;
         self.paused = false;
-        self.signal(Signal::SIGCONT)
+        self.signal(Signal::SIGCONT)?;
+        ensure!(stood, "{} did not stand still", self.name);
+        Ok(())
+    }
+
+    /// Whether the kernel says that it is stopped (proc(5)).
+    fn stands_still(&self) -> Result<bool> {
+        let pid = self.pid().with_context(|| format!("{} does not run", self.name))?;
+        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name is in parentheses and may have any character.
+        let state = text.rsplit_once(')').context("no state")?.1.trim_start().chars().next();
+        Ok(state == Some('T'))
     }
 
     /// Whether it stands still.

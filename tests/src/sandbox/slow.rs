@@ -1,5 +1,6 @@
 //! A link that is slow, loses order and doubles: a program between two TAP devices.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,6 +28,19 @@ pub struct SlowLink {
     child: Child,
 }
 
+/// What became of the packets that were led through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Packets that came.
+    pub came: u64,
+    /// Those of them that were lost.
+    pub lost: u64,
+    /// Those that went on twice.
+    pub doubled: u64,
+    /// Those that went on before one that had come earlier.
+    pub overtook: u64,
+}
+
 impl SlowLink {
     /// Why there cannot be one here, if so.
     pub fn missing() -> Option<String> {
@@ -44,7 +58,7 @@ impl SlowLink {
         command.args([&outer, &inner]).args(["--delay", &milliseconds(weather.delay)]);
         command.args(["--jitter", &milliseconds(weather.jitter), "--doubled", &weather.doubled.to_string()]);
         command.args(["--lost", &weather.lost.to_string(), "--seed", &seed.to_string()]);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("tests/namespaces/slow-link")?;
         let end = Instant::now() + Duration::from_secs(10);
         while ![&outer, &inner].into_iter().all(|device| is_there(device)) {
@@ -65,6 +79,25 @@ impl SlowLink {
              link set {outer} master {BRIDGE} up\nlink set {near} master {bridge}\n"
         ))?;
         Ok(link)
+    }
+}
+
+impl SlowLink {
+    /// What has become of packets so far.
+    pub fn tally(&mut self) -> Result<Tally> {
+        let (input, output) = (self.child.stdin.as_mut(), self.child.stdout.as_mut());
+        let (input, output) = (input.context("no input")?, output.context("no output")?);
+        input.write_all(b"?")?;
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            let mut byte = [0];
+            output.read_exact(&mut byte).context("the slow link has ended")?;
+            line.push(byte[0]);
+        }
+        let numbers = String::from_utf8(line)?;
+        let numbers: Vec<u64> = numbers.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let [came, lost, doubled, overtook] = numbers[..] else { bail!("no tally: {numbers:?}") };
+        Ok(Tally { came, lost, doubled, overtook })
     }
 }
 

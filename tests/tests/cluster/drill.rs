@@ -9,11 +9,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use starling_tests::crowd::{Awaited, Crowd, Manners, Moment, Phase, Run};
 use starling_tests::history::{Archive, History, Log, What};
-use starling_tests::sandbox::{Place, Sandbox};
+use starling_tests::sandbox::{Place, Sandbox, Tally, Weather};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::faults::Fault;
+use crate::faults::{Fault, NotDone};
 use crate::site::{EDGES, ROUTERS, Site, Which};
 use crate::states::{SHARDS, Watch};
 use crate::strain::{self, Strain};
@@ -137,9 +137,17 @@ impl Drill {
         if fault.loses_an_edge() {
             self.watch.edge_is_lost(&self.run);
         }
-        let deed = (fault.strike)(self).await.with_context(|| format!("{} {}", fault.row, fault.name))?;
+        let deed = match (fault.strike)(self).await {
+            Err(error) if error.is::<NotDone>() => {
+                println!("  not done: {} {}: {error}", fault.row, fault.name);
+                self.remark(format!("not done: {error}"));
+                return Ok(());
+            }
+            deed => deed.with_context(|| format!("{} {}", fault.row, fault.name))?,
+        };
         self.remark(format!("{deed}; it is mended now"));
         self.site.mend()?;
+        self.watch.answers_are_slow(false);
         let mended = self.run.now();
         let within = if fault.row == "C06" { HOMES_FOUNDED } else { HOMES_BACK };
         let back = self.back(mended, within, &before).await;
@@ -279,8 +287,9 @@ impl Drill {
             }
         }
         history.logs.push(self.fates);
-        let silences = self.run.silences();
-        Ok(Ended { history, site: self.site, findings: self.findings, late: self.late, silences, broken })
+        let (silences, answered) = (self.run.silences(), self.run.answered());
+        let Self { site, findings, late, .. } = self;
+        Ok(Ended { history, site, findings, late, silences, answered, broken })
     }
 
     async fn come_to_rest(&mut self) -> Result<()> {
@@ -372,6 +381,38 @@ impl Drill {
         Ok(if came { format!("killed {delay:?} after {moment:?}") } else { "killed".to_owned() })
     }
 
+    /// What the links that were cut or lose packets have kept back; an error if that is nothing.
+    pub(crate) fn was_felt(&self) -> Result<String> {
+        let stopped = self.site.stopped()?;
+        ensure!(stopped > 0, "the links have kept nothing back");
+        Ok(format!("{stopped} packets kept back"))
+    }
+
+    /// Makes a process's link slow until all is mended.
+    pub(crate) async fn slow(&mut self, which: Which, weather: Weather) -> Result<()> {
+        self.watch.answers_are_slow(true);
+        let seed = self.rng.random();
+        self.site.slow(which, weather, seed).await
+    }
+
+    /// What slow links did; an error if they were passed in order and in time.
+    pub(crate) fn was_bad_weather(&mut self) -> Result<String> {
+        let mut told = Vec::new();
+        for tally in self.site.tallies()? {
+            let Tally { came, lost, doubled, overtook } = tally;
+            ensure!(came > 0 && overtook > 0 && doubled > 0, "the slow link did nothing: {tally:?}");
+            told.push(format!("of {came} packets {overtook} overtook, {doubled} came twice, {lost} not"));
+        }
+        Ok(told.join("; "))
+    }
+
+    /// An error if a process was told no wrong time since it was so often.
+    pub(crate) fn was_told_wrong(&self, which: Which, before: u64) -> Result<()> {
+        let now = self.site.wrong_times(which)?;
+        ensure!(now > before, "{which:?} was told no wrong time");
+        Ok(())
+    }
+
     pub(crate) fn places(&self, whose: &[Which]) -> Vec<Place> {
         whose.iter().map(|which| self.site.place(*which)).collect()
     }
@@ -386,7 +427,12 @@ async fn read_archives(run: &Run) -> Result<Vec<Archive>> {
         match starling_tests::crowd::archives_of(&run.target, &ACCOUNTS).await {
             Err(error) if tries < TRIES => {
                 println!("  archives are read again: {error:#}");
-                run.keeps_silent();
+                // An error is an answer.
+                if format!("{error:#}").contains("no page but <iq") {
+                    run.answers(true);
+                } else {
+                    run.keeps_silent();
+                }
                 tries += 1;
             }
             done => return done,
@@ -411,6 +457,8 @@ pub(crate) struct Ended {
     pub(crate) late: Vec<String>,
     /// How many requests got no answer.
     pub(crate) silences: u32,
+    /// How many were answered, and how many of them with an error.
+    pub(crate) answered: [u32; 2],
     pub(crate) broken: Option<anyhow::Error>,
 }
 

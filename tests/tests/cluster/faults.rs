@@ -14,7 +14,19 @@ use anyhow::Result;
 
 use crate::drill::Drill;
 
-/// Breaks something, lets time go by and tells what was done.
+/// Why a fault was not made: this machine cannot.
+#[derive(Debug)]
+pub(crate) struct NotDone(String);
+
+impl std::fmt::Display for NotDone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotDone {}
+
+/// Breaks something, lets time go by and tells what was done. An error if nobody can have felt anything of it.
 type Strike = for<'a> fn(&'a mut Drill) -> Pin<Box<dyn Future<Output = Result<String>> + Send + 'a>>;
 
 /// A kind of fault.

@@ -205,6 +205,26 @@ pub(crate) fn table(findings: &[(Finding, Toll)]) -> String {
     text
 }
 
+/// What this runs on.
+fn machine() -> String {
+    let count = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let model = field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown model".to_owned());
+    let memory = field(&read("/proc/meminfo"), "MemTotal");
+    let kib = memory.and_then(|text| text.split(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let kernel: Vec<&str> = kernel.trim().split('.').take(2).collect();
+    format!(
+        "one machine for all of it, load and judge included: {count} processors ({model}), {} GiB of memory, Linux {}",
+        kib.div_ceil(1 << 20),
+        kernel.join(".")
+    )
+}
+
 /// The page about a long run.
 pub(crate) fn page(
     seed: u64,
@@ -221,14 +241,22 @@ pub(crate) fn page(
     let lag = findings.iter().map(|f| f.lag).max().unwrap_or_default();
     let starved = findings.iter().filter(|f| f.starved()).count();
     let kinds: std::collections::BTreeSet<&str> = findings.iter().map(|f| f.fault.name).collect();
+    let missing = crate::faults::ALL.iter().map(|fault| fault.name).filter(|name| !kinds.contains(name));
+    let missing: Vec<String> = missing.map(|name| name.replace('_', " ")).collect();
+    let missing =
+        if missing.is_empty() { String::new() } else { format!(" Not made: {}.", missing.join(", ")) };
     format!(
         "# Faults of a cluster\n\n\
          This page is written by `make chaos`; a shorter run is part of `make test`. Three routers, three edges, one CQL\n\
          server and haproxy run as processes in network namespaces of their own. Clients write to each other, lose their\n\
          connections, and resume on whichever edge haproxy leads them to. One fault after the other is made and mended; the\n\
          next one comes when every shard has a home again and every client an answer to something it wrote after the\n\
-         mending. At the end all archives are read, and what clients saw is judged.\n\n\
-         {} faults of {} kinds in {:.0} minutes, seed {seed}. {verdict}\n\n{}\n\
+         mending. At the end all archives are read, and what clients saw is judged. A fault that nobody can have felt breaks\n\
+         the run off: that packets were kept back, processes killed or stopped, times told wrong is counted.\n\n\
+         Made on {}. To repeat it: `make chaos FAULTS=N MINUTES=M`, with `CLUSTER_SEED={seed}` for the same faults in the same\n\
+         order (their moments differ). It ends with an error, and says where all logs are, if anything is found.\n\n\
+         ## What was done\n\n\
+         {} faults of {} kinds in {:.0} minutes, seed {seed}.{missing} {verdict}\n\n{}\n\
          ## Time without service\n\n{}\n\
          In {starved} of the faults the machine had other work to do (more than a tenth of it); the last two columns leave\n\
          these out.\n\n\
@@ -244,6 +272,7 @@ pub(crate) fn page(
          What comes twice (C25) or overtakes (C26) does so over two links, one after the other. So links are broken here while\n\
          answers are cut off, and while packets are late, and edges send what is open once more. `tests/sim` breaks them at\n\
          every step, from a seed, with what was on its way arriving after all.\n",
+        machine(),
         findings.len(),
         kinds.len(),
         took.as_secs_f64() / 60.0,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use starling_tests::sandbox::Sandbox;
 
-/// Names what it is to do: `echo ADDRESS`, `dial ADDRESS`, `hold MARK`.
+/// Names what it is to do: `echo ADDRESS`, `dial ADDRESS`, `knock ADDRESS`, `hold MARK`.
 pub(crate) const HELPER: &str = "STARLING_TEST_HELPER";
 
 /// How long `dial` waits for each answer.
@@ -20,9 +20,16 @@ pub(crate) fn run() -> Option<Result<ExitCode>> {
     Some(match task.split_once(' ') {
         Some(("echo", address)) => echo(address),
         Some(("dial", address)) => dial(address),
+        Some(("knock", address)) => knock(address),
         Some(("hold", mark)) => hold(mark),
         _ => Err(anyhow::anyhow!("{HELPER}={task}")),
     })
+}
+
+/// Ends well if a connection can be opened.
+fn knock(address: &str) -> Result<ExitCode> {
+    let opened = TcpStream::connect_timeout(&address.parse()?, PATIENCE).is_ok();
+    Ok(if opened { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Gives back what comes, for ever.

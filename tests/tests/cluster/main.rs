@@ -4,7 +4,7 @@
 //! direction or both, slow, lossy and out of order, disks are lost; clients write through all of it and resume on
 //! whichever edge haproxy leads them to. After each fault all is mended, every shard must have a home again and every
 //! client be served; at the end the history of it all is judged: nothing acknowledged is lost, nothing comes twice in a
-//! session, order holds.
+//! session, order holds. And one cluster on which every command for its routers is tried, as the guide says.
 //!
 //! `CLUSTER_SEED` repeats the plan of a run (its timing is never the same twice), `CLUSTER_FAULTS` is the number of
 //! faults, `CLUSTER_MINUTES` the time after which no more are begun, `CLUSTER_ONLY` chooses kinds, `CLUSTER_PACE` says how
@@ -17,6 +17,7 @@ mod faults;
 mod figures;
 mod helper;
 mod network;
+mod runbook;
 mod site;
 mod states;
 mod strain;
@@ -31,12 +32,16 @@ use starling_tests::sandbox::{Entered, Links, Sandbox, SlowLink, enter};
 
 use chaos::Plan;
 
+/// How long it may take to operate routers, on a busy machine.
+const RUNBOOK_LIMIT: Duration = Duration::from_secs(600);
+
 const NETWORK: [&str; 4] = [
     "cluster::a_cut_cuts_and_heals",
     "cluster::a_slow_link_is_slow",
     "cluster::a_reset_breaks_connections",
     "cluster::all_vanishes_with_its_harness",
 ];
+const RUNBOOK: &str = "cluster::routers_are_operated";
 const SURVIVES: &str = "cluster::survives_faults";
 
 fn main() -> Result<ExitCode> {
@@ -54,9 +59,9 @@ fn main() -> Result<ExitCode> {
         });
         let mut report = Report::default();
         match entered {
-            Entered::Inside => inside(&mut report).await?,
+            Entered::Inside => Box::pin(inside(&mut report)).await?,
             Entered::Refused(why) => {
-                for name in NETWORK.iter().chain([&SURVIVES]).filter(|name| wanted(name)) {
+                for name in NETWORK.iter().chain([&RUNBOOK, &SURVIVES]).filter(|name| wanted(name)) {
                     report.note(name, Outcome::Skipped(why.clone()), Duration::ZERO);
                 }
             }
@@ -84,12 +89,20 @@ async fn inside(report: &mut Report) -> Result<()> {
             sandbox.apply(&Links::default())?;
         }
     }
+    drop(sandbox);
+    if wanted(RUNBOOK) {
+        let (outcome, took) = match missing() {
+            Some(why) => (Outcome::Skipped(why), Duration::ZERO),
+            None => case(RUNBOOK_LIMIT, Box::pin(runbook::holds(Sandbox::new()?))).await,
+        };
+        report.note(RUNBOOK, outcome, took);
+    }
     if wanted(SURVIVES) {
         let plan = Plan::from_environment()?;
         println!("CLUSTER_SEED={} CLUSTER_FAULTS={}", plan.seed, plan.faults);
         let (outcome, took) = match missing() {
             Some(why) => (Outcome::Skipped(why), Duration::ZERO),
-            None => case(plan.limit(), chaos::survive(&plan, sandbox)).await,
+            None => case(plan.limit(), chaos::survive(&plan, Sandbox::new()?)).await,
         };
         report.note(SURVIVES, outcome, took);
     }

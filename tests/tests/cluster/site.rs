@@ -11,11 +11,15 @@ use anyhow::{Context, Result, bail, ensure};
 use starling_tests::Target;
 use starling_tests::certificate::Certificate;
 use starling_tests::cql::answers;
-use starling_tests::sandbox::{Links, Place, Process, Sandbox, SlowLink, mount_memory, unmount};
+use starling_tests::sandbox::{
+    Links, Place, Process, Sandbox, SlowLink, Tally, Weather, mount_memory, unmount,
+};
 use starling_tests::server::{PASSWORD, WIDE, binary};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::helper::HELPER;
 use crate::states::http;
 
 /// How many of each there are.
@@ -29,6 +33,8 @@ const ADMIN: u16 = 5290;
 const CQL: u16 = 9042;
 /// Room for the data of all processes, in MiB.
 const DISKS: u32 = 3072;
+/// Where a copy of a router is.
+const COPY: u8 = 31;
 /// How long anything may take to start, on a machine with much else to do.
 const START: Duration = Duration::from_secs(150);
 
@@ -50,6 +56,8 @@ pub(crate) struct Site {
     balancer: Process,
     store: Process,
     links: Links,
+    /// Packets that links have not let through since the last mending.
+    stopped: u64,
     slow: Vec<SlowLink>,
     /// Whether clocks can be set off.
     clocks: bool,
@@ -96,7 +104,7 @@ impl Site {
         let library = at.join("clock.so");
         let clocks = make_clock(&library);
         for place in routers.iter().chain(&edges) {
-            fs::write(at.join(format!("{}.clock", sandbox.name(*place))), 0_i64.to_ne_bytes())?;
+            fs::write(at.join(format!("{}.clock", sandbox.name(*place))), [0; 16])?;
         }
         let process = |place: &Place, role: &str| {
             let name = sandbox.name(*place);
@@ -132,6 +140,7 @@ impl Site {
             balancer,
             store,
             links,
+            stopped: 0,
             slow,
             clocks,
             binary,
@@ -252,13 +261,51 @@ impl Site {
 
     /// Changes what goes through between nodes.
     pub(crate) fn link(&mut self, change: impl FnOnce(&mut Links)) -> Result<()> {
+        self.count()?;
         change(&mut self.links);
         self.sandbox.apply(&self.links)
     }
 
-    /// Makes a node's link slow until all is mended.
-    pub(crate) fn slow(&mut self, link: SlowLink) {
+    /// Adds up what the present links have stopped; applying others forgets it.
+    fn count(&mut self) -> Result<()> {
+        if !self.links.are_good() {
+            self.stopped += self.sandbox.stopped()?;
+        }
+        Ok(())
+    }
+
+    /// How many packets links have not let through since the last mending.
+    pub(crate) fn stopped(&self) -> Result<u64> {
+        Ok(self.stopped + if self.links.are_good() { 0 } else { self.sandbox.stopped()? })
+    }
+
+    /// Makes a process's link slow until all is mended. Whoever asks it something feels that.
+    pub(crate) async fn slow(&mut self, which: Which, weather: Weather, seed: u64) -> Result<()> {
+        let link = SlowLink::new(&self.sandbox, self.place(which), weather, seed)?;
         self.slow.push(link);
+        for _ in 0..5 {
+            let asked = Instant::now();
+            let connected = timeout(Duration::from_secs(5), TcpStream::connect(self.admin(which))).await;
+            if matches!(connected, Ok(Ok(_))) {
+                let took = asked.elapsed();
+                ensure!(took >= 2 * weather.delay, "{which:?} is reached in {took:?}, which is not slow");
+                return Ok(());
+            }
+        }
+        bail!("{which:?} is not reached at all")
+    }
+
+    /// What has become of packets on slow links.
+    pub(crate) fn tallies(&mut self) -> Result<Vec<Tally>> {
+        self.slow.iter_mut().map(SlowLink::tally).collect()
+    }
+
+    /// Whether a process can open a connection to another's probes.
+    pub(crate) fn reaches(&self, from: Which, to: Which) -> Result<bool> {
+        let address = self.admin(to);
+        let mut command = self.sandbox.command(self.place(from), std::env::current_exe()?);
+        command.env(HELPER, format!("knock {address}")).stdin(Stdio::null());
+        Ok(command.status()?.success())
     }
 
     /// Whether [`off`](Self::off) does anything.
@@ -280,9 +327,48 @@ impl Site {
         fs::File::options().write(true).open(&file)?.write_all_at(&nanos, 0).context("a clock")
     }
 
+    /// How often a process was told a wrong time, in all its lives.
+    pub(crate) fn wrong_times(&self, which: Which) -> Result<u64> {
+        let file = self.directory.path().join(format!("{}.clock", self.sandbox.name(self.place(which))));
+        let content = fs::read(&file)?;
+        let count = content.get(8..16).context("a clock without a counter")?;
+        Ok(u64::from_ne_bytes(count.try_into()?))
+    }
+
+    /// A process that has all that a router has, its disk and its name, at another address. It is not started.
+    pub(crate) fn copy(&mut self, router: usize) -> Result<Process> {
+        let (name, at) = (self.routers[router].name().to_owned(), self.directory.path().to_owned());
+        let place = self.sandbox.node("copy", COPY)?;
+        let (own, other) = (self.sandbox.address(self.routers[router].place()), self.sandbox.address(place));
+        let disks = at.join("disks");
+        copy_folder(&disks.join(&name), &disks.join("copy"))?;
+        let text = |path: PathBuf| path.display().to_string();
+        let config = fs::read_to_string(at.join(format!("{name}.toml")))?;
+        let lines = config.lines().map(|line| {
+            // The list of all routers stays as it is.
+            if line.starts_with("routers") {
+                return line.to_owned();
+            }
+            let line = line.replace(&own.to_string(), &other.to_string());
+            line.replace(&text(disks.join(&name)), &text(disks.join("copy")))
+        });
+        let lines: Vec<String> = lines.collect();
+        fs::write(at.join("copy.toml"), lines.join("\n"))?;
+        let words =
+            [self.binary.clone().into(), "router".into(), "--config".into(), at.join("copy.toml").into()];
+        Ok(Process::new("copy", place, words.into_iter().map(|word: OsString| word), &at.join("copy.log")))
+    }
+
+    /// A file beside the configurations.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     /// Loses all that a process had on its disk.
     pub(crate) fn wipe(&mut self, which: Which) -> Result<()> {
         let data = self.data(which);
+        ensure!(!self.process(which).runs(), "{which:?} has its disk in use");
+        ensure!(fs::read_dir(&data)?.next().is_some(), "{} is empty already", data.display());
         fs::remove_dir_all(&data).with_context(|| format!("{}", data.display()))?;
         make_private(&data)
     }
@@ -290,6 +376,7 @@ impl Site {
     /// Undoes all that was done: links are good, who was stopped goes on, who was killed is started.
     pub(crate) fn mend(&mut self) -> Result<()> {
         self.links = Links::default();
+        self.stopped = 0;
         self.sandbox.apply(&self.links)?;
         self.slow.clear();
         for which in (0..ROUTERS).map(Which::Router).chain((0..EDGES).map(Which::Edge)) {
@@ -446,6 +533,21 @@ fn make_clock(library: &Path) -> bool {
     let mut compiler = std::process::Command::new("cc");
     compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(library).arg(source);
     compiler.stdin(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// All that is in a folder.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    make_private(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// A folder for its owner alone.

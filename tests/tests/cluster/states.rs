@@ -19,8 +19,10 @@ const HOME: &str = "starling_shard_home{";
 const REST: Duration = Duration::from_millis(100);
 /// How long after its begin a home may still be hearing from edges.
 const REBUILT: Duration = Duration::from_secs(3);
-/// How long one is waited for.
+/// How long one is waited for;
 const PATIENCE: Duration = Duration::from_millis(400);
+/// where the way to it is slow, so long.
+const PATIENCE_SLOW: Duration = Duration::from_secs(2);
 
 /// Shards with their homes, by router.
 pub(crate) type Homes = BTreeMap<usize, usize>;
@@ -30,6 +32,8 @@ pub(crate) struct Watch {
     seen: Arc<Mutex<Vec<Look>>>,
     /// An edge is, or was a moment ago, not there. Then a home that moves may lose what only this edge knew.
     edge_lost: Arc<AtomicBool>,
+    /// The way to some router is slow: that it takes its time to answer does not say that it is not there.
+    slow: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -50,13 +54,16 @@ impl Watch {
         let noted = seen.clone();
         let edge_lost = Arc::<AtomicBool>::default();
         let lost = edge_lost.clone();
+        let slow = Arc::<AtomicBool>::default();
+        let is_slow = slow.clone();
         let task = tokio::spawn(async move {
             let mut known = BTreeMap::new();
             loop {
                 let due = run.now() + REST;
                 sleep(REST).await;
                 let late = run.now().saturating_sub(due);
-                let reigns = look(&routers).await;
+                let patience = if is_slow.load(SeqCst) { PATIENCE_SLOW } else { PATIENCE };
+                let reigns = look(&routers, patience).await;
                 let moved =
                     reigns.iter().any(|(shard, (epoch, _))| known.insert(*shard, *epoch) != Some(*epoch));
                 if moved && lost.load(SeqCst) {
@@ -66,7 +73,7 @@ impl Watch {
                 noted.lock().push(Look { at: run.now(), homes, moved, late });
             }
         });
-        Self { seen, edge_lost, task }
+        Self { seen, edge_lost, slow, task }
     }
 
     /// An edge is going to be lost, with all that only it and one home know.
@@ -77,6 +84,11 @@ impl Watch {
         if self.seen.lock().iter().rev().take_while(|look| look.at + REBUILT > now).any(|look| look.moved) {
             run.turn();
         }
+    }
+
+    /// Whether answers of routers are long on their way.
+    pub(crate) fn answers_are_slow(&self, slow: bool) {
+        self.slow.store(slow, SeqCst);
     }
 
     /// All edges are there, and all clients have come back.
@@ -132,8 +144,9 @@ impl Drop for Watch {
 }
 
 /// The epoch and the router of each shard's home.
-async fn look(routers: &[SocketAddr]) -> BTreeMap<usize, (u64, usize)> {
-    let answers = futures::future::join_all(routers.iter().map(|address| http(*address, "/metrics"))).await;
+async fn look(routers: &[SocketAddr], patience: Duration) -> BTreeMap<usize, (u64, usize)> {
+    let ask = |address: &SocketAddr| starling_tests::http::page(*address, "/metrics", patience);
+    let answers = futures::future::join_all(routers.iter().map(ask)).await;
     // Two may claim a shard for a moment; the later epoch is the home.
     let mut best: BTreeMap<usize, (u64, usize)> = BTreeMap::new();
     for (router, answer) in answers.into_iter().enumerate() {

@@ -79,7 +79,7 @@ async fn damage(drill: &mut Drill, how: impl FnOnce(&mut Vec<u8>, usize)) -> Res
     let end = if noticed {
         let tail = drill.site.process(which).tail();
         ensure!(!tail.contains("panicked"), "router-{router} with damage at {at} of {name}: {tail}");
-        drill.site.kill(which)?;
+        drill.site.process(which).bury();
         drill.site.wipe(which)?;
         "it refused and was given an empty disk"
     } else {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rand::RngExt;
 use starling_tests::crowd::Awaited;
 use starling_tests::sandbox::{Links, SlowLink, Weather};
 use tokio::time::sleep;
 
+use super::NotDone;
 use crate::drill::Drill;
 use crate::site::{ROUTERS, Which};
 
@@ -20,7 +21,7 @@ pub(super) async fn an_edge_is_cut_off(drill: &mut Drill) -> Result<String> {
         links.part(&[place], &routers);
     })?;
     let time = drill.hold(1.0..10.0).await;
-    Ok(format!("edge-{edge} for {time:.1?}"))
+    Ok(format!("edge-{edge} for {time:.1?}, {}", drill.was_felt()?))
 }
 
 pub(super) async fn an_edge_is_not_heard(drill: &mut Drill) -> Result<String> {
@@ -32,7 +33,7 @@ pub(super) async fn an_edge_is_not_heard(drill: &mut Drill) -> Result<String> {
         }
     })?;
     let time = drill.hold(1.0..8.0).await;
-    Ok(format!("edge-{edge} for {time:.1?}"))
+    Ok(format!("edge-{edge} for {time:.1?}, {}", drill.was_felt()?))
 }
 
 pub(super) async fn an_edge_hears_nothing(drill: &mut Drill) -> Result<String> {
@@ -44,7 +45,7 @@ pub(super) async fn an_edge_hears_nothing(drill: &mut Drill) -> Result<String> {
         }
     })?;
     let time = drill.hold(1.0..8.0).await;
-    Ok(format!("edge-{edge} for {time:.1?}"))
+    Ok(format!("edge-{edge} for {time:.1?}, {}", drill.was_felt()?))
 }
 
 /// A router hears the others and is not heard by them.
@@ -57,7 +58,7 @@ pub(super) async fn a_router_is_not_heard(drill: &mut Drill) -> Result<String> {
         }
     })?;
     let time = drill.hold(1.0..5.0).await;
-    Ok(format!("router-{router} for {time:.1?}"))
+    Ok(format!("router-{router} for {time:.1?}, {}", drill.was_felt()?))
 }
 
 /// They have nothing to say to each other.
@@ -66,8 +67,12 @@ pub(super) async fn edges_are_cut_off_from_each_other(drill: &mut Drill) -> Resu
     drill.site.link(|links| {
         links.part(&edges, &edges);
     })?;
+    for (one, other) in [(0, 1), (1, 2), (2, 0)] {
+        let reached = drill.site.reaches(Which::Edge(one), Which::Edge(other))?;
+        ensure!(!reached, "edge-{one} reaches edge-{other} all the same");
+    }
     let time = drill.hold(1.0..3.0).await;
-    Ok(format!("for {time:.1?}"))
+    Ok(format!("for {time:.1?}, {}", drill.was_felt()?))
 }
 
 /// The third sees both.
@@ -79,7 +84,7 @@ pub(super) async fn two_routers_are_cut_off_from_each_other(drill: &mut Drill) -
         links.cut(places[0], places[1]);
     })?;
     let time = drill.hold(1.0..5.0).await;
-    Ok(format!("router-{one} and router-{other} for {time:.1?}"))
+    Ok(format!("router-{one} and router-{other} for {time:.1?}, {}", drill.was_felt()?))
 }
 
 pub(super) async fn the_leader_is_cut_off(drill: &mut Drill) -> Result<String> {
@@ -90,7 +95,7 @@ pub(super) async fn the_leader_is_cut_off(drill: &mut Drill) -> Result<String> {
         links.part(&[place], &others);
     })?;
     let time = drill.hold(1.0..6.0).await;
-    Ok(format!("router-{router} for {time:.1?}"))
+    Ok(format!("router-{router} for {time:.1?}, {}", drill.was_felt()?))
 }
 
 /// Two on one side, four on the other: who is alone must not serve.
@@ -103,7 +108,7 @@ pub(super) async fn an_edge_and_a_router_are_cut_off(drill: &mut Drill) -> Resul
         links.part(&few, &many);
     })?;
     let time = drill.hold(1.0..7.0).await;
-    Ok(format!("edge-{edge} with router-{router} for {time:.1?}"))
+    Ok(format!("edge-{edge} with router-{router} for {time:.1?}, {}", drill.was_felt()?))
 }
 
 pub(super) async fn packets_are_lost(drill: &mut Drill) -> Result<String> {
@@ -113,14 +118,14 @@ pub(super) async fn packets_are_lost(drill: &mut Drill) -> Result<String> {
         links.lose_among(&all, percent);
     })?;
     let time = drill.hold(2.0..6.0).await;
-    Ok(format!("{percent} of 100 between all for {time:.1?}"))
+    Ok(format!("{percent} of 100 between all for {time:.1?}, {}", drill.was_felt()?))
 }
 
 /// All that goes to it and comes from it is late, out of order, at times twice or not at all.
 pub(super) async fn a_router_is_slow_to_reach(drill: &mut Drill) -> Result<String> {
     let router = drill.any_router();
     if let Some(why) = SlowLink::missing() {
-        return Ok(format!("not done: {why}"));
+        return Err(NotDone(why).into());
     }
     let delay = drill.rng.random_range(5..60);
     let weather = Weather {
@@ -129,11 +134,10 @@ pub(super) async fn a_router_is_slow_to_reach(drill: &mut Drill) -> Result<Strin
         doubled: 50,
         lost: 10,
     };
-    let (place, seed) = (drill.site.place(Which::Router(router)), drill.rng.random());
-    let link = SlowLink::new(&drill.site.sandbox, place, weather, seed)?;
-    drill.site.slow(link);
+    drill.slow(Which::Router(router), weather).await?;
     let time = drill.hold(2.0..6.0).await;
-    Ok(format!("router-{router}, {delay} to {} ms each way, for {time:.1?}", 2 * delay))
+    let tally = drill.was_bad_weather()?;
+    Ok(format!("router-{router}, {delay} to {} ms each way, for {time:.1?}, {tally}", 2 * delay))
 }
 
 /// Whoever talks to it finds the connection gone.
@@ -142,8 +146,9 @@ pub(super) async fn connections_of_a_router_are_reset(drill: &mut Drill) -> Resu
     let place = drill.site.place(Which::Router(router));
     let mut others = [drill.site.router_places(), drill.site.edge_places()].concat();
     others.retain(|other| *other != place);
-    drill.site.sandbox.reset(place, &others, Duration::from_millis(300)).await?;
-    Ok(format!("router-{router} for 300 ms"))
+    let broken = drill.site.sandbox.reset(place, &others, Duration::from_millis(300)).await?;
+    ensure!(broken > 0, "no connection of router-{router} was in use");
+    Ok(format!("router-{router} for 300 ms, {broken} resets"))
 }
 
 /// Edges and peers are heard by a router and do not hear it, then their connections break: all that it has taken in
@@ -153,7 +158,7 @@ pub(super) async fn answers_are_lost(drill: &mut Drill) -> Result<String> {
     let place = drill.site.place(Which::Router(router));
     let mut others = [drill.site.router_places(), drill.site.edge_places()].concat();
     others.retain(|other| *other != place);
-    let (times, mut resets) = (drill.rng.random_range(2..5), Vec::new());
+    let (times, mut resets, mut broken) = (drill.rng.random_range(2..5), Vec::new(), 0);
     for _ in 0..times {
         drill.site.link(|links| {
             for edge in &others {
@@ -164,19 +169,23 @@ pub(super) async fn answers_are_lost(drill: &mut Drill) -> Result<String> {
         sleep(Duration::from_millis(drill.rng.random_range(30..150))).await;
         resets.push(drill.run.now());
         drill.site.link(|links| *links = Links::default())?;
-        drill.site.sandbox.reset(place, &others, Duration::from_millis(100)).await?;
+        broken += drill.site.sandbox.reset(place, &others, Duration::from_millis(100)).await?;
         sleep(Duration::from_millis(drill.rng.random_range(200..600))).await;
     }
     // Their clients stayed: whatever of it had reached the home came to it a second time, from the edge.
+    ensure!(broken > 0, "no connection of router-{router} was in use");
     let open: usize = resets.iter().map(|reset| drill.run.waits_over(Awaited::Answer, *reset)).sum();
-    Ok(format!("of router-{router}, {times} times, with the connections, {open} messages under way"))
+    Ok(format!(
+        "of router-{router}, {times} times, with the connections, {open} messages under way, {}",
+        drill.was_felt()?
+    ))
 }
 
 /// What is on its way to a router is up to half a second late, each packet by itself, while connections break and are
 /// made anew: what comes over the new one may be there before what was sent over the old one.
 pub(super) async fn links_overtake_each_other(drill: &mut Drill) -> Result<String> {
     if let Some(why) = SlowLink::missing() {
-        return Ok(format!("not done: {why}"));
+        return Err(NotDone(why).into());
     }
     let router = drill.any_router();
     let delay = drill.rng.random_range(5..40);
@@ -186,19 +195,20 @@ pub(super) async fn links_overtake_each_other(drill: &mut Drill) -> Result<Strin
         doubled: 200,
         lost: 0,
     };
-    let (place, seed) = (drill.site.place(Which::Router(router)), drill.rng.random());
-    let link = SlowLink::new(&drill.site.sandbox, place, weather, seed)?;
-    drill.site.slow(link);
+    drill.slow(Which::Router(router), weather).await?;
+    let place = drill.site.place(Which::Router(router));
     let mut others = [drill.site.router_places(), drill.site.edge_places()].concat();
     others.retain(|other| *other != place);
-    let times = drill.rng.random_range(2..5);
+    let (times, mut broken) = (drill.rng.random_range(2..5), 0);
     for _ in 0..times {
         drill.hold(0.3..1.5).await;
         // They close on one side only; what the other side has sent is still under way.
         let edge = others[drill.any(others.len())];
-        drill.site.sandbox.reset(edge, &[place], Duration::from_millis(50)).await?;
+        broken += drill.site.sandbox.reset(edge, &[place], Duration::from_millis(50)).await?;
     }
-    Ok(format!("router-{router}, {delay} to {} ms, {times} resets", 11 * delay))
+    ensure!(broken > 0, "no connection of router-{router} was in use when it was to break");
+    let tally = drill.was_bad_weather()?;
+    Ok(format!("router-{router}, {delay} to {} ms, {times} resets, {tally}", 11 * delay))
 }
 
 /// Clients come over another edge while theirs is well and has their sessions.
@@ -209,7 +219,7 @@ pub(super) async fn haproxy_loses_an_edge(drill: &mut Drill) -> Result<String> {
         links.cut(places[0], places[1]);
     })?;
     let time = drill.hold(3.0..10.0).await;
-    Ok(format!("edge-{edge} for {time:.1?}"))
+    Ok(format!("edge-{edge} for {time:.1?}, {}", drill.was_felt()?))
 }
 
 pub(super) async fn a_router_loses_the_store(drill: &mut Drill) -> Result<String> {
@@ -219,5 +229,5 @@ pub(super) async fn a_router_loses_the_store(drill: &mut Drill) -> Result<String
         links.cut(places[0], places[1]);
     })?;
     let time = drill.hold(0.5..4.0).await;
-    Ok(format!("router-{router} for {time:.1?}"))
+    Ok(format!("router-{router} for {time:.1?}, {}", drill.was_felt()?))
 }

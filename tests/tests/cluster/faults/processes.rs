@@ -136,10 +136,18 @@ pub(super) async fn an_edge_knows_one_router(drill: &mut Drill) -> Result<String
     let begun = drill.site.begin(which);
     drill.site.process(which).environment(&[]);
     begun?;
+    let before = drill.site.process(which).output().len();
     // The one tells it of the others.
     if let Err(error) = drill.site.ready(Duration::from_secs(10)).await {
         drill.note(format!("edge-{edge} knows router-{router} and {error:#}"), false);
     }
+    let output = drill.site.process(which).output();
+    let first =
+        output.get(before..).and_then(|said| said.lines().find(|line| line.contains("linked to a router")));
+    ensure!(
+        first.is_some_and(|line| line.contains(&format!("\"{address}:5270\""))),
+        "edge-{edge} did not come to know the others through router-{router}: {first:?}"
+    );
     drill.site.kill(which)?;
     Ok(format!("edge-{edge} knows router-{router}"))
 }
@@ -190,5 +198,8 @@ pub(super) async fn two_things_at_once(drill: &mut Drill) -> Result<String> {
         drill.hold(0.0..1.0).await;
     }
     let time = drill.hold(0.5..2.0).await;
+    if second.max(first) >= 2 {
+        done.push(drill.was_felt()?);
+    }
     Ok(format!("{}, for {time:.1?}", done.join(", ")))
 }
