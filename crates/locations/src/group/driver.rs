@@ -12,17 +12,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 /// How far ahead of the clock positions are granted, and at least above the floor.
 const AHEAD: Duration = Duration::from_secs(10);
 const ABOVE: Duration = Duration::from_secs(1);
-/// How often more are granted.
-const GRANT_EVERY: Duration = Duration::from_secs(2);
+/// How often more are granted: each time is an entry.
+const GRANT_EVERY: Duration = Duration::from_secs(4);
 /// The same while there are too few.
 const GRANT_SOON: Duration = Duration::from_millis(50);
-/// How often it is looked after what nobody tells.
-const TICK: Duration = Duration::from_millis(100);
+/// How often it is looked after what nobody tells: by one who waits for it, by one who reigns, and by all others.
+const SOON: Duration = Duration::from_millis(100);
+const LATER: Duration = Duration::from_millis(250);
+const RARELY: Duration = Duration::from_secs(1);
 /// How long an entry may take.
 const ENTRY_WITHIN: Duration = Duration::from_secs(2);
 /// How soon what waits for a lease is looked at again.
@@ -68,8 +70,6 @@ impl Driver {
     /// Runs until openraft stops.
     pub(crate) async fn run(mut self) {
         let mut server = self.core.raft.server_metrics();
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let leads = self.core.leads();
             if self.reign.as_ref().is_some_and(|reign| leads != Some(reign.vote)) {
@@ -85,6 +85,7 @@ impl Driver {
                 }
             }
             self.settle();
+            self.expire();
             let ready = self.is_ready();
             if ready && (!self.waiting.is_empty() || self.grant_is_due()) {
                 self.write().await;
@@ -92,6 +93,7 @@ impl Driver {
             }
             let room = MOST_OPS.saturating_sub(self.waiting.len());
             let mut more = Vec::new();
+            let wait = self.wait(ready);
             tokio::select! {
                 biased;
                 changed = server.changed() => if changed.is_err() { break },
@@ -102,9 +104,8 @@ impl Driver {
                     }
                     None => break,
                 },
-                _ = tick.tick() => self.expire(),
                 _ = self.queue.recv_many(&mut more, room), if room > 0 => self.waiting.extend(more),
-                () = sleep(LOOK_AGAIN), if !self.waiting.is_empty() => {}
+                () = sleep(wait) => {}
             }
         }
         self.end_reign();
@@ -191,13 +192,32 @@ impl Driver {
     fn grant_is_due(&self) -> bool {
         let now = self.core.clock.monotonic();
         self.reign.as_ref().is_some_and(|reign| {
-            // A reign that began before the era's ceiling was known here has too few.
-            let held = reign.told.ceiling.load(Ordering::Acquire);
-            let few = held < self.core.clock.now_micros() + micros(AHEAD) / 2
-                || held < reign.told.floor.saturating_add(ABOVE_MICROS / 2);
-            let short = few && held < self.wanted(reign.told.floor);
-            now >= reign.granted + if short { GRANT_SOON } else { GRANT_EVERY }
+            now >= reign.granted + if self.is_short(reign) { GRANT_SOON } else { GRANT_EVERY }
         })
+    }
+
+    /// Whether more positions could be had, and are needed soon.
+    fn is_short(&self, reign: &Reign) -> bool {
+        let held = reign.told.ceiling.load(Ordering::Acquire);
+        // A reign that began before the era's ceiling was known here has too few.
+        let few = held < self.core.clock.now_micros() + micros(AHEAD) / 2
+            || held < reign.told.floor.saturating_add(ABOVE_MICROS / 2);
+        few && held < self.wanted(reign.told.floor)
+    }
+
+    /// After how long to look again at what nobody tells: a lease that is back, a ceiling that is higher, another clock.
+    fn wait(&self, ready: bool) -> Duration {
+        if !self.waiting.is_empty() {
+            return LOOK_AGAIN;
+        }
+        let Some(reign) = &self.reign else { return RARELY };
+        // Whoever votes alone has a lease for as long as he looks himself.
+        let alone = self.core.configs().iter().all(|voters| voters.len() < 2);
+        if !ready || alone || self.is_short(reign) {
+            return SOON;
+        }
+        let due = (reign.granted + GRANT_EVERY).saturating_sub(self.core.clock.monotonic());
+        due.clamp(LOOK_AGAIN, LATER)
     }
 
     /// Writes an entry with all that is ready in it.
