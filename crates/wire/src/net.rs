@@ -92,7 +92,7 @@ impl Default for Options {
             pause: (Duration::from_millis(50), Duration::from_secs(2)),
             lookup: Duration::from_secs(5),
             question: Duration::from_secs(5),
-            pulse: Duration::from_millis(100),
+            pulse: Duration::from_millis(500),
             certificates: Duration::from_secs(10),
             connections: 4096,
             streams: 1024,
