@@ -144,4 +144,4 @@ impl Gauges {
 const EVERY: Duration = Duration::from_millis(500);
 /// Rounds between counts of all that is kept.
 const COUNTED: u32 = 10;
-const PRESS_EVERY: Duration = Duration::from_millis(20);
+const PRESS_EVERY: Duration = Duration::from_millis(40);

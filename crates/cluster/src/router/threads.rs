@@ -4,9 +4,10 @@
 //! in one row with homes and logins is not. Without these threads routers that have much to do take one another for dead.
 
 use std::io;
+use std::num::NonZero;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// One that answers while the other is at work.
+/// One that answers while the other is at work; where there is one core only, they would but wake each other.
 const THREADS: usize = 2;
 /// Reading and writing snapshots.
 const BLOCKING: usize = 4;
@@ -23,8 +24,13 @@ impl Threads {
     /// # Errors
     /// The system gives no threads.
     pub(super) fn start() -> io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(THREADS, NonZero::get);
         let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(THREADS).max_blocking_threads(BLOCKING).thread_name("raft").enable_all();
+        builder
+            .worker_threads(THREADS.min(cores))
+            .max_blocking_threads(BLOCKING)
+            .thread_name("raft")
+            .enable_all();
         let runtime = builder.build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
