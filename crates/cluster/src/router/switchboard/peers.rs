@@ -12,6 +12,7 @@ use starling_wire::net::{End, Hears, Outlet, Peers};
 use starling_wire::{RouterId, Shard};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -114,13 +115,17 @@ impl Peers for Neighbours {
         let permit = Arc::clone(&self.answering).try_acquire_owned();
         Box::pin(async move {
             let permit = permit.map_err(|_| "busy".to_owned())?;
-            // Who has begun to answer ends it, though nobody may wait any more.
-            let answer = tokio::spawn(async move {
+            let mut answer = Box::pin(async move {
                 let answer = locations.answer(from, group, body).await;
                 drop(permit);
                 answer
             });
-            answer.await.map_err(|_| "stopping".to_owned())
+            // A ping is answered at once: no other thread needs to wake for it.
+            if let Poll::Ready(answer) = futures::poll!(&mut answer) {
+                return Ok(answer);
+            }
+            // Who has begun to answer ends it, though nobody may wait any more.
+            tokio::spawn(answer).await.map_err(|_| "stopping".to_owned())
         })
     }
 
