@@ -111,6 +111,11 @@ pub trait Edges: EdgeLink {
     /// What is delivered to this edge from now on goes over this link, whose number came with
     /// [`Door::edge`](crate::Door::edge). What was for it since its last link ended is dropped: it comes again.
     fn open(&self, edge: EdgeId, link: u64);
+
+    /// Whether so much waits to be sent to this edge that what can wait is to wait at its home.
+    fn is_pressed(&self, _edge: EdgeId) -> bool {
+        false
+    }
 }
 
 /// What the homes of one shard are made of.

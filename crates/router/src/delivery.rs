@@ -1,9 +1,10 @@
 //! Deliveries: numbering stanzas for a session, its window, and feeding it from the log.
 
 use crate::home::{Home, Read};
-use crate::link::{As, Row};
+use crate::link::{As, Link, Row};
 use crate::msg::{Fed, Msg};
 use crate::reads;
+use crate::session::remember;
 use crate::shared::Shared;
 use starling_hooks::carbon::{self, Way};
 use starling_hooks::{Pace, delay};
@@ -31,6 +32,17 @@ pub(crate) struct Out<'a> {
     pub(crate) downs: &'a mut Vec<ToEdge>,
     /// What is to be looked up.
     pub(crate) reads: &'a mut Vec<Read>,
+}
+
+/// So much is said in one turn at most before what can wait does: whether a link takes it is seen when the turn is over.
+const AT_ONCE: usize = 4_096;
+
+impl Out<'_> {
+    /// Whether the link to a session's edge has more to do than it should be given.
+    pub(crate) fn is_pressed(&self, link: &Link) -> bool {
+        let (Some(tier), Some(conn)) = (&self.shared.tier, link.conn) else { return false };
+        self.downs.len() >= AT_ONCE || tier.edges.is_pressed(conn.edge)
+    }
 }
 
 /// A stanza that is not in the log, for one session.
@@ -198,12 +210,53 @@ fn push(
     link.queue(stanza, row, trace);
 }
 
-/// Sends a session once more what it has not acknowledged, above this number.
+/// Sends a session once more what it has not acknowledged, above this number: as much as the link to its edge takes. The rest
+/// stays in the queue, with what is new, until it [goes on](go_on).
 pub(crate) fn send_again(out: &mut Out<'_>, home: &mut Home, at: usize, after: u64) {
-    if let Some(conn) = home.links[at].hears() {
-        out.downs.extend(home.links[at].queued(after).map(|down| ToEdge { conn, down }));
-        home.touched = true;
+    let link = &mut home.links[at];
+    if let Some(far) = &mut link.far {
+        far.gone = None;
     }
+    let Some(conn) = link.hears() else { return };
+    home.touched = true;
+    let room = if out.is_pressed(link) { 0 } else { AT_ONCE.saturating_sub(out.downs.len()) };
+    let room = if link.far.is_some() { room } else { usize::MAX };
+    let (mut sent, mut gone) = (after, None);
+    for (index, down) in link.queued(after).enumerate() {
+        if index >= room {
+            gone = Some(sent);
+            break;
+        }
+        if let Down::Stanza { number, .. } = &down {
+            sent = *number;
+        }
+        out.downs.push(ToEdge { conn, down });
+    }
+    let Some(far) = &mut link.far else { return };
+    far.gone = gone;
+    if gone.is_none() && !far.whole {
+        // It was resumed, and all of it has been sent there, now or before.
+        far.from = far.highest;
+        far.carried = far.unsaved.clone();
+        far.whole = true;
+    }
+}
+
+/// Goes on with what its link had no room for.
+pub(crate) fn go_on(out: &mut Out<'_>, home: &mut Home, at: usize) {
+    let link = &mut home.links[at];
+    let (token, there) = (link.token, link.conn.is_some() && link.resuming.is_none());
+    let Some(far) = &mut link.far else { return };
+    (far.knocks, far.starved) = (false, false);
+    // One that its edge has yet to name is told all of it then.
+    if let Some(sent) = far.gone.filter(|_| there && !far.quiet) {
+        let whole = far.whole;
+        send_again(out, home, at, sent);
+        if !whole {
+            remember(out, home, at);
+        }
+    }
+    feed(out, home, token);
 }
 
 fn hold(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza) {
@@ -276,6 +329,14 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token) {
     let link = &mut home.links[at];
     let idle = link.conn.is_some() && link.resuming.is_none() && !link.feed.busy;
     if !idle || link.feed.is_live() || !link.can_take(&out.shared.config, out.shared.config.window / 2 + 1) {
+        return;
+    }
+    if out.is_pressed(link) {
+        // It waits in the log.
+        if let Some(far) = &mut link.far {
+            far.starved = true;
+        }
+        home.touched = true;
         return;
     }
     let account = home.account.jid.clone();

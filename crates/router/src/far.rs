@@ -34,6 +34,12 @@ pub(crate) struct Far {
     pub(crate) quiet: bool,
     /// All that is unacknowledged has been sent to where it is.
     pub(crate) whole: bool,
+    /// Up to where its queue has gone to its edge, whose link takes no more at present; `None`: all of it has.
+    pub(crate) gone: Option<u64>,
+    /// For the same reason it is not fed from the log.
+    pub(crate) starved: bool,
+    /// It is looked soon whether that link takes more.
+    pub(crate) knocks: bool,
     /// What its edge is to remember has changed.
     pub(crate) news: bool,
     /// It goes there again from this moment on.
@@ -88,6 +94,9 @@ impl Far {
             moving: None,
             quiet: false,
             whole: true,
+            gone: None,
+            starved: false,
+            knocks: false,
             news: true,
             rests: Duration::ZERO,
             waits: false,

@@ -478,7 +478,8 @@ impl Link {
 
     /// Whether stanzas go to its connection now, or only into its queue.
     pub(crate) fn hears(&self) -> Option<ConnId> {
-        self.conn.filter(|_| self.resuming.is_none() && self.far.as_ref().is_none_or(|far| !far.quiet))
+        let takes = |far: &Far| !far.quiet && far.gone.is_none();
+        self.conn.filter(|_| self.resuming.is_none() && self.far.as_deref().is_none_or(takes))
     }
 
     /// What its connection is told of the stanza that is queued next.

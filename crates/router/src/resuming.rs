@@ -159,7 +159,7 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let jid = home.account.sessions[at].jid.clone();
     let passed = passed(link, before + newly);
     if let Some(far) = &mut home.links[at].far {
-        (far.whole, far.base) = (false, far.stay);
+        (far.whole, far.gone, far.base) = (false, None, far.stay);
         far.passes(passed);
         if std::mem::take(&mut far.reborn) {
             // What its edge did not say before, or could not, its client says now.
@@ -176,13 +176,7 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     delivery::send_again(out, home, at, 0);
     // XEP-0352 §5: a resumed stream is active, whatever was said on the one before.
     home.account.sessions[at].active = true;
-    if let Some(far) = &mut home.links[at].far {
-        // All of it has been sent there, now or before.
-        far.from = far.highest;
-        far.carried = far.unsaved.clone();
-        far.whole = true;
-    }
-    // The edge's answer to this says that it has it all: then the one before may forget it.
+    // The edge's answer to this says that it has it all: then the one before may forget it. It waits until all has gone.
     remember(out, home, at);
     delivery::release(out, home, at);
     out.shared.metrics.resumptions.at(ResumeResult::Ok).inc();

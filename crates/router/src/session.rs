@@ -126,6 +126,11 @@ pub(crate) fn remember(out: &mut Out<'_>, home: &mut Home, at: usize) -> usize {
     let link = &mut home.links[at];
     let all = sure && link.hears().is_some() && link.feed.is_live() && link.feed.begun;
     let (Some(conn), Some(far)) = (link.conn, &mut link.far) else { return 0 };
+    if !far.whole && far.gone.is_some() {
+        // It would say that it has all of a session that was resumed.
+        far.news = true;
+        return 0;
+    }
     far.news = false;
     if all && far.whole {
         // What it was to be sent of these went over this link before.

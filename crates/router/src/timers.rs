@@ -47,6 +47,8 @@ pub(crate) enum Why {
     Parted,
     /// What an edge is to remember of a session may go there again.
     Notes(Token),
+    /// The link to a session's edge may take more.
+    Room(Token),
     /// A session may be gone from its edge.
     Unseen(Token),
     /// Nobody may need this home any more.

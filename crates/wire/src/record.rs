@@ -4,6 +4,7 @@ use crate::{Epoch, Token};
 use bytes::Bytes;
 use starling_store::Position;
 use starling_xmpp::{FullJid, Stanza};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One session as its edge knows it. A home that has the session takes it as news of the counters; one that has not
@@ -29,7 +30,7 @@ pub struct Record {
     /// not say it, the answer was lost: the question follows once more and is answered the same.
     pub management: Option<Counting>,
     /// What has come and is not acknowledged (with stream management) or not written (without), by rising number.
-    pub queue: Vec<Queued>,
+    pub queue: Vec<Arc<Queued>>,
     /// Rows that were acknowledged, by rising position, as far as no home said that the store knows it.
     pub acknowledged: Vec<Position>,
     /// Highest row that has come, of copies too.

@@ -53,6 +53,13 @@ impl Worker {
                     home.touched = true;
                 }
             }
+            Why::Room(token) => {
+                if let Some(at) = home.find(token) {
+                    let mut out =
+                        Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+                    delivery::go_on(&mut out, home, at);
+                }
+            }
             Why::Arrived(token) => {
                 let far = home.find(token).and_then(|at| home.links[at].far.as_mut());
                 let others = far.map(|far| far.settled()).unwrap_or_default();

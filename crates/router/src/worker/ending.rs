@@ -65,6 +65,12 @@ impl Worker {
                 self.timers.set(now + HURRY, account.clone(), Why::Hurry(link.token));
             }
             report(&mut out, home, at, now, &mut self.timers);
+            let link = &mut home.links[at];
+            if let Some(far) = link.far.as_mut().filter(|far| far.gone.is_some() || far.starved)
+                && !std::mem::replace(&mut far.knocks, true)
+            {
+                self.timers.set(now + KNOCK, account.clone(), Why::Room(link.token));
+            }
         }
     }
 
@@ -167,6 +173,9 @@ impl Worker {
         self.downs.push(ToEdge { conn, down: Down::Close(Some(Box::new(error))) });
     }
 }
+
+/// How soon it is looked again whether the link to an edge takes more.
+const KNOCK: Duration = Duration::from_millis(50);
 
 /// Notes of this size go to an edge as often as they change, in bytes.
 const SMALL: usize = 8 << 10;

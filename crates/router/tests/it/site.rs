@@ -19,7 +19,7 @@ use starling_wire::{
 use starling_xmpp::{BareJid, Jid, Kind, MessageType, PresenceType, Stanza};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ struct Wires {
     closed: Mutex<Vec<Shard>>,
     /// Bytes that edges were to remember.
     remembered: AtomicUsize,
+    /// The links to edges take nothing that can wait.
+    pressed: AtomicBool,
 }
 
 impl Post for Wires {
@@ -78,6 +80,10 @@ impl EdgeLink for Tagged {
 impl Edges for Tagged {
     fn open(&self, edge: EdgeId, link: u64) {
         self.open.lock().insert(edge, link);
+    }
+
+    fn is_pressed(&self, _edge: EdgeId) -> bool {
+        self.wires.pressed.load(Ordering::Relaxed)
     }
 }
 
@@ -555,6 +561,11 @@ impl Site {
     pub(crate) fn deliver_only(&mut self, count: usize) {
         self.wires.downs.lock().truncate(count);
         self.deliver();
+    }
+
+    /// The links to edges take nothing that can wait, or they do again.
+    pub(crate) fn press(&self, pressed: bool) {
+        self.wires.pressed.store(pressed, Ordering::Relaxed);
     }
 
     /// Nothing goes to homes of this account's shard, or again.

@@ -10,6 +10,7 @@ use prost::Message;
 use starling_store::Origin;
 use starling_xmpp::{ErrorType, IqType, Jid, MessageType, PresenceType, StanzaCondition, StreamCondition};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 const EDGE: EdgeId = EdgeId(0x0102_0304_0506_0708);
@@ -37,12 +38,9 @@ fn span() -> Trace {
 }
 
 fn record() -> Record {
-    let queued = |number, position: Option<u64>, counts| Queued {
-        number,
-        position: position.map(Position),
-        waits: false,
-        counts,
-        stanza: stanza(&number.to_string()),
+    let queued = |number: u64, position: Option<u64>, counts| {
+        let stanza = stanza(&number.to_string());
+        Arc::new(Queued { number, position: position.map(Position), waits: false, counts, stanza })
     };
     Record {
         detached: Some(Duration::from_millis(1500)),
@@ -416,15 +414,14 @@ fn lengths_and_depths_are_bounded() {
 #[test]
 fn a_long_queue_is_sent_in_parts() {
     let text = "x".repeat(2_000);
-    let queue: Vec<Queued> = (1..=3_000)
-        .map(|number| Queued {
-            number,
-            position: Some(Position(number)),
-            waits: true,
-            counts: true,
-            stanza: stanza(&text),
-        })
-        .collect();
+    let queued = |number| Queued {
+        number,
+        position: Some(Position(number)),
+        waits: true,
+        counts: true,
+        stanza: stanza(&text),
+    };
+    let queue: Vec<_> = (1..=3_000).map(|number| Arc::new(queued(number))).collect();
     let long = Record { received: 3_000, queue, ..record() };
     let items = vec![
         EdgeItem::AttachBegin(HOME),

@@ -13,6 +13,7 @@ use prost::Message;
 use starling_store::Position;
 use starling_xmpp::{StanzaCondition, StanzaError};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A record is continued in another envelope from here on, in bytes.
@@ -78,8 +79,9 @@ fn records(account: &str, conn: u64, record: Record, out: &mut VecDeque<(proto::
         more: false,
     };
     let mut size = part.notes.len() + 8 * part.acknowledged.len();
-    for Queued { number, position: row, waits, counts, stanza } in record.queue {
-        let (stanza, _) = stanza_bytes(&stanza);
+    for queued in record.queue {
+        let Queued { number, position: row, waits, counts, ref stanza } = *queued;
+        let (stanza, _) = stanza_bytes(stanza);
         if size + stanza.len() > PART && size > 0 {
             part.more = true;
             push(account.to_owned(), conn, Said::Attach(Box::new(std::mem::take(&mut part))), out);
@@ -209,12 +211,12 @@ fn read_record(part: proto::Record) -> Result<Record> {
     })
 }
 
-fn read_queued(queued: proto::Queued) -> Result<Queued> {
-    Ok(Queued {
+fn read_queued(queued: proto::Queued) -> Result<Arc<Queued>> {
+    Ok(Arc::new(Queued {
         number: queued.number,
         position: queued.position.map(Position),
         waits: queued.waits,
         counts: queued.counts,
         stanza: read_stanza(queued.stanza)?,
-    })
+    }))
 }

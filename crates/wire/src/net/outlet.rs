@@ -4,7 +4,7 @@ use super::End;
 use crate::codec::Pieces;
 use crate::frame::{EdgeItem, PeerItem, RouterItem};
 use crate::record::Record;
-use crate::{Down, Up};
+use crate::{Down, ToEdge, ToHome, Up};
 use futures::Stream;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -18,6 +18,12 @@ use tokio::sync::watch;
 pub trait Weigh {
     /// In bytes; never 0.
     fn weight(&self) -> usize;
+
+    /// The same where the stanzas in it are kept elsewhere at any rate until the peer has said that it has them: here are only
+    /// references to them.
+    fn place(&self) -> usize {
+        self.weight()
+    }
 }
 
 /// What one item takes besides its contents.
@@ -25,40 +31,44 @@ const FRAME: usize = 128;
 
 impl Weigh for EdgeItem {
     fn weight(&self) -> usize {
-        match self {
-            Self::Up(_, message) => {
-                FRAME
-                    + match &message.up {
-                        Up::Stanza { stanza, .. } => stanza.encoded_len(),
-                        Up::Attach(record) => weigh_record(record),
-                        _ => 0,
-                    }
-            }
-            _ => FRAME,
-        }
+        let stanza = match self {
+            Self::Up(_, ToHome { up: Up::Stanza { stanza, .. }, .. }) => stanza.encoded_len(),
+            _ => 0,
+        };
+        self.place() + stanza
+    }
+
+    fn place(&self) -> usize {
+        let record = match self {
+            // Stanzas and notes are those that the edge keeps of the session.
+            Self::Up(_, ToHome { up: Up::Attach(record), .. }) => weigh_record(record),
+            _ => 0,
+        };
+        FRAME.max(size_of::<Self>()) + record
     }
 }
 
 fn weigh_record(record: &Record) -> usize {
-    let queue: usize = record.queue.iter().map(|queued| FRAME + queued.stanza.encoded_len()).sum();
-    queue + record.notes.len() + 8 * record.acknowledged.len()
+    size_of::<Record>() + 8 * (record.queue.len() + record.acknowledged.len())
 }
 
 impl Weigh for RouterItem {
     fn weight(&self) -> usize {
-        match self {
-            Self::Down(_, message) => {
-                FRAME
-                    + match &message.down {
-                        Down::Stanza { stanza, .. } => stanza.encoded_len(),
-                        Down::Remember(notes) => notes.len(),
-                        _ => 0,
-                    }
-            }
-            Self::Traces(rules) => rules.iter().map(|rule| FRAME + rule.account.len()).sum::<usize>() + FRAME,
-            Self::Routers(routers) => FRAME + routers.iter().map(String::len).sum::<usize>(),
-            _ => FRAME,
-        }
+        let stanza = match self {
+            Self::Down(_, ToEdge { down: Down::Stanza { stanza, .. }, .. }) => stanza.encoded_len(),
+            _ => 0,
+        };
+        self.place() + stanza
+    }
+
+    fn place(&self) -> usize {
+        let contents = match self {
+            Self::Down(_, ToEdge { down: Down::Remember(notes), .. }) => notes.len(),
+            Self::Traces(rules) => rules.iter().map(|rule| FRAME + rule.account.len()).sum(),
+            Self::Routers(routers) => routers.iter().map(String::len).sum(),
+            _ => 0,
+        };
+        FRAME.max(size_of::<Self>()) + contents
     }
 }
 
@@ -121,6 +131,20 @@ impl<T: Weigh> Outlet<T> {
     /// Sends all, in order, leaving `batch` empty with its capacity. False if the link is over.
     pub fn append(&self, batch: &mut Vec<T>) -> bool {
         let weight = batch.iter().map(Weigh::weight).sum();
+        let sent = weight == 0 || self.fill(weight, |items| items.append(batch));
+        batch.clear();
+        sent
+    }
+
+    /// As [`push`](Self::push), of something whose stanzas are [kept elsewhere](Weigh::place).
+    pub fn push_kept(&self, item: T) -> bool {
+        let weight = item.place();
+        self.fill(weight, |items| items.push(item))
+    }
+
+    /// As [`append`](Self::append), of what is [kept elsewhere](Weigh::place).
+    pub fn append_kept(&self, batch: &mut Vec<T>) -> bool {
+        let weight = batch.iter().map(Weigh::place).sum();
         let sent = weight == 0 || self.fill(weight, |items| items.append(batch));
         batch.clear();
         sent
@@ -263,5 +287,66 @@ impl<P: Pieces> Drop for Frames<P> {
     fn drop(&mut self) {
         self.outlet.close(End::Lost("the connection is gone".to_owned()));
         self.outlet.0.state.lock().taken = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Home;
+    use crate::record::Queued;
+    use crate::{ConnId, EdgeId, Epoch, Shard, Token};
+    use starling_xmpp::{BareJid, Element, FullJid, MessageType, Stanza, ns};
+
+    fn large() -> Stanza {
+        let body = Element::new(ns::CLIENT, "body").text("x".repeat(100_000));
+        Stanza::message(MessageType::Chat).child(body)
+    }
+
+    #[test]
+    fn what_is_kept_elsewhere_takes_its_place_only() {
+        let (home, conn) = (Home { shard: Shard(0), epoch: Epoch(1) }, ConnId { edge: EdgeId(1), number: 1 });
+        let large = large();
+        let stanza = |number| {
+            let (stanza, position) = (large.clone(), None);
+            let down = Down::Stanza {
+                number,
+                position,
+                waits: false,
+                counts: true,
+                stanza,
+                lazy: false,
+                trace: None,
+            };
+            RouterItem::Down(home, ToEdge { conn, down })
+        };
+        let outlet = Outlet::new(1 << 20);
+        assert!(outlet.append_kept(&mut (1..1_000).map(stanza).collect()), "100 MB that a home has anyway");
+        let outlet = Outlet::new(1 << 20);
+        assert!(!outlet.append(&mut (0..11).map(stanza).collect()) || !outlet.push(stanza(11)));
+        // Notes are nowhere else.
+        let notes = Down::Remember(bytes::Bytes::from(vec![0; 5_000]));
+        assert!(RouterItem::Down(home, ToEdge { conn, down: notes }).place() > 5_000);
+        let jid = FullJid::parse("alice@example.org/phone").unwrap();
+        let queued = |number| {
+            Arc::new(Queued { number, position: None, waits: false, counts: true, stanza: large.clone() })
+        };
+        let record = Record {
+            detached: None,
+            token: Token(1),
+            jid,
+            epoch: Epoch(1),
+            handled: 0,
+            received: 100,
+            first: 1,
+            management: None,
+            queue: (1..=100).map(queued).collect(),
+            acknowledged: Vec::new(),
+            highest: None,
+            notes: bytes::Bytes::new(),
+        };
+        let account = BareJid::parse("alice@example.org").unwrap();
+        let record = EdgeItem::Up(home, ToHome { account, conn, up: Up::Attach(Box::new(record)) });
+        assert!((1_000..3_000).contains(&record.weight()), "{}", record.weight());
     }
 }

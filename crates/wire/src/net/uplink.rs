@@ -144,6 +144,12 @@ impl Uplink {
 
     /// Carries out what a seat returned. The seat is still locked: what it says over a link keeps its order.
     fn act(&self, seat: &Seat, out: &mut Vec<Output>) {
+        self.carry_out(seat, out, false);
+    }
+
+    /// `kept`: it says again what it keeps. However much that is, it has to fit the link: a home that cannot be told all of it
+    /// cannot be told anything.
+    fn carry_out(&self, seat: &Seat, out: &mut Vec<Output>, kept: bool) {
         let mut told = Vec::new();
         for output in out.drain(..) {
             match output {
@@ -156,7 +162,7 @@ impl Uplink {
                 _ => {}
             }
             match output {
-                Output::Send(link, item) => self.say(link, item),
+                Output::Send(link, item) => self.say(link, item, kept),
                 Output::Reading(on) => self.sockets.reading(seat.shard(), on),
                 Output::Cut(conn) => self.sockets.cut(conn),
                 Output::Break(link) => {
@@ -172,10 +178,11 @@ impl Uplink {
         }
     }
 
-    fn say(&self, link: LinkId, item: EdgeItem) {
+    fn say(&self, link: LinkId, item: EdgeItem, kept: bool) {
         if let Some(linked) = self.links.read().get(&link) {
             // If it is over, its end will be heard.
-            linked.outlet.push(item);
+            let outlet = &linked.outlet;
+            let _ = if kept { outlet.push_kept(item) } else { outlet.push(item) };
         }
     }
 
@@ -187,6 +194,7 @@ impl Uplink {
             RouterNews::NotHome(not) => not.shard,
         };
         let Some(seat) = self.of(shard) else { return };
+        let attaches = matches!(news, RouterNews::Home(_));
         let mut seat = seat.lock();
         match news {
             RouterNews::Home(home) => seat.announced(link, home.epoch, now, &mut out),
@@ -197,7 +205,7 @@ impl Uplink {
                 }
             }
         }
-        self.act(&seat, &mut out);
+        self.carry_out(&seat, &mut out, attaches);
     }
 
     fn tick(&self) {

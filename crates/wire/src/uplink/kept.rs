@@ -6,6 +6,7 @@ use bytes::Bytes;
 use starling_store::Position;
 use starling_xmpp::{BareJid, FullJid};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most acknowledged rows that are remembered while no home says that they are saved. Beyond it the oldest are
@@ -30,7 +31,7 @@ pub(super) struct Kept {
     /// The home has not been told that all of it has arrived here.
     unconfirmed: bool,
     management: Option<Counting>,
-    queue: VecDeque<Queued>,
+    queue: VecDeque<Arc<Queued>>,
     /// How many of the queue the client's `h` counts.
     counting: u32,
     acknowledged: VecDeque<Position>,
@@ -216,7 +217,7 @@ impl Kept {
         self.received = queued.number;
         self.highest = self.highest.max(queued.position);
         self.counting += u32::from(queued.counts);
-        self.queue.push_back(queued);
+        self.queue.push_back(Arc::new(queued));
         Taken::New
     }
 
@@ -310,7 +311,7 @@ impl Kept {
     }
 
     pub(super) fn queue(&self) -> impl Iterator<Item = &Queued> {
-        self.queue.iter()
+        self.queue.iter().map(|queued| &**queued)
     }
 
     pub(super) fn queued(&self) -> usize {

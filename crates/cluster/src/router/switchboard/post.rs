@@ -119,7 +119,8 @@ impl EdgeLink for Deliveries {
                 continue;
             }
             match attached.open.get(&edge) {
-                Some(outlet) => drop(outlet.append(&mut items)),
+                // Homes keep what they say to sessions until their edges have it.
+                Some(outlet) => drop(outlet.append_kept(&mut items)),
                 None => items.clear(),
             }
         }
@@ -135,6 +136,10 @@ impl Edges for Deliveries {
             // It has begun anew since, or has to.
             None => drop(attached.open.remove(&edge)),
         }
+    }
+
+    fn is_pressed(&self, edge: EdgeId) -> bool {
+        self.attached.lock().open.get(&edge).is_some_and(Outlet::is_pressed)
     }
 }
 

@@ -27,6 +27,8 @@ struct Homes {
     received: Arc<Mutex<u64>>,
     /// Takes, and does not answer.
     mute: bool,
+    /// So many bytes does each session get at its beginning, in parts of 100,000.
+    gift: usize,
 }
 
 struct HomesEar {
@@ -45,7 +47,13 @@ impl Hears<UpBatch> for HomesEar {
                 let epoch = self.homes.epoch;
                 match message.up {
                     Up::Bind { .. } => {
-                        tell(Down::Bound { jid: FullJid::parse("alice@example.org/phone").unwrap() });
+                        let jid = format!("alice@example.org/{}", conn.number);
+                        tell(Down::Bound { jid: FullJid::parse(&jid).unwrap() });
+                        for number in 1..=self.homes.gift as u64 / 100_000 {
+                            let (stanza, position) = (body(&"x".repeat(100_000)), None);
+                            let (waits, counts, lazy, trace) = (false, true, false, None);
+                            tell(Down::Stanza { number, position, waits, counts, stanza, lazy, trace });
+                        }
                     }
                     Up::Stanza { sequence, again, .. } => {
                         log.push(format!("{epoch}: {sequence}{}", if again { " again" } else { "" }));
@@ -129,7 +137,7 @@ async fn sessions_outlive_their_home() {
     let site = Site::new();
     let log = Arc::new(Mutex::new(Vec::new()));
     let host = |router, epoch, mute| {
-        Arc::new(Homes { router, epoch, log: Arc::clone(&log), received: Arc::default(), mute })
+        Arc::new(Homes { router, epoch, log: Arc::clone(&log), received: Arc::default(), mute, gift: 0 })
     };
     let start = async |homes: &Arc<Homes>| {
         let peers = Arc::new(Host(Router::new(homes.router)));
@@ -186,4 +194,48 @@ async fn sessions_outlive_their_home() {
     until(|| *desk.cut.lock() == [1]).await;
     let reading = desk.reading.lock();
     assert_eq!(reading.iter().filter(|(_, on)| !on).count(), reading.iter().filter(|(_, on)| *on).count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_is_told_of_all_sessions_however_much_their_edge_keeps() {
+    let site = Site::new();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let start = async |router, epoch| {
+        let (log, received) = (Arc::clone(&log), Arc::default());
+        let homes = Arc::new(Homes { router, epoch, log, received, mute: true, gift: 500_000 });
+        let peers = Arc::new(Host(Router::new(router)));
+        let (tls, address) = (site.tls("starling://one/router/*"), "127.0.0.1:0".parse().unwrap());
+        Server::start(address, tls, options(), Arc::new(HomesHost(homes)), peers).await.unwrap()
+    };
+    let server = start(1, 5).await;
+    let desk = Arc::new(Desk::default());
+    let own =
+        Own { edge: EdgeId(7), name: "e7".to_owned(), cluster: "one".to_owned(), shards: Shards::default() };
+    let sockets = (Arc::clone(&desk) as _, Arc::clone(&desk) as _);
+    let uplink = Uplink::start(own, Patience::default(), sockets.0, sockets.1, SystemClock::shared());
+    let book = Book::of(&[server.address()]);
+    let tls = site.tls("starling://one/edge/*");
+    let few = Options { outlet: 1 << 20, ..options() };
+    let _client = EdgeClient::start(Arc::new(book.clone()), tls, few, Arc::new(Arc::clone(&uplink)));
+    until(|| uplink.homes() == 16).await;
+    let say = |number: u64, up| {
+        let conn = ConnId { edge: EdgeId(7), number };
+        uplink.send(&mut vec![ToHome { account: account(), conn, up }]);
+    };
+    // Eight sessions with 500 kB each that their clients have not acknowledged, and 600 kB that no home has handled.
+    for number in 1..=8 {
+        say(number, Up::Bind { token: Token(number.into()), resource: None });
+    }
+    until(|| uplink.load().1.downs == 40).await;
+    for number in 1..=6 {
+        let stanza = body(&"x".repeat(100_000));
+        say(number, Up::Stanza { sequence: 1, stanza, fault: None, trace: None, again: false });
+        until(|| log.lock().len() as u64 == number).await;
+    }
+    let next = start(2, 6).await;
+    *book.0.lock() = Some(vec![next.address()]);
+    drop(server);
+    until(|| log.lock().iter().filter(|told| *told == "6: 1 again").count() == 6).await;
+    assert_eq!(log.lock().iter().filter(|told| *told == "6: record 0").count(), 8);
+    assert_eq!(uplink.homes(), 16);
 }
