@@ -4,7 +4,10 @@ use super::{Linked, Switchboard};
 use crate::router::asking;
 use futures::future::BoxFuture;
 use starling_store::AccountRow;
-use starling_wire::frame::{EdgeHello, Home, Leaving, RouterHello, RouterItem, TraceReport, UpBatch};
+use starling_wire::chart::Chart;
+use starling_wire::frame::{
+    EdgeHello, Home, Leaving, NotHome, RouterHello, RouterItem, TraceReport, UpBatch,
+};
 use starling_wire::net::{Edges, End, Hears, Outlet};
 use starling_wire::{EdgeId, Epoch, LinkError, Registration, Shard};
 use starling_xmpp::BareJid;
@@ -142,8 +145,17 @@ impl Ear {
             return;
         }
         board.figures.not_home.inc();
-        self.outlet
-            .push(RouterItem::NotHome(taken.err().unwrap_or_else(|| board.chart.not_home(home.shard))));
+        let not = taken.err().unwrap_or_else(|| board.chart.not_home(home.shard));
+        refuse(&board.chart, &self.outlet, not);
+    }
+}
+
+/// Tells an edge what was found out a moment ago. Should a reign here have begun since, or have come to take again what comes,
+/// the edge has been told of that before, and is told once more: what it hears last is to hold.
+fn refuse<D: Clone>(chart: &Chart<D>, outlet: &Outlet<RouterItem>, not: NotHome) {
+    outlet.push(RouterItem::NotHome(not));
+    if let Some(home) = chart.reign(not.shard) {
+        outlet.push(RouterItem::Home(home));
     }
 }
 
@@ -183,6 +195,22 @@ impl Switchboard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use starling_wire::{RouterId, Shards};
+
+    #[test]
+    fn what_an_edge_hears_last_of_a_home_holds() {
+        let chart = Chart::new(RouterId(1), Shards::new(4).unwrap());
+        let (home, outlet) = (Home { shard: Shard(1), epoch: Epoch(5) }, Outlet::new(1 << 20));
+        chart.begin(home, ());
+        chart.close(home);
+        let not = chart.take(home).unwrap_err();
+        refuse(&chart, &outlet, not);
+        let one = outlet.waiting();
+        // Found out before, said after it was announced that it takes again what comes.
+        assert!(chart.reopen(home) && outlet.push(RouterItem::Home(home)));
+        refuse(&chart, &outlet, not);
+        assert_eq!(outlet.waiting(), 4 * one, "it is told once more of the home");
+    }
 
     #[test]
     fn what_follows_something_refused_is_refused() {

@@ -6,8 +6,8 @@ use crate::router::questions::{Answer, Question};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use starling_setup::Obstacle;
-use starling_wire::chart::Way;
-use starling_wire::frame::{Forward, PeerHello, PeerItem};
+use starling_wire::chart::{Chart, Way};
+use starling_wire::frame::{Forward, NotHome, PeerHello, PeerItem};
 use starling_wire::net::{End, Hears, Outlet, Peers};
 use starling_wire::{RouterId, Shard};
 use std::net::SocketAddr;
@@ -179,6 +179,14 @@ impl Hears<PeerItem> for Ear {
     }
 }
 
+/// Tells a router what was found out a moment ago; a reign that began here since once more, for that is to hold.
+fn deny<D: Clone>(chart: &Chart<D>, outlet: &Outlet<PeerItem>, not: NotHome) {
+    outlet.push(PeerItem::NotHome(not));
+    if let Some(home) = chart.reign(not.shard) {
+        outlet.push(PeerItem::Home(home));
+    }
+}
+
 impl Ear {
     fn take(&self, item: PeerItem) {
         let board = &self.board;
@@ -260,7 +268,7 @@ impl Ear {
     fn deny(&self, shard: Shard) {
         self.board.figures.not_home.inc();
         if let Some(outlet) = self.board.peer(self.from) {
-            outlet.push(PeerItem::NotHome(self.board.chart.not_home(shard)));
+            deny(&self.board.chart, &outlet, self.board.chart.not_home(shard));
         }
     }
 
@@ -294,5 +302,25 @@ impl Ear {
             }
             drop(permit);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_wire::frame::Home;
+    use starling_wire::{Epoch, Shards};
+
+    #[test]
+    fn what_a_router_hears_last_of_a_home_holds() {
+        let chart = Chart::new(RouterId(1), Shards::new(4).unwrap());
+        let (home, outlet) = (Home { shard: Shard(1), epoch: Epoch(5) }, Outlet::new(1 << 20));
+        let not = chart.not_home(home.shard);
+        deny(&chart, &outlet, not);
+        let one = outlet.waiting();
+        chart.begin(home, ());
+        assert!(outlet.push(PeerItem::Home(home)));
+        deny(&chart, &outlet, not);
+        assert_eq!(outlet.waiting(), 4 * one, "it is told once more of the home");
     }
 }
