@@ -76,7 +76,8 @@ const REREAD_AFTER: Duration = Duration::from_secs(1);
 /// slow takes to be given up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a resumed session waits for what its edge from before this reign has to say.
+/// How long the edge of a session from before this reign has to say what no home has handled: a session that is resumed
+/// meanwhile waits for that.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// How soon to look again whether it is known who reigns.

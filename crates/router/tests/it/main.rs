@@ -17,6 +17,7 @@ mod notes;
 mod panics;
 mod patience;
 mod races;
+mod resuming;
 mod sessions;
 mod site;
 mod stage;
