@@ -72,7 +72,6 @@ impl Led {
         let (gate, homes) = house.homes(group, home, reign);
         let homes = tokio::spawn(homes);
         house.board.chart.begin(home, gate.clone());
-        house.board.figures.serves(home.shard, Some(home.epoch));
         house.board.announce(home);
         let began = house.clock.monotonic();
         Self { house: Arc::clone(house), home, gate, homes, began, over: false }
@@ -118,7 +117,6 @@ impl Led {
         self.homes.abort();
         self.house.board.chart.end(self.home);
         self.gate.deliveries.close(u64::MAX);
-        self.house.board.figures.serves(self.home.shard, None);
         self.house.board.withdraw(self.home.shard);
     }
 }

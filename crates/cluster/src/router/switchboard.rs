@@ -148,6 +148,7 @@ impl Switchboard {
 
     /// A reign has begun here, or takes again what comes.
     pub(super) fn announce(&self, home: Home) {
+        self.figures.serves(home.shard, Some(home.epoch));
         for edge in self.edges.read().values() {
             edge.outlet.push(RouterItem::Home(home));
         }
@@ -159,6 +160,7 @@ impl Switchboard {
 
     /// A reign takes nothing more, or is over: edges need not wait to find out.
     pub(super) fn withdraw(&self, shard: Shard) {
+        self.figures.serves(shard, None);
         let not = self.chart.not_home(shard);
         for edge in self.edges.read().values() {
             edge.outlet.push(RouterItem::NotHome(not));
@@ -232,5 +234,43 @@ impl Switchboard {
     /// The edges that are linked.
     pub(super) fn edges(&self) -> Vec<(EdgeId, String)> {
         self.edges.read().iter().map(|(edge, linked)| (*edge, linked.name.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_node::{SystemClock, Telemetry};
+    use starling_wire::Epoch;
+
+    #[test]
+    fn what_takes_nothing_is_not_told_as_served() {
+        let (telemetry, figures) = (Telemetry::off(), Figures::default());
+        figures.register(&telemetry.metrics);
+        let shards = Shards::new(4).unwrap();
+        let own = Own {
+            version: Version::own("test", shards),
+            router: RouterId(1),
+            name: "router".to_owned(),
+            incarnation: Incarnation(1),
+            address: Bytes::new(),
+            shards,
+            decoy_secret: Bytes::new(),
+            features: Vec::new(),
+        };
+        let board = Switchboard::new(own, figures, Rules(telemetry.clone()), SystemClock::shared());
+        let home = Home { shard: Shard(3), epoch: Epoch(41) };
+        let told = || {
+            let all = telemetry.metrics.encode();
+            let line = all.lines().find(|line| line.starts_with("starling_shard_home{")).map(str::to_owned);
+            line.and_then(|line| Some(line.rsplit_once(' ')?.1.to_owned()))
+        };
+        board.announce(home);
+        assert_eq!(told().as_deref(), Some("41"));
+        // Closed for want of a quorum, or while the shard is being moved.
+        board.withdraw(home.shard);
+        assert_eq!(told().as_deref(), Some("0"));
+        board.announce(home);
+        assert_eq!(told().as_deref(), Some("41"));
     }
 }
