@@ -190,7 +190,6 @@ impl Core {
     /// Has heartbeats sent, or not.
     pub(crate) fn heartbeats(&self, sent: bool) {
         self.quiet.store(!sent, Ordering::Release);
-        self.raft.runtime_config().heartbeat(sent);
     }
 
     /// Who votes, as far as it is known here.

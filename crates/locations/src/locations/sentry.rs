@@ -4,7 +4,8 @@ use super::Inner;
 use crate::attention::Attention;
 use crate::call::{Answer, Call, Ping, has};
 use crate::detector::{self, Sight, Verdict, judge};
-use crate::lease::GRANTED;
+use crate::group::Core;
+use crate::lease::{GRANTED, is_quorum};
 use crate::peers::NO_GROUP;
 use crate::types::Vote;
 use starling_wire::RouterId;
@@ -25,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A leader that has done nothing for so long asks nobody to wait for it any more: its disk is dead, or it is itself.
 const STUCK: Duration = Duration::from_secs(2);
+/// A voter that has said nothing for so long is not there, link or no link: at the least.
+const ABSENT: Duration = Duration::from_secs(1);
 /// So many pings to one router may be under way: what a lease needs does not wait for the answer to the last one.
 const PINGS: usize = 4;
 
@@ -35,8 +38,12 @@ pub(super) async fn pulse(inner: Arc<Inner>) {
     loop {
         tick.tick().await;
         let now = inner.clock.monotonic();
+        let present = inner.present(now);
         for group in &inner.groups {
             let core = group.core();
+            if !inner.reaches_quorum(core, &present) {
+                continue;
+            }
             // One that does nothing at present would only have more to do afterwards.
             if core.leads().is_some() && !core.quiet.load(Ordering::Acquire) && core.stuck(now).is_zero() {
                 // It fails only when the group has stopped, which is noticed elsewhere.
@@ -182,13 +189,35 @@ impl Lapses {
 }
 
 impl Inner {
-    /// The groups that are led here, and are not about to be given away or to be given up.
+    /// The routers that are linked and have lately said something.
+    fn present(&self, now: Duration) -> BTreeSet<u64> {
+        let links = self.peers.links().borrow().clone();
+        let present = links.keys().filter(|id| {
+            let (heard, patience) = self.heard(**id, now);
+            now < heard + patience.max(ABSENT)
+        });
+        present.map(|id| id.0).collect()
+    }
+
+    /// Whether a leader here could have the promise of a quorum. One that could not says nothing as the leader, neither asks
+    /// for promises nor sends heartbeats: it would only keep those who hear it from electing another one with the rest.
+    fn reaches_quorum(&self, core: &Core, present: &BTreeSet<u64>) -> bool {
+        let server = core.server.borrow();
+        let configs = server.membership_config.membership().get_joint_config();
+        is_quorum(configs, |id| id == self.own.0 || present.contains(&id))
+    }
+
+    /// The groups that are led here with a quorum in reach, and are not about to be given away or to be given up.
     fn renewable(&self) -> Vec<Renewable> {
         let now = self.clock.monotonic();
+        let present = self.present(now);
         let renewable = self.groups.iter().filter_map(|group| {
             let core = group.core();
             let vote = core.leads()?;
             core.probe();
+            if !self.reaches_quorum(core, &present) {
+                return None;
+            }
             let given = core.quiet.load(Ordering::Acquire) || core.heir.load(Ordering::Acquire) != 0;
             if given || core.stuck(now) >= STUCK {
                 return None;

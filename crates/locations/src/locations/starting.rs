@@ -76,13 +76,14 @@ impl Start<'_> {
     }
 }
 
-/// openraft's own timers are the fallback: heartbeats go more often than it would send them, all groups' together, and who
-/// is dead is found by the links. The heartbeat interval is also how long an answer to entries may take; slower ones count
+/// openraft's own timers are the fallback: heartbeats go as often as they help, all groups' together (`sentry.rs`), and who is
+/// dead is found by the links. The heartbeat interval is also how long an answer to entries may take; slower ones count
 /// for nothing, so on a busy machine a short one stops a group.
 fn config() -> Result<Config, Box<openraft::ConfigError>> {
     Config {
         cluster_name: "starling".to_owned(),
         heartbeat_interval: 150,
+        enable_heartbeat: false,
         election_timeout_min: 200,
         // Voters refuse others for so long: leases rest upon it.
         election_timeout_max: GRANTED_MS,

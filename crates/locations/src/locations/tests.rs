@@ -1,5 +1,6 @@
 //! Several routers in one process, with a time of their own and links that are slow, lose and break.
 
+mod bridges;
 mod cluster;
 mod disk;
 mod failover;

@@ -55,6 +55,8 @@ struct State {
     cut: BTreeSet<(RouterId, RouterId)>,
     /// Routers that say nothing more though their links are up.
     silent: BTreeSet<RouterId>,
+    /// Pairs between which nothing passes though their links are up.
+    mute: BTreeSet<(RouterId, RouterId)>,
     delay: (Duration, Duration),
     loss: f64,
 }
@@ -72,6 +74,7 @@ impl Net {
             ends: BTreeMap::new(),
             cut: BTreeSet::new(),
             silent: BTreeSet::new(),
+            mute: BTreeSet::new(),
             delay: (Duration::from_micros(200), Duration::from_micros(600)),
             loss: 0.0,
         })))
@@ -92,6 +95,10 @@ impl Net {
         state.relink();
     }
 
+    pub(super) fn mute(&self, one: RouterId, other: RouterId) {
+        self.0.lock().mute.insert((one.min(other), one.max(other)));
+    }
+
     pub(super) fn isolate(&self, one: RouterId) {
         let others: Vec<_> = self.0.lock().ends.keys().copied().filter(|id| *id != one).collect();
         for other in others {
@@ -107,6 +114,7 @@ impl Net {
         let mut state = self.0.lock();
         state.cut.clear();
         state.silent.clear();
+        state.mute.clear();
         state.relink();
     }
 
@@ -217,7 +225,8 @@ async fn pass(net: &Net, from: RouterId, to: RouterId) {
         let delay = least + (most - least).mul_f64(state.random.random::<f64>());
         let loss = state.loss;
         let lost = state.random.random::<f64>() < loss;
-        (delay, lost || state.silent.contains(&from) || state.silent.contains(&to))
+        let mute = state.mute.contains(&(from.min(to), from.max(to)));
+        (delay, lost || mute || state.silent.contains(&from) || state.silent.contains(&to))
     };
     if lost {
         futures::future::pending::<()>().await;
