@@ -167,7 +167,8 @@ fn directed(cx: &mut Cx<'_>, session: &Session, stanza: &Stanza, to: &Jid) -> Fl
         if !known && !is_covered(cx.account, session, to) {
             let limits = &cx.server.limits;
             let bytes: usize = session.directed.iter().map(|jid| jid.as_str().len()).sum();
-            if session.directed.len() >= limits.directed || bytes + to.as_str().len() > limits.directed_bytes {
+            if session.directed.len() >= limits.directed || bytes + to.as_str().len() > limits.directed_bytes
+            {
                 cx.because = "too many directed";
                 return refuse(StanzaCondition::ResourceConstraint);
             }
