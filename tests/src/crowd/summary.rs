@@ -78,8 +78,9 @@ impl Summary {
         if let Some((what, is, least)) = low {
             return Some(format!("too little happened: {is} {what}, at least {least} are needed"));
         }
-        // An error promises nothing, so a cluster must not get away with errors; with faults all the time there are some.
-        (self.refused > self.acknowledged / 20).then(|| format!("{} messages were refused", self.refused))
+        // An error promises nothing, so a cluster must not get away with errors; with faults all the time, on a machine that
+        // is too busy for leases, there are some.
+        (self.refused > self.acknowledged / 5).then(|| format!("{} messages were refused", self.refused))
     }
 }
 

@@ -116,9 +116,12 @@ mod tests {
             condition: condition.to_owned(),
         };
         let with = |more: &[What]| judged(&[&busy(), more].concat(), &verdict, &[]);
-        let wait = "wait resource-constraint";
-        assert_eq!(with(&[refused(1, wait), refused(2, wait)]), "good");
-        assert_eq!(with(&[refused(1, wait), refused(2, wait), refused(3, wait)]), "3 messages were refused");
+        let many =
+            |count: usize| (0..count).map(|n| refused(n, "wait resource-constraint")).collect::<Vec<_>>();
+        assert_eq!(
+            (with(&many(8)), with(&many(9))),
+            ("good".to_owned(), "9 messages were refused".to_owned())
+        );
         assert!(with(&[refused(1, "cancel service-unavailable")]).contains("refused in another way"));
     }
 }
