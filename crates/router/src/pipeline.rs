@@ -76,6 +76,8 @@ struct Lane {
 
 struct Step {
     acts: Vec<Act>,
+    /// Of what is to be written.
+    at: Option<Position>,
     /// Of its writes, when that is known.
     result: Option<Result<(), StoreError>>,
     recorded: bool,
@@ -215,7 +217,10 @@ impl Pipeline {
             result => result,
         };
         let mut commit = Doing::Over(None);
-        if let Some(batch) = batch {
+        let at = batch.as_ref().map(|batch| batch.at);
+        if let Some(mut batch) = batch {
+            let under_way = self.lanes.get(&lane).map(|lane| &lane.steps);
+            batch.open = under_way.and_then(|steps| steps.iter().find_map(|step| step.at));
             commit = Doing::Going(shared.store.commit(batch));
         } else if record.is_some() {
             commit = Doing::Over(result.take().filter(Result::is_err));
@@ -223,7 +228,7 @@ impl Pipeline {
         let steps = self.lanes.entry(lane.clone()).or_default();
         let number = steps.first + steps.steps.len() as u64;
         let flies = result.is_none();
-        steps.steps.push_back(Step { acts, result, recorded: true });
+        steps.steps.push_back(Step { acts, at, result, recorded: true });
         self.steps += 1;
         if flies {
             let record = record.map_or(Doing::Over(None), Doing::Going);
@@ -304,5 +309,5 @@ fn batch(
     };
     let writes = writes.into_iter().map(|(_, write)| write).collect();
     let traces = acts.iter().filter_map(|act| act.what.trace()).collect();
-    Some(Ok(Batch { at, writes, traces, epoch }))
+    Some(Ok(Batch { at, writes, traces, epoch, open: None }))
 }

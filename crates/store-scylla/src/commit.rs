@@ -37,9 +37,12 @@ impl<C: Cql> Inner<C> {
         }
         if self.is_full() {
             self.calls.settings.metrics.store_dropped.inc();
+            for write in &batch.writes {
+                self.owners.account(write.owner()).lane.lock().turns_away(batch.at);
+            }
             return ready(Err(StoreError::Overloaded)).boxed();
         }
-        let Batch { at, writes, traces, epoch } = batch;
+        let Batch { at, writes, traces, epoch, open } = batch;
         let parts = parts(writes, &self.calls.settings);
         let accounts: Vec<_> = parts.keys().map(|jid| self.owners.account(jid)).collect();
         let count = parts.values().map(Vec::len).sum();
@@ -52,7 +55,7 @@ impl<C: Cql> Inner<C> {
                 let job = match part {
                     Part::Writes(writes) => {
                         let traces = traces.clone();
-                        Job::Commit(Commit { at, epoch, writes, more, traces, until, joint })
+                        Job::Commit(Commit { at, open, epoch, writes, more, traces, until, joint })
                     }
                     Part::Whole(write) => self.whole(account, (epoch, at), write, until, joint),
                 };
@@ -371,7 +374,8 @@ mod tests {
                 let (joint, until) = (Arc::clone(&joint), Duration::from_secs(5));
                 self.lane.push(match part {
                     Part::Writes(writes) => {
-                        Job::Commit(Commit { at, epoch: 0, writes, more, traces: Vec::new(), until, joint })
+                        let (epoch, traces) = (0, Vec::new());
+                        Job::Commit(Commit { at, open: None, epoch, writes, more, traces, until, joint })
                     }
                     Part::Whole(_) => Job::Alone(Box::new(|| ready(()).boxed())),
                 });

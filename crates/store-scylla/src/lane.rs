@@ -39,7 +39,8 @@ pub(crate) struct Lane {
     /// The highest timestamp of what has come so far.
     newest: Position,
     /// The same when nothing of a commit could be written. What had come by then was decided after it, and would be kept without
-    /// it: its sender, who hears of the one and not of the other, sends it again behind.
+    /// it: its sender, who hears of the one and not of the other, sends it again behind. So was what comes later and was decided
+    /// before its home had the answer.
     gap: Position,
     /// The last reign under which this process has begun to load or make it.
     latest: u64,
@@ -68,6 +69,8 @@ pub(crate) type Alone = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 /// Writes of one account.
 pub(crate) struct Commit {
     pub(crate) at: Position,
+    /// The first one before it whose answer its home did not have when it decided this.
+    pub(crate) open: Option<Position>,
     /// Of the reign that has decided it; 0 where there is none.
     pub(crate) epoch: u64,
     pub(crate) writes: Writes,
@@ -186,6 +189,12 @@ impl Lane {
     /// Nothing of a commit was written: nor is of what waits behind it.
     pub(crate) fn leaves_out(&mut self) {
         self.gap = self.newest;
+    }
+
+    /// The same of one for which there was no room.
+    pub(crate) fn turns_away(&mut self, at: Position) {
+        self.newest = self.newest.max(at);
+        self.leaves_out();
     }
 
     pub(crate) fn is_uncertain(&self) -> bool {
@@ -324,7 +333,8 @@ impl Lane {
         if self.absent {
             return Step::Tell(commit.joint, Outcome::Written);
         }
-        if commit.at <= self.gap {
+        if commit.at <= self.gap || commit.open.is_some_and(|open| open <= self.gap) {
+            self.leaves_out();
             return Step::Tell(commit.joint, Outcome::Nothing(StoreError::Overloaded));
         }
         if commit.until <= clock + LEAST_TIME.min(settings.commit_deadline / 4) {
@@ -351,7 +361,7 @@ impl Lane {
 
     /// The commit, and those behind it that go with it.
     fn flight(&mut self, first: Commit, now: Timestamp, settings: &Settings) -> Flight {
-        let Commit { mut at, epoch: _, mut writes, more: _, mut traces, mut until, joint } = first;
+        let Commit { mut at, open: _, epoch: _, mut writes, more: _, mut traces, mut until, joint } = first;
         let mut joints = vec![joint];
         while let Some(job) = self.jobs.pop_front() {
             let mut next = match (job, &self.opened) {

@@ -113,6 +113,10 @@ pub struct Batch {
     /// Of the reign that has decided it; one that was followed by another fails with [`StoreError::Fenced`](crate::StoreError::Fenced).
     /// 0: of no reign, by whoever has the accounts to itself.
     pub epoch: u64,
+    /// The first batch of these accounts whose answer was not known when this one was decided; `None` when all were. Should that
+    /// one or one behind it have been refused, so is this: a store that commits accounts apart may not keep what was decided behind
+    /// something that is missing.
+    pub open: Option<Position>,
 }
 
 impl Batch {
@@ -123,7 +127,7 @@ impl Batch {
 
     /// Writes without a trace, of the reign with this epoch.
     pub fn under(epoch: u64, at: Position, writes: Vec<Write>) -> Self {
-        Self { at, writes, traces: Vec::new(), epoch }
+        Self { at, writes, traces: Vec::new(), epoch, open: None }
     }
 }
 

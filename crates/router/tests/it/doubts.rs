@@ -602,3 +602,21 @@ fn nothing_is_taken_behind_a_message_that_was_refused_while_it_was_on_its_way() 
     assert_eq!(stage.rows("alice"), ["0", "1", "2", "3"]);
     assert_eq!(stage.messages(&bob), ["0", "1", "2", "3"]);
 }
+
+#[test]
+fn a_commit_says_which_one_before_it_has_no_answer_yet() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    stage.store.hold("alice");
+    for text in ["0", "1", "2"] {
+        stage.chat(&mut alice, "bob", text);
+    }
+    stage.store.answer("alice", 0);
+    stage.run();
+    stage.chat(&mut alice, "bob", "3");
+    stage.store.release("alice");
+    stage.run();
+    stage.chat(&mut alice, "bob", "4");
+    let (at, open): (Vec<_>, Vec<_>) = stage.store.commits("alice").into_iter().unzip();
+    assert_eq!(open, [None, Some(at[0]), Some(at[0]), Some(at[1]), None]);
+}

@@ -41,6 +41,8 @@ struct State {
     given: BTreeMap<BareJid, Position>,
     floors: Vec<(BareJid, Position)>,
     violations: Vec<String>,
+    /// Every commit, and the one before it that had no answer.
+    commits: Vec<(BareJid, Position, Option<Position>)>,
     most_rows: usize,
     /// The next load panics, and the next commit.
     panics: (bool, bool),
@@ -89,6 +91,13 @@ impl Gate {
         let mut state = self.state.lock();
         state.loads_held.remove(&jid(account));
         state.let_loads();
+    }
+
+    /// All commits of this account: their position, and the first before it that had no answer.
+    pub(crate) fn commits(&self, account: &str) -> Vec<(Position, Option<Position>)> {
+        let state = self.state.lock();
+        let own = state.commits.iter().filter(|(owner, ..)| *owner == jid(account));
+        own.map(|(_, at, open)| (*at, *open)).collect()
     }
 
     /// How many commits wait for their answer.
@@ -232,6 +241,7 @@ impl Store for Gate {
             return async { panic!("a mistake in a store") }.boxed();
         }
         let rows = batch.writes.iter().filter(|write| matches!(write, Write::Append(_))).count();
+        state.commits.push((owner.clone(), batch.at, batch.open));
         let answer = self.inner.commit(batch);
         if !state.held.contains(&owner) && !state.all_held {
             drop(state);

@@ -28,6 +28,7 @@ fn commit(lane: &mut Lane, secs: u64, rows: u64) -> oneshot::Receiver<Result<()>
     let writes = writes(list.collect());
     lane.push(Job::Commit(Commit {
         at: at(secs + 1),
+        open: None,
         epoch: 0,
         writes,
         more: false,
@@ -86,7 +87,16 @@ fn a_flight_holds_so_many_bytes() {
         large.stanza = vec![0; 120_000].into();
         let until = Duration::from_secs(5);
         let writes = writes(vec![append(large)]);
-        let commit = Commit { at: at(secs), epoch: 0, writes, more: false, traces: Vec::new(), until, joint };
+        let commit = Commit {
+            at: at(secs),
+            open: None,
+            epoch: 0,
+            writes,
+            more: false,
+            traces: Vec::new(),
+            until,
+            joint,
+        };
         lane.push(Job::Commit(commit));
         answers.push(answered);
     }
@@ -158,6 +168,33 @@ fn what_was_decided_behind_a_commit_that_is_left_out_is_left_out_too() {
 }
 
 #[test]
+fn what_was_decided_before_its_home_heard_of_that_is_left_out_too() {
+    let overloaded = |step| matches!(step, Step::Tell(_, Outcome::Nothing(StoreError::Overloaded)));
+    let decided = |lane: &mut Lane, secs: u64, open: Option<u64>| {
+        drop(commit(lane, secs, 1));
+        if let Some(Job::Commit(commit)) = lane.jobs.back_mut() {
+            commit.open = open.map(|secs| at(secs + 1));
+        }
+    };
+    let mut lane = lane();
+    decided(&mut lane, 10, None);
+    assert!(overloaded(lane.step(Duration::from_secs(5), Timestamp(0), &settings())), "too late");
+    decided(&mut lane, 20, Some(10));
+    assert!(overloaded(step(&mut lane)));
+    decided(&mut lane, 30, Some(20));
+    assert!(overloaded(step(&mut lane)), "nor what is behind that");
+    decided(&mut lane, 40, None);
+    assert_eq!(fly(step(&mut lane)).joints.len(), 1);
+    lane.landed();
+    decided(&mut lane, 50, Some(40));
+    assert_eq!(fly(step(&mut lane)).joints.len(), 1, "that one was written");
+    lane.landed();
+    lane.turns_away(at(61));
+    decided(&mut lane, 70, Some(60));
+    assert!(overloaded(step(&mut lane)), "there was no room for that one");
+}
+
+#[test]
 fn what_is_not_known_is_asked_first() {
     let mut lane = Lane::default();
     let answer = commit(&mut lane, 10, 1);
@@ -182,6 +219,7 @@ fn roster_changes_wait_for_their_mark() {
     let until = Duration::from_secs(5);
     lane.push(Job::Commit(Commit {
         at: at(1),
+        open: None,
         epoch: 0,
         writes,
         more: false,
@@ -207,6 +245,7 @@ fn a_reign_that_was_followed_or_left_is_refused() {
         let until = Duration::from_secs(5);
         lane.push(Job::Commit(Commit {
             at: at(epoch),
+            open: None,
             epoch,
             writes,
             more: false,
