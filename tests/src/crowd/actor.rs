@@ -40,6 +40,8 @@ pub struct Actor {
     written: u32,
     open: VecDeque<Open>,
     questions: Questions,
+    /// Messages that were refused and are sent again, with the time for that.
+    refused: VecDeque<(Instant, Message)>,
     /// Coming online was refused.
     offline_since: Option<Instant>,
     /// Connections that were left without a word.
@@ -81,6 +83,7 @@ impl Actor {
             written: 0,
             open: VecDeque::new(),
             questions: Questions::default(),
+            refused: VecDeque::new(),
             offline_since: None,
             abandoned: Vec::new(),
         }
@@ -313,6 +316,12 @@ impl Actor {
             if self.run.is_on_cluster() && now >= heard + SILENCE {
                 bail!("nothing came for {SILENCE:?}");
             }
+            if phase == Phase::Storm
+                && self.open.len() < WINDOW
+                && let Some((_, message)) = self.refused.pop_front_if(|(due, _)| now >= *due)
+            {
+                self.send_refused(client, message).await?;
+            }
             if self.offline_since.is_some_and(|since| now >= since + AGAIN) {
                 self.offline_since = None;
                 self.come_online(client).await?;
@@ -366,6 +375,16 @@ impl Actor {
         Ok(())
     }
 
+    /// Sends a message again that was refused, as a new stanza of this session.
+    async fn send_refused(&mut self, client: &mut Client, message: Message) -> Result<()> {
+        self.note(What::SentAgain(message.origin.clone()));
+        let xml = stanza::write(&message);
+        let number = client.management().map_or(0, |m| m.sent_total()) + 1;
+        self.open.push_back(Open { number, sent: self.run.now(), since: None, message });
+        self.run.waits(1);
+        client.send_stanza(xml).await
+    }
+
     /// Logs what the server's `h` covers by now.
     fn take_acknowledgements(&mut self, client: &Client) {
         let Some(management) = client.management() else { return };
@@ -392,10 +411,19 @@ impl Actor {
             ("message", Some("error")) => {
                 let origin = node.attribute("id").unwrap_or_default().to_owned();
                 let condition = node.condition().unwrap_or_default();
-                // It was answered: a client tells its user and does not send it again.
-                let before = self.open.len();
-                self.open.retain(|open| open.message.origin != origin);
-                self.run.waits(-i64::from(self.open.len() < before));
+                // It was answered: a client tells its user and does not send it again by itself.
+                let place = self.open.iter().position(|open| open.message.origin == origin);
+                let was_open = place.and_then(|place| self.open.remove(place));
+                self.run.waits(-i64::from(was_open.is_some()));
+                // Some users tell their client to try again: whatever became of it, it must not be there twice then.
+                if let Some(open) = was_open
+                    && self.run.is_on_cluster()
+                    && condition.starts_with("wait")
+                    && self.rng.random_bool(0.4)
+                {
+                    let due = Instant::now() + self.milliseconds(0..1500);
+                    self.refused.push_back((due, open.message));
+                }
                 self.note(What::Refused { origin, condition });
                 self.run.stir();
             }
