@@ -36,6 +36,10 @@ const MOST_OPS: usize = 1024;
 const MOST_BYTES: usize = 256 << 10;
 /// How many requests wait for a group's entry before others are refused.
 const QUEUE: usize = 4096;
+/// For how long a router that has taken entries of a member knows who the members are: who lags behind may not.
+const KNOWN: Duration = Duration::from_secs(5);
+/// No term rises by so much at once. A higher one would leave too few for elections.
+const RISE: u64 = 1 << 32;
 /// How long an operation may take: waiting for its turn, then for its entry.
 const DEADLINE: Duration = Duration::from_secs(2);
 /// How often openraft's task is asked whether it runs, in microseconds.
@@ -89,6 +93,8 @@ pub(crate) struct Core {
     /// It was never told anything: no entry, no vote, no snapshot.
     pub(crate) fresh: AtomicBool,
     pub(crate) promise: Arc<Mutex<Promise>>,
+    /// When entries or a heartbeat of a member were last taken, in microseconds; 0: never.
+    pub(crate) led: AtomicU64,
     /// When openraft's task was asked to say that it runs, in microseconds; 0 once it has.
     pub(crate) probed: Arc<AtomicU64>,
     /// When it was last asked.
@@ -283,19 +289,34 @@ impl Core {
         answer.map_or(Answer::Refused(Refusal::Stopped), Answer::Vote)
     }
 
+    /// Whether a router may speak by this vote, whatever its certificate says: for itself only, and only as a member, where it
+    /// is known for sure who is one.
+    fn believes(&self, from: RouterId, vote: Vote) -> bool {
+        let term = self.server.borrow().vote.leader_id.term;
+        if vote.leader_id.node_id != from.0 || vote.leader_id.term > term.saturating_add(RISE) {
+            return false;
+        }
+        let led = Duration::from_micros(self.led.load(Ordering::Acquire));
+        let known = !led.is_zero() && self.clock.monotonic() < led + KNOWN;
+        self.is_member(from) || !(known || self.leads_with_lease().is_some())
+    }
+
+    fn is_member(&self, router: RouterId) -> bool {
+        self.server.borrow().membership_config.membership().get_node(&router.0).is_some()
+    }
+
     /// Answers another router.
     pub(crate) async fn answer(self: &Arc<Self>, from: RouterId, call: Call) -> Answer {
         if matches!(call, Call::Append(_) | Call::Vote(_) | Call::Piece(_)) {
             self.fresh.store(false, Ordering::Release);
         }
-        // Nobody speaks for another one, whatever his certificate says.
-        let speaks_for = match &call {
-            Call::Append(append) => append.vote.leader_id.node_id,
-            Call::Vote(candidate) => candidate.vote.leader_id.node_id,
-            Call::Piece(piece) => piece.vote.leader_id.node_id,
-            _ => from.0,
+        let speaks = match &call {
+            Call::Append(append) => Some(append.vote),
+            Call::Vote(candidate) => Some(candidate.vote),
+            Call::Piece(piece) => Some(piece.vote),
+            _ => None,
         };
-        if speaks_for != from.0 {
+        if speaks.is_some_and(|vote| !self.believes(from, vote)) {
             return Answer::Refused(Refusal::Stranger);
         }
         match call {
@@ -305,7 +326,11 @@ impl Core {
                     Ok(answer) => {
                         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
                             // Not before: openraft begins to count when it takes them.
-                            self.promise.lock().took(vote, self.clock.monotonic());
+                            let now = self.clock.monotonic();
+                            self.promise.lock().took(vote, now);
+                            if self.is_member(from) {
+                                self.led.store(micros(now), Ordering::Release);
+                            }
                         }
                         Answer::Append(answer)
                     }

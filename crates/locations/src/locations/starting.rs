@@ -62,6 +62,7 @@ impl Start<'_> {
             snapshots: snapshots.clone(),
             fresh: fresh.into(),
             promise,
+            led: 0.into(),
             probed: Arc::default(),
             probed_at: 0.into(),
             quiet: false.into(),

@@ -9,4 +9,5 @@ mod membership;
 mod pieces;
 mod readiness;
 mod storage;
+mod strangers;
 mod voters;
