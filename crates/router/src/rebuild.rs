@@ -9,6 +9,7 @@ use crate::link::{As, Link, Management, Row};
 use crate::msg::Msg;
 use crate::notes::{self, Notes};
 use crate::reads;
+use crate::session;
 use crate::shared::Shared;
 use crate::turn::Turn;
 use starling_hooks::{Fate, Flow, Session};
@@ -115,8 +116,9 @@ pub(crate) fn merge(parked: &mut Parked, other: &Record) {
     // What the client had when it came to the edge of this one.
     let mut had = if own.received == 0 { acked(own).wrapping_sub(acked(other)) } else { 0 };
     for queued in other.queue.iter().filter(|queued| queued.number > own.received) {
-        let done = had > 0;
-        had -= u32::from(done && queued.counts);
+        // Who has resumed has had all that came before `<enabled/>`, which no `h` counts.
+        let done = had > 0 || !queued.counts;
+        had -= u32::from(had > 0 && queued.counts);
         if !done {
             own.queue.push(queued.clone());
         } else if let Some(position) = queued.position.filter(|_| queued.waits) {
@@ -151,6 +153,7 @@ pub(crate) fn build(
     let (last, _) = far::named(place.attempt);
     let mut far = Far::new(*conn, notes.from);
     (far.bound, far.news, far.cut, far.reborn) = (true, false, parked.cut, true);
+    far.whole = notes.whole;
     far.edge = (there && notes.stay == last).then_some(place.edge);
     (far.stay, far.base, far.attempts) = (notes.stay, notes.stay, last);
     far.holders.insert_many(0, parked.others.iter().copied());
@@ -204,10 +207,26 @@ pub(crate) fn build(
     home.account.sessions.push(session);
     home.links.push(link);
     // The next home has to know that this is the one, and all of it, whatever moves were recorded and never came about.
-    if let Some((session, link)) = home.account.sessions.last().zip(home.links.last()) {
+    // Where more follows, that is said behind it ([`is_all_there`]).
+    let follows = |link: &Link| link.conn.is_some() && link.far.as_ref().is_some_and(|far| !far.whole);
+    if let Some((session, link)) = home.account.sessions.last().zip(home.links.last())
+        && !follows(link)
+    {
         out.downs.push(ToEdge { conn: *conn, down: Down::Remember(notes::encode(session, link)) });
     }
     record.highest.unwrap_or_default().max(notes.from)
+}
+
+/// All that its client has not acknowledged has been sent to where it is: nothing has to be taken any more from an edge where it was.
+pub(crate) fn is_all_there(out: &mut delivery::Out<'_>, home: &mut Home, at: usize) {
+    let Some(far) = &mut home.links[at].far else { return };
+    if far.gone.is_none() {
+        // Of what went elsewhere before, this edge knows only by its notes.
+        far.from = far.highest;
+        far.carried = far.unsaved.clone();
+        far.whole = true;
+    }
+    session::remember(out, home, at);
 }
 
 /// Reads the rows that sessions which were built may not have been sent, if that is to be done.

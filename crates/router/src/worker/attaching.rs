@@ -323,8 +323,9 @@ impl Worker {
             // The edge was taken for dead, and was not.
             (link.conn, link.detached_at) = (Some(*conn), None);
         } else if !far.quiet {
-            // The link was not broken: the session has been resumed there, and is there whole.
-            let before = far.arrived(*conn).into_iter();
+            // The link was not broken: the session has been resumed there, or was built, and is there whole.
+            let whole = notes::decode(&record.notes).is_some_and(|notes| notes.whole);
+            let before = whole.then(|| far.arrived(*conn)).into_iter().flatten();
             return out.downs.extend(before.map(|conn| ToEdge { conn, down: Down::Released }));
         }
         // Who does not know that it is managed asks once more, and is answered before anything that counts.

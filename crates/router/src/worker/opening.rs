@@ -290,7 +290,12 @@ fn settle_in(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, parked: &Parke
             // By then its edge has said all that no home had handled, and nothing is left for which a resumption would wait.
             timers.set(turn.monotonic + DRAIN, home.account.jid.clone(), Why::Drain(token));
         }
-        return delivery::send_again(out, home, at, parked.named);
+        let whole = link.far.as_ref().is_none_or(|far| far.whole);
+        delivery::send_again(out, home, at, parked.named);
+        if !whole {
+            rebuild::is_all_there(out, home, at);
+        }
+        return;
     }
     if parked.closed || link.management.as_ref().is_none_or(|management| !management.resume) {
         if parked.drained {

@@ -295,6 +295,10 @@ impl Kept {
             return; // the session has been at another edge since: the home knows more
         }
         old.acknowledge(own.acknowledged);
+        // Who can resume has had all that came before `<enabled/>`, which no `h` counts.
+        while old.queue.front().is_some_and(|first| !first.counts) {
+            old.unqueue();
+        }
         self.received = old.received;
         // Over a connection to which nothing came it is not known where the numbers go on.
         self.resumed = old.resumed;

@@ -250,6 +250,21 @@ fn a_session_without_socket_stays_until_it_is_released() {
     assert_eq!(bench.0.load(), Load::default());
 }
 
+/// Who can resume has read the answer to `<enable/>`, and so all that came before it, whether or not that was told as written.
+#[test]
+fn what_no_h_counts_does_not_come_again() {
+    let mut bench = Bench::bound();
+    bench.down(5, tells(1, down(1, false)));
+    bench.up(says(1, Up::EnableSm { resume: true, max: None }));
+    bench.down(5, tells(1, Down::SmEnabled { resume: Some(300), base: 0 }));
+    bench.down(5, tells(1, down(2, true)));
+    bench.up(says(1, Up::Gone(Leave::Lost)));
+    bench.out();
+    bench.up(says(2, Up::Resume { token: Token(1), handled: 0 }));
+    bench.down(5, tells(2, Down::Resumed { jid: jid(1), sequence: 0, base: 0 }));
+    assert_eq!(bench.out(), ["1 resume@5", "deliver resumed", "deliver stanza 2"]);
+}
+
 /// A question that came twice may be refused the first time.
 #[test]
 fn a_session_that_nobody_waits_for_is_given_back() {
