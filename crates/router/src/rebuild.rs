@@ -339,9 +339,9 @@ pub(crate) fn catch_up(link: &mut Link, record: &Record) -> usize {
 /// What waits for the sessions that were built goes on to them.
 pub(crate) fn feed(out: &mut delivery::Out<'_>, home: &mut Home, built: &[(Token, Position)]) {
     // What waits for nobody may be older than what they were not sent (promise 4).
-    if let Some(heir) = crate::session::heir(home) {
+    if let Some(heir) = session::heir(home) {
         let through = home.last;
-        crate::session::feed(out, home, heir, through);
+        session::feed(out, home, heir, through);
     }
     for (token, _) in built {
         delivery::feed(out, home, *token);

@@ -69,7 +69,7 @@ mod tests {
         events
     }
 
-    fn judged(events: &[What], verdict: &Verdict, violations: &[Violation]) -> String {
+    fn judged(events: &[What], verdict: &Verdict<'_>, violations: &[Violation]) -> String {
         let mut log = Log::new("a@x/phone");
         events.iter().for_each(|what| log.note(Duration::ZERO, what.clone()));
         let history = History { logs: vec![log], archives: Vec::new() };

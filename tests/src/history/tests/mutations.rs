@@ -251,14 +251,14 @@ fn a_delivery_that_comes_twice() {
     // also when it was resumed in between;
     each_is_found(&[Kind::Doubled], all, |history, (log, event)| {
         let again = history.logs[log].events[event].clone();
-        let resumed = Event { what: What::Resumed, ..again.clone() };
+        let resumed = Event { what: What::Resumed, ..again };
         history.logs[log].events.splice(event + 1..event + 1, [resumed, again]);
         sighting(history, (log, event + 2)).delayed = true;
     });
     // in the next session as what is new,
     each_is_found(&[Kind::NoDelay], all, |history, (log, event)| {
         let again = history.logs[log].events[event].clone();
-        let opened = Event { what: What::Opened, ..again.clone() };
+        let opened = Event { what: What::Opened, ..again };
         history.logs[log].events.splice(event + 1..event + 1, [opened, again]);
         sighting(history, (log, event + 2)).delayed = false;
     });
