@@ -42,8 +42,6 @@ const KNOWN: Duration = Duration::from_secs(5);
 const RISE: u64 = 1 << 32;
 /// How long an operation may take: waiting for its turn, then for its entry.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// How often openraft's task is asked whether it runs, in microseconds.
-const PROBE_EVERY: u64 = 300_000;
 
 /// Why an operation has no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -97,12 +95,8 @@ pub(crate) struct Core {
     pub(crate) led: AtomicU64,
     /// When openraft's task was asked to say that it runs, in microseconds; 0 once it has.
     pub(crate) probed: Arc<AtomicU64>,
-    /// When it was last asked.
-    pub(crate) probed_at: AtomicU64,
     /// Set while no heartbeats go out.
     pub(crate) quiet: AtomicBool,
-    /// A member did not promise what this router asked for as the leader, so heartbeats may be needed.
-    pub(crate) unsure: AtomicBool,
     /// To whom this router, as the leader, gives its own vote; 0: nobody.
     pub(crate) heir: AtomicU64,
     pub(crate) reign: watch::Sender<Option<Reigning>>,
@@ -251,13 +245,9 @@ impl Core {
         }
     }
 
-    /// Asks openraft's task to say that it runs, unless it has been asked lately, or has not said so.
+    /// Asks openraft's task to say that it runs, unless it has been asked and has not said so.
     pub(crate) fn probe(&self) {
         let now = micros(self.clock.monotonic()).max(1);
-        if now < self.probed_at.load(Ordering::Acquire).saturating_add(PROBE_EVERY) {
-            return;
-        }
-        self.probed_at.store(now, Ordering::Release);
         if self.probed.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             let probed = Arc::clone(&self.probed);
             self.raft.external_request(move |_| probed.store(0, Ordering::Release));

@@ -30,29 +30,18 @@ const STUCK: Duration = Duration::from_secs(2);
 const ABSENT: Duration = Duration::from_secs(1);
 /// So many pings to one router may be under way: what a lease needs does not wait for the answer to the last one.
 const PINGS: usize = 4;
-/// Of so many beats one goes where nobody seems to need it: for what has been lost unnoticed.
-const RARELY: u32 = 8;
-/// For how long a group must be without a leader that anybody hears before openraft's own timers may elect: detectors go
-/// first. As late as these timers would be if entries came all the time.
-const TIMERS_AFTER: Duration = Duration::from_millis(200);
 
-/// Has the heartbeats of groups sent, for ever. Leases are renewed in pings, so a group needs them only when one of its
-/// members did not promise what it was asked to: it does not know the leader, or cannot be asked. All at once: so they go
-/// in one frame.
+/// Has the heartbeats of all groups sent, for ever. All at once: so they go in one frame, and cost next to nothing.
 pub(super) async fn pulse(inner: Arc<Inner>) {
     let mut tick = interval(inner.options.times.heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut links = inner.peers.links();
-    for beat in 0u32.. {
+    loop {
         tick.tick().await;
         let now = inner.clock.monotonic();
-        let all = links.has_changed().unwrap_or(true) || beat.is_multiple_of(RARELY);
-        links.mark_unchanged();
         let present = inner.present(now);
         for group in &inner.groups {
             let core = group.core();
-            let needed = core.unsure.swap(false, Ordering::AcqRel) || all;
-            if !needed || !inner.reaches_quorum(core, &present) {
+            if !inner.reaches_quorum(core, &present) {
                 continue;
             }
             // One that does nothing at present would only have more to do afterwards.
@@ -96,19 +85,12 @@ async fn ping_one(inner: Arc<Inner>, router: RouterId, ping: Ping, leads: Vec<(u
     let body = Call::Ping(Ping { renews, ..ping }).encode(inner.limits.cluster());
     let sent = inner.clock.monotonic();
     let pong = inner.peers.call(router, NO_GROUP, body, PONG_WITHIN).await;
-    let pong = match pong.ok().and_then(|pong| Answer::decode(pong).ok()) {
-        Some(Answer::Pong(pong)) => Some(pong),
-        _ => None,
-    };
-    for (group, vote) in &leads {
-        let Some(here) = inner.groups.get(usize::from(*group)) else { continue };
-        if pong.as_ref().is_some_and(|pong| has(&pong.promised, *group)) {
-            here.core().lease.taken(*vote, router.0, sent);
-        } else {
-            here.core().unsure.store(true, Ordering::Release);
+    let Some(Answer::Pong(pong)) = pong.ok().and_then(|pong| Answer::decode(pong).ok()) else { return };
+    for (group, vote) in leads.iter().filter(|(group, _)| has(&pong.promised, *group)) {
+        if let Some(group) = inner.groups.get(usize::from(*group)) {
+            group.core().lease.taken(*vote, router.0, sent);
         }
     }
-    let Some(pong) = pong else { return };
     let rtt = inner.clock.monotonic().saturating_sub(sent);
     inner.pinged(router, pong, Some(rtt));
 }
@@ -152,8 +134,6 @@ pub(super) async fn watch(inner: Arc<Inner>) {
 struct Watched {
     /// The leader against whom this voter has campaigned.
     campaigned: Option<Vote>,
-    /// Since when openraft's timers might elect, and whether they were told so.
-    electable: Option<Duration>,
     may_elect: bool,
 }
 
@@ -272,14 +252,7 @@ impl Inner {
                 let linked = since.get(&RouterId(id)).copied().unwrap_or(now);
                 self.hears(RouterId(id), number, now).unwrap_or(now < linked + FRESH)
             };
-            let electable = !leaving && detector::may_elect(self.own.0, &configs, linked, hears);
-            watched.electable = watched.electable.or(Some(now)).filter(|_| electable);
-            let after = leader.map_or(Duration::ZERO, |_| TIMERS_AFTER);
-            let timers = watched.electable.map(|since| since + after);
-            let may_elect = timers.is_some_and(|timers| timers <= now);
-            if let Some(timers) = timers.filter(|_| !may_elect) {
-                wait = wait.min(timers.saturating_sub(now));
-            }
+            let may_elect = !leaving && detector::may_elect(self.own.0, &configs, linked, hears);
             if may_elect != watched.may_elect {
                 core.raft.runtime_config().elect(may_elect);
                 watched.may_elect = may_elect;
