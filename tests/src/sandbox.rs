@@ -157,6 +157,10 @@ impl Drop for Sandbox {
             let _ = node.holder.kill();
             let _ = node.holder.wait();
         }
+        // The links would go with the namespaces they lead to, but later: their names are free from here on.
+        for place in self.places() {
+            let _ = ip(&format!("link del {}\n", port(place)));
+        }
         let _ = ip(&format!("link del {BRIDGE}\n"));
     }
 }

@@ -122,6 +122,12 @@ async fn bad_times<const N: usize>(
             scene.remark(name);
             proxy.set(faults);
             scene.load(RATE, each).await?;
+            // All may still wait for an answer to what was done to them before.
+            for _ in 0..5 {
+                if proxy.counts().harmed() == before {
+                    scene.load(RATE, secs(2)).await?;
+                }
+            }
             ensure!(proxy.counts().harmed() > before, "{name}: nothing happened");
         }
         proxy.heal();
