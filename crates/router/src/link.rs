@@ -182,8 +182,6 @@ pub(crate) struct Link {
     pub(crate) mute: bool,
     /// A deadline for its next `<a/>` is set.
     pub(crate) awaited: bool,
-    /// A deadline is set for what it waits for before it is gone on with.
-    pub(crate) hurries: bool,
     pub(crate) feed: Feed,
     /// Answers to messages that were not confirmed and that its client may not have yet.
     refusals: Vec<Refusal>,
@@ -216,7 +214,6 @@ impl Link {
             management: None,
             mute: false,
             awaited: false,
-            hurries: false,
             feed: Feed::default(),
             refusals: Vec::new(),
             refused: Vec::new(),
@@ -348,20 +345,6 @@ impl Link {
         let sequence = entry.sequence;
         self.settle(sequence);
         Some((sequence, *message))
-    }
-
-    /// The same for one that waits for the home of another shard.
-    pub(crate) fn overdue_elsewhere(&mut self, before: Duration) -> Option<(u64, Unanswered)> {
-        let waits = |message: &mut Box<Unanswered>| message.sent.is_some() && message.since <= before;
-        let mut all = self.unsettled.iter_mut();
-        let found = all.find_map(|entry| Some((entry.sequence, entry.message.take_if(waits)?)))?;
-        self.settle(found.0);
-        Some((found.0, *found.1))
-    }
-
-    /// Whether anything of it waits for the home of another shard.
-    pub(crate) fn waits_elsewhere(&self) -> bool {
-        self.unsettled.iter().any(|entry| entry.sent().is_some())
     }
 
     /// Whether the home before this one may have taken it.

@@ -27,8 +27,6 @@ pub(crate) enum Why {
     Count,
     /// So may a sender have, for an answer.
     Answer,
-    /// And a session that goes on over another connection, for answers to what it sent before.
-    Hurry(Token),
     /// Other homes may not have answered.
     Resend,
     /// Nor their accounts, what was asked before they moved.

@@ -84,7 +84,6 @@ impl Worker {
             }
             Why::Patience | Why::Open | Why::Resend | Why::Count => return,
             Why::Answer => self.give_up(turn, account),
-            Why::Hurry(token) => self.hurry(turn, account, token),
             Why::Request => self.give_up_requests(turn, account),
             Why::Tail => {
                 // With a doubt it is read when that is settled.

@@ -1,6 +1,5 @@
 //! The end of a turn, and of everything.
 
-use super::waiting::HURRY;
 use super::*;
 
 /// Why connections end when another reign has begun.
@@ -57,13 +56,6 @@ impl Worker {
         for at in 0..home.links.len() {
             let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
             resuming::finish_resume(&mut out, home, at);
-            let link = &mut home.links[at];
-            if link.resuming.is_some()
-                && link.waits_elsewhere()
-                && !std::mem::replace(&mut link.hurries, true)
-            {
-                self.timers.set(now + HURRY, account.clone(), Why::Hurry(link.token));
-            }
             report(&mut out, home, at, now, &mut self.timers);
             let link = &mut home.links[at];
             if let Some(far) = link.far.as_mut().filter(|far| far.gone.is_some() || far.starved)

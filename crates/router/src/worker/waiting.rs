@@ -1,10 +1,6 @@
 //! Messages that wait until their home can decide again, and what they get when it cannot.
 
 use super::*;
-use starling_wire::Token;
-
-/// How long a session that goes on over another connection waits for homes of other shards: its client waits with it.
-pub(super) const HURRY: Duration = Duration::from_secs(1);
 
 /// Stanzas of other accounts that may wait for one home. What sessions of its own send is bounded by their credit.
 const MAX_WAITING: usize = 4_096;
@@ -75,26 +71,6 @@ impl Worker {
             }
         }
         // The next one is looked for with it.
-        home.touched = true;
-    }
-
-    /// A session is to go on over another connection, and waits for homes of other shards: what they have not answered is not
-    /// confirmed.
-    pub(super) fn hurry(&mut self, turn: &Turn, account: &BareJid, token: Token) {
-        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        let Some(at) = home.find(token) else { return };
-        home.links[at].hurries = false;
-        if home.links[at].resuming.is_none() {
-            return;
-        }
-        let before = turn.monotonic.saturating_sub(HURRY);
-        let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
-        while let Some((sequence, message)) = home.links[at].overdue_elsewhere(before) {
-            act::give_up(&mut out, home, token, &message);
-            if let Some(to) = &message.stanza.to {
-                act::refuse_behind(&mut out, home, token, &to.to_bare(), sequence);
-            }
-        }
         home.touched = true;
     }
 

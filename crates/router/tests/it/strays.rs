@@ -146,28 +146,3 @@ fn what_nobody_has_is_looked_for_until_the_store_answers() {
     site.advance(20 * SECOND);
     assert_eq!(book.edges(), []);
 }
-
-/// What a session had sent waits for a home that is not there: it is resumed nevertheless, and told.
-#[test]
-fn a_resumption_does_not_wait_for_homes_of_others() {
-    let mut site = Site::new(2);
-    let mut alice = site.managed(0, "alice", "phone");
-    site.crash("bob");
-    for text in ["one", "two"] {
-        site.chat(&mut alice, "bob", text);
-    }
-    site.told(&alice);
-    site.lose(&alice);
-    let alice = site.resume(&alice, 1, 0);
-    site.advance(Duration::from_millis(1_500));
-    let told = site.told(&alice);
-    let resumed = |down: &&Down| matches!(down, Down::Resumed { sequence: 3, .. });
-    assert!(told.iter().any(|down| resumed(&down)), "{told:?}");
-    let errors =
-        told.iter().filter(|down| matches!(down, Down::Stanza { stanza, .. } if stanza.is_message()));
-    assert_eq!(errors.count(), 2, "{told:?}");
-    let shard = site.shard("bob");
-    site.begin(shard);
-    site.advance(20 * SECOND);
-    assert_eq!(site.rows("bob"), [""; 0], "what was refused is not sent");
-}
