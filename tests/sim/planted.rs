@@ -67,7 +67,7 @@ impl Planted {
         (Self::DeliverEarly, 4, 500),
         (Self::CursorTooFar, 10, 1_000),
         (Self::NewPosition, 3, 200),
-        (Self::NoTombstones, 4, 500),
+        (Self::NoTombstones, 13, 500),
         (Self::NoRewrite, 1, 100),
         (Self::KeepListings, 7, 1_000),
         (Self::WallClock, 1, 100),
@@ -75,7 +75,7 @@ impl Planted {
         (Self::IndexEarly, 42, 1_000),
         (Self::MarkEarly, 20, 1_000),
         (Self::NoEnd, 1, 100),
-        (Self::RefusedInstead, 12, 1_000),
+        (Self::RefusedInstead, 11, 1_000),
         (Self::UncertainForgotten, 53, 1_000),
         (Self::NoLease, 2, 500),
     ];
