@@ -15,8 +15,11 @@ use std::time::Duration;
 
 /// Nothing is on its way for longer: its sender has been answered long before.
 const KEPT: Duration = Duration::from_secs(30);
-/// Sessions of which it is remembered.
-const MOST: usize = 4_096;
+/// Sessions of which it is remembered, with one recipient each: a store that is away for a moment refuses what all senders of
+/// a router have under way. Of more, what is sent again by a client that has given its session up may come out of order.
+const MOST: usize = 32_768;
+/// How often those of long ago are looked for, when there are so many.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Stanzas of each: as many as may be under way.
 const MOST_OF_ONE: usize = credit::MOST;
 
@@ -25,7 +28,14 @@ const MOST_OF_ONE: usize = credit::MOST;
 pub(crate) struct Behind {
     /// There may be any: nobody waits for the lock otherwise.
     any: AtomicBool,
-    pairs: Mutex<HashMap<(BareJid, Token), Known>>,
+    pairs: Mutex<Pairs>,
+}
+
+#[derive(Debug, Default)]
+struct Pairs {
+    all: HashMap<(BareJid, Token), Known>,
+    /// When those of long ago were taken out (monotonic).
+    swept: Duration,
 }
 
 /// Of one session, for one account.
@@ -42,13 +52,16 @@ impl Behind {
     pub(crate) fn add(&self, recipient: &BareJid, ticket: &Ticket, now: Duration) {
         let mut pairs = self.pairs.lock();
         let pair = (recipient.clone(), ticket.token);
-        if pairs.len() >= MOST && !pairs.contains_key(&pair) {
-            pairs.retain(|_, known| now < known.at + KEPT);
-            if pairs.len() >= MOST {
+        if pairs.all.len() >= MOST && !pairs.all.contains_key(&pair) {
+            if now >= pairs.swept + SWEEP {
+                pairs.swept = now;
+                pairs.all.retain(|_, known| now < known.at + KEPT);
+            }
+            if pairs.all.len() >= MOST {
                 return;
             }
         }
-        let known = pairs.entry(pair).or_insert_with(|| Known { all: SmallVec::new(), at: now });
+        let known = pairs.all.entry(pair).or_insert_with(|| Known { all: SmallVec::new(), at: now });
         known.at = now;
         if !known.all.contains(&ticket.sequence) {
             if known.all.len() >= MOST_OF_ONE {
@@ -66,7 +79,7 @@ impl Behind {
         }
         let mut pairs = self.pairs.lock();
         let pair = (recipient.clone(), ticket.token);
-        let Some(known) = pairs.get_mut(&pair) else { return false };
+        let Some(known) = pairs.all.get_mut(&pair) else { return false };
         let fresh = now < known.at + KEPT;
         let behind = match ticket.pair {
             // When that one was sent, its sender's home had no answer to the one before it.
@@ -78,9 +91,9 @@ impl Behind {
         }
         known.all.retain(|refused| *refused != ticket.sequence);
         if !fresh || known.all.is_empty() {
-            pairs.remove(&pair);
+            pairs.all.remove(&pair);
         }
-        if pairs.is_empty() {
+        if pairs.all.is_empty() {
             self.any.store(false, Ordering::Relaxed);
         }
         false
@@ -157,8 +170,8 @@ mod tests {
         for n in 0..2 * MOST as u128 {
             behind.add(&bob, &Ticket { token: Token(n), ..here(1, 0) }, secs(1));
         }
-        assert_eq!(behind.pairs.lock().len(), MOST);
+        assert_eq!(behind.pairs.lock().all.len(), MOST);
         behind.add(&bob, &Ticket { token: Token(u128::MAX), ..here(1, 0) }, secs(40));
-        assert_eq!(behind.pairs.lock().len(), 1);
+        assert_eq!(behind.pairs.lock().all.len(), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! Between homes of different shards: each message once and in order, whatever is lost on its way.
 
 use crate::site::Site;
+use starling_wire::Shard;
 use starling_wire::frame::PeerItem;
 use starling_xmpp::{Kind, Stanza};
 use std::time::Duration;
@@ -275,6 +276,20 @@ fn nothing_stays_before_what_was_refused_and_its_client_has_not_heard_of() {
     }
 }
 
+type Mail = Vec<(Shard, PeerItem)>;
+
+/// The recipient's home has what is under way, and cannot keep the first of it: its refusal, and the rest.
+fn refuse_the_first(site: &mut Site) -> (Mail, Mail) {
+    let mut mail: Mail = site.mail().drain(..).collect();
+    let (shard, first) = mail.remove(0);
+    site.store.fail_next(1);
+    site.hand_mail(shard, first);
+    site.decide();
+    let refusal: Mail = site.mail().drain(..).collect();
+    assert!(matches!(refusal[..], [(_, PeerItem::Receipt(_))]), "{refusal:?}");
+    (refusal, mail)
+}
+
 #[test]
 fn nothing_is_taken_behind_what_the_recipients_home_has_refused() {
     for how in ["they come later", "they come first", "its home is lost", "both are lost", "one has no name"]
@@ -291,13 +306,7 @@ fn nothing_is_taken_behind_what_the_recipients_home_has_refused() {
             }
             site.decide();
         }
-        let mut mail: Vec<_> = site.mail().drain(..).collect();
-        let (shard, first) = mail.remove(0);
-        site.store.fail_next(1);
-        site.hand_mail(shard, first);
-        site.decide();
-        let refusal: Vec<_> = site.mail().drain(..).collect();
-        assert!(matches!(refusal[..], [(_, PeerItem::Receipt(_))]), "{refusal:?}");
+        let (refusal, mail) = refuse_the_first(&mut site);
         // The others are on their way, and its doubt is over.
         match how {
             "its home is lost" | "both are lost" => {
@@ -350,13 +359,8 @@ fn what_a_client_says_when_it_has_heard_of_a_refusal_is_taken() {
         site.send(&mut alice, named(n));
         site.decide();
     }
-    let mut mail: Vec<_> = site.mail().drain(..).collect();
-    let (shard, first) = mail.remove(0);
-    site.store.fail_next(1);
-    site.hand_mail(shard, first);
-    site.decide();
+    let (refusal, mail) = refuse_the_first(&mut site);
     // Of the refusals of those behind it nothing is heard.
-    let refusal: Vec<_> = site.mail().drain(..).collect();
     mail.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
     site.decide();
     assert_eq!(site.lose_mail(), 2);
@@ -512,12 +516,7 @@ fn a_message_that_was_refused_does_not_come_behind_what_followed_it() {
             site.post(&mut alice, "bob", &n.to_string());
             site.decide();
         }
-        let mut mail: Vec<_> = site.mail().drain(..).collect();
-        let (shard, first) = mail.remove(0);
-        site.store.fail_next(1);
-        site.hand_mail(shard, first);
-        site.decide();
-        assert_eq!(site.lose_mail(), 1, "its refusal");
+        let (_lost, mail) = refuse_the_first(&mut site);
         mail.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
         site.decide();
         site.lose_mail();
