@@ -47,6 +47,10 @@ pub(crate) struct Notes {
     pub(crate) acknowledged: Vec<Position>,
     /// Which of the session's moves brought it there; 0 where it was bound there.
     pub(crate) stay: u64,
+    /// The highest row that had gone to it: its present edge knows of those that went there.
+    pub(crate) sent: Position,
+    /// The same of when it ceased to be available.
+    pub(crate) ceased: Position,
 }
 
 /// Of a session of a cluster.
@@ -83,6 +87,8 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
         out.put_u64_le(position.0);
     }
     out.put_u64_le(link.far.as_ref().map_or(0, |far| far.stay));
+    out.put_u64_le(link.far.as_ref().map_or(0, |far| far.sent.0));
+    out.put_u64_le(link.feed.sent.0);
     out.freeze()
 }
 
@@ -113,6 +119,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         acknowledged.push(Position(left.number(8)?));
     }
     let stay = left.number(8)?;
+    let (sent, ceased) = (Position(left.later(8)?), Position(left.later(8)?));
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -130,6 +137,8 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         directed,
         acknowledged,
         stay,
+        sent,
+        ceased,
     })
 }
 
@@ -145,6 +154,11 @@ impl Left {
     fn number(&mut self, length: usize) -> Option<u64> {
         let bytes = self.take(length)?;
         Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    /// The same of a field that homes of before did not write.
+    fn later(&mut self, length: usize) -> Option<u64> {
+        if self.0.is_empty() { Some(0) } else { self.number(length) }
     }
 
     fn bytes(&mut self) -> Option<Bytes> {
@@ -169,7 +183,8 @@ mod tests {
         session.directed.extend(["a@b/c", "d@e"].map(|jid| Jid::parse(jid).unwrap()));
         link.feed.begun = true;
         link.far.as_mut().unwrap().carried = vec![Position(5), Position(8)];
-        link.far.as_mut().unwrap().stay = 3;
+        (link.far.as_mut().unwrap().stay, link.far.as_mut().unwrap().sent) = (3, Position(9));
+        link.feed.sent = Position(8);
         (session, link)
     }
 
@@ -188,6 +203,7 @@ mod tests {
         assert_eq!((notes.priority, notes.since, notes.from), (-7, Timestamp(99), Position(41)));
         assert_eq!((notes.presence, notes.directed), (session.presence, session.directed));
         assert_eq!((notes.acknowledged, notes.stay), (vec![Position(5), Position(8)], 3));
+        assert_eq!((notes.sent, notes.ceased), (Position(9), Position(8)));
     }
 
     #[test]
@@ -196,9 +212,14 @@ mod tests {
         let whole = encode(&session, &link);
         let newer: Bytes = [&whole[..], b"more"].concat().into();
         assert_eq!(decode(&newer), decode(&whole));
+        // What homes of before wrote ends where fields were added.
+        let (before, between) = (whole.len() - 16, whole.len() - 8);
         for length in 0..whole.len() {
-            assert_eq!(decode(&whole.slice(..length)), None, "{length} bytes");
+            let known = decode(&whole.slice(..length));
+            assert_eq!(known.is_some(), length == before || length == between, "{length} bytes");
         }
+        let older = decode(&whole.slice(..before)).unwrap();
+        assert_eq!((older.stay, older.sent, older.ceased), (3, Position(0), Position(0)));
         let other: Bytes = [&[9], &whole[1..]].concat().into();
         assert_eq!(decode(&other), None);
     }

@@ -177,7 +177,8 @@ pub(crate) fn build(
     if let Some(far) = &mut link.far {
         far.carried = notes.acknowledged;
         far.highest = far.highest.max(record.highest.unwrap_or_default());
-        far.sent = record.highest.unwrap_or_default();
+        // Rows that went to it over other edges, its present one knows nothing of.
+        far.sent = record.highest.unwrap_or_default().max(notes.sent);
     }
     link.sent = record.received;
     for queued in &record.queue {
@@ -201,6 +202,7 @@ pub(crate) fn build(
         })
     });
     (link.may_resend, link.feed.begun) = (notes.may_resend, notes.begun);
+    link.feed.sent = notes.ceased;
     if parked.gone.is_some() || !there {
         (link.conn, link.detached_at) = (None, parked.gone);
     }

@@ -305,6 +305,7 @@ impl Worker {
         let link = &mut home.links[at];
         let Some(far) = &mut link.far else { return };
         let last = far.holders.last() == Some(conn);
+        let has_all = notes::decode(&record.notes).is_some_and(|notes| notes.whole);
         if link.conn != Some(*conn) {
             if !last || link.conn.is_some() {
                 // It goes on elsewhere.
@@ -324,8 +325,7 @@ impl Worker {
             (link.conn, link.detached_at) = (Some(*conn), None);
         } else if !far.quiet {
             // The link was not broken: the session has been resumed there, or was built, and is there whole.
-            let whole = notes::decode(&record.notes).is_some_and(|notes| notes.whole);
-            let before = whole.then(|| far.arrived(*conn)).into_iter().flatten();
+            let before = has_all.then(|| far.arrived(*conn)).into_iter().flatten();
             return out.downs.extend(before.map(|conn| ToEdge { conn, down: Down::Released }));
         }
         // Who does not know that it is managed asks once more, and is answered before anything that counts.
@@ -341,6 +341,10 @@ impl Worker {
             delivery::send_again(&mut out, home, at, received);
             session::remember(&mut out, home, at);
         }
+        // It may have said that it has all of a session that was resumed there over the link before.
+        let far = home.links[at].far.as_mut().filter(|_| has_all);
+        let before = far.map(|far| far.arrived(*conn)).into_iter().flatten();
+        out.downs.extend(before.map(|conn| ToEdge { conn, down: Down::Released }));
         delivery::acknowledged(&mut out, home, at, done);
         home.touched = true;
         self.touch(account);

@@ -1,9 +1,13 @@
-//! How soon sessions go on over other edges.
+//! Sessions go on over other edges: how soon, and what homes know of them then.
 
+use crate::bench::{body, chat};
 use crate::site::Site;
 use starling_node::Clock;
-use starling_wire::Down;
+use starling_wire::{Down, Leave, Up};
+use starling_xmpp::{PresenceType, Stanza};
 use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What its client waits for after the edge of a session was killed, so long after a new home has begun.
 fn waits(after: Duration) -> Duration {
@@ -35,4 +39,97 @@ fn nobody_waits_for_an_edge_that_has_said_all_to_a_new_home() {
     }
     let waited = waits(Duration::from_millis(100));
     assert!(waited <= Duration::from_millis(2_100), "{waited:?}");
+}
+
+#[test]
+fn what_another_session_left_behind_does_not_follow_what_is_newer() {
+    // How often the home is another one after the resumption, and whether its edge is sent something over the new connection.
+    for (homes, more) in [(0, false), (1, false), (2, false), (1, true)] {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        let (phone, mut tablet) = (site.managed(0, "bob", "phone"), site.managed(0, "bob", "tablet"));
+        site.send(&mut alice, chat("bob@localhost/tablet", "older"));
+        site.send(&mut alice, chat("bob@localhost/phone", "newer"));
+        site.run();
+        let downs = site.told(&phone);
+        let count = downs.iter().filter(|down| matches!(down, Down::Stanza { counts: true, .. })).count();
+        assert!(matches!(downs.last(), Some(Down::Stanza { stanza, .. }) if body(stanza) == "newer"));
+        site.lose(&phone);
+        let phone = site.resume(&phone, 1, u32::try_from(count).unwrap());
+        site.run();
+        if more {
+            site.send(&mut alice, chat("bob@localhost/phone", "newest"));
+            site.run();
+            assert_eq!(site.messages(&phone), ["newest"]);
+        }
+        for _ in 0..homes {
+            site.succeed("bob");
+            // Somebody needs the account.
+            site.chat(&mut tablet, "alice", "");
+        }
+        site.told(&phone);
+        site.say(&tablet, Up::Gone(Leave::Closed));
+        site.advance(SECOND);
+        assert!(site.messages(&phone).is_empty(), "{homes} {more}: it is older");
+        site.say(&phone, Up::Gone(Leave::Closed));
+        site.run();
+        let mut next = site.connect(0, "bob", "next");
+        site.run();
+        site.send(&mut next, Stanza::presence(PresenceType::Available));
+        site.run();
+        assert_eq!(site.messages(&next).first().map(String::as_str), Some("older"));
+    }
+}
+
+#[test]
+fn nor_when_it_has_been_away_in_between() {
+    for homes in 0..3 {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        let (mut phone, mut tablet) = (site.managed(0, "bob", "phone"), site.managed(0, "bob", "tablet"));
+        site.send(&mut alice, chat("bob@localhost/tablet", "older"));
+        site.send(&mut alice, chat("bob@localhost/phone", "newer"));
+        site.run();
+        assert_eq!(site.messages(&phone), ["newer"]);
+        site.send(&mut phone, Stanza::presence(PresenceType::Unavailable));
+        site.run();
+        for _ in 0..homes {
+            site.succeed("bob");
+            site.chat(&mut tablet, "alice", "");
+        }
+        site.say(&tablet, Up::Gone(Leave::Closed));
+        site.run();
+        site.send(&mut phone, Stanza::presence(PresenceType::Available));
+        site.advance(SECOND);
+        assert!(site.messages(&phone).is_empty(), "{homes}: it is older");
+        site.chat(&mut alice, "bob", "newest");
+        assert_eq!(site.messages(&phone), ["newest"]);
+    }
+}
+
+#[test]
+fn the_edge_before_may_forget_a_session_whose_new_edge_was_cut_off_as_it_came() {
+    for count in 0..8 {
+        let mut site = Site::new(3);
+        let mut alice = site.client(2, "alice", "phone");
+        let old = site.managed(0, "bob", "phone");
+        site.chat(&mut alice, "bob", "one");
+        site.lose(&old);
+        let new = site.resume(&old, 1, 0);
+        for _ in 0..4 {
+            site.decide();
+        }
+        // So much of what the home says arrives, and nothing that the edge says to that.
+        site.deaf = true;
+        site.deliver_only(count);
+        site.cut(1);
+        site.deaf = false;
+        site.link(1);
+        site.run();
+        let downs = site.told(&new);
+        assert!(downs.iter().any(|down| matches!(down, Down::Resumed { .. })), "{count}: {downs:?}");
+        site.chat(&mut alice, "bob", "two");
+        assert_eq!(site.messages(&new), ["two"], "{count}");
+        assert_eq!((site.kept(0), site.kept(1)), (0, 1), "{count}");
+    }
 }

@@ -130,6 +130,8 @@ pub(crate) struct Site {
     conns: u64,
     /// What goes to and fro is told.
     pub(crate) aloud: bool,
+    /// What edges say is lost with their links.
+    pub(crate) deaf: bool,
 }
 
 /// A connection that has a session.
@@ -185,6 +187,7 @@ impl Site {
             links: 0,
             conns: 0,
             aloud: false,
+            deaf: false,
             clock,
         };
         for shard in shards.all() {
@@ -402,7 +405,7 @@ impl Site {
                     if self.aloud {
                         eprintln!("    edge {} > {item:?}", edge.0);
                     }
-                    if self.wires.links.lock().get(&edge) == Some(&link.number) {
+                    if !self.deaf && self.wires.links.lock().get(&edge) == Some(&link.number) {
                         self.hand_over(edge, link.number, item);
                     }
                 }
