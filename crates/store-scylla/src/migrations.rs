@@ -383,18 +383,10 @@ pub(crate) async fn look(connection: &Connection, options: &Options) -> Result<S
 
 /// Makes sure that a server of this version works on the schema.
 pub(crate) async fn demand(connection: &Connection, keyspace: &str) -> Result<(), ConnectError> {
-    let mut pauses = PAUSES.iter();
-    let status = loop {
-        match state(connection, keyspace, LIST).await {
-            Ok(status) => break status,
-            Err(MigrateError::Connect(error)) => return Err(error),
-            // One node of three that has just died must not keep a server from starting.
-            Err(error @ MigrateError::Unanswered { .. }) => match pauses.next() {
-                Some(pause) => tokio::time::sleep(Duration::from_millis(*pause)).await,
-                None => return Err(ConnectError::Other(error.to_string())),
-            },
-            Err(error) => return Err(ConnectError::Other(error.to_string())),
-        }
+    let status = match state(connection, keyspace, LIST).await {
+        Ok(status) => status,
+        Err(MigrateError::Connect(error)) => return Err(error),
+        Err(error) => return Err(ConnectError::Other(error.to_string())),
     };
     if let Some(refusal) = status.fitness.refusal(keyspace, newest()) {
         return Err(ConnectError::Schema(refusal));
@@ -542,6 +534,3 @@ const BOOKS: [(&str, &str); 3] = [
 
 /// The one family there is.
 const FAMILY: &str = "starling";
-
-/// Between attempts to read the schema, in milliseconds: with the time that they take, until a dead node is known as such.
-const PAUSES: [u64; 6] = [100, 500, 1_000, 2_000, 2_000, 2_000];

@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) const LIFE: Duration = Duration::from_secs(60);
 
 /// For one statement: nobody waits for it but who migrates, and new nodes are slow.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// How often it is renewed.
 const RENEWAL: Duration = Duration::from_secs(15);
 

@@ -1,12 +1,16 @@
 //! What the server says of the keyspace and its versions.
 
+use super::write::is_passing;
 use super::{Applied, FAMILY, Kind, MigrateError, unanswered};
 use crate::driver::connect::{ConnectError, Connection};
 use crate::options::Replication;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::frame::types::Consistency;
+use scylla::response::query_result::QueryResult;
+use scylla::serialize::row::SerializeRow;
 use scylla::statement::Statement;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 /// A keyspace.
 #[derive(Debug, Clone)]
@@ -17,11 +21,33 @@ pub(crate) struct Keyspace {
     pub(crate) strategy: String,
 }
 
+/// Between attempts to read the schema, in milliseconds: with the time that they take, until a dead node is known as such.
+const PAUSES: [u64; 6] = [100, 500, 1_000, 2_000, 2_000, 2_000];
+
+/// Asks, and again while what fails may pass: one node of three that has just died must keep no server from starting, and
+/// a slow one nobody from migrating.
+pub(super) async fn ask(
+    connection: &Connection,
+    statement: Statement,
+    values: impl SerializeRow,
+) -> Result<QueryResult, ExecutionError> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        match connection.session.query_unpaged(statement.clone(), &values).await {
+            Err(error) if is_passing(&error) => match pauses.next() {
+                Some(pause) => tokio::time::sleep(Duration::from_millis(*pause)).await,
+                None => return Err(error),
+            },
+            answer => return answer,
+        }
+    }
+}
+
 /// The keyspace, if there is one.
 pub(crate) async fn keyspace(connection: &Connection, name: &str) -> Result<Option<Keyspace>, MigrateError> {
     let text = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
     let answer =
-        connection.session.query_unpaged(text, (name,)).await.map_err(|error| unanswered(WHAT, &error))?;
+        ask(connection, Statement::new(text), (name,)).await.map_err(|error| unanswered(WHAT, &error))?;
     let rows = answer.into_rows_result().map_err(|error| failed(&error))?;
     let row = rows.maybe_first_row::<(HashMap<String, String>,)>().map_err(|error| failed(&error))?;
     Ok(row.map(|(options,)| described(&options)))
@@ -45,7 +71,7 @@ pub(crate) async fn applied(connection: &Connection, keyspace: &str) -> Result<V
         "SELECT version, name, kind, applied_at, checksum, applied_by FROM {keyspace}.schema_versions WHERE family = ?"
     ));
     statement.set_consistency(Consistency::LocalQuorum);
-    let answer = match connection.session.query_unpaged(statement, (FAMILY,)).await {
+    let answer = match ask(connection, statement, (FAMILY,)).await {
         Ok(answer) => answer,
         // The table is not there yet.
         Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))) => {

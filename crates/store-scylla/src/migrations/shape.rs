@@ -3,7 +3,7 @@
 //! What was applied is written down in the keyspace. Somebody may have dropped a table, or a column, all the same: that
 //! is to be seen before a server trips over it.
 
-use super::{MigrateError, Migration, unanswered};
+use super::{MigrateError, Migration, read::ask, unanswered};
 use crate::driver::connect::{ConnectError, Connection};
 use scylla::statement::Statement;
 use std::collections::BTreeMap;
@@ -188,7 +188,7 @@ pub(super) fn gaps(wanted: &Shape, there: &Shape) -> Vec<Gap> {
 /// What there is, as the server says.
 pub(super) async fn read(connection: &Connection, keyspace: &str) -> Result<Shape, MigrateError> {
     let text = "SELECT table_name, column_name, kind, type, clustering_order FROM system_schema.columns WHERE keyspace_name = ?";
-    let answer = connection.session.query_unpaged(Statement::new(text), (keyspace,)).await;
+    let answer = ask(connection, Statement::new(text), (keyspace,)).await;
     let rows = answer.map_err(|error| unanswered(WHAT, &error))?.into_rows_result();
     let failed = |error: &dyn fmt::Display| ConnectError::Other(format!("{WHAT}: {error}"));
     let rows = rows.map_err(|error| failed(&error))?;

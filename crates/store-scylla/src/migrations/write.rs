@@ -1,5 +1,6 @@
 //! Statements that change the schema.
 
+use super::lock::PATIENCE;
 use super::{FAMILY, MigrateError, Migration};
 use crate::driver::connect::{AGREEMENT, ConnectError, Connection};
 use crate::options::{Options, Replication};
@@ -8,6 +9,7 @@ use scylla::frame::types::Consistency;
 use scylla::policies::load_balancing::{
     LoadBalancingPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy,
 };
+use scylla::serialize::row::SerializeRow;
 use scylla::statement::Statement;
 use std::{sync::Arc, time::Duration};
 
@@ -34,22 +36,7 @@ impl<'a> Writer<'a> {
         let mut statement = Statement::new(text);
         statement.set_request_timeout(Some(AGREEMENT));
         statement.set_load_balancing_policy(self.policy.clone());
-        let mut reason = String::new();
-        for attempt in 0..TRIES {
-            if attempt > 0 {
-                tokio::time::sleep(Duration::from_secs(attempt)).await;
-            }
-            match self.connection.session.query_unpaged(statement.clone(), ()).await {
-                Ok(_) => return Ok(()),
-                Err(error) => {
-                    reason = error.to_string();
-                    if !is_passing(&error) {
-                        break;
-                    }
-                }
-            }
-        }
-        Err(MigrateError::Statement { what: what.to_owned(), reason })
+        insist(self.connection, what, statement, ()).await
     }
 
     /// Notes that a migration is complete.
@@ -67,13 +54,40 @@ impl<'a> Writer<'a> {
         let version = i32::try_from(migration.version).unwrap_or(i32::MAX);
         let values =
             (FAMILY, version, migration.name, migration.kind.as_str(), migration.checksum(), by.to_owned());
-        let what = format!("note version {}", migration.version);
-        let sent = self.connection.session.query_unpaged(statement, values).await;
-        sent.map(drop).map_err(|error| MigrateError::Statement { what, reason: error.to_string() })
+        insist(self.connection, &format!("note version {}", migration.version), statement, values).await
     }
 }
 
 const TRIES: u64 = 4;
+
+/// Sends a statement that may be done more than once, again while what fails may pass: nobody waits for it but who
+/// migrates, and servers that have just made tables are slow.
+pub(super) async fn insist(
+    connection: &Connection,
+    what: &str,
+    mut statement: Statement,
+    values: impl SerializeRow,
+) -> Result<(), MigrateError> {
+    if statement.get_request_timeout().is_none() {
+        statement.set_request_timeout(Some(PATIENCE));
+    }
+    let mut reason = String::new();
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            tokio::time::sleep(Duration::from_secs(attempt)).await;
+        }
+        match connection.session.query_unpaged(statement.clone(), &values).await {
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                reason = error.to_string();
+                if !is_passing(&error) {
+                    break;
+                }
+            }
+        }
+    }
+    Err(MigrateError::Statement { what: what.to_owned(), reason })
+}
 
 /// A question that failed.
 pub(super) fn unanswered(what: &'static str, error: &ExecutionError) -> MigrateError {
@@ -87,7 +101,7 @@ pub(super) fn unanswered(what: &'static str, error: &ExecutionError) -> MigrateE
 }
 
 /// Whether the same statement may succeed a little later.
-fn is_passing(error: &ExecutionError) -> bool {
+pub(super) fn is_passing(error: &ExecutionError) -> bool {
     match error {
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => !matches!(
             error,
