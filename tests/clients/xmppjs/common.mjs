@@ -57,6 +57,10 @@ export class Session {
 
   async login({ online = true } = {}) {
     this.jid = await within(this.xmpp.start(), "login");
+    const sm = this.xmpp.streamManagement;
+    // The library is online before it has enabled it, and forgets then what it has counted: what came with the answer it
+    // would be sent again.
+    await until(() => sm.enabled && sm.id, "stream management is on");
     if (online) await this.xmpp.send(xml("presence"));
     return this;
   }
