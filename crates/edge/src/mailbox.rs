@@ -51,6 +51,7 @@ pub(crate) struct Flags {
 }
 
 /// What comes to a connection that waits for an answer.
+#[allow(clippy::large_enum_variant)] // there is one at a time
 #[derive(Debug)]
 pub(crate) enum Next {
     /// A word of the home.

@@ -247,6 +247,7 @@ mod tests {
             waits: false,
             counts: false,
             stanza: Stanza::message(MessageType::Chat),
+            answers: 0,
             lazy,
             trace: None,
         }

@@ -33,8 +33,8 @@ pub(crate) enum What {
     Tell(ConnId, Down),
     /// To one session; not logged.
     Deliver(Token, Stanza, Option<Trace>),
-    /// The same with an error for one of its own stanzas.
-    Refuse(Token, Stanza, Option<Trace>),
+    /// The same with an error for one of its own stanzas, of this sequence.
+    Refuse(Token, u64, Stanza, Option<Trace>),
     /// To wherever its `to` says; not logged.
     Route(Stanza, Option<Trace>),
     /// The answer to an IQ request; becomes an error when the writes have failed.
@@ -204,7 +204,9 @@ pub(crate) fn carry_out(
                 delivery::plain(out, home, token, stanza, trace);
             }
         }
-        What::Refuse(token, answer, trace) => delivery::refusal(out, home, token, answer, trace),
+        What::Refuse(token, sequence, answer, trace) => {
+            delivery::refusal(out, home, (token, sequence), answer, trace);
+        }
         What::Route(stanza, trace) => {
             // What follows from no write goes on, above all requests and answers.
             if ok || !is_subscription(&stanza) {
@@ -277,7 +279,7 @@ fn answer_iq(out: &mut Out<'_>, home: &mut Home, ask: &Ask, answer: Result<Stanz
                 Err(error) => decide::error_to(home, token, &ask.request, &error),
             };
             if let Some(stanza) = stanza {
-                delivery::answer(out, home, token, stanza, ask.trace);
+                delivery::answer(out, home, (token, ask.sequence), stanza, ask.trace);
             }
         }
         None => {
@@ -302,7 +304,7 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
         if let Some(answer) =
             decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed()).filter(|_| waits)
         {
-            delivery::refusal(out, home, ticket.token, answer, trace);
+            delivery::refusal(out, home, (ticket.token, ticket.sequence), answer, trace);
         }
         settle_ticket(home, &ticket);
         return;
@@ -353,7 +355,7 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
                 .filter(|_| waits)
                 .and_then(|error| decide::error_to(home, ticket.token, &stanza, &error));
             if let Some(answer) = answer {
-                delivery::refusal(out, home, ticket.token, answer, trace);
+                delivery::refusal(out, home, (ticket.token, ticket.sequence), answer, trace);
             }
             settle_ticket(home, &ticket);
         }
@@ -418,7 +420,7 @@ pub(crate) fn refused_there(
     // Where it has been given up, that was said.
     let waits = home.find(token).is_some_and(|at| !home.links[at].has_settled(sequence));
     if let Some(answer) = answer.filter(|_| waits) {
-        delivery::refusal(out, home, token, answer, None);
+        delivery::refusal(out, home, (token, sequence), answer, None);
     }
     if let Some(to) = to.filter(|_| is_unsure) {
         refuse_behind(out, home, token, &to, sequence);
@@ -426,13 +428,18 @@ pub(crate) fn refused_there(
 }
 
 /// The sender of a message is told that it is not confirmed, whatever becomes of it.
-pub(crate) fn give_up(out: &mut Out<'_>, home: &mut Home, token: Token, message: &Unanswered) {
+pub(crate) fn give_up(
+    out: &mut Out<'_>,
+    home: &mut Home,
+    (token, sequence): (Token, u64),
+    message: &Unanswered,
+) {
     refused_own(out, home, &message.stanza, message.origin);
     let error = decide::message::not_confirmed();
     if home.find(token).is_some()
         && let Some(answer) = decide::error_to(home, token, &message.stanza, &error)
     {
-        delivery::refusal(out, home, token, answer, None);
+        delivery::refusal(out, home, (token, sequence), answer, None);
     }
 }
 
@@ -440,8 +447,8 @@ pub(crate) fn give_up(out: &mut Out<'_>, home: &mut Home, token: Token, message:
 /// recipient's home takes none of it ([`crate::behind`]); the next one there would.
 pub(crate) fn refuse_behind(out: &mut Out<'_>, home: &mut Home, token: Token, to: &BareJid, sequence: u64) {
     let Some(link) = home.sender(token) else { return };
-    for message in link.take_behind(to, sequence) {
-        give_up(out, home, token, &message);
+    for (sequence, message) in link.take_behind(to, sequence) {
+        give_up(out, home, (token, sequence), &message);
     }
     home.touched = true;
 }

@@ -81,14 +81,14 @@ fn sent_plain(
                 presence_hooks(turn, home, at, before);
                 if let Flow::Refuse(error) = flow {
                     span.fail(error.condition.as_str());
-                    reply(turn, home, token, &stanza, &error);
+                    reply(turn, home, (token, sequence), &stanza, &error);
                 }
             }
         },
         Flow::Drop => {}
         Flow::Refuse(error) => {
             span.fail(error.condition.as_str());
-            reply(turn, home, token, &stanza, &error);
+            reply(turn, home, (token, sequence), &stanza, &error);
         }
     }
     turn.act(home, What::Settle(token, sequence));
@@ -194,19 +194,25 @@ pub(crate) fn refuse(
     stanza: &Stanza,
     error: &StanzaError,
 ) {
-    reply(turn, home, token, stanza, error);
+    reply(turn, home, (token, sequence), stanza, error);
     turn.act(home, What::Settle(token, sequence));
 }
 
 /// Answers a session's own stanza with an error, where it may be answered.
-pub(crate) fn reply(turn: &mut Turn, home: &mut Home, token: Token, stanza: &Stanza, error: &StanzaError) {
+pub(crate) fn reply(
+    turn: &mut Turn,
+    home: &mut Home,
+    (token, sequence): (Token, u64),
+    stanza: &Stanza,
+    error: &StanzaError,
+) {
     if let Some(answer) = error_to(home, token, stanza, error) {
         let trace = turn.follows();
         // What is decided from here on comes behind it.
         if let (Some(to), Some(at)) = (delivery::unconfirmed(&answer), home.find(token)) {
             home.links[at].will_refuse(to, turn.monotonic);
         }
-        turn.act(home, What::Refuse(token, answer, trace));
+        turn.act(home, What::Refuse(token, sequence, answer, trace));
     }
 }
 

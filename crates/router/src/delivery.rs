@@ -47,6 +47,11 @@ impl Out<'_> {
 
 /// A stanza that is not in the log, for one session.
 pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: Stanza, trace: Option<Trace>) {
+    say(out, home, token, 0, stanza, trace);
+}
+
+/// The same with what answers a stanza of the session, if it does.
+fn say(out: &mut Out<'_>, home: &mut Home, token: Token, answers: u64, stanza: Stanza, trace: Option<Trace>) {
     let Some(at) = home.find(token) else { return };
     let link = &home.links[at];
     if !link.has_room(&out.shared.config) {
@@ -67,29 +72,37 @@ pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: St
             Some(Pace::Now) | None => {}
         }
     }
-    number(out, home, at, stanza, None, trace);
+    release(out, home, at);
+    home.links[at].will_answer(answers);
+    push(out, home, at, stanza, None, trace);
 }
 
-/// The same with what one of the session's own requests is answered. That is said, or the session ends: its client would wait
-/// for ever.
-pub(crate) fn answer(out: &mut Out<'_>, home: &mut Home, token: Token, answer: Stanza, trace: Option<Trace>) {
+/// The same with what one of the session's own stanzas is answered, which it said under this sequence (0: that is settled). That is
+/// said, or the session ends: its client would wait for ever.
+pub(crate) fn answer(
+    out: &mut Out<'_>,
+    home: &mut Home,
+    (token, sequence): (Token, u64),
+    answer: Stanza,
+    trace: Option<Trace>,
+) {
     if let Some(at) = home.find(token) {
         let link = &mut home.links[at];
         link.mute |= !link.has_room(&out.shared.config);
     }
-    plain(out, home, token, answer, trace);
+    say(out, home, token, sequence, answer, trace);
 }
 
 /// The same with an error for one of its stanzas: its client would believe that the stanza was taken (promise 1).
 pub(crate) fn refusal(
     out: &mut Out<'_>,
     home: &mut Home,
-    token: Token,
+    (token, sequence): (Token, u64),
     refusal: Stanza,
     trace: Option<Trace>,
 ) {
     let to = unconfirmed(&refusal);
-    answer(out, home, token, refusal, trace);
+    answer(out, home, (token, sequence), refusal, trace);
     if let (Some(to), Some(at)) = (to, home.find(token)) {
         home.links[at].refuses(to, out.shared.clock.monotonic());
     }

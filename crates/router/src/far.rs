@@ -4,6 +4,7 @@ use smallvec::{SmallVec, smallvec};
 use starling_store::Position;
 use starling_wire::{ConnId, EdgeId};
 use starling_xmpp::FullJid;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Connections that may have been a session's; beyond that one is told to forget it.
@@ -57,6 +58,10 @@ pub(crate) struct Far {
     pub(crate) reborn: bool,
     /// Up to this sequence its client may say again, over another connection, what the last home had taken.
     pub(crate) again: u64,
+    /// What it has yet to say to this home and has its answer from the last one, rising.
+    pub(crate) answered: Vec<u64>,
+    /// Numbers in its queue that are answers, and the sequences of what they answer.
+    pub(crate) answers: VecDeque<(u64, u64)>,
     /// The home has closed its last connection, not its client.
     pub(crate) cut: bool,
     /// Its session has ended; its address.
@@ -105,6 +110,8 @@ impl Far {
             drains: false,
             reborn: false,
             again: 0,
+            answered: Vec::new(),
+            answers: VecDeque::new(),
             cut: false,
             parted: None,
             from,
@@ -151,6 +158,27 @@ impl Far {
             !old
         });
         outdated
+    }
+
+    /// What is queued under this number is the answer to this stanza.
+    pub(crate) fn answers(&mut self, number: u64, sequence: u64) {
+        self.answers.push_back((number, sequence));
+    }
+
+    /// What is answered with the one of this number; 0: nothing.
+    pub(crate) fn answered_by(&self, number: u64) -> u64 {
+        let at = self.answers.binary_search_by_key(&number, |(number, _)| *number);
+        at.ok().and_then(|at| self.answers.get(at)).map_or(0, |(_, sequence)| *sequence)
+    }
+
+    /// Those before this number are not in the queue any more.
+    pub(crate) fn forget_answers(&mut self, first: u64) {
+        while self.answers.front().is_some_and(|(number, _)| *number < first) {
+            self.answers.pop_front();
+        }
+        if self.answers.is_empty() {
+            self.answers.shrink_to(0);
+        }
     }
 
     /// A row was acknowledged.

@@ -276,7 +276,7 @@ impl Link {
 
     /// A message of it to this account is not confirmed: takes out what it has sent there since that its client may send again,
     /// and that has no answer yet. Nothing more is waited for, and none of it goes there again.
-    pub(crate) fn take_behind(&mut self, to: &BareJid, sequence: u64) -> Vec<Unanswered> {
+    pub(crate) fn take_behind(&mut self, to: &BareJid, sequence: u64) -> Vec<(u64, Unanswered)> {
         let (mut last, mut behind) = (sequence, Vec::new());
         self.unsettled.retain_mut(|entry| {
             let follows = |message: &mut Box<Unanswered>| {
@@ -289,7 +289,7 @@ impl Link {
             }
             let Some(message) = entry.message.take_if(follows) else { return true };
             last = entry.sequence;
-            behind.push(*message);
+            behind.push((last, *message));
             false
         });
         match self.refused.iter_mut().find(|(account, _)| account == to) {
@@ -355,6 +355,11 @@ impl Link {
     /// Whether this stanza came before, over a link that was broken since.
     pub(crate) fn has_taken(&self, sequence: u64) -> bool {
         self.far.is_some() && sequence <= self.received
+    }
+
+    /// Whether the home before this one has answered this stanza, and nobody knows what else it may have done.
+    pub(crate) fn was_answered(&self, sequence: u64) -> bool {
+        self.far.as_ref().is_some_and(|far| far.answered.binary_search(&sequence).is_ok())
     }
 
     /// Whether one before it has not come: it is said again, with all that follow.
@@ -435,6 +440,14 @@ impl Link {
         self.unsettled.is_empty()
     }
 
+    /// What is queued next is the answer to this stanza, if to any.
+    pub(crate) fn will_answer(&mut self, sequence: u64) {
+        let number = self.sent + 1;
+        if let Some(far) = self.far.as_mut().filter(|_| sequence > 0) {
+            far.answers(number, sequence);
+        }
+    }
+
     /// Adds what was just sent (or would have been, were the session not detached).
     pub(crate) fn queue(&mut self, stanza: Stanza, row: Option<Row>, trace: Option<Trace>) {
         if let Some(management) = &mut self.management {
@@ -496,7 +509,7 @@ impl Link {
         row: Option<Row>,
         trace: Option<Trace>,
     ) -> Down {
-        if self.far.is_none() {
+        let Some(far) = &self.far else {
             // An edge in this process keeps nothing.
             return Down::Stanza {
                 number: 0,
@@ -504,12 +517,14 @@ impl Link {
                 waits: false,
                 counts: false,
                 stanza,
+                answers: 0,
                 lazy: false,
                 trace,
             };
-        }
+        };
+        let answers = far.answered_by(number);
         let (position, waits) = (row.map(|row| row.position), row.is_some_and(|row| row.waits));
-        Down::Stanza { number, position, waits, counts, stanza, lazy: false, trace }
+        Down::Stanza { number, position, waits, counts, stanza, answers, lazy: false, trace }
     }
 
     /// Its edge has to remember something new of it.
@@ -526,6 +541,10 @@ impl Link {
         self.queued_stored -= usize::from(entry.waits);
         if self.queue.is_empty() {
             self.queue.shrink_to(0);
+        }
+        let first = self.first();
+        if let Some(far) = self.far.as_mut().filter(|far| !far.answers.is_empty()) {
+            far.forget_answers(first);
         }
         Some(entry)
     }
@@ -589,5 +608,27 @@ mod tests {
         assert_eq!((link.acknowledged(2), link.acknowledged(3)), (Ok(0), Ok(0)));
         assert!(link.acknowledged(sent + 1).is_err());
         assert!(link.acknowledged(u32::MAX).is_err(), "before its first");
+    }
+
+    #[test]
+    fn an_answer_says_what_it_answers_while_it_is_in_the_queue() {
+        let mut link = Link::new(Token(1), ConnId::local(1), Timestamp(0));
+        link.far = Some(Box::new(Far::new(ConnId::local(1), Position(0))));
+        for answers in [0, 7, 0, 5] {
+            link.will_answer(answers);
+            link.queue(Stanza::message(starling_xmpp::MessageType::Chat), None, None);
+        }
+        let said = |link: &Link| -> Vec<u64> {
+            let said = link.queued(0).map(|down| match down {
+                Down::Stanza { answers, .. } => answers,
+                _ => u64::MAX,
+            });
+            said.collect()
+        };
+        assert_eq!(said(&link), [0, 7, 0, 5]);
+        link.unqueue();
+        link.unqueue();
+        assert_eq!(said(&link), [0, 5]);
+        assert_eq!(link.far.as_ref().map(|far| far.answers.len()), Some(1), "others are forgotten");
     }
 }

@@ -180,8 +180,10 @@ pub(crate) struct Refusal {
 pub(crate) struct Ask {
     /// The session that asked, when it is one of the account's own.
     pub(crate) token: Option<Token>,
-    /// Under which sequence, if that is handled only with the answer: should the home be lost before, the next one is asked.
-    pub(crate) settles: Option<u64>,
+    /// Under which sequence it did.
+    pub(crate) sequence: u64,
+    /// That is handled only with the answer: should the home be lost before, the next one is asked.
+    pub(crate) settles: bool,
     /// The request; only its head where no error can follow.
     pub(crate) request: Stanza,
     /// The trace that the answer belongs to.

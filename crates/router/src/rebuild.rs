@@ -158,6 +158,7 @@ pub(crate) fn build(
     (far.stay, far.base, far.attempts) = (notes.stay, notes.stay, last);
     far.holders.insert_many(0, parked.others.iter().copied());
     far.built = (!parked.drained).then_some(*conn);
+    far.answered.clone_from(&record.answered);
     link.far = Some(Box::new(far));
     (link.received, link.announced, link.before) = (record.handled, record.handled, record.handled);
     let counting = record.queue.iter().filter(|queued| queued.counts).count();

@@ -165,6 +165,8 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
             // What its edge did not say before, or could not, its client says now.
             far.again = sequence + MAY_BE_AGAIN;
         }
+        // And under the same sequence it may say something else.
+        far.answered = Vec::new();
         let outdated = far.outdated(conn).into_iter();
         out.downs.extend(outdated.map(|conn| ToEdge { conn, down: Down::Released }));
     }

@@ -61,6 +61,9 @@ pub enum Down {
         counts: bool,
         /// `to` and `from` as they go to the client.
         stanza: Stanza,
+        /// Sequence of the client's stanza that is answered with this one; 0 where none is. No home decides on that again, though it
+        /// may not be called handled yet.
+        answers: u64,
         /// May wait in the edge's buffer for others (nobody looks at it); false writes at once.
         lazy: bool,
         /// The trace it belongs to, when it is sampled.

@@ -179,6 +179,7 @@ pub struct UpBatch {
 }
 
 /// What a router says to an edge, one by one.
+#[allow(clippy::large_enum_variant)] // nearly all are of the large one
 #[derive(Debug)]
 pub enum RouterItem {
     /// A reign has begun.

@@ -22,6 +22,8 @@ pub struct Record {
     pub epoch: Epoch,
     /// Highest sequence of the client's stanzas that a home has handled. The ones after it follow, with `again`.
     pub handled: u64,
+    /// Those after it that have their answers already, rising: no home decides on them again.
+    pub answered: Vec<u64>,
     /// Highest number of the home's stanzas that has come to the edge; 0 when none has.
     pub received: u64,
     /// Number of the first one over this connection, from which `Up::Written` counts; 0 when that is not known yet.

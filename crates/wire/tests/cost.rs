@@ -214,6 +214,7 @@ fn cost_of_an_envelope() {
                         waits: false,
                         counts: true,
                         stanza: stanza.clone(),
+                        answers: 0,
                         lazy: false,
                         trace: None,
                     };

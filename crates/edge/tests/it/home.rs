@@ -173,6 +173,7 @@ impl State {
                         waits: false,
                         counts: false,
                         stanza,
+                        answers: 0,
                         lazy: false,
                         trace,
                     })

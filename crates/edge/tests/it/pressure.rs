@@ -76,6 +76,7 @@ fn large() -> Down {
         waits: false,
         counts: false,
         stanza: Stanza::message(MessageType::Chat).child(body),
+        answers: 0,
         lazy: false,
         trace: None,
     }
@@ -125,6 +126,7 @@ async fn a_slow_reader_gets_everything_in_order() {
                 waits: false,
                 counts: false,
                 stanza: Stanza::message(MessageType::Chat).child(body),
+                answers: 0,
                 lazy: false,
                 trace: None,
             }

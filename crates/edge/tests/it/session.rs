@@ -245,6 +245,7 @@ async fn what_is_written_is_told_with_the_next_word_or_soon() {
         waits: false,
         counts: false,
         stanza: Stanza::message(MessageType::Headline),
+        answers: 0,
         lazy,
         trace: None,
     };

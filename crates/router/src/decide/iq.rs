@@ -38,7 +38,7 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, stanza: Stanza, 
             } else {
                 StanzaCondition::RemoteServerNotFound
             };
-            reply(turn, home, token, &stanza, &StanzaError::new(condition));
+            reply(turn, home, (token, sequence), &stanza, &StanzaError::new(condition));
         }
         (None, None) => {}
     }
@@ -88,7 +88,8 @@ fn answer(
         // A result or error for us: of a ping or a push; nobody waits for it.
         return true;
     };
-    let whose = (at.map(|at| home.links[at].token), turn.follows());
+    let said = session.map(|(at, sequence)| (home.links[at].token, sequence));
+    let whose = (said, turn.follows());
     let Some(payload) = stanza.payload.children().next().map(|child| child.element()) else {
         let error = StanzaError::new(StanzaCondition::BadRequest);
         finish(turn, home, ask(whose, &stanza), Err(Box::new(error)));
@@ -126,7 +127,7 @@ fn answer(
                 return true;
             }
             let mut ask = ask(whose, &stanza);
-            ask.settles = session.map(|(_, sequence)| sequence);
+            ask.settles = true;
             home.questions.push_back((ask, work));
             start(turn, home);
             return false;
@@ -170,7 +171,7 @@ pub(crate) fn answered(turn: &mut Turn, home: &mut Home, ask: Box<Ask>, later: L
     for effect in effects.into_iter().filter(|_| room) {
         turn.take(home, effect);
     }
-    let settles = ask.token.zip(ask.settles);
+    let settles = ask.token.filter(|_| ask.settles).map(|token| (token, ask.sequence));
     finish(turn, home, ask, answer);
     if let Some((token, sequence)) = settles {
         turn.act(home, What::Settle(token, sequence));
@@ -186,6 +187,9 @@ fn size(effect: &Effect) -> usize {
     }
 }
 
+/// The session that asks, if one of the account's does, and under which sequence; the trace.
+type Whose = (Option<(Token, u64)>, Option<Trace>);
+
 /// Sends the answer after everything decided before it.
 fn finish(
     turn: &mut Turn,
@@ -200,12 +204,13 @@ fn finish(
     turn.act(home, What::Answer(ask, answer));
 }
 
-fn ask(whose: (Option<Token>, Option<Trace>), stanza: &Stanza) -> Box<Ask> {
+fn ask(whose: Whose, stanza: &Stanza) -> Box<Ask> {
     let mut request = stanza.clone();
     request.payload = starling_xmpp::Payload::empty();
     ask_whole(whose, request)
 }
 
-fn ask_whole((token, trace): (Option<Token>, Option<Trace>), request: Stanza) -> Box<Ask> {
-    Box::new(Ask { token, settles: None, request, trace })
+fn ask_whole((said, trace): Whose, request: Stanza) -> Box<Ask> {
+    let (token, sequence) = (said.map(|(token, _)| token), said.map_or(0, |(_, sequence)| sequence));
+    Box::new(Ask { token, sequence, settles: false, request, trace })
 }

@@ -99,6 +99,11 @@ fn stanza(turn: &mut Turn, home: &mut Home, at: usize, up: Up) {
     if home.links[at].has_taken(sequence) {
         // It came before the link was broken; whether it is handled is told again.
         home.touched = true;
+    } else if home.links[at].was_answered(sequence) {
+        // By the home before this one, behind one that had no answer yet (or which its edge was not told).
+        home.links[at].take(sequence);
+        home.links[at].settle(sequence);
+        home.touched = true;
     } else {
         decide::sent(turn, home, at, decide::Said { sequence, stanza, fault, trace, again });
     }

@@ -52,7 +52,7 @@ impl Worker {
         while let Some((token, request)) = home.requests.lost(turn.monotonic) {
             let error = decide::message::not_confirmed();
             if let Some(answer) = decide::error_to(home, token, &request, &error) {
-                delivery::answer(&mut out, home, token, answer, None);
+                delivery::answer(&mut out, home, (token, 0), answer, None);
             }
         }
     }

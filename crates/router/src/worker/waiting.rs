@@ -64,7 +64,7 @@ impl Worker {
         for at in 0..home.links.len() {
             while let Some((sequence, message)) = home.links[at].overdue(before) {
                 let token = home.links[at].token;
-                act::give_up(&mut out, home, token, &message);
+                act::give_up(&mut out, home, (token, sequence), &message);
                 if let Some(to) = &message.stanza.to {
                     act::refuse_behind(&mut out, home, token, &to.to_bare(), sequence);
                 }
@@ -126,7 +126,8 @@ impl Worker {
                 up: Up::Stanza { sequence, stanza, fault: None, trace, again },
                 account,
             }) if home.says(conn).is_none_or(|at| {
-                !home.links[at].has_taken(sequence) && !home.links[at].has_missed(sequence)
+                let link = &home.links[at];
+                !link.has_taken(sequence) && !link.has_missed(sequence) && !link.was_answered(sequence)
             }) =>
             {
                 // Of a connection that its session has left, too: what it says may have a row, which nobody has looked for.

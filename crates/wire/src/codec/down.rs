@@ -23,11 +23,20 @@ pub(super) fn envelope(message: ToEdge) -> (proto::DownEnvelope, usize) {
         Down::NotResumed { handled } => Said::NotResumed(proto::NotResumed { handled }),
         Down::SmEnabled { resume, base } => Said::Managed(proto::Managed { resume, base }),
         Down::SmFailed => Said::Unmanaged(proto::Empty {}),
-        Down::Stanza { number, position: row, waits, counts, stanza, lazy, trace: span } => {
+        Down::Stanza { number, position: row, waits, counts, stanza, answers, lazy, trace: span } => {
             let (stanza, _) = stanza_bytes(&stanza);
             let trace = span.map(trace);
             let position = position(row);
-            Said::Stanza(proto::ServerStanza { number, position, waits, counts, stanza, lazy, trace })
+            Said::Stanza(proto::ServerStanza {
+                number,
+                position,
+                waits,
+                counts,
+                stanza,
+                answers,
+                lazy,
+                trace,
+            })
         }
         Down::Handled { sequence } => Said::Handled(sequence),
         Down::Remember(notes) => Said::Remember(notes),
@@ -59,6 +68,7 @@ pub(super) fn read(edge: EdgeId, envelope: proto::DownEnvelope) -> Result<ToEdge
             waits: said.waits,
             counts: said.counts,
             stanza: read_stanza(said.stanza)?,
+            answers: said.answers,
             lazy: said.lazy,
             trace: read_trace(said.trace)?,
         },

@@ -48,6 +48,7 @@ fn record() -> Record {
         jid: full("alice@example.org/phone").unwrap(),
         epoch: Epoch(8),
         handled: 12,
+        answered: Vec::new(),
         received: 30,
         first: 4,
         management: Some(Counting { base: 2, acknowledged: u32::MAX }),
@@ -84,6 +85,7 @@ fn ups() -> Vec<Up> {
         Up::Gone(Leave::Closed),
         Up::Gone(Leave::Lost),
         Up::Attach(Box::new(record())),
+        Up::Attach(Box::new(Record { answered: vec![14, 300], ..record() })),
         Up::Attach(Box::new(Record {
             management: None,
             detached: None,
@@ -104,6 +106,7 @@ fn downs() -> Vec<Down> {
         waits: counts,
         counts,
         stanza: stanza("hi"),
+        answers: if lazy { 301 } else { 0 },
         lazy,
         trace,
     };
@@ -313,6 +316,7 @@ fn the_bytes_stay() {
         waits: false,
         counts: true,
         stanza: stanza("hi"),
+        answers: 0,
         lazy: true,
         trace: None,
     };
@@ -464,6 +468,7 @@ fn an_answer_that_no_message_has_room_for_is_an_error() {
         waits: false,
         counts: true,
         stanza: huge,
+        answers: 0,
         lazy: false,
         trace: None,
     };

@@ -76,6 +76,7 @@ fn records(account: &str, conn: u64, record: Record, out: &mut VecDeque<(proto::
         acknowledged: record.acknowledged.iter().map(|position| position.0).collect(),
         highest: position(record.highest),
         notes: record.notes,
+        answered: record.answered,
         more: false,
     };
     let mut size = part.notes.len() + 8 * part.acknowledged.len();
@@ -184,7 +185,7 @@ impl Reader {
         }
         let rises = record.queue.is_sorted_by(|one, next| one.number < next.number);
         let within = record.queue.last().is_none_or(|last| last.number <= record.received);
-        if !rises || !within || !record.acknowledged.is_sorted() {
+        if !rises || !within || !record.acknowledged.is_sorted() || !record.answered.is_sorted() {
             return Err(Malformed("record"));
         }
         record.queue.shrink_to_fit();
@@ -199,6 +200,7 @@ fn read_record(part: proto::Record) -> Result<Record> {
         epoch: Epoch(part.epoch),
         detached: part.detached.map(Duration::from_millis),
         handled: part.handled,
+        answered: part.answered,
         received: part.received,
         first: part.first,
         management: part

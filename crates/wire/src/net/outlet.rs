@@ -49,7 +49,7 @@ impl Weigh for EdgeItem {
 }
 
 fn weigh_record(record: &Record) -> usize {
-    size_of::<Record>() + 8 * (record.queue.len() + record.acknowledged.len())
+    size_of::<Record>() + 8 * (record.queue.len() + record.acknowledged.len() + record.answered.len())
 }
 
 impl Weigh for RouterItem {
@@ -315,6 +315,7 @@ mod tests {
                 waits: false,
                 counts: true,
                 stanza,
+                answers: 0,
                 lazy: false,
                 trace: None,
             };
@@ -342,6 +343,7 @@ mod tests {
             jid,
             epoch: Epoch(1),
             handled: 0,
+            answered: Vec::new(),
             received: 100,
             first: 1,
             management: None,

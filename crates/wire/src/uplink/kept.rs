@@ -65,6 +65,8 @@ pub(super) enum Pending {
         trace: Option<crate::Trace>,
         /// It has gone to a home, which may have decided it.
         said: bool,
+        /// Its answer has come.
+        answered: bool,
     },
 }
 
@@ -75,13 +77,21 @@ impl Pending {
             Self::Bind { resource } => Up::Bind { token, resource: resource.clone() },
             Self::Resume { handled } => Up::Resume { token, handled: *handled },
             Self::Enable { resume, max } => Up::EnableSm { resume: *resume, max: *max },
-            Self::Stanza { sequence, stanza, fault, trace, said } => Up::Stanza {
+            Self::Stanza { sequence, stanza, fault, trace, said, .. } => Up::Stanza {
                 sequence: *sequence,
                 stanza: stanza.clone(),
                 fault: fault.clone(),
                 trace: *trace,
                 again: std::mem::replace(said, true),
             },
+        }
+    }
+
+    /// Its sequence, if it has an answer.
+    fn answered(&self) -> Option<u64> {
+        match self {
+            Self::Stanza { sequence, answered: true, .. } => Some(*sequence),
+            _ => None,
         }
     }
 }
@@ -130,6 +140,7 @@ impl Kept {
             jid: self.jid.clone()?,
             epoch: self.epoch,
             handled: self.handled,
+            answered: self.ups.iter().filter_map(Pending::answered).collect(),
             received: self.received,
             first: self.first,
             management: self.management,
@@ -194,6 +205,19 @@ impl Kept {
             self.ups.retain(|pending| !done(pending));
         }
         self.shrink();
+    }
+
+    /// The answer to this stanza has come: no other home is to give another one.
+    pub(super) fn is_answered(&mut self, by: u64) {
+        // It is among the first as a rule.
+        for pending in &mut self.ups {
+            if let Pending::Stanza { sequence, answered, .. } = pending
+                && *sequence == by
+            {
+                *answered = true;
+                return;
+            }
+        }
     }
 
     fn shrink(&mut self) {

@@ -195,6 +195,7 @@ impl Seat {
                 fault: fault.clone(),
                 trace: *trace,
                 said: self.home.is_some(),
+                answered: false,
             }),
             Up::EnableSm { resume, max } => {
                 kept.ups.push_back(Pending::Enable { resume: *resume, max: *max });
@@ -277,7 +278,8 @@ impl Seat {
             Down::Handled { sequence } => kept.settle(*sequence),
             Down::Close(_) => kept.closed = true,
             Down::Stanza { number: 0, .. } | Down::RequestAck => {}
-            Down::Stanza { number: own, position, waits, counts, stanza, .. } => {
+            Down::Stanza { number: own, position, waits, counts, stanza, answers, .. } => {
+                let answers = *answers;
                 let queued = Queued {
                     number: *own,
                     position: *position,
@@ -285,7 +287,11 @@ impl Seat {
                     counts: *counts,
                     stanza: stanza.clone(),
                 };
-                match kept.take(queued) {
+                let taken = kept.take(queued);
+                if answers > 0 && taken != Taken::Gap {
+                    kept.is_answered(answers);
+                }
+                match taken {
                     Taken::New => {}
                     Taken::Known => return,
                     Taken::Gap => {
@@ -333,9 +339,9 @@ impl Seat {
             return;
         }
         for Queued { number, position, waits, counts, stanza } in kept.queue() {
-            let (stanza, lazy, trace) = (stanza.clone(), false, None);
+            let (stanza, answers, lazy, trace) = (stanza.clone(), 0, false, None);
             let (number, position, waits, counts) = (*number, *position, *waits, *counts);
-            let down = Down::Stanza { number, position, waits, counts, stanza, lazy, trace };
+            let down = Down::Stanza { number, position, waits, counts, stanza, answers, lazy, trace };
             out.push(Output::Deliver(ToEdge { conn, down }));
         }
     }

@@ -46,7 +46,7 @@ fn tells(number: u64, down: Down) -> ToEdge {
 fn down(number: u64, counts: bool) -> Down {
     let stanza = Stanza::message(MessageType::Chat);
     let position = Some(Position(1000 + number));
-    Down::Stanza { number, position, waits: true, counts, stanza, lazy: false, trace: None }
+    Down::Stanza { number, position, waits: true, counts, stanza, answers: 0, lazy: false, trace: None }
 }
 
 fn at(seconds: u64) -> Duration {
@@ -290,20 +290,47 @@ fn what_nobody_speaks_of_is_forgotten() {
     assert_eq!(bench.0.load(), Load::default());
 }
 
+/// What a home of this reign is told of the session.
+fn record(bench: &mut Bench, epoch: u64) -> Record {
+    bench.1.clear();
+    bench.0.announced(link(ROUTER, 1), Epoch(epoch), at(9), &mut bench.1);
+    let found = bench.1.iter().find_map(|output| match output {
+        Output::Send(_, EdgeItem::Up(_, ToHome { up: Up::Attach(record), .. })) => Some((**record).clone()),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+#[test]
+fn the_record_tells_what_has_an_answer() {
+    let mut bench = Bench::bound();
+    for sequence in 1..=6 {
+        bench.up(says(1, stanza(sequence)));
+    }
+    let answer = |number, by| match down(number, true) {
+        Down::Stanza { number, position, waits, counts, stanza, lazy, trace, .. } => {
+            tells(1, Down::Stanza { number, position, waits, counts, stanza, answers: by, lazy, trace })
+        }
+        down => tells(1, down),
+    };
+    for (number, by) in [(1, 6), (2, 3), (2, 4), (3, 99), (4, 0)] {
+        bench.down(5, answer(number, by));
+    }
+    // The home is not the last one any more.
+    bench.down(4, answer(5, 2));
+    assert_eq!(record(&mut bench, 6).answered, [3, 4, 6]);
+    bench.down(6, tells(1, Down::Handled { sequence: 4 }));
+    // One before it has not come.
+    bench.down(6, answer(9, 5));
+    let second = record(&mut bench, 7);
+    assert_eq!((second.handled, second.answered), (4, vec![6]));
+    let again = bench.out();
+    assert_eq!(again[again.len() - 2..], ["1 stanza 5 again@7", "1 stanza 6 again@7"]);
+}
+
 #[test]
 fn the_record_tells_what_has_arrived() {
     let mut bench = Bench::bound();
-    let record = |bench: &mut Bench, epoch| -> Record {
-        bench.1.clear();
-        bench.0.announced(link(ROUTER, 1), Epoch(epoch), at(9), &mut bench.1);
-        let found = bench.1.iter().find_map(|output| match output {
-            Output::Send(_, EdgeItem::Up(_, ToHome { up: Up::Attach(record), .. })) => {
-                Some((**record).clone())
-            }
-            _ => None,
-        });
-        found.unwrap()
-    };
     for number in 1..=2 {
         bench.down(5, tells(1, down(number, false)));
     }

@@ -87,6 +87,7 @@ pub(super) fn tell(edge: EdgeId, number: u64, text: &str) -> RouterItem {
         waits: false,
         counts: true,
         stanza: body(text),
+        answers: 0,
         lazy: false,
         trace: None,
     };

@@ -1,0 +1,95 @@
+//! What has its answer is not decided on again by the next home.
+
+use crate::bench::chat;
+use crate::site::{Client, Site};
+use starling_wire::Down;
+use starling_xmpp::{Element, IqType, Kind, MessageType, Stanza};
+
+fn question() -> Stanza {
+    let mut ask = Stanza::iq(IqType::Get).child(Element::new("urn:xmpp:blocking", "blocklist"));
+    ask.id = Some("q1".into());
+    ask
+}
+
+/// What the client was answered, and up to where its stanzas are handled.
+fn answers(site: &mut Site, client: &Client) -> (Vec<&'static str>, u64) {
+    let (mut answers, mut handled) = (Vec::new(), 0);
+    for down in site.told(client) {
+        match down {
+            Down::Stanza { stanza, .. } => match stanza.kind {
+                Kind::Iq(IqType::Result) => answers.push("result"),
+                Kind::Iq(IqType::Error) => answers.push("error"),
+                Kind::Message(MessageType::Error) => answers.push("refused"),
+                _ => {}
+            },
+            Down::Handled { sequence } => handled = sequence,
+            _ => {}
+        }
+    }
+    (answers, handled)
+}
+
+#[test]
+fn what_is_answered_behind_what_has_no_answer_yet() {
+    for homes in 1..3 {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let (bob, carol) = (site.client(0, "bob", "phone"), site.client(0, "carol", "phone"));
+        site.close_post("bob", true);
+        site.chat(&mut alice, "bob", "one");
+        site.send(&mut alice, question());
+        site.run();
+        // Its row cannot be written at this moment.
+        site.grant("alice", false);
+        site.chat(&mut alice, "carol", "refused");
+        site.grant("alice", true);
+        site.send(&mut alice, chat("elsewhere.example", "nowhere"));
+        site.run();
+        assert_eq!(answers(&mut site, &alice), (vec!["result", "refused", "refused"], 0));
+        for _ in 0..homes {
+            site.succeed("alice");
+        }
+        assert_eq!(answers(&mut site, &alice), (Vec::new(), 0), "it was told all of that");
+        site.close_post("bob", false);
+        let shard = site.shard("bob");
+        site.begin(shard);
+        site.run();
+        assert_eq!(answers(&mut site, &alice), (Vec::new(), 5));
+        assert_eq!((site.messages(&bob), site.messages(&carol).len()), (vec!["one".to_owned()], 0));
+        assert_eq!(site.rows("alice"), ["one"]);
+        // It goes on from there.
+        site.chat(&mut alice, "carol", "two");
+        assert_eq!((site.messages(&carol), site.handled(&alice)), (vec!["two".to_owned()], 6));
+    }
+}
+
+#[test]
+fn whatever_arrives_of_an_answer_there_is_one() {
+    for (count, again) in (0..6).flat_map(|count| [(count, false), (count, true)]) {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let carol = site.client(0, "carol", "phone");
+        site.grant("alice", false);
+        site.post(&mut alice, "carol", "refused");
+        site.grant("alice", true);
+        site.send(&mut alice, question());
+        for _ in 0..3 {
+            site.decide();
+        }
+        if again {
+            // All that is lost with the link, and comes once more.
+            site.cut(0);
+            site.forget_downs();
+            site.link(0);
+            for _ in 0..3 {
+                site.decide();
+            }
+        }
+        site.deliver_only(count);
+        site.succeed("alice");
+        let (answers, handled) = answers(&mut site, &alice);
+        let all = |answer| answers.iter().filter(|other| **other == answer).count();
+        assert_eq!((all("result") + all("error"), handled), (1, 3), "{count} {again}: {answers:?}");
+        assert_eq!(all("refused") + site.messages(&carol).len(), 1, "{count} {again}: {answers:?}");
+    }
+}
