@@ -1,5 +1,6 @@
 //! All groups of one router, and what they have in common.
 
+mod finishing;
 mod founding;
 mod joining;
 mod opening;
@@ -257,6 +258,7 @@ impl Locations {
             tasks.spawn(sentry::watch(Arc::clone(&inner)));
             tasks.spawn(founding::belong(Arc::clone(&inner)));
             tasks.spawn(joining::admit(Arc::clone(&inner), wanted));
+            tasks.spawn(finishing::finish(Arc::clone(&inner)));
             tasks.spawn(spread::spread(Arc::clone(&inner)));
             tasks.spawn(upkeep::snapshots(Arc::clone(&inner)));
             tasks.spawn(upkeep::failures(Arc::clone(&inner), failed_log));
@@ -379,15 +381,20 @@ impl Locations {
         (limits.cluster() != 0).then(|| Era { number: limits.era(), floor })
     }
 
-    /// Whether this router votes in every shard, or takes part without a vote because there are voters enough.
+    /// Whether this router votes in every shard, or takes part without a vote because there are voters enough. It has not yet
+    /// while the disk that it replaces has a vote.
     pub fn has_its_part(&self) -> bool {
         self.inner.groups.iter().all(|group| {
             let server = group.core().server.borrow();
             let membership = server.membership_config.membership();
-            let (own, voters) = (self.inner.own.0, membership.voter_ids().count());
-            let votes = membership.voter_ids().any(|id| id == own);
-            votes
-                || membership.get_node(&own).is_some_and(|node| node.spare || voters >= joining::MOST_VOTERS)
+            let (own, voters) = (self.inner.own.0, detector::voters(membership.get_joint_config()));
+            let votes = membership.get_joint_config().iter().all(|voters| voters.contains(&own));
+            let replaces = |id: &u64| {
+                let other = membership.get_node(id).filter(|_| *id != own);
+                other.is_some_and(|other| other.name == self.inner.options.member.name)
+            };
+            let enough = |node: &Member| node.spare || voters.len() >= joining::MOST_VOTERS;
+            votes || (!voters.iter().any(replaces) && membership.get_node(&own).is_some_and(enough))
         })
     }
 

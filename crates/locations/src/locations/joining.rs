@@ -21,14 +21,14 @@ const CLOSE: u64 = 10;
 /// How long a change of who votes may take.
 const CHANGED_WITHIN: Duration = Duration::from_secs(10);
 /// Who has said nothing for so long is gone, and another disk may stand in for it.
-const GONE: Duration = Duration::from_secs(1);
+pub(super) const GONE: Duration = Duration::from_secs(1);
 /// So many vote in a shard; more routers take part without a vote. Each voter more is one more to wait for, and five bear
 /// the loss of two.
 pub(super) const MOST_VOTERS: usize = 5;
 /// A voter that has said nothing for so long gives its vote to a router that has none and is there.
 const LOST: Duration = Duration::from_secs(300);
 /// In how many groups a router is taken in at the same time: it gets as many snapshots.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 
 /// What routers ask of those who lead.
 #[derive(Debug)]
@@ -190,12 +190,16 @@ impl Inner {
 
     /// `stay`: voters that are none any more take part without a vote.
     pub(super) async fn change(&self, core: &Core, change: ChangeMembers<u64, Member>, stay: bool) -> bool {
-        match timeout(CHANGED_WITHIN, core.raft.change_membership(change, stay)).await {
-            Ok(Ok(_)) => true,
-            Ok(Err(error)) => {
+        let raft = core.raft.clone();
+        // It is two steps: once the first is made it goes on, however long that takes.
+        let changed = tokio::spawn(async move { raft.change_membership(change, stay).await });
+        match timeout(CHANGED_WITHIN, changed).await {
+            Ok(Ok(Ok(_))) => true,
+            Ok(Ok(Err(error))) => {
                 tracing::warn!(shard = core.shard.0, %error, "who votes could not be changed");
                 false
             }
+            Ok(Err(_)) => false,
             Err(_) => {
                 tracing::warn!(shard = core.shard.0, "who votes could not be changed in time");
                 false

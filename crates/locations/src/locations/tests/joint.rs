@@ -1,0 +1,108 @@
+//! A change of voters that ends between its two steps: nobody but the next leader can make the second one.
+
+use super::cluster::{Cluster, ms};
+use starling_wire::{RouterId, Shard};
+use std::collections::BTreeSet;
+use tokio::time::sleep;
+
+const SHARDS: u16 = 4;
+
+/// The sets of voters of a shard, as a router knows them.
+fn configs(cluster: &Cluster, at: usize, shard: u16) -> Vec<BTreeSet<u64>> {
+    let locations = cluster.running(at);
+    locations.map_or_else(Vec::new, |locations| locations.group(Shard(shard)).unwrap().core().configs())
+}
+
+/// A shard of which some router knows two sets.
+fn joint(cluster: &Cluster) -> Option<u16> {
+    let known = |shard: &u16| (0..cluster.routers.len()).any(|at| configs(cluster, at, *shard).len() == 2);
+    (0..SHARDS).find(known)
+}
+
+/// All of `at` know for all shards that `voters` vote, and no others, and of no members but `members`.
+fn all_know(cluster: &Cluster, at: &[usize], voters: &[usize], members: &[usize]) -> bool {
+    let ids = |those: &[usize]| those.iter().map(|number| cluster.routers[*number].id).collect();
+    let (voters, members): (BTreeSet<RouterId>, BTreeSet<RouterId>) = (ids(voters), ids(members));
+    at.iter().all(|at| {
+        let known = cluster.at(*at).members().into_keys().collect::<BTreeSet<_>>();
+        known == members
+            && (0..SHARDS).all(|shard| {
+                matches!(&configs(cluster, *at, shard)[..], [one] if one.iter().copied().map(RouterId).collect::<BTreeSet<_>>() == voters)
+            })
+    })
+}
+
+/// Three routers of which the last has lost its disk, and another one, the fourth, that is just taken in its place; the
+/// shard where that is between its steps.
+async fn half_replaced(seed: u64) -> (Cluster, u16) {
+    let mut cluster = Cluster::start(seed, 3, SHARDS, false).await;
+    cluster.settled(ms(3_000)).await;
+    cluster.kill(2).await;
+    cluster.settled(ms(2_000)).await;
+    sleep(ms(2_000)).await;
+    let new = cluster.add("router-2", 777, None);
+    // Slow enough for the test to look in between.
+    cluster.net.weather((ms(8), ms(12)), 0.0);
+    cluster.run(new).await;
+    cluster.until(ms(30_000), "a change is between its steps", |this| joint(this).is_some()).await;
+    let shard = joint(&cluster).unwrap();
+    (cluster, shard)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_whose_leader_is_killed_is_finished_by_the_next() {
+    for seed in 61..65 {
+        let (cluster, shard) = half_replaced(seed).await;
+        let leader = cluster.home(shard).0;
+        cluster.kill(leader).await;
+        sleep(ms(2_000)).await;
+        cluster.run(leader).await;
+        let done = |this: &Cluster| all_know(this, &[0, 1, 3], &[0, 1, 3], &[0, 1, 3]);
+        let took = cluster.until(ms(20_000), "the change is finished everywhere", done).await;
+        println!("finished after {took:?}");
+        // The lost disk counts for nothing: any of the three may be away.
+        cluster.net.weather((ms(1), ms(1)), 0.0);
+        cluster.kill(1).await;
+        cluster.settled(ms(3_000)).await;
+        assert!(cluster.bind(shard, 7).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_took_too_long_is_finished_when_it_can_be() {
+    let (cluster, shard) = half_replaced(66).await;
+    assert!(!cluster.at(3).has_its_part());
+    let leader = cluster.home(shard).0;
+    assert!(leader < 2);
+    cluster.net.isolate(cluster.routers[1 - leader].id);
+    // Longer than whoever asked for it waits.
+    sleep(ms(15_000)).await;
+    cluster.net.heal();
+    let done = |this: &Cluster| all_know(this, &[0, 1, 3], &[0, 1, 3], &[0, 1, 3]);
+    cluster.until(ms(20_000), "the change is finished everywhere", done).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_to_lose_its_vote_and_leads_meanwhile_gives_that_away_first() {
+    let cluster = Cluster::start(67, 5, SHARDS, false).await;
+    cluster.settled(ms(3_000)).await;
+    cluster.net.weather((ms(8), ms(12)), 0.0);
+    let (asked, leader) = (cluster.at(3), cluster.home(0).0);
+    assert_eq!(leader, 0, "the founder");
+    let asking = tokio::spawn(async move { asked.reconcile(3, ms(20_000)).await });
+    let known = |this: &Cluster| (1..5).all(|at| configs(this, at, 0).len() == 2);
+    cluster.until(ms(10_000), "all know of a change that is between its steps", known).await;
+    asking.abort();
+    cluster.kill(leader).await;
+    cluster.settled(ms(3_000)).await;
+    let one = |this: &Cluster| {
+        (1..5).all(|at| (0..SHARDS).all(|shard| matches!(&configs(this, at, shard)[..], [_])))
+    };
+    cluster.until(ms(20_000), "no change is half done", one).await;
+    cluster.settled(ms(2_000)).await;
+    for shard in 0..SHARDS {
+        assert!(cluster.bind(shard, shard.into()).await);
+    }
+    // Who was to stay without a vote is still there.
+    assert!((1..5).all(|at| cluster.at(at).members().len() == 5 && cluster.failed(at).is_none()));
+}
