@@ -20,8 +20,6 @@ use crate::target::{PASSWORD, Target, TargetArguments, user};
 
 /// How long processes may take to get ready.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How many more times accounts are imported when that breaks off.
-const IMPORTS: usize = 9;
 
 /// How many there are of each, and where.
 #[derive(Clone, Copy, Debug)]
@@ -84,19 +82,9 @@ impl Cluster {
             csv += &format!("{}@{DOMAIN},{PASSWORD}\n", user(PREFIX, number));
         }
         fs::write(dir.join("accounts.csv"), csv)?;
-        let mut tries = 0;
-        loop {
-            let mut import = program.command(&routers[0].dir, &["ctl", "user", "import"]);
-            import.arg(dir.join("accounts.csv"));
-            match run(import).await {
-                Ok(()) => break,
-                // On a busy machine a shard may have lost its home for a moment.
-                Err(error) if tries < IMPORTS => eprintln!("{error:#}: again"),
-                Err(error) => return Err(error),
-            }
-            tries += 1;
-            sleep(Duration::from_secs(1)).await;
-        }
+        let mut import = program.command(&routers[0].dir, &["ctl", "user", "import"]);
+        import.arg(dir.join("accounts.csv"));
+        run(import).await?;
 
         // Again, on their core: a process has as many threads as it finds cores.
         for router in &mut routers {

@@ -123,8 +123,16 @@ async fn import(State(control): Shared, body: Body<Import>) -> Answer<Imported> 
     Ok(Json(imported))
 }
 
+/// Tries again for as long as a shard may be without a home: an import of hours does not break off for that.
 async fn put_user(control: &dyn Control, user: AddUser) -> Result<Put, Failure> {
-    Ok(control.user_put(new_user(user)?).await?)
+    let user = new_user(user)?;
+    for pause in PAUSES {
+        match control.user_put(user.clone()).await {
+            Err(ControlError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(pause)).await,
+            put => return Ok(put?),
+        }
+    }
+    Ok(control.user_put(user).await?)
 }
 
 #[derive(Deserialize)]
@@ -335,3 +343,6 @@ const BODY_MAX: usize = 4 * 1_024 * 1_024;
 
 /// Users of one import that are worked on at a time.
 const AT_ONCE: usize = 4;
+
+/// Before an account is tried again to be imported, in milliseconds.
+const PAUSES: [u64; 4] = [250, 500, 1_000, 2_000];

@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -11,9 +14,9 @@ use crate::{
     api::{IMPORT_MAX, code},
 };
 
-/// Accounts in memory, of the domain `example.org`.
+/// Accounts in memory, of the domain `example.org`. Those whose names begin with `moving` are away for the first call.
 #[derive(Default)]
-struct Accounts(Mutex<BTreeMap<String, String>>);
+struct Accounts(Mutex<BTreeMap<String, String>>, Mutex<BTreeSet<String>>);
 
 fn now<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
     Box::pin(std::future::ready(value))
@@ -23,6 +26,10 @@ impl Control for Accounts {
     fn user_add(&self, user: NewUser) -> BoxFuture<'_, Result<(), ControlError>> {
         if user.jid.domain() != "example.org" {
             return now(Err(ControlError::UnknownDomain));
+        }
+        let moving = user.jid.as_str().starts_with("moving");
+        if moving && self.1.lock().insert(user.jid.as_str().to_owned()) {
+            return now(Err(ControlError::Unavailable("it has no home".to_owned())));
         }
         let mut accounts = self.0.lock();
         if accounts.contains_key(user.jid.as_str()) {
@@ -159,14 +166,14 @@ async fn pages_follow_one_another() {
 }
 
 #[tokio::test]
-async fn an_import_does_what_it_can() {
+async fn an_import_does_what_it_can_and_waits_for_what_moves() {
     let server = Server::start();
     let mut client = server.client().await;
     let user = |jid: &str, password: &str| AddUser { jid: jid.to_owned(), password: password.to_owned() };
     client.user_add("a@example.org", "old").await.unwrap();
     let users = vec![
         user("a@example.org", "new"),
-        user("b@example.org", "x"),
+        user("moving@example.org", "x"),
         user("@", "x"),
         user("c@example.org", ""),
     ];
