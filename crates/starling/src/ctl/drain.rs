@@ -19,19 +19,24 @@ pub(super) async fn run(server: &Server<'_>, node: Option<&str>, watch: bool) ->
     if !watch {
         return Ok(());
     }
+    let mut missing = 0;
     loop {
         tokio::time::sleep(EVERY).await;
         match look(server, node).await {
             Ok(next) => {
+                missing = 0;
                 if next != now {
                     print::line(&line(&next));
                 }
                 now = next;
             }
             // It answers until it ends.
-            Err(error) if has_ended(node, &error) => {
-                print::line("ended");
-                return Ok(());
+            Err(error) if is_gone(node, &error) => {
+                missing += 1;
+                if node.is_none() || missing == MISSING {
+                    print::line("ended");
+                    return Ok(());
+                }
             }
             Err(error) => return Err(server.failure("the process does not tell how far it is", error)),
         }
@@ -39,8 +44,8 @@ pub(super) async fn run(server: &Server<'_>, node: Option<&str>, watch: bool) ->
 }
 
 /// Whether the process is gone, as it should be: the one that is asked, or the one of which the router that is asked knows
-/// nothing more.
-fn has_ended(node: Option<&str>, error: &ClientError) -> bool {
+/// nothing more. A link may break and come again: that is no end yet.
+fn is_gone(node: Option<&str>, error: &ClientError) -> bool {
     match (node, error) {
         (None, ClientError::NotRunning(_) | ClientError::Failed(_)) => true,
         (Some(_), ClientError::Refused(body)) => {
@@ -71,3 +76,6 @@ fn line(now: &DrainBody) -> String {
 }
 
 const EVERY: Duration = Duration::from_millis(500);
+
+/// After so many answers that a router knows nothing of it a process has ended: for longer than links take to be made again.
+const MISSING: u32 = 12;
