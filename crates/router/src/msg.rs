@@ -1,7 +1,7 @@
 //! What a worker's inbox holds.
 
 use crate::home::Waiting;
-use crate::recognise::{Fingerprint, Tail};
+use crate::recognise::{Fingerprint, Recent};
 use crate::route::is_subscription;
 use starling_hooks::Later;
 use starling_store::{AccountState, LogRow, Origin, Position, StoreError};
@@ -26,7 +26,7 @@ pub(crate) enum Msg {
     /// Rows read for a session that could not be fed live.
     Rows { account: BareJid, token: Token, rows: Result<Fed, StoreError> },
     /// The tail of the log, for recognising resent messages; the how many-th that the home asked for.
-    Tail { account: BareJid, number: u64, tail: Result<Tail, StoreError> },
+    Tail { account: BareJid, number: u64, tail: Result<Recent, StoreError> },
     /// How many messages wait for the account's devices.
     Waiting { account: BareJid, waiting: Result<Waiting, StoreError> },
     /// An answer that was worked out elsewhere.

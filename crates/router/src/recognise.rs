@@ -20,9 +20,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// How many rows of the tail are looked at, at most.
-const MAX_ROWS: usize = 5_000;
+const MAX_ROWS: usize = 20_000;
+/// How many bytes of them.
+const MAX_BYTES: usize = 64 << 20;
 /// How many in any case, however old they seem: clocks are set.
 const MIN_ROWS: usize = 256;
+/// How many are read first; then as many at a time as are about so many bytes. A row may be large, and many read at once.
+const FIRST: usize = 16;
+const PIECE: usize = 256 << 10;
 /// How long after the resume window a client may still come back with what it had sent.
 pub(crate) const GRACE: Duration = Duration::from_secs(600);
 
@@ -50,22 +55,17 @@ pub(crate) fn origin_id(stanza: &Stanza) -> Option<CompactString> {
     child.attribute("id").map(|id| CompactString::from(&*id))
 }
 
-/// The tail of an owner's log, up to a moment.
-#[derive(Debug, Default)]
-pub(crate) struct Tail {
-    rows: Vec<LogRow>,
-    through: Duration,
-}
-
 /// Hashes remembered by [`Since`]; beyond that the tail is read once more.
 const MAX_SINCE: usize = 8_192;
 
-/// Rows that a resent message may already have.
+/// Rows that a resent message may already have, without what is in them.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
     through: Duration,
     origins: HashSet<Origin>,
-    fingerprints: HashMap<Fingerprint, Origin>,
+    /// By a hash under keys of its own, so wide that no two messages share one.
+    fingerprints: HashMap<u128, Origin>,
+    keys: [RandomState; 2],
     /// The last one of each session.
     latest: HashMap<u128, u64>,
 }
@@ -76,27 +76,29 @@ impl Recent {
         Self { through, ..Self::default() }
     }
 
-    /// From rows read back. `owner` tells who sent the rows that went out.
-    pub(crate) fn of(owner: &BareJid, tail: Tail) -> Self {
-        let mut recent = Self::empty(tail.through);
-        for row in tail.rows {
-            recent.origins.insert(row.origin);
-            let latest = recent.latest.entry(row.origin.session).or_default();
-            *latest = row.origin.sequence.max(*latest);
-            if row.origin_id.is_none() {
-                continue;
-            }
-            let Ok(stanza) = Stanza::decode(row.stanza) else { continue };
-            let (sender, with) = match row.direction {
-                Direction::In => (&row.with, owner),
-                Direction::Out => (owner, &row.with),
-                Direction::Own => (owner, owner),
-            };
-            if let Some(fingerprint) = Fingerprint::of(sender, with, &stanza) {
-                recent.fingerprints.insert(fingerprint, row.origin);
-            }
+    /// Adds a row that is older than those before it. `owner` tells who sent the rows that went out.
+    fn add(&mut self, owner: &BareJid, row: LogRow) {
+        self.origins.insert(row.origin);
+        let latest = self.latest.entry(row.origin.session).or_default();
+        *latest = row.origin.sequence.max(*latest);
+        if row.origin_id.is_none() {
+            return;
         }
-        recent
+        let Ok(stanza) = Stanza::decode(row.stanza) else { return };
+        let (sender, with) = match row.direction {
+            Direction::In => (&row.with, owner),
+            Direction::Out => (owner, &row.with),
+            Direction::Own => (owner, owner),
+        };
+        if let Some(fingerprint) = Fingerprint::of(sender, with, &stanza) {
+            let hash = self.hash(&fingerprint);
+            self.fingerprints.entry(hash).or_insert(row.origin);
+        }
+    }
+
+    fn hash(&self, fingerprint: &Fingerprint) -> u128 {
+        let [one, two] = self.keys.each_ref().map(|key| u128::from(key.hash_one(fingerprint)));
+        one << 64 | two
     }
 
     /// Whether nobody sends any more what could be in it.
@@ -113,7 +115,7 @@ impl Recent {
     /// `before`: to a home before this one, which alone knew what it had refused.
     pub(crate) fn find(&self, fingerprint: &Fingerprint, now: Origin, before: u64) -> Option<Origin> {
         let other = |origin: &Origin| origin.session != now.session || origin.sequence <= before;
-        self.fingerprints.get(fingerprint).copied().filter(other)
+        self.fingerprints.get(&self.hash(fingerprint)).copied().filter(other)
     }
 
     /// Whether a row is there of what its session has said later.
@@ -229,26 +231,6 @@ impl Ended {
     }
 }
 
-/// The newest rows within bounds, at most `limit`, however long that takes.
-async fn newest_rows(
-    store: &SharedStore,
-    owner: &BareJid,
-    mut filter: LogFilter,
-    limit: usize,
-) -> Result<LogPage, StoreError> {
-    let mut found = LogPage::default();
-    loop {
-        let left = Page::Last(limit - found.rows.len());
-        let mut page = store.log_page(owner, filter.clone(), left).await?;
-        page.rows.append(&mut found.rows);
-        found = page;
-        match found.reached {
-            Some(reached) => filter.below = Some(reached),
-            None => return Ok(found),
-        }
-    }
-}
-
 /// Reads what [`Recent`] is made of: the newest rows, and more where these do not reach back as far as `window` from the
 /// newest.
 pub(crate) async fn read_tail(
@@ -256,25 +238,45 @@ pub(crate) async fn read_tail(
     owner: BareJid,
     window: Duration,
     through: Duration,
-) -> Result<Tail, StoreError> {
-    let page = newest_rows(&store, &owner, LogFilter::default(), MIN_ROWS).await?;
-    let mut rows = page.rows;
-    if let (false, Some(oldest), Some(newest)) = (page.complete, rows.first(), rows.last()) {
-        let from = Position(newest.position.timestamp().minus(window).0);
-        if from < oldest.position {
-            let filter =
-                LogFilter { above: Some(from), below: Some(oldest.position), ..LogFilter::default() };
-            let mut older = newest_rows(&store, &owner, filter, MAX_ROWS - MIN_ROWS).await?.rows;
-            older.append(&mut rows);
-            rows = older;
+) -> Result<Recent, StoreError> {
+    gather(&owner, window, through, |filter, page| store.log_page(&owner, filter, page)).await
+}
+
+async fn gather<F: Future<Output = Result<LogPage, StoreError>>>(
+    owner: &BareJid,
+    window: Duration,
+    through: Duration,
+    read: impl Fn(LogFilter, Page) -> F,
+) -> Result<Recent, StoreError> {
+    let mut recent = Recent::empty(through);
+    let (mut below, mut from, mut limit) = (None, None, FIRST);
+    let (mut seen, mut taken) = (0, 0);
+    loop {
+        let filter = LogFilter { below, ..LogFilter::default() };
+        let page = read(filter, Page::Last(limit)).await?;
+        let (oldest, newest) = (page.rows.first(), page.rows.last());
+        from = from.or_else(|| newest.map(|newest| Position(newest.position.timestamp().minus(window).0)));
+        below = page.reached.or_else(|| oldest.map(|oldest| oldest.position));
+        seen += page.rows.len();
+        let bytes: usize = page.rows.iter().map(|row| row.stanza.len()).sum();
+        taken += bytes;
+        let large = bytes / page.rows.len().max(1);
+        limit = (PIECE / large.max(1)).clamp(1, MIN_ROWS);
+        for row in page.rows.into_iter().rev() {
+            recent.add(owner, row);
+        }
+        let far = seen >= MIN_ROWS && below <= from;
+        if page.complete || below.is_none() || far || seen >= MAX_ROWS || taken >= MAX_BYTES {
+            return Ok(recent);
         }
     }
-    Ok(Tail { rows, through })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use starling_xmpp::{Element, MessageType};
+    use std::cell::Cell;
 
     fn message(id: &str) -> Fingerprint {
         let jid = |local: &str| BareJid::parse(&format!("{local}@localhost")).unwrap();
@@ -307,6 +309,46 @@ mod tests {
         since.ends();
         assert!(!since.may_have(of(1, 1), Some(&one), 0, &hasher));
         assert!(since.may_have(of(3, 1), None, 0, &hasher), "it was decided meanwhile");
+    }
+
+    #[tokio::test]
+    async fn large_rows_are_read_a_few_at_a_time_and_not_kept() {
+        const ROWS: u64 = 300;
+        let jid = |local: &str| BareJid::parse(&format!("{local}@localhost")).unwrap();
+        let (alice, bob) = (jid("alice"), jid("bob"));
+        let said = |number: u64| {
+            Stanza::message(MessageType::Chat)
+                .child(Element::new(ns::CLIENT, "body").text("x".repeat(200_000)))
+                .child(Element::new(ns::SID, "origin-id").attr("id", format!("id-{number}")))
+        };
+        let row = |number: u64| LogRow {
+            owner: bob.clone(),
+            position: Position(1_000_000 + number),
+            origin: of(1, number),
+            origin_id: Some("id".into()),
+            direction: Direction::In,
+            with: alice.clone(),
+            archived: true,
+            offline: true,
+            expires: None,
+            stanza: said(number).encode(),
+        };
+        let most = Cell::new(0);
+        let read = |filter: LogFilter, page: Page| {
+            let Page::Last(limit) = page else { panic!("{page:?}") };
+            let end = filter.below.map_or(ROWS, |below| below.0 - 1_000_000);
+            let begin = end.saturating_sub(limit as u64);
+            most.set(most.get().max(end - begin));
+            let rows = (begin..end).map(row).collect();
+            std::future::ready(Ok(LogPage { rows, complete: begin == 0, reached: None }))
+        };
+        let recent = gather(&bob, Duration::from_secs(900), Duration::ZERO, read).await.unwrap();
+        assert_eq!(most.get(), FIRST as u64, "and fewer as soon as it is known how large they are");
+        assert_eq!((recent.origins.len(), recent.fingerprints.len()), (300, 300));
+        let message = Fingerprint::of(&alice, &bob, &said(17)).unwrap();
+        assert_eq!(recent.find(&message, of(2, 1), 0), Some(of(1, 17)));
+        let other = Fingerprint::of(&alice, &bob, &said(301)).unwrap();
+        assert_eq!(recent.find(&other, of(2, 1), 0), None);
     }
 
     #[test]

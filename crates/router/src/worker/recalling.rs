@@ -4,15 +4,10 @@ use super::*;
 
 impl Worker {
     /// The tail of the log has been read, to recognise resent messages.
-    pub(super) fn tail_read(
-        &mut self,
-        turn: &mut Turn,
-        account: &BareJid,
-        tail: Result<crate::recognise::Tail, StoreError>,
-    ) {
+    pub(super) fn tail_read(&mut self, turn: &mut Turn, account: &BareJid, tail: Result<Recent, StoreError>) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         let recent = match tail {
-            Ok(tail) => Recent::of(&home.account.jid, tail),
+            Ok(recent) => recent,
             Err(error @ (StoreError::Unavailable(_) | StoreError::Overloaded)) => {
                 // What was sent before may not get a second row: it waits, as it would for a commit.
                 if let Some(times) = self.complaints.tails.made(turn.monotonic) {
