@@ -76,7 +76,13 @@ fn read_stanza(bytes: Bytes) -> Result<Stanza> {
     if bytes.len() > MAX_MESSAGE {
         return Err(Malformed("stanza"));
     }
-    Stanza::decode(bytes).map_err(|_| Malformed("stanza"))
+    Stanza::decode(own(&bytes)).map_err(|_| Malformed("stanza"))
+}
+
+/// A copy: what may live long must not keep the buffer alive in which it came. That is as large as what came with it, and
+/// no bound counts it.
+fn own(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 fn read_optional<T>(bytes: Bytes, read: impl FnOnce(Bytes) -> Result<T>) -> Result<Option<T>> {

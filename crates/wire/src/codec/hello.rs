@@ -1,9 +1,8 @@
 //! How links begin.
 
-use super::{Malformed, Result, home, read_home};
+use super::{Malformed, Result, home, own, read_home};
 use crate::frame::{EdgeHello, PeerHello, RouterHello, Version};
 use crate::{EdgeId, Incarnation, RouterId, proto};
-use bytes::Bytes;
 
 /// The longest name, and name of a hash or a cluster, in bytes.
 const MAX_NAME: usize = 255;
@@ -100,9 +99,4 @@ pub(crate) fn read_peer_hello(hello: proto::PeerHello) -> Result<PeerHello> {
         homes: hello.homes.into_iter().map(read_home).collect::<Result<_>>()?,
         notes: own(&hello.notes),
     })
-}
-
-/// A copy: what lives long must not keep the buffer alive in which it came.
-fn own(bytes: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(bytes)
 }

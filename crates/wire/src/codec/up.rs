@@ -1,8 +1,8 @@
 //! From an edge to a home.
 
 use super::{
-    HEAD, Malformed, Result, bare, full, position, read_optional, read_stanza, read_stanza_error, read_token,
-    read_trace, stanza_bytes, stanza_error, token, trace,
+    HEAD, Malformed, Result, bare, full, own, position, read_optional, read_stanza, read_stanza_error,
+    read_token, read_trace, stanza_bytes, stanza_error, token, trace,
 };
 use crate::frame::UpBatch;
 use crate::proto::up_envelope::Up as Said;
@@ -209,7 +209,7 @@ fn read_record(part: proto::Record) -> Result<Record> {
         queue: part.queue.into_iter().map(read_queued).collect::<Result<_>>()?,
         acknowledged: part.acknowledged.into_iter().map(Position).collect(),
         highest: part.highest.map(Position),
-        notes: part.notes,
+        notes: own(&part.notes),
     })
 }
 
