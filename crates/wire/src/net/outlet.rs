@@ -85,6 +85,14 @@ impl Weigh for PeerItem {
                 _ => 0,
             }
     }
+
+    fn place(&self) -> usize {
+        match self {
+            // The sender's home keeps it until its receipt comes.
+            Self::Forward(forward) if forward.ticket.is_some() => FRAME + 256,
+            _ => self.weight(),
+        }
+    }
 }
 
 /// The sending end of a link. Clones are the same one. Nothing of it waits.
@@ -293,14 +301,42 @@ impl<P: Pieces> Drop for Frames<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::Home;
+    use crate::frame::{Forward, Home, Ticket};
     use crate::record::Queued;
     use crate::{ConnId, EdgeId, Epoch, Shard, Token};
+    use starling_store::Origin;
     use starling_xmpp::{BareJid, Element, FullJid, MessageType, Stanza, ns};
 
     fn large() -> Stanza {
         let body = Element::new(ns::CLIENT, "body").text("x".repeat(100_000));
         Stanza::message(MessageType::Chat).child(body)
+    }
+
+    #[test]
+    fn of_what_a_router_sends_to_another_only_that_counts_for_which_no_receipt_comes() {
+        let account = BareJid::parse("alice@example.org").unwrap();
+        let ticket = Ticket {
+            origin: Origin { session: 1, sequence: 1 },
+            sender: account.clone(),
+            token: Token(1),
+            sequence: 1,
+            prev: None,
+            again: false,
+            resent: None,
+            before: 0,
+        };
+        let forward = |ticket| {
+            let (account, stanza) = (account.clone(), large());
+            let home = Home { shard: Shard(0), epoch: Epoch(1) };
+            PeerItem::Forward(Box::new(Forward { home, account, stanza, ticket, hops: 0, trace: None }))
+        };
+        let outlet = Outlet::new(1 << 20);
+        assert!(outlet.push_kept(forward(None)), "an empty one takes whatever comes at once");
+        assert!(
+            (0..1_000).all(|_| outlet.push_kept(forward(Some(ticket.clone())))),
+            "the sender's home has them"
+        );
+        assert!(!(0..11).all(|_| outlet.push_kept(forward(None))), "nobody else has them");
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Switchboard {
                 true
             }
             Way::There(epoch, router) => {
-                self.peer(router).is_some_and(|outlet| outlet.push(addressed(item, to, epoch)))
+                self.peer(router).is_some_and(|outlet| outlet.push_kept(addressed(item, to, epoch)))
             }
             Way::Nowhere => false,
         }
