@@ -178,11 +178,13 @@ pub(super) const HEADERS: u32 = 16 << 10;
 pub(super) enum Outcome {
     /// It could not be made, or it is over; why.
     Ended(String),
-    /// At this address is this process itself, or a router that another address leads to.
-    Known,
+    /// At this address is this process itself.
+    Myself,
+    /// A link by another address to the same router has taken its place.
+    Superseded,
 }
 
-/// How long an address rests that leads where another does.
+/// How long the address of this process itself rests.
 const REST: Duration = Duration::from_secs(30);
 /// How long a look-up may take.
 const LOOKUP: Duration = Duration::from_secs(5);
@@ -244,10 +246,12 @@ where
         let outcome = attempt(address, Arc::clone(&linked)).await;
         linked.store(false, Ordering::Relaxed);
         match outcome {
-            Outcome::Known => {
+            Outcome::Myself => {
                 tokio::time::sleep(REST).await;
                 continue;
             }
+            // The next attempt waits until that one is over.
+            Outcome::Superseded => continue,
             Outcome::Ended(why) => {
                 // The same again and again is said once.
                 if why != told {

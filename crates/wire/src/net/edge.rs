@@ -154,9 +154,7 @@ struct Shared {
 }
 
 async fn attempt(shared: Arc<Shared>, address: SocketAddr, linked: Arc<AtomicBool>) -> Outcome {
-    if shared.ways.is_linked_otherwise(address) {
-        return Outcome::Known;
-    }
+    shared.ways.rest(address).await;
     let connection = match connect(address, ROUTER, &shared.tls, &shared.options).await {
         Ok(connection) => connection,
         Err(end) => {
@@ -168,7 +166,7 @@ async fn attempt(shared: Arc<Shared>, address: SocketAddr, linked: Arc<AtomicBoo
     let end = serve(&shared, address, &connection, &linked, &mut router).await;
     if let Some((router, life)) = router {
         if shared.ways.ended(address, router, life) {
-            return Outcome::Known;
+            return Outcome::Superseded;
         }
         shared.addresses.lost(router);
     }

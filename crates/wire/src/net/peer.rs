@@ -126,9 +126,7 @@ async fn attempt(
         Purpose::Stanzas => (ROUTER, &shared.stanza_ways),
         Purpose::Raft => (RAFT, &shared.raft_ways),
     };
-    if ways.is_linked_otherwise(address) {
-        return Outcome::Known;
-    }
+    ways.rest(address).await;
     let connection = match connect(address, name, &shared.tls, &shared.options).await {
         Ok(connection) => connection,
         Err(end) => {
@@ -144,7 +142,7 @@ async fn attempt(
     if let Some((router, life)) = router
         && ways.ended(address, router, life)
     {
-        return Outcome::Known;
+        return Outcome::Superseded;
     }
     match end {
         Ok(end) => {
@@ -154,7 +152,7 @@ async fn attempt(
             }
             Outcome::Ended(end.to_string())
         }
-        Err(Myself) => Outcome::Known,
+        Err(Myself) => Outcome::Myself,
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{Incarnation, RouterId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use tokio::sync::Notify;
 
 /// One life of a router's process. The next may be found elsewhere, and somebody else where it was.
 pub(super) type Life = (RouterId, Incarnation);
@@ -14,7 +15,11 @@ const MOST_LED: usize = 1_024;
 
 /// What is known of the routers that are linked for one purpose.
 #[derive(Debug, Default)]
-pub(super) struct Ways(Mutex<Known>);
+pub(super) struct Ways {
+    known: Mutex<Known>,
+    /// A link is over.
+    over: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -31,27 +36,40 @@ impl Known {
 }
 
 impl Ways {
-    /// Whether the address is known to lead to a router that is linked by another one. To dial it would end that link.
-    pub(super) fn is_linked_otherwise(&self, address: SocketAddr) -> bool {
-        let known = self.0.lock();
+    /// Waits while the address is known to lead to a router that is linked by another one: to dial it would end that link.
+    pub(super) async fn rest(&self, address: SocketAddr) {
+        loop {
+            let over = self.over.notified();
+            if !self.is_linked_otherwise(address) {
+                return;
+            }
+            over.await;
+        }
+    }
+
+    fn is_linked_otherwise(&self, address: SocketAddr) -> bool {
+        let known = self.known.lock();
         known.led.get(&address).is_some_and(|life| known.otherwise(address, *life))
     }
 
     /// A link stands.
     pub(super) fn linked(&self, address: SocketAddr, router: RouterId, life: Incarnation) {
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         if known.led.len() >= MOST_LED {
             known.led.clear();
         }
         known.led.insert(address, (router, life));
         known.present.insert(router, (life, address));
+        // Another life of it: who waited for the one before need not.
+        self.over.notify_waiters();
     }
 
     /// It is over. Whether the router is linked by another address.
     pub(super) fn ended(&self, address: SocketAddr, router: RouterId, life: Incarnation) -> bool {
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         if known.present.get(&router) == Some(&(life, address)) {
             known.present.remove(&router);
+            self.over.notify_waiters();
         }
         known.otherwise(address, (router, life))
     }
@@ -77,5 +95,19 @@ mod tests {
         // It comes back elsewhere; whoever has its old addresses now is somebody else.
         ways.linked(at(3), one, next);
         assert!(!ways.is_linked_otherwise(at(1)) && !ways.is_linked_otherwise(at(2)));
+    }
+
+    #[tokio::test]
+    async fn whoever_rests_goes_on_as_soon_as_the_other_is_over() {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let (one, life) = (RouterId(1), Incarnation(7));
+        let ways = Ways::default();
+        ways.linked(at(1), one, life);
+        ways.linked(at(2), one, life);
+        let mut rests = std::pin::pin!(ways.rest(at(1)));
+        assert!(futures::poll!(rests.as_mut()).is_pending());
+        ways.ended(at(2), one, life);
+        rests.await;
+        ways.rest(at(2)).await;
     }
 }

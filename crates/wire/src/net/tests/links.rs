@@ -177,6 +177,16 @@ async fn two_addresses_of_one_router_make_one_link() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(edge.count("linked") <= 2, "they do not take turns: {:?}", edge.told.lock());
     assert!(edge.link(1).unwrap().outlet.is_open());
+    // The one that is dropped second carries the link then, and the other one has rested.
+    let again = one.address().port();
+    drop(one);
+    until(|| edge.link(1).is_some_and(|link| link.outlet.is_open())).await;
+    let _one = serve_with(site.tls("starling://one/router/r1"), &router, options(), again).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let ended = edge.count("ended");
+    drop(two);
+    until(|| edge.count("ended") > ended).await;
+    until(|| edge.link(1).is_some_and(|link| link.outlet.is_open())).await;
 }
 
 /// One listener more: a peer has one link, by whichever of them it comes.
