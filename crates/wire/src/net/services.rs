@@ -18,6 +18,7 @@ use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::{Request, Response, Status, Streaming};
 
 type Answers<F> = Pin<Box<dyn Stream<Item = Result<F, Status>> + Send>>;
@@ -231,6 +232,9 @@ pub(super) struct PeerService {
     rafts: Slots<RouterId, ()>,
 }
 
+/// How long an answer may take to be sent.
+const ANSWERED: Duration = Duration::from_secs(1);
+
 impl PeerService {
     pub(super) fn new(peers: Arc<dyn Peers>, options: Options) -> Self {
         Self { peers, options, stanzas: Slots::default(), rafts: Slots::default() }
@@ -252,8 +256,12 @@ impl PeerService {
                 return Err(Status::already_exists("this is the same router"));
             }
             tracing::error!(name = hello.name, "another process has the identity of this router");
-            self.peers.doubled();
-            // The other one has to hear it, too: it may be the one that is left.
+            // The other one has to hear it, too, or it is the one that is left: this one ends when the answer is on its way.
+            let peers = Arc::clone(&self.peers);
+            tokio::spawn(async move {
+                tokio::time::sleep(ANSWERED).await;
+                peers.doubled();
+            });
             return Err(Status::new(
                 DOUBLED,
                 "two processes have one router's identity: its data directory was copied",
