@@ -30,6 +30,7 @@ pub mod wal;
 
 pub use group::{GiveError, Group, RecordError, Reigning, Standing};
 pub use locations::{
-    Drain, Failure, Locations, Opened, Options, ReconcileError, Reconciled, RestoreError, StartError, Times,
+    Drain, Failure, Locations, Opened, Options, ReconcileError, Reconciled, RemoveError, RestoreError,
+    StartError, Times,
 };
 pub use machine::{Op, Outcome, Row, View};

@@ -11,6 +11,7 @@ mod starting;
 mod upkeep;
 
 pub use founding::RestoreError;
+pub use joining::RemoveError;
 pub use opening::Opened;
 pub use reconcile::{ReconcileError, Reconciled};
 
@@ -348,8 +349,11 @@ impl Locations {
 
     /// Has a router removed from all shards, by whoever leads them. To be asked again until it is no member any more. The
     /// process of that router should have ended, or it ends then.
-    pub async fn remove(&self, router: RouterId) {
-        joining::remove(&self.inner, router).await;
+    ///
+    /// # Errors
+    /// When there would be no quorum without it, as far as is known here. Nobody was asked.
+    pub async fn remove(&self, router: RouterId) -> Result<(), RemoveError> {
+        joining::remove(&self.inner, router).await
     }
 
     /// Brings the number of voters of every shard to `voters`: takes routers in that are there and do not vote, lets living

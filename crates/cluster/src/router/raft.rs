@@ -133,7 +133,8 @@ impl Raft for Administration {
                 return Err(ControlError::Invalid("it is the only router there is".to_owned()));
             }
             for _ in 0..REMOVE_TIMES {
-                self.locations.remove(router).await;
+                let asked = self.locations.remove(router).await;
+                asked.map_err(|error| ControlError::Unavailable(error.to_string()))?;
                 sleep(REMOVE_EVERY).await;
                 if !self.locations.members().contains_key(&router) {
                     return Ok(());

@@ -3,6 +3,7 @@
 use super::Inner;
 use crate::call::{Answer, Call, Refusal, Wanted};
 use crate::group::Core;
+use crate::lease::is_quorum;
 use crate::peers::NO_GROUP;
 use crate::types::Member;
 use futures::{StreamExt, stream};
@@ -70,14 +71,27 @@ pub(super) async fn admit(inner: Arc<Inner>, mut wanted: mpsc::Receiver<Admissio
     }
 }
 
+/// Why a router is not removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RemoveError {
+    /// Nobody could change that back afterwards, nor anything else.
+    #[error("of those that vote in shard {0} too many are away: without this one there would be no majority")]
+    Majority(u16),
+}
+
 /// Asks everybody, and does one's own part.
-pub(super) async fn remove(inner: &Arc<Inner>, router: RouterId) {
+pub(super) async fn remove(inner: &Arc<Inner>, router: RouterId) -> Result<(), RemoveError> {
+    let needed = inner.groups.iter().find(|group| inner.needs(group.core(), router));
+    if let Some(group) = needed {
+        return Err(RemoveError::Majority(group.shard().0));
+    }
     let call = Call::Remove(router).encode(inner.limits.cluster());
     let linked: Vec<RouterId> = inner.peers.links().borrow().keys().copied().collect();
     for other in linked {
         let _ = inner.peers.call(other, NO_GROUP, call.clone(), Duration::from_secs(1)).await;
     }
     let _ = inner.ask_removal(router);
+    Ok(())
 }
 
 impl Inner {
@@ -170,6 +184,14 @@ impl Inner {
         if membership.get_node(&router.0).is_none() || (voters.len() == 1 && voters.contains(&router.0)) {
             return;
         }
+        if self.needs(core, router) {
+            tracing::warn!(
+                shard = core.shard.0,
+                router = router.0,
+                "a router is not removed: there would be no majority without it"
+            );
+            return;
+        }
         if router == self.own {
             // A leader that removes itself would leave the shard without one for a while.
             if let Some(to) = self.heir(core) {
@@ -186,6 +208,22 @@ impl Inner {
         if self.change(core, change, false).await {
             tracing::info!(shard = core.shard.0, router = router.0, "a router was removed");
         }
+    }
+
+    /// Whether too few of the others that vote are there to go on without a router. The new voters count as soon as the entry
+    /// that names them is in a log, and without their quorum it is never committed, nor is any after it.
+    fn needs(&self, core: &Core, router: RouterId) -> bool {
+        let before = core.configs();
+        if !before.iter().any(|voters| voters.contains(&router.0)) {
+            return false;
+        }
+        let present = self.present(self.clock.monotonic());
+        let there = |id: u64| id == self.own.0 || present.contains(&id);
+        let mut after = before.clone();
+        for voters in &mut after {
+            voters.remove(&router.0);
+        }
+        !is_quorum(&before, there) || !is_quorum(&after, there)
     }
 
     /// `stay`: voters that are none any more take part without a vote.

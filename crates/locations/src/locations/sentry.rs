@@ -190,7 +190,7 @@ impl Lapses {
 
 impl Inner {
     /// The routers that are linked and have lately said something.
-    fn present(&self, now: Duration) -> BTreeSet<u64> {
+    pub(super) fn present(&self, now: Duration) -> BTreeSet<u64> {
         let links = self.peers.links().borrow().clone();
         let present = links.keys().filter(|id| {
             let (heard, patience) = self.heard(**id, now);

@@ -65,7 +65,7 @@ async fn a_router_more_and_a_router_less() {
     cluster.settled(ms(200)).await;
     let first = cluster.at(0);
     for _ in 0..20 {
-        first.remove(id).await;
+        first.remove(id).await.unwrap();
         sleep(ms(500)).await;
         if !first.members().contains_key(&id) {
             break;

@@ -1,9 +1,11 @@
 //! How many vote, and a cluster in place of one that is lost.
 
 use super::cluster::{Cluster, jid, ms};
+use crate::call::{Answer, Call};
 use crate::era::Era;
 use crate::locations::joining::MOST_VOTERS;
-use crate::{Op, ReconcileError, RestoreError};
+use crate::peers::NO_GROUP;
+use crate::{Op, ReconcileError, RemoveError, RestoreError};
 use starling_wire::Shard;
 use std::collections::BTreeSet;
 use tokio::time::sleep;
@@ -87,6 +89,41 @@ async fn the_voters_are_brought_to_what_is_wanted() {
     sleep(ms(40_000)).await;
     let refused = cluster.at(3).reconcile(1, within).await;
     assert!(matches!(refused, Err(ReconcileError::NoQuorum(_))), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_removed_whom_a_majority_needs() {
+    let cluster = Cluster::start(35, 3, SHARDS, false).await;
+    cluster.settled(ms(3_000)).await;
+    cluster.kill(2).await;
+    cluster.settled(ms(2_000)).await;
+    let id = cluster.routers[1].id;
+    for round in 0..2 {
+        for at in 0..2 {
+            let refused = cluster.at(at).remove(id).await;
+            assert!(matches!(refused, Err(RemoveError::Majority(_))), "{refused:?}");
+            // Nor does whoever leads what others ask for.
+            let locations = cluster.at(at);
+            let call = Call::Remove(id).encode(locations.cluster());
+            let answer = locations.answer(cluster.routers[1 - at].id, NO_GROUP, call).await;
+            assert!(matches!(Answer::decode(answer), Ok(Answer::Done)));
+        }
+        sleep(ms(3_000)).await;
+        for shard in 0..SHARDS {
+            assert!(cluster.bind(shard, u64::from(shard) + 10 * round).await, "they go on");
+        }
+    }
+    assert!(all_vote(&cluster, 0, &[0, 1, 2]));
+    // Whoever is away can be removed.
+    let gone = cluster.routers[2].id;
+    for _ in 0..20 {
+        cluster.at(0).remove(gone).await.unwrap();
+        sleep(ms(500)).await;
+        if !cluster.at(0).members().contains_key(&gone) {
+            break;
+        }
+    }
+    assert!(all_vote(&cluster, 0, &[0, 1]));
 }
 
 #[tokio::test(start_paused = true)]
