@@ -53,7 +53,7 @@ async fn answers_find_their_questions() {
     for task in waiting {
         assert_eq!(task.await.unwrap(), Err(CallError::Unlinked));
     }
-    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    assert!(began.elapsed() < SECOND * 10, "{:?}", began.elapsed());
     states.wait_for(|states| states.is_empty()).await.unwrap();
 }
 
