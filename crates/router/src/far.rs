@@ -33,6 +33,8 @@ pub(crate) struct Far {
     /// Its edge has been linked anew and has not spoken of it yet, or asks once more for an answer that has to come first:
     /// nothing is sent to it.
     pub(crate) quiet: bool,
+    /// It is about to be told once more that it is bound: that comes first.
+    pub(crate) repeats: bool,
     /// All that is unacknowledged has been sent to where it is.
     pub(crate) whole: bool,
     /// Up to where its queue has gone to its edge, whose link takes no more at present; `None`: all of it has.
@@ -98,6 +100,7 @@ impl Far {
             bound: false,
             moving: None,
             quiet: false,
+            repeats: false,
             whole: true,
             gone: None,
             starved: false,

@@ -474,7 +474,7 @@ impl Link {
 
     /// Whether stanzas go to its connection now, or only into its queue.
     pub(crate) fn hears(&self) -> Option<ConnId> {
-        let takes = |far: &Far| !far.quiet && far.gone.is_none();
+        let takes = |far: &Far| !far.quiet && !far.repeats && far.gone.is_none();
         self.conn.filter(|_| self.resuming.is_none() && self.far.as_deref().is_none_or(takes))
     }
 

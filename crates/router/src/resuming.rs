@@ -124,17 +124,20 @@ pub(crate) fn moved(
 }
 
 /// The rows of so many at the front of the queue, which are done with: those that were to be acknowledged, and the one up to
-/// which nothing else is left.
-fn passed(link: &Link, count: usize) -> (Vec<Position>, Position) {
+/// which nothing else is left. `given`: all up to there have been given to the session, and were acknowledged if they are not
+/// in the queue any more.
+fn passed(link: &Link, count: usize, given: Option<Position>) -> (Vec<Position>, Position) {
     let waited = link.queue.iter().take(count).filter(|entry| entry.waits).filter_map(|entry| entry.position);
     let left = link.queue.iter().skip(count).filter_map(|entry| entry.position).min();
     let done = link.queue.iter().take(count).filter_map(|entry| entry.position);
     let through = done.filter(|position| left.is_none_or(|left| *position < left)).max();
-    (waited.collect(), through.unwrap_or_default())
+    let given = given.map(|given| left.map_or(given, |left| given.min(Position(left.0.saturating_sub(1)))));
+    (waited.collect(), through.max(given).unwrap_or_default())
 }
 
 /// Ends a resumption once all that the old connection sent is settled: the client's stanzas are counted, its unacknowledged ones sent again.
 pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
+    let (sure, told) = (home.doubt.is_none() && home.opening.is_none(), home.told);
     let link = &mut home.links[at];
     let moves = link.far.as_ref().is_some_and(|far| far.moving.is_some() || far.quiet || far.drains);
     if !link.is_settled() || link.mute || moves {
@@ -157,7 +160,10 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     link.is_back(out.shared.clock.monotonic());
     let token = link.token;
     let jid = home.account.sessions[at].jid.clone();
-    let passed = passed(link, before + newly);
+    // Should this home be lost with the edge where the session was, before the new one has all of it, nobody else knows.
+    let given = (sure && link.feed.is_live() && link.feed.begun)
+        .then(|| link.far.as_ref().map_or(told, |far| told.max(far.highest)));
+    let passed = passed(link, before + newly, given);
     if let Some(far) = &mut home.links[at].far {
         (far.whole, far.gone, far.base) = (false, None, far.stay);
         far.passes(passed);

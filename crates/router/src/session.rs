@@ -89,6 +89,7 @@ fn bound_already(turn: &mut Turn, home: &mut Home, at: usize, conn: ConnId) {
         Some(far) if own => {
             far.quiet = false;
             if far.bound {
+                far.repeats = true;
                 turn.act(home, What::Bound(token));
             }
         }
@@ -109,7 +110,7 @@ pub(crate) fn bound(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, token: 
         link.conn = None;
         return end(turn, home, token, None);
     }
-    far.bound = true;
+    (far.bound, far.repeats) = (true, false);
     if far.quiet {
         // It asks again.
         return;

@@ -133,3 +133,59 @@ fn the_edge_before_may_forget_a_session_whose_new_edge_was_cut_off_as_it_came() 
         assert_eq!((site.kept(0), site.kept(1)), (0, 1), "{count}");
     }
 }
+
+#[test]
+fn what_was_acknowledged_does_not_come_again_when_home_and_edge_are_lost_at_once() {
+    // So much of what the home says to the resumption arrives before both are lost.
+    for (count, acknowledged) in (0..8).flat_map(|count| [(count, 0), (count, 1), (count, 2)]) {
+        let mut site = Site::new(3);
+        let mut alice = site.client(2, "alice", "phone");
+        let mut tablet = site.client(2, "bob", "tablet");
+        let old = site.managed(0, "bob", "phone");
+        for text in ["one", "two"] {
+            site.send(&mut alice, chat("bob@localhost/phone", text));
+        }
+        site.run();
+        assert_eq!(site.messages(&old), ["one", "two"]);
+        site.say(&old, Up::Acknowledged { handled: acknowledged });
+        site.advance(3 * SECOND);
+        site.lose(&old);
+        let new = site.resume(&old, 1, 2);
+        for _ in 0..4 {
+            site.decide();
+        }
+        site.deliver_only(count);
+        let is_resumed = site.told(&new).iter().any(|down| matches!(down, Down::Resumed { .. }));
+        site.kill_edge(0);
+        site.succeed("bob");
+        site.chat(&mut tablet, "alice", "");
+        site.advance(10 * SECOND);
+        site.send(&mut alice, chat("bob@localhost/phone", "three"));
+        site.advance(10 * SECOND);
+        let messages = site.messages(&new);
+        if is_resumed {
+            assert_eq!(messages, ["three"], "{count} {acknowledged}");
+        }
+    }
+}
+
+#[test]
+fn who_asks_once_more_is_told_that_it_is_bound_before_anything_else() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(1, "alice", "phone");
+    let bob = site.connect(0, "bob", "phone");
+    for _ in 0..4 {
+        site.decide();
+    }
+    // It was bound, and the answer is lost.
+    site.forget_downs();
+    site.send(&mut alice, chat("bob@localhost/phone", "one"));
+    site.decide();
+    site.cut(0);
+    let Some((shard, item)) = site.mail().pop_front() else { panic!("nothing was sent") };
+    site.hand_mail(shard, item);
+    site.link(0);
+    site.run();
+    let downs = site.told(&bob);
+    assert!(matches!(downs.first(), Some(Down::Bound { .. })), "{downs:?}");
+}
