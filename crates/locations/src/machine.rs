@@ -14,6 +14,7 @@ pub use op::{Batch, Op};
 pub use rows::{Rows, View};
 pub use snapshot::{Restore, SnapshotError};
 
+use crate::group::RecordError;
 use starling_wire::{EdgeId, Epoch, Incarnation, RouterId, Token};
 use starling_xmpp::{BareJid, FullJid};
 
@@ -80,6 +81,29 @@ pub enum Outcome {
     },
     /// An operation of a later version, which this one cannot do.
     Unknown,
+}
+
+impl Outcome {
+    /// What whoever asked for all of these together may believe: all or none of them. Where some were done and some were not,
+    /// nobody knows either.
+    ///
+    /// # Errors
+    /// What is not known to be done.
+    pub fn judge(all: &[Self]) -> Result<(), RecordError> {
+        let done = |outcome: &Self| {
+            // A row of this name that is not there was taken over, or is unbound already: both are as good as done.
+            matches!(outcome, Self::Bound { .. } | Self::Moved { .. } | Self::Unbound | Self::Absent)
+        };
+        if all.iter().all(done) {
+            Ok(())
+        } else if all.iter().any(|outcome| matches!(outcome, Self::Stale { .. })) {
+            Err(RecordError::NotLeader)
+        } else if all.iter().any(done) {
+            Err(RecordError::Unknown)
+        } else {
+            Err(RecordError::Busy)
+        }
+    }
 }
 
 /// What a shard's machine holds beside its rows.

@@ -5,7 +5,8 @@
 //! bounds them is [credit](credit::Credit), 64 stanzas or 256 KiB per session that its home has not taken yet.
 //! Messages of one session arrive in the order they were sent. [`channel`] is the form inside one process; [`net`] is
 //! the one between processes, with the messages of `proto/` ([`codec`]) under certificates of the cluster ([`tls`]).
-//! What an edge keeps so that its sessions outlive a home is [`uplink`]; where homes are, as routers see it, [`chart`].
+//! What an edge keeps so that its sessions outlive a home is [`uplink`]; where homes are, as routers see it, [`chart`];
+//! whom they listen to, [`gate`].
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ pub mod codec;
 pub mod credit;
 pub mod down;
 pub mod frame;
+pub mod gate;
 pub mod link;
 pub mod net;
 mod proto;

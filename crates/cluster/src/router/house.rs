@@ -10,6 +10,7 @@ use starling_setup::Obstacle;
 use starling_store::{Position, SharedStore};
 use starling_wire::Shards;
 use starling_wire::frame::Home;
+use starling_wire::gate::Listeners;
 use std::sync::Arc;
 
 /// All of it.
@@ -33,7 +34,7 @@ impl House {
         reign: &Reigning,
     ) -> (Gate, impl Future<Output = ()> + Send + 'static) {
         let Reigning { epoch, floor, ceiling, until } = reign.clone();
-        let deliveries = Arc::new(Deliveries::new(home));
+        let deliveries = Arc::new(Deliveries(Listeners::new(home)));
         let (door, homes) = Homes::serve(ShardParts {
             config: self.config.clone(),
             server: Arc::clone(&self.server),

@@ -15,7 +15,7 @@ pub(super) struct Locations {
 impl Register for Locations {
     fn record(&self, ops: Vec<LocationOp>) -> BoxFuture<'static, Result<(), RecordError>> {
         let recorded = self.group.record(ops.into_iter().map(|op| under(self.epoch, op)).collect());
-        Box::pin(async move { judge(recorded.await) })
+        Box::pin(async move { Outcome::judge(&recorded.await.map_err(unrecorded)?).map_err(unrecorded) })
     }
 
     fn places(&self, account: &BareJid) -> Vec<Place> {
@@ -43,39 +43,10 @@ fn under(epoch: Epoch, op: LocationOp) -> Op {
     }
 }
 
-/// All or none of them: where some were done and some were not, nobody may believe either.
-fn judge(outcomes: Result<Vec<Outcome>, Unrecorded>) -> Result<(), RecordError> {
-    let outcomes = outcomes.map_err(|error| match error {
+fn unrecorded(error: Unrecorded) -> RecordError {
+    match error {
         Unrecorded::Unknown => RecordError::Unknown,
         Unrecorded::NotLeader => RecordError::NotLeader,
         Unrecorded::Busy => RecordError::Busy,
-    })?;
-    let done = |outcome: &Outcome| {
-        // A row of this name that is not there was taken over, or is unbound already: both are as good as done.
-        matches!(outcome, Outcome::Bound { .. } | Outcome::Moved { .. } | Outcome::Unbound | Outcome::Absent)
-    };
-    if outcomes.iter().all(done) {
-        Ok(())
-    } else if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Stale { .. })) {
-        Err(RecordError::NotLeader)
-    } else if outcomes.iter().any(done) {
-        Err(RecordError::Unknown)
-    } else {
-        Err(RecordError::Busy)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_all_done_is_not_believed() {
-        let stale = Outcome::Stale { epoch: Epoch(9) };
-        assert_eq!(judge(Ok(vec![Outcome::Unbound, Outcome::Absent])), Ok(()));
-        assert_eq!(judge(Ok(vec![stale, stale])), Err(RecordError::NotLeader));
-        assert_eq!(judge(Ok(vec![Outcome::Full])), Err(RecordError::Busy));
-        assert_eq!(judge(Ok(vec![Outcome::Unbound, Outcome::Full])), Err(RecordError::Unknown));
-        assert_eq!(judge(Err(Unrecorded::Unknown)), Err(RecordError::Unknown));
     }
 }

@@ -99,7 +99,7 @@ impl Led {
                 epoch = epoch.0,
                 "no quorum confirms that this router leads; edges stop reading"
             );
-            gate.deliveries.close(closings);
+            gate.deliveries.0.close(closings);
             board.withdraw(shard);
         }
     }
@@ -116,7 +116,7 @@ impl Led {
         }
         self.homes.abort();
         self.house.board.chart.end(self.home);
-        self.gate.deliveries.close(u64::MAX);
+        self.gate.deliveries.0.close(u64::MAX);
         self.house.board.withdraw(self.home.shard);
     }
 }
@@ -145,7 +145,7 @@ impl Drain for Leaving {
                     "the next home answers that they failed"
                 );
             }
-            gate.deliveries.close(closings);
+            gate.deliveries.0.close(closings);
             board.withdraw(shard);
         })
     }
@@ -158,7 +158,7 @@ impl Drain for Leaving {
         let (board, home) = (&self.0.board, Home { shard, epoch });
         // The drain may have been given up before it came to that: edges that were refused attach again only after it.
         if let Some((gate, closings)) = board.chart.leave(home) {
-            gate.deliveries.close(closings);
+            gate.deliveries.0.close(closings);
             board.withdraw(shard);
         }
         if board.chart.stay(home) {

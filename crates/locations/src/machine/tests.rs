@@ -279,3 +279,12 @@ impl HeadOf {
         vec![0x08, self.version]
     }
 }
+
+#[test]
+fn what_is_not_all_done_is_not_believed() {
+    let stale = Outcome::Stale { epoch: Epoch(9) };
+    assert_eq!(Outcome::judge(&[Outcome::Unbound, Outcome::Absent]), Ok(()));
+    assert_eq!(Outcome::judge(&[stale, stale]), Err(RecordError::NotLeader));
+    assert_eq!(Outcome::judge(&[Outcome::Full]), Err(RecordError::Busy));
+    assert_eq!(Outcome::judge(&[Outcome::Unbound, Outcome::Full]), Err(RecordError::Unknown));
+}

@@ -8,11 +8,12 @@ use starling_wire::chart::Chart;
 use starling_wire::frame::{
     EdgeHello, Home, Leaving, NotHome, RouterHello, RouterItem, TraceReport, UpBatch,
 };
+use starling_wire::gate::{Attachments, Taken};
 use starling_wire::net::{Edges, End, Hears, Outlet};
-use starling_wire::{EdgeId, Epoch, LinkError, Registration, Shard};
+use starling_wire::{EdgeId, LinkError, Registration, Shard};
 use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,26 +77,6 @@ struct Ear {
     attached: Attachments,
 }
 
-/// The reigns that a link's edge has attached to. After something for one was refused, what comes next is refused as well,
-/// until the edge attaches again: a home that was closed for a moment must not take what followed without what it missed.
-#[derive(Debug, Default)]
-struct Attachments(HashMap<Shard, Epoch>);
-
-impl Attachments {
-    /// Whether what comes may be taken by a home that is open.
-    fn allow(&mut self, home: Home, begins: bool) -> bool {
-        if begins {
-            self.0.insert(home.shard, home.epoch);
-        }
-        self.0.get(&home.shard) == Some(&home.epoch)
-    }
-
-    /// Something was refused.
-    fn refuse(&mut self, home: Home) {
-        self.0.remove(&home.shard);
-    }
-}
-
 impl Hears<UpBatch> for Ear {
     fn hear(&mut self, items: Vec<UpBatch>) {
         for batch in items {
@@ -128,25 +109,21 @@ impl Hears<UpBatch> for Ear {
 impl Ear {
     fn take(&mut self, home: Home, batch: UpBatch) {
         let board = &self.board;
-        let taken = board.chart.take(home);
-        if let Ok((gate, closings)) = &taken
-            && self.attached.allow(home, batch.attach_begin)
-        {
-            let mut number = self.number;
-            if batch.attach_begin {
-                number = board.number();
-                gate.deliveries.name(self.edge, number, &self.outlet, *closings);
+        match self.attached.take(&board.chart, home, batch.attach_begin) {
+            Taken::By(gate, closings) => {
+                let mut number = self.number;
+                if batch.attach_begin {
+                    number = board.number();
+                    gate.deliveries.0.name(self.edge, number, &self.outlet, closings);
+                }
+                gate.door.edge(self.edge, number, batch);
             }
-            return gate.door.edge(self.edge, number, batch);
+            Taken::Dropped => {}
+            Taken::Refused(not) => {
+                board.figures.not_home.inc();
+                refuse(&board.chart, &self.outlet, not);
+            }
         }
-        self.attached.refuse(home);
-        if board.chart.is_leaving(home) {
-            // It has yet to say what it has done. Its edge says all of this again, to whoever is home then.
-            return;
-        }
-        board.figures.not_home.inc();
-        let not = taken.err().unwrap_or_else(|| board.chart.not_home(home.shard));
-        refuse(&board.chart, &self.outlet, not);
     }
 }
 
@@ -174,7 +151,7 @@ impl Switchboard {
             }
             tracing::info!(event = "edge_dead", edge = edge.0, "an edge has had no link for too long");
             for gate in self.chart.doors() {
-                gate.deliveries.forget(*edge);
+                gate.deliveries.0.forget(*edge);
                 gate.door.dead(*edge);
             }
             false
@@ -195,7 +172,7 @@ impl Switchboard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use starling_wire::{RouterId, Shards};
+    use starling_wire::{Epoch, RouterId, Shards};
 
     #[test]
     fn what_an_edge_hears_last_of_a_home_holds() {
@@ -210,18 +187,5 @@ mod tests {
         assert!(chart.reopen(home) && outlet.push(RouterItem::Home(home)));
         refuse(&chart, &outlet, not);
         assert_eq!(outlet.waiting(), 4 * one, "it is told once more of the home");
-    }
-
-    #[test]
-    fn what_follows_something_refused_is_refused() {
-        let home = |epoch| Home { shard: Shard(1), epoch: Epoch(epoch) };
-        let mut attached = Attachments::default();
-        assert!(!attached.allow(home(1), false), "nobody has attached");
-        assert!(attached.allow(home(1), true) && attached.allow(home(1), false));
-        attached.refuse(home(1));
-        assert!(!attached.allow(home(1), false));
-        assert!(attached.allow(home(1), true) && attached.allow(home(1), false));
-        assert!(!attached.allow(home(2), false), "another reign");
-        assert!(attached.allow(home(2), true) && !attached.allow(home(1), false));
     }
 }
