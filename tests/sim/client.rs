@@ -11,14 +11,14 @@ pub(crate) use duties::PEST;
 
 use crate::line::{FromClient, Line, ToClient};
 use crate::plan::{Cast, Device};
-use crate::stage::{Phase, Stage};
+use crate::stage::{Life, Phase, Stage};
 use futures::StreamExt;
 use futures::future::{Either, select};
 use starling_store_scylla::model::Dice;
 use starling_tests::history::{Message, What};
 use starling_wire::Token;
 use starling_xmpp::{BareJid, Stanza};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,10 +41,16 @@ pub(crate) struct Client {
     written: u32,
     /// Messages that are not acknowledged.
     open: VecDeque<Open>,
+    /// Messages that were refused for now, to be sent again in the same session.
+    again: Vec<String>,
+    /// All that were sent.
+    messages: BTreeMap<String, Message>,
     /// The session it had when its connection went.
     left: Option<Session>,
     /// When it was left.
     left_at: Duration,
+    /// When it asked last for a session and did not wait for the answer: that one may still begin, or the session go there.
+    rival: Option<Duration>,
     duties: duties::Duties,
 }
 
@@ -58,8 +64,10 @@ struct Open {
 struct Session {
     token: Token,
     /// With what it may have been lost: the life of the server it was begun in, or edges that it may be at.
-    lives: Vec<u64>,
+    lives: Vec<Life>,
     resumable: bool,
+    /// It was taken from its client, as if another one had it.
+    denied: bool,
     counted: bool,
     /// Stanzas written since `<enable/>`, and those of them that the server has not counted.
     sent: u32,
@@ -92,8 +100,11 @@ impl Client {
             dice: stage.dice(),
             written: 0,
             open: VecDeque::new(),
+            again: Vec::new(),
+            messages: BTreeMap::new(),
             left: None,
             left_at: Duration::ZERO,
+            rival: None,
             stage: stage.clone(),
         }
     }
@@ -107,11 +118,16 @@ impl Client {
             };
             let mut line = host.line(&self.stage, &self.account);
             let Some(mut session) = self.begin(&mut line, &*host).await else {
+                self.rival = Some(self.stage.world.now());
                 line.cut(&self.stage, Duration::from_millis(1));
                 self.pause(5_000..300_000).await;
                 continue;
             };
             let end = self.work(&mut line, &mut session).await;
+            if session.denied {
+                let should = self.is_kept(&session, &*host);
+                self.note(What::NotResumed { condition: "conflict".to_owned(), should });
+            }
             match end {
                 End::Closed => {
                     if self.stage.phase() < Phase::Over {

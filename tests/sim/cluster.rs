@@ -13,8 +13,10 @@ mod tip;
 pub(crate) use planted::Break;
 
 use crate::audit::{self, Care};
+use crate::back_end;
 use crate::client::PEST;
 use crate::client::account;
+use crate::clock::SimClock;
 use crate::invariants;
 use crate::plan::{Cast, Device, Shape};
 use crate::run;
@@ -47,6 +49,8 @@ pub(crate) struct Cluster {
     groups: Vec<Arc<Group>>,
     links: Mutex<Links>,
     losses: Mutex<Losses>,
+    /// For what befalls words on links.
+    dice: Mutex<Dice>,
     state: Mutex<State>,
 }
 
@@ -71,6 +75,7 @@ impl Cluster {
             groups,
             links: Mutex::default(),
             losses: Mutex::default(),
+            dice: Mutex::new(stage.dice()),
             state: Mutex::default(),
         });
         for index in 0..shape.routers {
@@ -119,8 +124,10 @@ impl Cluster {
         self.state.lock().tips.clone()
     }
 
-    fn store(&self) -> Option<SharedStore> {
-        self.routers().into_iter().find(|router| router.runs()).map(|router| router.store.clone())
+    /// The store for who reads it beside homes: that of a router knows of buckets what it knew when it had the account.
+    fn store(&self) -> SharedStore {
+        let process = self.stage.world.process();
+        back_end::open(&self.stage, &process, &SimClock::new(&self.stage.world, 0))
     }
 
     fn are_apart(&self, edge: usize, router: usize) -> bool {

@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) steady: bool,
     /// How many of a thousand words on a connection take long.
     pub(crate) slow_lines: u16,
+    /// How many of a thousand words of one home to another are lost, or come twice, or late.
+    pub(crate) lossy: u16,
     /// How wrong the clocks of the processes are, in microseconds, at most.
     pub(crate) clocks: i64,
     pub(crate) bucket_rows: u32,
@@ -43,6 +45,12 @@ pub(crate) struct Plan {
     pub(crate) duties: u16,
     /// Until when they do.
     pub(crate) duties_until: Duration,
+    /// How many of a thousand changes of the locations take long.
+    pub(crate) slow_entries: u16,
+    /// How many of a thousand messages that were refused for now clients send again in the same session.
+    pub(crate) stubborn: u16,
+    /// How many of a thousand times that they wait for a session they soon try elsewhere.
+    pub(crate) hasty: u16,
     pub(crate) planted: Option<Planted>,
     /// It is a cluster.
     pub(crate) shape: Option<Shape>,
@@ -107,6 +115,8 @@ pub(crate) enum Strike {
     Edge,
     /// Shards are given to other routers.
     Move,
+    /// Shards are, of sessions that have just been resumed; or their homes die.
+    Chase,
     /// A router is stopped, and goes on.
     Sleep,
     /// An edge is.
@@ -115,6 +125,8 @@ pub(crate) enum Strike {
     Alone,
     /// Nothing goes between an edge and some routers.
     Apart,
+    /// A router and some edges hear nothing of the others.
+    Split,
     /// Links break.
     Links,
     /// Two routers are killed.
@@ -136,23 +148,28 @@ pub(crate) enum Accent {
     Reigns,
     /// Sessions that go from edge to edge.
     Sessions,
+    /// Changes of the locations that take long, and reigns that end before they are done.
+    Entries,
 }
 
 impl Accent {
-    const ALL: [Self; 3] = [Self::Moves, Self::Reigns, Self::Sessions];
+    const ALL: [Self; 4] = [Self::Moves, Self::Reigns, Self::Sessions, Self::Entries];
 
     fn strikes(self) -> Vec<Strike> {
-        use Strike::{Alone, Apart, Both, Doze, Edge, Leave, Links, Move, Quorum, Router, Sleep};
+        use Strike::{
+            Alone, Apart, Both, Chase, Doze, Edge, Leave, Links, Move, Quorum, Router, Sleep, Split,
+        };
         match self {
             Self::None => {
                 vec![
-                    Router, Router, Edge, Edge, Move, Sleep, Sleep, Doze, Alone, Apart, Links, Quorum, Both,
-                    Leave,
+                    Router, Router, Edge, Edge, Move, Chase, Sleep, Sleep, Doze, Alone, Apart, Split, Links,
+                    Quorum, Both, Leave,
                 ]
             }
-            Self::Moves => vec![Move, Move, Links],
-            Self::Reigns => vec![Router, Router, Sleep, Alone, Move],
-            Self::Sessions => vec![Edge, Edge, Links, Move, Doze, Apart],
+            Self::Moves => vec![Move, Chase, Links],
+            Self::Reigns => vec![Router, Router, Sleep, Alone, Split, Split, Move],
+            Self::Sessions => vec![Edge, Edge, Links, Move, Chase, Chase, Doze, Apart],
+            Self::Entries => vec![Chase, Chase, Chase, Router, Alone, Alone, Split],
         }
     }
 }
@@ -263,6 +280,7 @@ impl Plan {
             faults,
             steady: dice.permille(300),
             slow_lines: [0, 10, 200][dice.place(3)],
+            lossy: 0,
             clocks: [0, 500_000, 20_000_000, 3_600_000_000][dice.place(4)],
             bucket_rows: [2, 3, 5, 8, 1_000][dice.place(5)],
             volume_buckets: [1, 2, 3][dice.place(3)],
@@ -274,6 +292,9 @@ impl Plan {
             pace: Duration::from_millis([400, 400, 3_000][dice.place(3)]),
             duties: [80, 80, 400][dice.place(3)],
             duties_until: Duration::from_secs([5, 3_600][dice.place(2)]),
+            slow_entries: 50,
+            stubborn: 0,
+            hasty: 0,
             planted: None,
             shape: None,
             strikes: Vec::new(),
@@ -297,9 +318,12 @@ impl Plan {
             blows: plan.blows + 2,
             calm: Duration::from_millis([300, 1_500, 4_000][dice.place(3)]),
             clocks: 0,
+            lossy: [0, 0, 5, 50][dice.place(4)],
+            stubborn: [0, 400][dice.place(2)],
+            hasty: [0, 300][dice.place(2)],
             ..plan
         };
-        let chosen = if dice.permille(300) { Accent::ALL[dice.place(3)] } else { Accent::None };
+        let chosen = if dice.permille(300) { Accent::ALL[dice.place(4)] } else { Accent::None };
         plan.accented(breaks.map_or(chosen, Break::accent), &mut dice)
     }
 
@@ -310,6 +334,8 @@ impl Plan {
         Self {
             strikes: accent.strikes(),
             gentle: accent == Accent::Moves,
+            slow_entries: if accent == Accent::Entries { 500 } else { self.slow_entries },
+            lossy: if accent == Accent::Moves { 0 } else { self.lossy },
             faults: Faults::NONE,
             messages: self.messages.max(90),
             blows: 6,

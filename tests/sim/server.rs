@@ -4,7 +4,7 @@ use crate::clock::SimClock;
 use crate::edge::{Edge, Inside};
 use crate::line::{FromClient, Line, Pipe, ToClient};
 use crate::planted;
-use crate::stage::{Host, Stage};
+use crate::stage::{Host, Life, Stage};
 use futures::FutureExt;
 use futures::channel::mpsc;
 use futures::future::{BoxFuture, Either, poll_fn, select};
@@ -55,7 +55,7 @@ impl Host for Server {
         self.life
     }
 
-    fn keeps(&self, life: u64, _: &BareJid) -> bool {
+    fn keeps(&self, (life, _): Life, _: &BareJid) -> bool {
         self.life == life
     }
 

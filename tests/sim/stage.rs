@@ -66,6 +66,8 @@ struct Inner {
     sockets: BTreeMap<ConnId, (String, Token)>,
     /// Where sessions are, as the locations have it at the end, and sockets as they were then.
     located: Option<Located>,
+    /// Who was told last that its session goes on.
+    resumed: Option<BareJid>,
     /// It was tried to remove the mayfly.
     remade: bool,
     faults: Faults,
@@ -76,13 +78,16 @@ struct Inner {
     dice: Dice,
 }
 
+/// With what a session may have been lost, named by a number, and since when it was there.
+pub(crate) type Life = (u64, Duration);
+
 /// Where clients find a way in.
 pub(crate) trait Host: Send + Sync {
     /// What a session is lost with, named by a number.
     fn life(&self) -> u64;
 
-    /// Whether a session that was lost with that may be asked for again. Where it must be there, this is true.
-    fn keeps(&self, life: u64, account: &BareJid) -> bool;
+    /// Whether somebody has a session in any case that was lost with that.
+    fn keeps(&self, life: Life, account: &BareJid) -> bool;
 
     /// A new connection of an account.
     fn line(&self, stage: &Stage, account: &BareJid) -> Line;
@@ -140,6 +145,7 @@ impl Stage {
             shaken: None,
             sockets: BTreeMap::new(),
             located: None,
+            resumed: None,
             remade: false,
             faults: Faults::NONE,
             latest: Duration::ZERO,
@@ -313,6 +319,16 @@ impl Stage {
             Some(session) => drop(sockets.insert(conn, session)),
             None => drop(sockets.remove(&conn)),
         }
+    }
+
+    /// Somebody is told that its session goes on.
+    pub(crate) fn goes_on(&self, account: &BareJid) {
+        self.inner.lock().resumed = Some(account.clone());
+    }
+
+    /// Who was told so since this was asked last.
+    pub(crate) fn resumed(&self) -> Option<BareJid> {
+        self.inner.lock().resumed.take()
     }
 
     /// All sockets of an edge are gone.

@@ -4,7 +4,7 @@ use super::{Client, Session};
 use crate::line::{FromClient, Line, ToClient};
 use crate::run::MAYFLY;
 use crate::speech::{self, CARBONS};
-use crate::stage::Host;
+use crate::stage::{Host, Life, Phase};
 use starling_tests::history::What;
 use starling_wire::Token;
 use starling_xmpp::{Element, IqType};
@@ -13,33 +13,36 @@ use std::time::Duration;
 
 /// How long a client waits for an answer before it tries elsewhere.
 const PATIENCE: Duration = Duration::from_secs(11);
+/// How long one that is in haste does, at most, in microseconds.
+const HASTE: u64 = 1_500_000;
 
 impl Client {
     /// Resumes the session that was left, or begins a new one; `None` when the connection came to nothing.
     pub(super) async fn begin(&mut self, line: &mut Line, host: &dyn Host) -> Option<Session> {
+        let life = (host.life(), self.stage.world.now());
         if let Some(mut session) = self.left.take() {
             match self.resume(line, &mut session).await {
                 Some(true) => {
-                    session.lives = vec![host.life()];
+                    session.lives = vec![life];
                     return Some(session);
                 }
                 Some(false) => {
                     let away = self.stage.world.now().saturating_sub(self.left_at);
                     let in_time = away + Duration::from_secs(1) < self.stage.plan.resume_timeout;
-                    let kept = session.lives.iter().all(|life| host.keeps(*life, &self.account));
-                    let should = kept && in_time && self.stage.is_smooth();
+                    let should = in_time && self.is_kept(&session, host);
                     self.note(What::NotResumed { condition: "item-not-found".to_owned(), should });
                 }
                 None => {
                     // Not known: it tries again, as a client would.
-                    session.lives.push(host.life());
+                    session.lives.push(life);
                     self.left = Some(session);
                     return None;
                 }
             }
         }
         line.up.send(FromClient::Bind(self.device.resource()));
-        let token = match self.hear(line, PATIENCE).await? {
+        let patience = self.patience();
+        let token = match self.hear(line, patience).await? {
             ToClient::Bound(token) => token,
             ToClient::Refused(condition) => {
                 self.note(What::Remark(format!("not bound: {condition}")));
@@ -48,7 +51,8 @@ impl Client {
             _ => return None,
         };
         self.note(What::Opened);
-        let mut session = Session::new(token, host.life());
+        self.again.clear();
+        let mut session = Session::new(token, life);
         if !self.plain {
             line.up.send(FromClient::Enable);
             session.counted = true;
@@ -57,9 +61,22 @@ impl Client {
         Some(session)
     }
 
+    /// Whether somebody has the session in any case, wherever it may be.
+    pub(super) fn is_kept(&self, session: &Session, host: &dyn Host) -> bool {
+        let kept = session.lives.iter().all(|life| host.keeps(*life, &self.account));
+        kept && self.stage.is_smooth()
+    }
+
+    /// How long it waits this time.
+    fn patience(&mut self) -> Duration {
+        let hasty = self.dice.permille(self.stage.plan.hasty) && self.stage.phase() == Phase::Storm;
+        if hasty { self.micros(1_000..HASTE) } else { PATIENCE }
+    }
+
     async fn resume(&mut self, line: &mut Line, session: &mut Session) -> Option<bool> {
         line.up.send(FromClient::Resume(session.token, session.seen));
-        match self.hear(line, PATIENCE).await? {
+        let patience = self.patience();
+        match self.hear(line, patience).await? {
             ToClient::Resumed(handled) => {
                 self.note(What::Resumed);
                 session.heard(handled);
@@ -115,11 +132,12 @@ impl Client {
 }
 
 impl Session {
-    fn new(token: Token, life: u64) -> Self {
+    fn new(token: Token, life: Life) -> Self {
         Self {
             token,
             lives: vec![life],
             resumable: false,
+            denied: false,
             counted: false,
             sent: 0,
             unheard: VecDeque::new(),

@@ -8,6 +8,9 @@ use starling_tests::history::{Message, What, bare};
 use starling_xmpp::{IqType, Kind, MessageType, Stanza};
 use std::time::Duration;
 
+/// For so long may something that a client did not wait for still come about.
+const RIVALS: Duration = Duration::from_secs(30);
+
 /// When it does what next.
 struct Times {
     mishap: Duration,
@@ -17,6 +20,8 @@ struct Times {
     held: Option<Duration>,
     heard: Duration,
     settled: bool,
+    /// It reads nothing more, and forgets its session then.
+    deaf: Option<Duration>,
 }
 
 impl Client {
@@ -31,6 +36,7 @@ impl Client {
             held: None,
             heard: now,
             settled: false,
+            deaf: None,
         };
         let patience = self.stage.plan.patience;
         let silent = |now: Duration, times: &Times| now > times.heard + patience;
@@ -41,8 +47,16 @@ impl Client {
                 line.up.send(FromClient::End);
                 return End::Closed;
             }
-            if phase == Phase::Storm && now >= times.mishap {
-                return self.mishap(line);
+            if times.deaf.is_some_and(|until| now >= until) {
+                self.note(What::Remark("forgets its session, with what it has not read".to_owned()));
+                return End::Forgotten;
+            }
+            if phase == Phase::Storm && now >= times.mishap && times.deaf.is_none() {
+                // What comes before it counts is lost with a connection that nobody reads.
+                if !session.enabled || !self.dice.permille(100) {
+                    return self.mishap(line);
+                }
+                (times.deaf, times.mishap) = (Some(now + self.micros(1_000..3_000_000)), Duration::MAX);
             }
             self.act(line, session, &mut times, phase);
             let waits = session.counted && !self.open.is_empty();
@@ -53,6 +67,10 @@ impl Client {
             }
             until = until.min(times.held.unwrap_or(until));
             let within = until.saturating_sub(now).max(Duration::from_micros(100));
+            if let Some(end) = times.deaf {
+                self.stage.crowd.sleep(within.min(end.saturating_sub(now))).await;
+                continue;
+            }
             match self.hear(line, within).await {
                 Some(heard) => {
                     times.heard = self.stage.world.now();
@@ -123,6 +141,8 @@ impl Client {
             }
             ToClient::End(error) => {
                 self.note(What::Remark(format!("the stream ends: {error:?}")));
+                let rival = self.rival.is_some_and(|since| times.heard < since + RIVALS);
+                session.denied = session.resumable && !rival && error.as_deref() == Some("conflict");
                 session.resumable = false;
                 return Some(End::Lost);
             }
@@ -157,11 +177,25 @@ impl Client {
             }
             let message = self.compose();
             self.note(What::Sent(message.clone()));
+            self.messages.insert(message.origin.clone(), message.clone());
             self.send(line, session, speech::message(&message));
             if session.counted {
                 self.open.push_back(Open { number: session.sent, message });
             } else {
                 self.note(What::GivenUp(message.origin));
+            }
+        }
+        for origin in std::mem::take(&mut self.again) {
+            let is_open = self.open.iter().any(|open| open.message.origin == origin);
+            match self.messages.get(&origin).cloned() {
+                // The first time has to be counted before the second.
+                _ if is_open => self.again.push(origin),
+                Some(message) if session.counted => {
+                    self.note(What::SentAgain(origin));
+                    self.send(line, session, speech::message(&message));
+                    self.open.push_back(Open { number: session.sent, message });
+                }
+                _ => {}
             }
         }
         if session.counted && self.dice.permille(300) {
@@ -191,6 +225,10 @@ impl Client {
             Kind::Message(MessageType::Error) => {
                 let origin = stanza.id.as_deref().unwrap_or_default().to_owned();
                 let condition = speech::condition(&stanza);
+                let stubborn = self.stage.plan.stubborn;
+                if condition == "resource-constraint" && session.counted && self.dice.permille(stubborn) {
+                    self.again.push(origin.clone());
+                }
                 self.note(What::Refused { origin, condition });
             }
             Kind::Message(_) => {

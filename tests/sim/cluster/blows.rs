@@ -62,6 +62,7 @@ impl Cluster {
                     self.pause(Duration::from_millis(400)).await;
                 }
             }
+            Strike::Chase => self.chase(dice).await,
             Strike::Sleep => self.stop_router(router, dice).await,
             Strike::Doze => self.stop_tip(edge, dice).await,
             Strike::Alone => self.isolate(router, dice).await,
@@ -69,6 +70,7 @@ impl Cluster {
                 let routers: Vec<usize> = (0..3).filter(|_| dice.permille(600)).collect();
                 self.divide(edge, &routers, dice).await;
             }
+            Strike::Split => self.split(router, dice).await,
             Strike::Links => {
                 for _ in 0..1 + dice.place(6) {
                     self.break_links(dice);
@@ -98,6 +100,33 @@ impl Cluster {
                 }
                 self.kill_router(router);
                 self.pause(Duration::from_secs(1)).await;
+            }
+        }
+    }
+
+    /// What has just been told a client is true in the next reign as well, however soon that begins.
+    async fn chase(self: &Arc<Self>, dice: &mut Dice) {
+        drop(self.stage.resumed());
+        for _ in 0..1 + dice.place(5) {
+            let mut patience = 2_000;
+            let account = loop {
+                patience -= 1;
+                match self.stage.resumed() {
+                    Some(account) => break account,
+                    None if patience == 0 => return,
+                    None => self.stage.crowd.sleep(Duration::from_millis(1)).await,
+                }
+            };
+            self.pause(Duration::from_millis([3, 300][dice.place(2)])).await;
+            let shard = usize::from(self.shards.of(&account).0);
+            let leader = self.groups[shard].leader().map(|term| term.router);
+            match leader.filter(|_| !self.stage.plan.gentle && dice.permille(300)) {
+                Some(router) => {
+                    self.kill_router(router);
+                    self.pause(Duration::from_secs(2)).await;
+                    return;
+                }
+                None => self.hand_over(shard).await,
             }
         }
     }
@@ -181,6 +210,39 @@ impl Cluster {
         self.stage.crowd.sleep(nap(dice)).await;
         self.stage.tell("cluster", format!("edge {} and routers {routers:?} are together", id.0));
         self.state.lock().apart.retain(|(own, _)| *own != edge);
+    }
+
+    /// A router and some edges are on one side, all others on the other.
+    async fn split(self: &Arc<Self>, router: usize, dice: &mut Dice) {
+        let tips = self.tips();
+        let near: Vec<usize> = (0..tips.len()).filter(|_| dice.permille(500)).collect();
+        let whole = dice.permille(700);
+        self.stage
+            .tell("cluster", format!("router {router} and edges at {near:?} are on a side of their own"));
+        let others: Vec<usize> = (0..3).filter(|other| *other != router).collect();
+        self.state.lock().alone.insert(router);
+        for other in &others {
+            self.part(router, *other, Fall::Silent);
+            self.part(*other, router, Fall::Silent);
+        }
+        for (place, tip) in tips.iter().enumerate() {
+            let beyond = match near.contains(&place) {
+                true => others.clone(),
+                // Or there is a way to the other side that routers do not have.
+                false if whole => vec![router],
+                false => continue,
+            };
+            self.state.lock().apart.extend(beyond.iter().map(|router| (place, *router)));
+            self.lose(tip.id);
+            for router in beyond {
+                self.unlink(tip.id, router, Fall::Silent);
+            }
+        }
+        self.stage.crowd.sleep(nap(dice)).await;
+        self.stage.tell("cluster", format!("router {router} is together with all"));
+        let mut state = self.state.lock();
+        state.alone.remove(&router);
+        state.apart.clear();
     }
 
     /// Some links break and are made again.

@@ -49,6 +49,14 @@ pub(super) struct Links {
     streams: BTreeMap<(usize, usize), Stream>,
 }
 
+/// What befalls a word of one home to another.
+enum Mishap {
+    Lost,
+    Twice,
+    /// Others overtake it.
+    Late(Duration),
+}
+
 /// How suddenly a link breaks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fall {
@@ -137,12 +145,38 @@ impl Cluster {
         }
     }
 
-    /// Says something to another router; false where there is no link.
+    /// Says something to another router; false where there is no link. What homes say to each other is lost at times, or comes
+    /// twice, or late: they have numbers for that.
     pub(super) fn say(&self, from: usize, to: usize, item: PeerItem) -> bool {
         let links = self.links.lock();
         let Some(stream) = links.streams.get(&(from, to)) else { return false };
-        stream.pipe.send(item);
+        let of_homes = matches!(item, PeerItem::Forward(_) | PeerItem::Receipt(_) | PeerItem::Missing(..));
+        match self.mishap().filter(|_| of_homes) {
+            None => stream.pipe.send(item),
+            Some(Mishap::Lost) => {}
+            Some(Mishap::Twice) => {
+                stream.pipe.send(item.clone());
+                stream.pipe.send(item);
+            }
+            Some(Mishap::Late(by)) => {
+                let pipe = stream.pipe.clone();
+                self.stage.world.after(by, move || pipe.send(item));
+            }
+        }
         true
+    }
+
+    fn mishap(&self) -> Option<Mishap> {
+        let often = self.stage.plan.lossy;
+        if often == 0 || self.stage.healed().is_some() {
+            return None;
+        }
+        let mut dice = self.dice.lock();
+        dice.permille(often).then(|| match dice.place(3) {
+            0 => Mishap::Lost,
+            1 => Mishap::Twice,
+            _ => Mishap::Late(Duration::from_micros(dice.within(100..20_000))),
+        })
     }
 
     /// Whether an edge has links to all routers that run.

@@ -33,12 +33,14 @@ impl Losses {
         }
     }
 
-    /// Whether a session of this shard that was at this edge is somewhere in any case.
-    fn keeps(&self, edge: EdgeId, shard: Shard) -> bool {
+    /// Whether a session of this shard that was at this edge from then on is somewhere in any case.
+    fn keeps(&self, edge: EdgeId, since: Duration, shard: Shard) -> bool {
         let Some(spans) = self.away.get(&edge) else { return true };
         !spans.iter().any(|(from, to)| {
             let to = to.map_or(Duration::MAX, |to| to + UNHEARD);
-            let lost = |(of, at): &(Shard, Duration)| *of == shard && *at + UNHEARD >= *from && *at <= to;
+            let lost = |(of, at): &(Shard, Duration)| {
+                *of == shard && *at >= since && *at + UNHEARD >= *from && *at <= to
+            };
             self.openings.iter().any(lost)
         })
     }
@@ -60,7 +62,7 @@ impl Cluster {
     }
 
     /// Whether an account's session that was at this edge is to be had.
-    pub(super) fn keeps(&self, edge: EdgeId, account: &BareJid) -> bool {
-        self.losses.lock().keeps(edge, self.shards.of(account))
+    pub(super) fn keeps(&self, edge: EdgeId, since: Duration, account: &BareJid) -> bool {
+        self.losses.lock().keeps(edge, since, self.shards.of(account))
     }
 }

@@ -6,6 +6,7 @@ use crate::stage::{Phase, Stage};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use starling_locations::RecordError as Unrecorded;
 use starling_locations::machine::{Machine, Op, Outcome};
 use starling_router::{LocationOp, Place, RecordError, Register};
 use starling_store_scylla::model::{Dice, Process};
@@ -83,7 +84,7 @@ impl Group {
     /// The next reign begins, of a router that leads from now on.
     pub(super) fn elect(
         self: &Arc<Self>,
-        stage: &Stage,
+        stage: &Arc<Stage>,
         router: usize,
         life: u64,
         now: u64,
@@ -118,9 +119,9 @@ impl Group {
             if stage.breaks() == Some(Break::AcceptOldReign) {
                 ops.iter_mut().for_each(|op| rename(op, epoch));
             }
-            let group = self.clone();
+            let (group, at) = (self.clone(), stage.clone());
             let late = Duration::from_micros(dice.within(0..3_000_000));
-            stage.world.after(late, move || drop(group.state.lock().apply(&ops)));
+            stage.world.after(late, move || refused(&at, group.shard, &group.state.lock().apply(&ops)));
         }
         let term = Arc::new(Term {
             router,
@@ -181,10 +182,22 @@ impl Group {
         });
     }
 
-    fn propose(&self, term: &Arc<Term>, number: u64, ops: &[Op], sent: bool) -> Proposed {
+    fn propose(&self, stage: &Stage, term: &Arc<Term>, number: u64, ops: &[Op], sent: bool) -> Proposed {
         let mut state = self.state.lock();
         if !state.leader.as_ref().is_some_and(|leader| Arc::ptr_eq(leader, term)) {
-            return Proposed::Followed;
+            let heard = state.leader.as_ref().is_some_and(|leader| leader.heard.load(Ordering::SeqCst));
+            if !sent || !heard || term.is_over() {
+                return Proposed::Followed;
+            }
+            // Somebody passes it on to whoever leads: it is for the rows to refuse it.
+            let mut ops = ops.to_vec();
+            if stage.breaks() == Some(Break::AcceptOldReign) {
+                let epoch = state.machine.head().epoch;
+                ops.iter_mut().for_each(|op| rename(op, epoch));
+            }
+            let outcomes = state.apply(&ops);
+            refused(stage, self.shard, &outcomes);
+            return Proposed::Done(outcomes);
         }
         let first = term.queue.lock().1.first() == Some(&number);
         if !first || !term.heard.load(Ordering::SeqCst) {
@@ -230,6 +243,14 @@ impl Term {
 
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
+    }
+}
+
+/// Whoever reigned before has no say in who is where (promise 6).
+fn refused(stage: &Stage, shard: Shard, outcomes: &[Outcome]) {
+    if let Some(done) = outcomes.iter().find(|outcome| !matches!(outcome, Outcome::Stale { .. })) {
+        let text = format!("what an older reign of shard {} wanted was not refused: {done:?}", shard.0);
+        stage.wrong("locations", None, text);
     }
 }
 
@@ -296,19 +317,11 @@ impl Ledger {
     }
 }
 
-/// As the server judges them: all or none.
-fn judge(outcomes: &[Outcome]) -> Result<(), RecordError> {
-    let done = |outcome: &Outcome| {
-        matches!(outcome, Outcome::Bound { .. } | Outcome::Moved { .. } | Outcome::Unbound | Outcome::Absent)
-    };
-    if outcomes.iter().all(done) {
-        Ok(())
-    } else if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Stale { .. })) {
-        Err(RecordError::NotLeader)
-    } else if outcomes.iter().any(done) {
-        Err(RecordError::Unknown)
-    } else {
-        Err(RecordError::Busy)
+fn unrecorded(error: Unrecorded) -> RecordError {
+    match error {
+        Unrecorded::Unknown => RecordError::Unknown,
+        Unrecorded::NotLeader => RecordError::NotLeader,
+        Unrecorded::Busy => RecordError::Busy,
     }
 }
 
@@ -318,7 +331,7 @@ impl Register for Ledger {
         let (before, after, unanswered, sent) = {
             let mut dice = self.dice.lock();
             let stormy = self.stage.phase() == Phase::Storm;
-            let most = if stormy && dice.permille(50) { 200_000 } else { 3_000 };
+            let most = if stormy && dice.permille(self.stage.plan.slow_entries) { 200_000 } else { 3_000 };
             let micros = |dice: &mut Dice| Duration::from_micros(dice.within(200..most));
             (micros(&mut dice), micros(&mut dice), stormy && dice.permille(10), dice.permille(400))
         };
@@ -333,7 +346,7 @@ impl Register for Ledger {
             process.sleep(before).await;
             let deadline = process.world().now() + ENTRY_WITHIN;
             let outcomes = loop {
-                match group.propose(&term, ticket.number, &ops, sent) {
+                match group.propose(&stage, &term, ticket.number, &ops, sent) {
                     Proposed::Done(outcomes) => break outcomes,
                     Proposed::Followed if term.is_over() => {
                         // What was sent may have come to somebody.
@@ -355,7 +368,7 @@ impl Register for Ledger {
                 return Err(RecordError::Unknown);
             }
             stage.whisper(|| format!("shard {} reign {}: {ops:?} {outcomes:?}", group.shard.0, term.epoch.0));
-            judge(&outcomes)
+            Outcome::judge(&outcomes).map_err(unrecorded)
         };
         if early {
             self.process.spawn(work.map(drop).boxed());

@@ -16,6 +16,7 @@ use starling_store::{Position, SharedStore};
 use starling_store_scylla::model::Process;
 use starling_wire::chart::{Chart, Way};
 use starling_wire::frame::{EdgeItem, Home, PeerItem, RouterItem, UpBatch};
+use starling_wire::gate::{Attachments, Listeners, Taken};
 use starling_wire::{EdgeId, EdgeLink, Epoch, RouterId, Shard, ToEdge};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,8 +43,8 @@ pub(super) struct Router {
     clock: SimClock,
     cluster: Arc<Cluster>,
     chart: Chart<Gate>,
-    /// Which reigns the edge of a link has attached to. What follows something refused is refused.
-    attached: Mutex<BTreeMap<u64, BTreeMap<Shard, Epoch>>>,
+    /// Of each link of an edge.
+    attached: Mutex<BTreeMap<u64, Attachments>>,
     /// Edges without a link, and since when.
     lost: Mutex<BTreeMap<EdgeId, Duration>>,
 }
@@ -55,60 +56,25 @@ struct Gate {
     deliveries: Arc<Deliveries>,
 }
 
-/// A reign's way to edges: none to one that has not attached since its home was open last.
+/// A reign's way to edges.
 struct Deliveries {
     home: Home,
-    attached: Mutex<Attached>,
-}
-
-#[derive(Default)]
-struct Attached {
-    closings: u64,
-    named: BTreeMap<EdgeId, (u64, Wire)>,
-    open: BTreeMap<EdgeId, Wire>,
-}
-
-impl Deliveries {
-    fn name(&self, edge: EdgeId, number: u64, wire: &Wire, closings: u64) {
-        let mut attached = self.attached.lock();
-        if attached.closings == closings {
-            attached.named.insert(edge, (number, wire.clone()));
-        }
-    }
-
-    fn close(&self, closings: u64) {
-        let mut attached = self.attached.lock();
-        if closings > attached.closings {
-            *attached = Attached { closings, ..Attached::default() };
-        }
-    }
-
-    fn forget(&self, edge: EdgeId) {
-        let mut attached = self.attached.lock();
-        attached.named.remove(&edge);
-        attached.open.remove(&edge);
-    }
+    listeners: Listeners<Wire>,
 }
 
 impl EdgeLink for Deliveries {
     fn deliver(&self, batch: &mut Vec<ToEdge>) {
-        let attached = self.attached.lock();
-        for message in batch.drain(..) {
-            if let Some(wire) = attached.open.get(&message.conn.edge) {
-                wire.down.send(RouterItem::Down(self.home, message));
+        self.listeners.deliver(batch, |wire, items| {
+            for item in items.drain(..) {
+                wire.down.send(item);
             }
-        }
+        });
     }
 }
 
 impl Edges for Deliveries {
     fn open(&self, edge: EdgeId, number: u64) {
-        let mut attached = self.attached.lock();
-        let named = attached.named.get(&edge).filter(|(named, _)| *named == number);
-        match named.map(|(_, wire)| wire.clone()) {
-            Some(wire) => drop(attached.open.insert(edge, wire)),
-            None => drop(attached.open.remove(&edge)),
-        }
+        self.listeners.open(edge, number);
     }
 }
 
@@ -213,7 +179,7 @@ impl Router {
             "cluster",
             format!("router {} reigns over {} as {}", self.index, home.shard.0, home.epoch.0),
         );
-        let deliveries = Arc::new(Deliveries { home, attached: Mutex::default() });
+        let deliveries = Arc::new(Deliveries { home, listeners: Listeners::new(home) });
         let edge: Arc<dyn EdgeLink> = deliveries.clone();
         let RouterParts { config, server, hooks, store, clock, metrics, tracer, .. } =
             Server::parts_of(&stage, self.store.clone(), edge, self.clock.clone(), 1, self.life);
@@ -287,33 +253,25 @@ impl Router {
             _ => return,
         };
         let home = batch.home;
-        let taken = self.chart.take(home);
-        let allowed = {
+        let taken = {
             let mut attached = self.attached.lock();
-            let attached = attached.entry(wire.number).or_default();
-            if taken.is_ok() && batch.attach_begin {
-                attached.insert(home.shard, home.epoch);
-            }
-            let allowed = taken.is_ok() && attached.get(&home.shard) == Some(&home.epoch);
-            if !allowed {
-                attached.remove(&home.shard);
-            }
-            allowed
+            attached.entry(wire.number).or_default().take(&self.chart, home, batch.attach_begin)
         };
         match taken {
-            Ok((gate, closings)) if allowed => {
+            Taken::By(gate, closings) => {
                 let mut number = wire.number;
                 if batch.attach_begin {
                     number = self.cluster.stage.number();
-                    gate.deliveries.name(edge, number, wire, closings);
+                    gate.deliveries.listeners.name(edge, number, wire, closings);
                 }
                 gate.door.edge(edge, number, batch);
             }
-            // It has yet to say what it has done. Its edge says all of this again, to whoever is home then.
-            _ if self.chart.is_leaving(home) => {}
-            taken => {
-                let not = taken.err().unwrap_or_else(|| self.chart.not_home(home.shard));
+            Taken::Dropped => {}
+            Taken::Refused(not) => {
                 wire.down.send(RouterItem::NotHome(not));
+                if let Some(home) = self.chart.reign(not.shard) {
+                    wire.down.send(RouterItem::Home(home));
+                }
             }
         }
     }
@@ -340,7 +298,7 @@ impl Router {
         });
         for edge in dead {
             for gate in self.chart.doors() {
-                gate.deliveries.forget(edge);
+                gate.deliveries.listeners.forget(edge);
                 gate.door.dead(edge);
             }
         }
@@ -390,6 +348,9 @@ impl Router {
 
     fn deny(&self, from: usize, shard: Shard) {
         self.cluster.say(self.index, from, PeerItem::NotHome(self.chart.not_home(shard)));
+        if let Some(home) = self.chart.reign(shard) {
+            self.cluster.say(self.index, from, PeerItem::Home(home));
+        }
     }
 
     /// Lets the homes of a shard finish before it is moved.
@@ -403,7 +364,7 @@ impl Router {
             match select(gate.door.quiet(), questions).await {
                 Either::Left(_) | Either::Right(_) => {}
             }
-            gate.deliveries.close(closings);
+            gate.deliveries.listeners.close(closings);
             self.withdraw(home.shard);
         };
         let timer = self.process.sleep(DRAINED_WITHIN);
@@ -412,8 +373,12 @@ impl Router {
         }
     }
 
-    /// It was not moved after all.
+    /// It was not moved after all. The drain may have been given up before its end.
     pub(super) fn resume(&self, home: Home) {
+        if let Some((gate, closings)) = self.chart.leave(home) {
+            gate.deliveries.listeners.close(closings);
+            self.withdraw(home.shard);
+        }
         if self.chart.stay(home) {
             self.announce(home);
         }
@@ -472,7 +437,7 @@ impl Led {
         })
         .await;
         router.chart.end(self.home);
-        self.gate.deliveries.close(u64::MAX);
+        self.gate.deliveries.listeners.close(u64::MAX);
         router.withdraw(self.home.shard);
     }
 
@@ -485,7 +450,7 @@ impl Led {
                 router.announce(self.home);
             }
         } else if let Some((gate, closings)) = router.chart.close(self.home) {
-            gate.deliveries.close(closings);
+            gate.deliveries.listeners.close(closings);
             router.withdraw(self.home.shard);
         }
     }

@@ -4,7 +4,7 @@ use super::Cluster;
 use super::planted::Break;
 use crate::edge::Edge;
 use crate::line::{FromClient, Line, Pipe, ToClient};
-use crate::stage::{Host, Stage};
+use crate::stage::{Host, Life, Stage};
 use futures::FutureExt;
 use futures::channel::mpsc;
 use futures::future::BoxFuture;
@@ -206,8 +206,8 @@ impl Host for Tip {
         self.id.0
     }
 
-    fn keeps(&self, life: u64, account: &BareJid) -> bool {
-        self.cluster.keeps(EdgeId(life), account)
+    fn keeps(&self, (life, since): Life, account: &BareJid) -> bool {
+        self.cluster.keeps(EdgeId(life), since, account)
     }
 
     fn line(&self, stage: &Stage, account: &BareJid) -> Line {
@@ -219,6 +219,6 @@ impl Host for Tip {
     }
 
     fn store(&self) -> Option<SharedStore> {
-        self.cluster.store()
+        Some(self.cluster.store())
     }
 }

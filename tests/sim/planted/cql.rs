@@ -249,7 +249,7 @@ fn summary(mutation: &Mutation) -> String {
             let (row, closed) = (&row.row, row.safe);
             format!("row {} of {:?} safe {closed:?}", row.position.0, row.origin_id)
         }
-        Change::PutData(row) => format!("{:?} {} {}", row.kind, row.name, row.number),
+        Change::PutData(row) => format!("{:?} {} {} {:?}", row.kind, row.name, row.number, row.body),
         other => format!("{other:?}"),
     };
     let changes: Vec<_> = mutation.changes.iter().map(change).collect();

@@ -124,6 +124,8 @@ impl<'a> Judge<'a> {
                         // The refusal is of no account any more: whatever is promised now counts.
                         if let Some(fate) = self.sent.get_mut(origin.as_str()).filter(|fate| fate.refused) {
                             (fate.place, fate.moved, fate.refused) = (place, true, false);
+                            // Neither is what was acknowledged with it: it may be refused once more.
+                            (fate.acknowledged, fate.by_resumption) = (false, false);
                         }
                     }
                     What::GivenUp(origin) => {

@@ -99,6 +99,12 @@ fn an_error_is_not_an_acknowledgement() {
     assert_eq!(end(&[&acknowledged, &refused]), [Kind::RefusedLate]);
     assert_eq!(end(&[&What::Resumed, &acknowledged, &refused]), []);
     assert_eq!(end(&[&What::Resumed, &What::Settled, &acknowledged, &refused]), [Kind::RefusedLate]);
+    let again = What::SentAgain("m1".to_owned());
+    let twice = [&refused, &acknowledged, &again];
+    let then = |more: &[&What]| end(&[&twice[..], more].concat());
+    assert_eq!(then(&[]), [Kind::NoAnswer]);
+    assert_eq!(then(&[&refused, &acknowledged]), []);
+    assert_eq!(then(&[&acknowledged, &refused]), [Kind::RefusedLate]);
 }
 
 /// What its sender knew to be refused and sent again takes its place then: what was sent before that may stand before it,
