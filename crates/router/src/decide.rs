@@ -33,7 +33,7 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
     let token = home.links[at].token;
     home.links[at].take(sequence);
     if again {
-        home.links[at].before = sequence;
+        home.links[at].was_decided(sequence);
     }
     home.touched = true;
     if fault.is_none()

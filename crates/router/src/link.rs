@@ -315,6 +315,11 @@ impl Link {
         self.unsettled.push_back(Unsettled { sequence, message: None });
     }
 
+    /// A home before this one may have taken this stanza, or refused it: which of the two, nobody knows here.
+    pub(crate) fn was_decided(&mut self, sequence: u64) {
+        self.before = self.before.max(sequence);
+    }
+
     /// All that this stanza stands for is done.
     pub(crate) fn settle(&mut self, sequence: u64) {
         if let Some(index) = self.place(sequence) {

@@ -101,8 +101,10 @@ fn stanza(turn: &mut Turn, home: &mut Home, at: usize, up: Up) {
         home.touched = true;
     } else if home.links[at].was_answered(sequence) {
         // By the home before this one, behind one that had no answer yet (or which its edge was not told).
-        home.links[at].take(sequence);
-        home.links[at].settle(sequence);
+        let link = &mut home.links[at];
+        link.take(sequence);
+        link.settle(sequence);
+        link.was_decided(sequence);
         home.touched = true;
     } else {
         decide::sent(turn, home, at, decide::Said { sequence, stanza, fault, trace, again });

@@ -137,8 +137,12 @@ impl Worker {
                 });
                 match says.filter(|_| needs_store(&stanza)) {
                     Some(at) => {
-                        let token = home.links[at].token;
-                        home.links[at].take(sequence);
+                        let link = &mut home.links[at];
+                        let token = link.token;
+                        link.take(sequence);
+                        if again || link.may_be_again(sequence) {
+                            link.was_decided(sequence);
+                        }
                         home.touched = true;
                         let error = decide::message::not_confirmed();
                         decide::refuse(turn, home, token, sequence, &stanza, &error);

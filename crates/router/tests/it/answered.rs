@@ -1,9 +1,10 @@
 //! What has its answer is not decided on again by the next home.
 
-use crate::bench::chat;
+use crate::bench::{chat, jid};
 use crate::site::{Client, Site};
-use starling_wire::Down;
-use starling_xmpp::{Element, IqType, Kind, MessageType, Stanza};
+use starling_wire::{Down, Up};
+use starling_xmpp::{Element, IqType, Kind, MessageType, PresenceType, Stanza};
+use std::time::Duration;
 
 fn question() -> Stanza {
     let mut ask = Stanza::iq(IqType::Get).child(Element::new("urn:xmpp:blocking", "blocklist"));
@@ -92,4 +93,78 @@ fn whatever_arrives_of_an_answer_there_is_one() {
         assert_eq!((all("result") + all("error"), handled), (1, 3), "{count} {again}: {answers:?}");
         assert_eq!(all("refused") + site.messages(&carol).len(), 1, "{count} {again}: {answers:?}");
     }
+}
+
+/// A message that its client may send again.
+fn named(to: &str, body: &str) -> Stanza {
+    let id = Element::new("urn:xmpp:sid:0", "origin-id").attr("id", format!("o-{body}"));
+    chat(&format!("{to}@localhost"), body).child(id)
+}
+
+/// How often each account has this message.
+fn rows(site: &Site, accounts: [&str; 2], message: &str) -> [usize; 2] {
+    accounts.map(|account| site.rows(account).iter().filter(|body| *body == message).count())
+}
+
+#[test]
+fn what_was_refused_behind_what_has_no_answer_yet_is_known_when_it_comes_again() {
+    let mut site = Site::new(1);
+    let mut alice = site.managed(0, "alice", "phone");
+    let (bob, carol) = (site.client(0, "bob", "phone"), site.client(0, "carol", "phone"));
+    site.close_post("bob", true);
+    site.chat(&mut alice, "bob", "open");
+    // It is written, and nobody knows.
+    site.store.doubt_next(1);
+    site.send(&mut alice, named("carol", "refused"));
+    site.run();
+    assert_eq!(answers(&mut site, &alice).0, ["refused"]);
+    site.say(&alice, Up::Acknowledged { handled: 1 });
+    site.succeed("alice");
+    site.send(&mut alice, named("carol", "refused"));
+    site.close_post("bob", false);
+    let shard = site.shard("bob");
+    site.begin(shard);
+    site.run();
+    assert_eq!(answers(&mut site, &alice), (Vec::new(), 4));
+    assert_eq!(rows(&site, ["alice", "carol"], "refused"), [1, 1]);
+    assert_eq!(
+        (site.messages(&carol), site.messages(&bob)),
+        (vec!["refused".to_owned()], vec!["open".to_owned()])
+    );
+}
+
+#[test]
+fn what_could_not_be_looked_for_and_was_refused_is_known_when_it_comes_again() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let mut carol = site.client(1, "carol", "phone");
+    site.send(&mut alice, named("carol", "one"));
+    for _ in 0..4 {
+        site.decide();
+        let mail: Vec<_> = site.mail().drain(..).collect();
+        for (shard, item) in mail {
+            site.hand_mail(shard, item);
+        }
+    }
+    // It has its rows, and its edge is told nothing.
+    site.cut(0);
+    assert_eq!(rows(&site, ["alice", "carol"], "one"), [1, 1]);
+    site.crash("alice");
+    let shard = site.shard("alice");
+    site.begin(shard);
+    // Somebody has the account loaded before her edge is there.
+    site.send(&mut carol, Stanza::presence(PresenceType::Probe).to(jid("alice")));
+    site.advance(Duration::from_millis(400));
+    site.link(0);
+    // The log cannot be read for long.
+    site.store.fail_next_reads(1_000);
+    site.advance(Duration::from_secs(6));
+    assert_eq!(answers(&mut site, &alice).0, ["refused"]);
+    site.store.fail_next_reads(0);
+    site.advance(Duration::from_secs(1));
+    site.say(&alice, Up::Acknowledged { handled: 1 });
+    site.send(&mut alice, named("carol", "one"));
+    site.run();
+    assert_eq!(answers(&mut site, &alice), (Vec::new(), 3));
+    assert_eq!(rows(&site, ["alice", "carol"], "one"), [1, 1]);
 }
