@@ -169,10 +169,13 @@ fn is_known(
     if let Some(earlier) = earlier {
         let latest = home.refused.latest().unwrap_or(earlier.at);
         (ticket.again, ticket.origin) = (Some(latest), earlier.origin);
-        return earlier.kept || recent.is_some_and(|recent| recent.has(earlier.origin));
+        if earlier.kept || recent.is_some_and(|recent| recent.has(earlier.origin)) {
+            return true;
+        }
+        // It may have been refused here as what another home had refused and written.
     }
     let Some(fingerprint) = resent(turn, home, own, with, stanza) else { return false };
-    ticket.again = Some(home.lost_until(&turn.shared));
+    ticket.again = ticket.again.max(Some(home.lost_until(&turn.shared)));
     match recent.and_then(|recent| recent.find(&fingerprint, ticket.origin, ticket.before)) {
         Some(origin) => ticket.origin = origin,
         None => return false,

@@ -168,3 +168,31 @@ fn what_could_not_be_looked_for_and_was_refused_is_known_when_it_comes_again() {
     assert_eq!(answers(&mut site, &alice), (Vec::new(), 3));
     assert_eq!(rows(&site, ["alice", "carol"], "one"), [1, 1]);
 }
+
+#[test]
+fn what_was_refused_and_comes_again_more_than_once_is_known() {
+    for at_recipient in [false, true] {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let carol = site.client(0, "carol", "phone");
+        site.send(&mut alice, named("carol", "one"));
+        if at_recipient {
+            site.decide();
+        }
+        // It is written, and nobody knows.
+        site.store.doubt_next(1);
+        site.run();
+        assert_eq!(answers(&mut site, &alice).0, ["refused"]);
+        site.succeed("alice");
+        // The first time before it says that it has the error.
+        site.send(&mut alice, named("carol", "one"));
+        site.run();
+        let (again, _) = answers(&mut site, &alice);
+        site.say(&alice, Up::Acknowledged { handled: 1 + u32::try_from(again.len()).unwrap() });
+        site.send(&mut alice, named("carol", "one"));
+        site.run();
+        assert_eq!(answers(&mut site, &alice), (Vec::new(), alice.sequence), "{again:?}");
+        assert_eq!(rows(&site, ["alice", "carol"], "one"), [1, 1], "{again:?}");
+        assert_eq!(site.messages(&carol), ["one"]);
+    }
+}
