@@ -22,6 +22,10 @@ use crate::{
 const NONZA_BYTES: usize = 65_536;
 const NONZA_ELEMENTS: u32 = 256;
 
+/// How much longer than allowed for the input the canonical form may get, in bytes: it has each namespace name and some
+/// characters written out, so that a short input could become thousands of times as long.
+const LONGER: usize = 262_144;
+
 /// A thread keeps an output buffer of at most this size between stanzas, in bytes.
 const SCRATCH_BYTES: usize = 16_384;
 
@@ -50,7 +54,7 @@ pub(super) enum Progress {
     Done,
     /// More input is needed.
     More,
-    /// The element is over the limit of bytes.
+    /// The element is over the limit of bytes, as it is read or as it is written.
     TooLarge,
 }
 
@@ -85,6 +89,9 @@ impl Building {
         let mut tag = Tag::default();
         let mut taken = 0;
         while self.scopes.depth() > 0 {
+            if self.canonical.out.len() > written(self.limit) {
+                return Ok((taken, Progress::TooLarge));
+            }
             let rest = &input[taken..];
             let left = self.limit - self.size;
             match scanner.next(&rest[..rest.len().min(left)], &bounds)? {
@@ -210,7 +217,11 @@ impl Building {
                     let mut extra = Vec::new();
                     let others = tag.attributes.iter().filter(|attribute| is_extra(attribute));
                     canonical::attributes(others, &self.scopes, &mut extra)?;
-                    head.stanza.extra = Some(Bytes::from(extra));
+                    if extra.len() > written(self.limit) {
+                        head.fail(StanzaCondition::PolicyViolation);
+                    } else {
+                        head.stanza.extra = Some(Bytes::from(extra));
+                    }
                 }
                 head.complete();
             }
@@ -286,6 +297,11 @@ fn judge(ns: &str, name: &str, content: &str) -> Result<Option<Head>, StreamErro
         }
         _ => Ok(None),
     }
+}
+
+/// How long the canonical form of an element may get.
+fn written(limit: usize) -> usize {
+    limit + limit.min(LONGER)
 }
 
 fn is_extra(attribute: &Attribute<'_>) -> bool {
