@@ -58,6 +58,9 @@ impl Worker {
                 if let Some(times) = self.complaints.loads.made(turn.monotonic) {
                     tracing::warn!(event = "load_failed", %error, times, "an account could not be loaded");
                 }
+                // It may have written something under its floor nevertheless: the next one has another.
+                let floor = self.shared.positions.reign().floor;
+                self.shared.positions.forget(floor);
                 if !parked.is_empty() {
                     self.attaching.losing.wake(account.clone());
                     self.homes.insert(account.clone(), Slot::Parked(parked));

@@ -1,5 +1,6 @@
 //! Sessions that are not where somebody believes, or not any more.
 
+use crate::bench::jid;
 use crate::site::{Mood, Site};
 use starling_router::RecordError;
 use starling_wire::{Down, Leave, Up};
@@ -145,4 +146,19 @@ fn what_nobody_has_is_looked_for_until_the_store_answers() {
     assert_eq!(book.edges().len(), 1);
     site.advance(20 * SECOND);
     assert_eq!(book.edges(), []);
+}
+
+/// What a load that has failed wrote may have taken effect.
+#[test]
+fn no_two_loads_have_one_floor() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let before = site.store.floors(&jid("bob")).len();
+    site.store.fail_next_reads(2);
+    for n in 0..3 {
+        // The clock stands still, and the reign's floor may be above it.
+        site.chat(&mut alice, "bob", &n.to_string());
+    }
+    let floors = site.store.floors(&jid("bob")).split_off(before);
+    assert!(floors.len() == 3 && floors.is_sorted_by(|one, next| one < next), "{floors:?}");
 }

@@ -36,6 +36,7 @@ struct Script {
     late: usize,
     lose: usize,
     fail_reads: usize,
+    floors: Vec<(BareJid, Position)>,
     commits: u64,
     pages: u64,
     doubts: Doubts,
@@ -151,6 +152,12 @@ impl FaultyStore {
     /// The next `n` commits are reported as written but are not: a disk that lies.
     pub fn lose_next(&self, n: usize) {
         self.script.lock().lose = n;
+    }
+
+    /// The floors of all loads of this account so far, in order.
+    pub fn floors(&self, jid: &BareJid) -> Vec<Position> {
+        let floors = &self.script.lock().floors;
+        floors.iter().filter(|(own, _)| own == jid).map(|(_, floor)| *floor).collect()
     }
 
     /// The next `n` reads (account, load, log) fail as unavailable.
@@ -290,6 +297,7 @@ impl Store for FaultyStore {
             let (store, jid) = (self.clone(), jid.clone());
             return wait.then(move |_| store.load(&jid, reign)).boxed();
         }
+        script.floors.push((jid.clone(), reign.floor));
         if take(&mut script.fail_reads) {
             return ready(Err(unavailable())).boxed();
         }
