@@ -332,9 +332,8 @@ pub(crate) fn catch_up(link: &mut Link, record: &Record) -> usize {
         management.before -= uncounted;
         let counted = u32::try_from(count - uncounted).unwrap_or(u32::MAX);
         management.acked = management.acked.wrapping_add(counted);
-        if counted > 0 {
-            management.asked_at = None;
-        }
+        // What it was asked may be lost with the link.
+        management.asked_at = None;
     }
     count
 }

@@ -189,3 +189,29 @@ fn who_asks_once_more_is_told_that_it_is_bound_before_anything_else() {
     let downs = site.told(&bob);
     assert!(matches!(downs.first(), Some(Down::Bound { .. })), "{downs:?}");
 }
+
+#[test]
+fn who_was_to_acknowledge_over_a_link_that_broke_is_asked_again() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    site.post(&mut alice, "bob", "one");
+    for _ in 0..4 {
+        site.decide();
+        let mail: Vec<_> = site.mail().drain(..).collect();
+        for (shard, item) in mail {
+            site.hand_mail(shard, item);
+        }
+    }
+    // It goes to a link that is gone, and so does the question.
+    site.cut(1);
+    site.run();
+    site.link(1);
+    site.run();
+    let asked = |downs: &[Down]| downs.iter().any(|down| matches!(down, Down::RequestAck));
+    assert!(asked(&site.told(&bob)), "or it would be taken for dead");
+    site.say(&bob, Up::Acknowledged { handled: 1 });
+    site.advance(120 * SECOND);
+    let downs = site.told(&bob);
+    assert!(!downs.iter().any(|down| matches!(down, Down::Close(_))), "{downs:?}");
+}
