@@ -1,6 +1,6 @@
 //! How entries, votes and memberships are written: in logs, in snapshots and on links.
 //!
-//! Protocol buffers, so that later versions can add fields. A command's bytes are taken as they are, without a copy.
+//! Protocol buffers, so that later versions can add fields.
 
 use crate::types::{Command, Entry, LogId, Member, Membership, StoredMembership, Vote};
 use bytes::Bytes;
@@ -24,7 +24,8 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
     EntryPb::from(entry).encode_to_vec()
 }
 
-/// The entry that these bytes are. Its command shares them.
+/// The entry that these bytes are. Its command is a copy: entries are kept for long, and what they came in is a part of all
+/// that a link received at that time.
 ///
 /// # Errors
 /// When they are not an entry.
@@ -221,7 +222,7 @@ impl TryFrom<EntryPb> for Entry {
     fn try_from(entry: EntryPb) -> Result<Self, CodecError> {
         let payload = match entry.payload.ok_or(CodecError::Missing("an entry's payload"))? {
             PayloadPb::Blank(_) => EntryPayload::Blank,
-            PayloadPb::Command(bytes) => EntryPayload::Normal(Command(bytes)),
+            PayloadPb::Command(bytes) => EntryPayload::Normal(Command(Bytes::copy_from_slice(&bytes))),
             PayloadPb::Membership(membership) => EntryPayload::Membership(membership.into()),
         };
         Ok(Self { log_id: entry.id.ok_or(CodecError::Missing("an entry's id"))?.into(), payload })
@@ -231,6 +232,8 @@ impl TryFrom<EntryPb> for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn id(term: u64, node: u64, index: u64) -> LogId {
         LogId::new(CommittedLeaderId::new(term, node), index)
@@ -269,13 +272,30 @@ mod tests {
         assert_eq!(StoredMembership::from(StoredMembershipPb::from(&stored)), stored);
     }
 
+    /// What a link has received, and whether any of it is still held.
+    struct Received(Vec<u8>, Arc<AtomicBool>);
+
+    impl AsRef<[u8]> for Received {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Received {
+        fn drop(&mut self) {
+            self.1.store(true, Ordering::Release);
+        }
+    }
+
     #[test]
-    fn a_command_shares_the_bytes_it_came_in() {
-        let entry =
-            Entry { log_id: id(1, 1, 1), payload: EntryPayload::Normal(Command(vec![9; 1000].into())) };
-        let bytes = Bytes::from(encode_entry(&entry));
-        let EntryPayload::Normal(command) = decode_entry(bytes.clone()).unwrap().payload else { panic!() };
-        assert!(bytes.as_ptr_range().contains(&command.0.as_ptr()));
+    fn an_entry_does_not_hold_what_it_came_in() {
+        let payload = EntryPayload::Normal(Command(vec![9; 1000].into()));
+        let entry = Entry { log_id: id(1, 1, 1), payload };
+        let freed = Arc::new(AtomicBool::new(false));
+        let bytes = Bytes::from_owner(Received(encode_entry(&entry), Arc::clone(&freed)));
+        let read = decode_entry(bytes).unwrap();
+        assert!(freed.load(Ordering::Acquire));
+        assert_eq!(read, entry);
     }
 
     #[test]

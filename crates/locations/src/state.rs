@@ -15,6 +15,10 @@ use tokio::task::spawn_blocking;
 /// How many routers that were members once are remembered.
 const REMEMBERED: usize = 256;
 
+/// What an entry costs beyond its bytes: a log is in memory, too, and one of very many small entries, as an idle shard writes
+/// them, takes long to be read and sent.
+pub const ENTRY: u64 = 768;
+
 /// Called when a snapshot up to this entry is durable.
 pub type Durable = Arc<dyn Fn(LogId) + Send + Sync>;
 
@@ -87,7 +91,7 @@ impl StateMachine {
         let outcomes = match entry.payload {
             EntryPayload::Blank => Vec::new(),
             EntryPayload::Normal(command) => {
-                self.state.since_snapshot.fetch_add(command.0.len() as u64 + 64, Ordering::Relaxed);
+                self.state.since_snapshot.fetch_add(command.0.len() as u64 + ENTRY, Ordering::Relaxed);
                 match Batch::decode(&command.0) {
                     Ok(ops) => self.state.machine.lock().apply(index, &ops),
                     Err(error) => {

@@ -90,6 +90,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_idle_shard_keeps_the_entries_of_about_a_day() {
+        // A grant every four seconds.
+        let (day, grant) = (24 * 60 * 60 / 4, crate::state::ENTRY + 20);
+        assert!(is_due(day * grant, 100) && !is_due(day / 2 * grant, 100));
+    }
+
+    #[test]
     fn a_snapshot_is_due_by_size() {
         assert!(!is_due(AT_LEAST, 0) && is_due(AT_LEAST + 1, 0));
         assert!(!is_due(AT_LEAST + 1, AT_LEAST) && is_due(2 * AT_LEAST + 1, AT_LEAST));
