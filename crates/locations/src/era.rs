@@ -154,13 +154,20 @@ impl Limits {
 
     /// Keeps the coarse ceiling ahead of the clock; at every router, so that none begins a reign without.
     /// Returns when a later era has begun: this cluster has been given up.
-    pub(crate) async fn keep(self: Arc<Self>, eras: Arc<dyn Eras>, clock: SharedClock) {
+    ///
+    /// `lives`: whether there is anything of the cluster here. One that was only told of it must not keep another from being
+    /// founded, if whoever told it never comes again.
+    pub(crate) async fn keep(
+        self: Arc<Self>,
+        eras: Arc<dyn Eras>,
+        clock: SharedClock,
+        lives: impl Fn() -> bool,
+    ) {
         let mut failing = false;
         loop {
-            if self.cluster() != 0 {
+            if self.cluster() != 0 && lives() {
                 let floor = self.floor().max(self.needed.load(Ordering::Acquire));
-                let above = floor.saturating_add(micros(ABOVE)).max(self.ceiling());
-                let wanted = clock.now_micros().saturating_add(micros(AHEAD)).max(above);
+                let wanted = first_ceiling(floor, &clock).max(self.ceiling());
                 match eras.extend(self.era(), wanted).await {
                     Ok(()) => {
                         if std::mem::take(&mut failing) {
@@ -181,6 +188,12 @@ impl Limits {
             tokio::time::sleep(if failing { AGAIN } else { LOOK }).await;
         }
     }
+}
+
+/// How high the coarse ceiling is to be when positions above `floor` may be given now.
+pub(crate) fn first_ceiling(floor: u64, clock: &SharedClock) -> u64 {
+    let ahead = clock.now_micros().saturating_add(micros(AHEAD));
+    ahead.max(floor.saturating_add(micros(ABOVE)))
 }
 
 #[cfg(test)]
@@ -224,7 +237,7 @@ mod tests {
         let clock = starling_node::clock::ManualClock::at_micros(1_000_000);
         let limits = Arc::new(Limits::default());
         limits.belong(11, Era { number: 1, floor: 0 });
-        let keeping = tokio::spawn(Arc::clone(&limits).keep(Arc::new(OneEra), Arc::new(clock)));
+        let keeping = tokio::spawn(Arc::clone(&limits).keep(Arc::new(OneEra), Arc::new(clock), || true));
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(limits.ceiling() > 1_000_000 && limits.ceiling() < HOUR);
         limits.need(HOUR);

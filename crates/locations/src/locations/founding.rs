@@ -7,7 +7,7 @@
 
 use super::{Inner, write_cluster};
 use crate::call::{Answer, Call, Ping, Refusal, has};
-use crate::era::Era;
+use crate::era::{Era, first_ceiling};
 use crate::lease::micros;
 use crate::peers::NO_GROUP;
 use crate::places::Cluster;
@@ -124,6 +124,12 @@ impl Inner {
                 tracing::warn!(router = router.0, "a router did not let itself be founded with");
                 return Err(RestoreError::Refused(*router));
             }
+            // Nobody else does yet, and it is given up soon.
+            let ceiling = first_ceiling(era.floor, &self.clock);
+            if let Err(error) = self.options.eras.extend(era.number, ceiling).await {
+                tracing::warn!(%error, "the era is lost again, so no cluster is founded");
+                return Err(RestoreError::Store(error.to_string()));
+            }
         }
         let cluster = Cluster { id, era, shards: self.shards.count(), founders };
         tracing::info!(
@@ -143,12 +149,13 @@ impl Inner {
         let now = self.clock.monotonic();
         let links = self.peers.links().borrow().clone();
         let mut founders = BTreeMap::from([(self.own, self.options.member.clone())]);
-        if !self.is_fresh() || self.limits.cluster() != 0 {
+        if !self.is_fresh() {
             return Err(RestoreError::Lives(self.options.member.name.clone()));
         }
         for (id, member) in links.iter() {
             let Some(ping) = self.fresh_ping(*id, now) else { continue };
-            if !ping.fresh || ping.cluster != 0 {
+            // One without state may have been told of a cluster; one that lives has its era.
+            if !ping.fresh {
                 return Err(RestoreError::Lives(member.name.clone()));
             }
             founders.insert(*id, member.clone());

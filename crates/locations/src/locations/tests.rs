@@ -4,6 +4,7 @@ mod bridges;
 mod cluster;
 mod disk;
 mod failover;
+mod founding;
 mod joint;
 mod leases;
 mod membership;

@@ -65,7 +65,8 @@ pub(super) async fn failures(inner: Arc<Inner>, mut log: watch::Receiver<Option<
 pub(super) async fn era(inner: Arc<Inner>) {
     let (limits, eras, clock) =
         (Arc::clone(&inner.limits), Arc::clone(&inner.options.eras), Arc::clone(&inner.clock));
-    limits.keep(eras, clock).await;
+    let lives = || !inner.is_fresh();
+    limits.keep(eras, clock, lives).await;
     inner.failed.send_replace(Some(Failure::Superseded));
 }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods)] // tokio's time is the test's own
 
 use crate::disk::faulty::FaultyDisk;
-use crate::era::OneEra;
+use crate::era::{Eras, OneEra};
 use crate::group::{Group, Reigning};
 use crate::logs::memory::MemoryLogs;
 use crate::machine::{Op, Outcome};
@@ -247,6 +247,7 @@ pub(super) struct Cluster {
     pub(super) net: Net,
     pub(super) routers: Vec<Router>,
     pub(super) clock: SharedClock,
+    pub(super) eras: Arc<dyn Eras>,
     shards: Shards,
     spread: bool,
     lives: AtomicU64,
@@ -259,6 +260,7 @@ impl Cluster {
             net: Net::new(seed),
             routers: Vec::new(),
             clock: Arc::new(TestClock(Instant::now())),
+            eras: Arc::new(OneEra),
             shards: Shards::new(shards).unwrap(),
             spread,
             lives: AtomicU64::new(1),
@@ -290,7 +292,7 @@ impl Cluster {
             member: router.member.clone(),
             incarnation: Incarnation(self.lives.fetch_add(1, Ordering::Relaxed)),
             found_with: router.founds,
-            eras: Arc::new(OneEra),
+            eras: Arc::clone(&self.eras),
             drain: None,
             spread: self.spread,
             times: Times::default(),
