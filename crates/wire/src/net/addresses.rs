@@ -5,10 +5,10 @@ use futures::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 /// Finds the addresses of a cluster's routers, again and again.
@@ -39,11 +39,11 @@ impl Addresses for Seeds {
             let mut all = Vec::new();
             let mut failed = None;
             // Side by side: one name that is not answered must not keep the others from being found.
-            let looked = seeds.iter().map(|seed| timeout(WITHIN, tokio::net::lookup_host(seed)));
+            let looked = seeds.iter().map(|seed| timeout(WITHIN, NAMES.look_up(seed)));
             for (seed, found) in seeds.iter().zip(join_all(looked).await) {
                 let error = match found {
                     Ok(Ok(found)) => {
-                        all.extend(found.take(MAX_PER_NAME));
+                        all.extend(found.into_iter().take(MAX_PER_NAME));
                         continue;
                     }
                     Ok(Err(error)) => error,
@@ -58,6 +58,55 @@ impl Addresses for Seeds {
                 _ => Ok(all),
             }
         })
+    }
+}
+
+/// So many names are looked up at the same time. Each takes a thread.
+const MOST: usize = 64;
+
+type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
+
+/// The names that are being looked up. The system's call cannot be given up: while a name server does not answer it takes a
+/// minute, whoever waits for it. So it has no thread that others need, and there is never a second one for the same name.
+struct Names {
+    resolve: fn(&str) -> io::Result<Vec<SocketAddr>>,
+    under_way: Mutex<BTreeMap<String, watch::Receiver<Option<Found>>>>,
+}
+
+static NAMES: Names = Names::new(|name| name.to_socket_addrs().map(Iterator::collect));
+
+impl Names {
+    const fn new(resolve: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Self {
+        Self { resolve, under_way: Mutex::new(BTreeMap::new()) }
+    }
+
+    async fn look_up(&'static self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = name.parse() {
+            return Ok(vec![address]);
+        }
+        let mut told = self.begin(name)?;
+        let found = told.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        let found = found.ok_or_else(|| io::Error::other("the look-up has ended without an answer"))?;
+        found.map_err(|error| io::Error::new(error.kind(), error))
+    }
+
+    fn begin(&'static self, name: &str) -> io::Result<watch::Receiver<Option<Found>>> {
+        let mut under_way = self.under_way.lock();
+        if let Some(told) = under_way.get(name) {
+            return Ok(told.clone());
+        }
+        if under_way.len() >= MOST {
+            return Err(io::Error::other("too many names are being looked up"));
+        }
+        let (found, told) = watch::channel(None);
+        let wanted = name.to_owned();
+        std::thread::Builder::new().name("names".to_owned()).spawn(move || {
+            let answer = (self.resolve)(&wanted).map_err(Arc::new);
+            self.under_way.lock().remove(&wanted);
+            found.send_replace(Some(answer));
+        })?;
+        under_way.insert(name.to_owned(), told.clone());
+        Ok(told)
     }
 }
 
@@ -122,6 +171,7 @@ const MAX_PER_NAME: usize = 64;
 mod tests {
     use super::*;
     use futures::FutureExt;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     #[test]
     fn what_linked_routers_say_is_believed_beside_the_seeds() {
@@ -140,6 +190,33 @@ mod tests {
         assert_eq!(roll.all(), ["a:1", "b:1"], "the others know better");
         roll.lost(RouterId(1));
         assert_eq!(roll.all(), ["a:1", "b:1"], "the last one is believed though it is gone");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_answered_is_asked_for_once_and_holds_nobody_up() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        static ANSWERED: AtomicBool = AtomicBool::new(false);
+        static ASKED_FOR: Names = Names::new(|name| {
+            if name == "silent:1" {
+                ASKED.fetch_add(1, Ordering::AcqRel);
+                while !ANSWERED.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))])
+        });
+        for _ in 0..20 {
+            let asked = timeout(Duration::from_millis(5), ASKED_FOR.look_up("silent:1"));
+            assert!(asked.await.is_err(), "nobody answers");
+        }
+        assert_eq!(ASKED_FOR.look_up("other:1").await.unwrap().len(), 1);
+        assert_eq!(ASKED_FOR.look_up("127.0.0.2:7").await.unwrap(), [SocketAddr::from(([127, 0, 0, 2], 7))]);
+        let mut waits = std::pin::pin!(ASKED_FOR.look_up("silent:1"));
+        assert!(waits.as_mut().now_or_never().is_none());
+        ANSWERED.store(true, Ordering::Release);
+        assert_eq!(waits.await.unwrap().len(), 1);
+        assert_eq!(ASKED.load(Ordering::Acquire), 1);
+        assert!(ASKED_FOR.under_way.lock().is_empty());
     }
 
     #[tokio::test]
