@@ -101,6 +101,8 @@ pub struct Limits {
     pub directed: usize,
     /// `limits.session.directed_presence_bytes`: what these take together
     pub directed_bytes: usize,
+    /// `limits.session.presence_bytes`: of one presence stanza
+    pub presence_bytes: usize,
     /// `limits.offline.lifetime`: how long a message waits for a device where the archive does not keep it anyway
     pub offline_lifetime: Duration,
     /// `limits.mam.page_max`, rows of one archive page
@@ -119,6 +121,7 @@ impl Default for Limits {
             blocked_items: 1_000,
             directed: 1_000,
             directed_bytes: 65_536,
+            presence_bytes: 32_768,
             offline_lifetime: Duration::from_secs(90 * 86_400),
             mam_page: 250,
             mam_preferences: 1_000,

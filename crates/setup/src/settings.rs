@@ -57,6 +57,7 @@ pub fn hook_limits(config: &Config) -> Limits {
         blocked_items: limits.blocklist.max_items,
         directed: limits.session.directed_presence,
         directed_bytes: limits.session.directed_presence_bytes,
+        presence_bytes: limits.session.presence_bytes,
         mam_page: limits.mam.page_max,
         ..Limits::default()
     }

@@ -149,6 +149,8 @@ section! {
         directed_presence: usize = 1_000, in 1..=MANY;
         /// Bytes of these addresses: edges remember them for their session.
         directed_presence_bytes: usize = 65_536, in 4_096..=262_144;
+        /// Bytes of one presence stanza: it is remembered, and one becomes hundreds for those who may see it.
+        presence_bytes: usize = 32_768, in 10_000..=262_144;
     }
 }
 

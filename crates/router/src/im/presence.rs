@@ -12,6 +12,10 @@ pub fn sent(cx: &mut Cx<'_>, stanza: &Stanza) -> Flow {
     let (Kind::Presence(kind), Some(session)) = (stanza.kind, cx.session) else {
         return refuse(StanzaCondition::BadRequest);
     };
+    if stanza.encoded_len() > cx.server.limits.presence_bytes {
+        cx.because = "too large a presence";
+        return refuse(StanzaCondition::PolicyViolation);
+    }
     let Some(to) = &stanza.to else {
         return match kind {
             PresenceType::Available => available(cx, session, stanza),

@@ -37,11 +37,17 @@ impl Switchboard {
                 true
             }
             Way::There(epoch, router) => {
-                self.peer(router).is_some_and(|outlet| outlet.push_kept(addressed(item, to, epoch)))
+                self.peer(router).is_some_and(|outlet| hand(&outlet, addressed(item, to, epoch)))
             }
             Way::Nowhere => false,
         }
     }
+}
+
+/// Hands it to a link. False: that is over, or much waits there already for something that nobody keeps: one client may cause
+/// much of that, and is not to end a link that others need.
+fn hand(outlet: &Outlet<PeerItem>, item: PeerItem) -> bool {
+    !(Switchboard::waits(&item) && outlet.is_pressed()) && outlet.push_kept(item)
 }
 
 fn addressed(mut item: PeerItem, shard: Shard, epoch: Epoch) -> PeerItem {
@@ -77,5 +83,25 @@ impl Edges for Deliveries {
 
     fn is_pressed(&self, edge: EdgeId) -> bool {
         self.0.hears(edge, Outlet::is_pressed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_wire::frame::Forward;
+    use starling_xmpp::{BareJid, Element, PresenceType, Stanza, ns};
+
+    #[test]
+    fn what_nobody_keeps_ends_no_link() {
+        let status = Element::new(ns::CLIENT, "status").text("x".repeat(30_000));
+        let stanza = Stanza::presence(PresenceType::Unavailable).child(status);
+        let account = BareJid::parse("bob@localhost").unwrap();
+        let home = Home { shard: Shard(1), epoch: Epoch(1) };
+        let forward = Forward { home, account, stanza, ticket: None, hops: 0, trace: None };
+        let outlet = Outlet::new(1 << 20);
+        let gone = (0..1_000).filter(|_| hand(&outlet, PeerItem::Forward(Box::new(forward.clone())))).count();
+        assert!((2..20).contains(&gone), "{gone}");
+        assert!(outlet.is_open() && hand(&outlet, PeerItem::Home(home)), "what others need still goes");
     }
 }

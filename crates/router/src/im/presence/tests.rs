@@ -52,6 +52,16 @@ fn first_presence_goes_both_ways() {
 }
 
 #[test]
+fn presence_that_is_too_large_goes_nowhere() {
+    let mut bench = alice().available("phone", 0).item("bob@localhost both");
+    let status = "x".repeat(32_768);
+    for head in ["<presence>", "<presence type='unavailable'>", "<presence to='bob@localhost'>"] {
+        let large = format!("{head}<status>{status}</status></presence>");
+        assert_eq!(sends(&mut bench, "phone", &large), (refused(StanzaCondition::PolicyViolation), vec![]));
+    }
+}
+
+#[test]
 fn later_presence_goes_out_only() {
     let mut bench =
         alice().available("phone", 0).item("bob@localhost both").item("eve@localhost hidden pending");
