@@ -97,7 +97,7 @@ async fn a_session_that_is_elsewhere_ends_here_without_a_word_to_its_home() {
     let end = client.rest().await;
     assert!(end.contains("<conflict ") && end.ends_with("</stream:stream>"), "{end}");
     drop(client);
-    for _ in 0..100 {
+    for _ in 0..1_500 {
         if site.edge.connections() == 0 {
             break;
         }
@@ -139,7 +139,7 @@ async fn who_cannot_ends_or_is_sent_to_another_host() {
 async fn an_edge_leaves_in_steps() {
     let site = Site::of_cluster(|_| {}).await;
     let mut here = managed(&site, true).await;
-    let (settle, window) = (Duration::from_secs(2), Duration::from_millis(400));
+    let (settle, window) = (Duration::from_secs(4), Duration::from_millis(400));
     let began = Instant::now();
     let (_, ()) = tokio::join!(site.edge.drain(settle, window), async {
         // Load balancers are told first, and new clients are still served.
@@ -155,5 +155,5 @@ async fn an_edge_leaves_in_steps() {
         drop((here, late));
         assert!(tokio::net::TcpStream::connect(site.c2s()).await.is_err(), "nobody listens any more");
     });
-    assert!(began.elapsed() < Duration::from_secs(8));
+    assert!(began.elapsed() < Duration::from_secs(30));
 }

@@ -110,7 +110,7 @@ impl Home {
 
     /// Waits until the log has a line that begins so.
     pub(crate) async fn heard(&self, beginning: &str) -> String {
-        for _ in 0..500 {
+        for _ in 0..3_000 {
             if let Some(line) = self.log().into_iter().find(|line| line.starts_with(beginning)) {
                 return line;
             }

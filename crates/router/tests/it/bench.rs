@@ -322,7 +322,7 @@ impl Client<'_> {
         self.send(chat(to, body).child(id))
     }
 
-    /// The next thing it is told, within two seconds.
+    /// The next thing it is told, in time.
     pub(crate) async fn next(&mut self) -> Down {
         let wait = async {
             loop {
@@ -335,7 +335,7 @@ impl Client<'_> {
                 news.await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(2), wait).await.expect("nothing came in two seconds")
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("nothing came in time")
     }
 
     /// What it was told already and has not looked at.
