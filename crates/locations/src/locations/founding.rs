@@ -2,8 +2,8 @@
 //!
 //! Of the routers that may found, the one with the lowest identity does, when as many routers as it was told are linked and
 //! the disks of all are empty: with a router left out that has state, the old cluster may live. A crash at any point is
-//! repaired by going through it again: until the first group has state, all founders count as empty. Should two found at
-//! once, because each is linked to others only, the store gives an era to one of them.
+//! repaired by going through it again: until the first group has state, all founders count as empty, whatever cluster they
+//! have been told of. Should two found at once, because each is linked to others only, the store gives an era to one of them.
 
 use super::{Inner, write_cluster};
 use crate::call::{Answer, Call, Ping, Refusal, has};
@@ -12,6 +12,7 @@ use crate::lease::micros;
 use crate::peers::NO_GROUP;
 use crate::places::Cluster;
 use crate::types::Member;
+use starling_store::StoreError;
 use starling_wire::RouterId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,13 +66,16 @@ pub(super) async fn belong(inner: Arc<Inner>) {
             inner.peers.members(&members);
             known = members;
         }
-        if inner.is_fresh() && inner.options.found_with.is_some() {
-            inner.found().await;
-        } else if inner.limits.cluster() == 0 {
-            inner.find();
+        // Before another one is founded: what was written down may only have to be gone on with.
+        inner.initialize().await;
+        if inner.is_fresh() {
+            match inner.options.found_with {
+                Some(_) => inner.found().await,
+                None => inner.find(),
+            }
+            inner.initialize().await;
         }
         if inner.limits.cluster() != 0 {
-            inner.initialize().await;
             // One that was removed still believes that it votes; but it hears no leader any more.
             if round.is_multiple_of(ASK_EVERY) && !(inner.votes_everywhere() && inner.hears_all()) {
                 inner.ask_to_join().await;
@@ -125,8 +129,7 @@ impl Inner {
                 return Err(RestoreError::Refused(*router));
             }
             // Nobody else does yet, and it is given up soon.
-            let ceiling = first_ceiling(era.floor, &self.clock);
-            if let Err(error) = self.options.eras.extend(era.number, ceiling).await {
+            if let Err(error) = self.hold(era).await {
                 tracing::warn!(%error, "the era is lost again, so no cluster is founded");
                 return Err(RestoreError::Store(error.to_string()));
             }
@@ -142,6 +145,12 @@ impl Inner {
             tracing::error!(%error, "the cluster cannot be written down");
             RestoreError::Disk(error.to_string())
         })
+    }
+
+    /// Keeps an era for some seconds, if no later one has begun.
+    async fn hold(&self, era: Era) -> Result<(), StoreError> {
+        let ceiling = first_ceiling(era.floor, &self.clock);
+        self.options.eras.extend(era.number, ceiling).await
     }
 
     /// Founds a cluster that comes after `above`, with all routers that are linked.
@@ -220,13 +229,22 @@ impl Inner {
 
     /// At the founder: tells each group who votes in it, once.
     async fn initialize(&self) {
-        if !self.groups.iter().any(|group| group.core().fresh.load(Ordering::Acquire)) {
+        if self.limits.cluster() == 0
+            || !self.groups.iter().any(|group| group.core().fresh.load(Ordering::Acquire))
+        {
             return;
         }
-        let founders = match self.places.cluster() {
-            Ok(Some(cluster)) if !cluster.founders.is_empty() => cluster.founders,
+        let Cluster { era, founders, .. } = match self.places.cluster() {
+            Ok(Some(cluster)) if !cluster.founders.is_empty() => cluster,
             _ => return,
         };
+        // Where this was interrupted, another one may have been founded since, with the same routers.
+        if self.is_fresh()
+            && let Err(error) = self.hold(era).await
+        {
+            tracing::debug!(era = era.number, %error, "the founding of a cluster cannot be gone on with");
+            return;
+        }
         let members: BTreeMap<u64, Member> =
             founders.into_iter().map(|(id, member)| (id.0, member)).collect();
         for group in &self.groups {

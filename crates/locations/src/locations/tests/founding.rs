@@ -1,6 +1,7 @@
 //! Founding, where the store lets nobody begin an era while another cluster keeps its own.
 
 use super::cluster::{Cluster, ms};
+use crate::RestoreError;
 use crate::era::{Era, Eras};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -21,6 +22,8 @@ struct Leased {
     cluster: u64,
     era: Era,
     kept: u64,
+    /// How many more times it can be kept before the store is away.
+    left: Option<u64>,
 }
 
 impl Eras for LeasedEras {
@@ -49,6 +52,10 @@ impl Eras for LeasedEras {
         let all = Arc::clone(&self.0);
         Box::pin(async move {
             let mut all = all.lock();
+            if all.left == Some(0) {
+                return Err(StoreError::Unavailable("away".to_owned()));
+            }
+            all.left = all.left.map(|left| left - 1);
             if all.era.number != era {
                 return Err(StoreError::Fenced);
             }
@@ -130,4 +137,76 @@ async fn empty_disks_that_have_heard_of_a_dead_cluster_found_another() {
     serves(&cluster).await;
     assert_ne!(cluster.at(last).cluster(), before);
     assert!(cluster.home(0).2.epoch > epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_founding_to_which_one_was_too_slow_is_begun_again() {
+    let cluster = empty(73).await;
+    cluster.net.weather((ms(8), ms(12)), 0.0);
+    cluster.until(ms(5_000), "one is told of a cluster", |this| this.at(1).cluster() != 0).await;
+    cluster.net.mute(cluster.routers[0].id, cluster.routers[2].id);
+    sleep(ms(4_000)).await;
+    assert_eq!(cluster.at(0).cluster(), 0, "not without the third");
+    cluster.net.heal();
+    serves(&cluster).await;
+    let id = cluster.at(0).cluster();
+    assert!((1..3).all(|at| cluster.at(at).cluster() == id && cluster.failed(at).is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_founding_that_was_written_down_is_gone_on_with_unless_a_later_one_was_begun() {
+    for later in [false, true] {
+        let eras = LeasedEras::default();
+        // One word with the store for each of the others, none for going on.
+        eras.0.lock().left = Some(2);
+        let mut cluster = Cluster::start(74, 0, SHARDS, false).await;
+        cluster.eras = Arc::new(eras.clone());
+        for number in 0..3 {
+            let one = cluster.add(&format!("router-{number}"), 101 + number, Some(3));
+            cluster.run(one).await;
+        }
+        let written = |this: &Cluster| (0..3).all(|at| this.at(at).cluster() != 0);
+        cluster.until(ms(5_000), "all have written it down", written).await;
+        let written = cluster.at(0).cluster();
+        sleep(ms(50)).await;
+        assert!((0..SHARDS).all(|shard| cluster.reigning(shard).is_empty()));
+        cluster.kill(0).await;
+        sleep(ms(10_000)).await;
+        eras.0.lock().left = None;
+        if later {
+            eras.begin(4711, Era::default()).await.unwrap();
+        }
+        cluster.run(0).await;
+        serves(&cluster).await;
+        sleep(ms(10_000)).await;
+        let id = cluster.at(0).cluster();
+        assert_eq!(id == written, !later);
+        assert!((0..3).all(|at| cluster.at(at).cluster() == id && cluster.failed(at).is_none()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_that_was_refused_half_way_can_be_asked_for_again() {
+    let mut cluster = Cluster::start(75, 0, SHARDS, false).await;
+    cluster.eras = Arc::new(LeasedEras::default());
+    for number in 0..3 {
+        let one = cluster.add(&format!("router-{number}"), 101 + number, None);
+        cluster.run(one).await;
+    }
+    cluster.net.weather((ms(8), ms(12)), 0.0);
+    sleep(ms(2_000)).await;
+    let above = Era { number: 40, floor: 0 };
+    let (asked, ()) = futures::future::join(async { cluster.at(0).restore(above, 3).await }, async {
+        cluster.until(ms(5_000), "one is told of a cluster", |this| this.at(1).cluster() != 0).await;
+        cluster.net.mute(cluster.routers[0].id, cluster.routers[2].id);
+        sleep(ms(4_000)).await;
+        cluster.net.heal();
+    })
+    .await;
+    assert_eq!(asked, Err(RestoreError::Refused(cluster.routers[2].id)));
+    // Until the era that was begun is over the store gives no other.
+    sleep(ms(6_000)).await;
+    cluster.at(1).restore(above, 3).await.unwrap();
+    serves(&cluster).await;
+    assert!(matches!(cluster.at(0).restore(above, 3).await, Err(RestoreError::Lives(_))));
 }
