@@ -324,7 +324,9 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     }
     let Some(to) = &stanza.to else { return };
     let mut ticket = ticket;
-    pairs::leaves(out.shared, home, &mut ticket, &to.to_bare(), trace);
+    if !pairs::leaves(out.shared, home, &mut ticket, &to.to_bare(), trace) {
+        return;
+    }
     let forward = Forward { account: to.to_bare(), stanza, ticket: Some(ticket), hops: 1, trace };
     out.shared.forward(forward);
 }

@@ -274,7 +274,7 @@ impl Home {
 
     /// Since when another home has not answered.
     pub(crate) fn unanswered_since(&self) -> Option<Duration> {
-        let parted = self.parted.iter().map(|(_, link)| link);
+        let parted = self.parted.iter().map(|(_, link)| link).filter(|link| !link.is_past());
         self.links.iter().chain(parted).filter_map(Link::unanswered_since).min()
     }
 

@@ -440,6 +440,18 @@ impl Link {
         self.unsettled.iter().any(|entry| entry.message.is_some())
     }
 
+    /// Whether a message of it was decided and has not left for the home of its recipient yet, if that is another one.
+    pub(crate) fn has_to_leave(&self) -> bool {
+        let message =
+            |entry: &Unsettled| entry.message.as_ref().is_some_and(|message| message.sent.is_none());
+        self.unsettled.iter().any(message)
+    }
+
+    /// It has ended, and its client is back: nothing of it goes again.
+    pub(crate) fn is_past(&self) -> bool {
+        self.mute && self.far.as_ref().is_some_and(|far| far.parted.is_some())
+    }
+
     /// Nothing is on its way.
     pub(crate) fn is_settled(&self) -> bool {
         self.unsettled.is_empty()

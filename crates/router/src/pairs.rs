@@ -22,24 +22,32 @@ pub(crate) const ROOM: Duration = Duration::from_millis(500);
 /// What goes again because it was missed does so once in this time: word of one gap comes many times.
 const ONCE: Duration = Duration::from_millis(20);
 
-/// A message of a session goes to the home of another shard: what it is to be known by there.
+/// A message of a session goes to the home of another shard: what it is to be known by there. False: it does not, for one before
+/// it is lost, and its client, who is back, says both again.
 pub(crate) fn leaves(
     shared: &Shared,
     home: &mut Home,
     ticket: &mut Ticket,
     to: &BareJid,
     trace: Option<Trace>,
-) {
-    let Some(link) = home.sender(ticket.token) else { return };
+) -> bool {
+    let Some(link) = home.sender(ticket.token) else { return true };
     if shared.elsewhere(to).is_none() {
         ticket.heard = link.refused_there(to);
-        return;
+        return true;
     }
-    ticket.pair = Some(Pairing { prev: link.unreceipted(to, ticket.sequence) });
+    let prev = link.unreceipted(to, ticket.sequence);
+    if link.is_past() && prev.is_some() {
+        link.settle(ticket.sequence);
+        home.touched = true;
+        return false;
+    }
+    ticket.pair = Some(Pairing { prev });
     let (at, resent) = (shared.clock.monotonic(), ticket.again);
     let sent = Sent { to: to.clone(), at, again: None, resent, trace };
     link.sends(ticket.sequence, sent);
     home.touched = true;
+    true
 }
 
 /// Sends again what a session has sent there after this sequence and has no receipt for.
@@ -71,7 +79,7 @@ pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &Ba
 
 /// Whether word of a gap is news: what it asks for has not gone again just now.
 pub(crate) fn is_news(home: &mut Home, token: Token, to: &BareJid, now: Duration) -> bool {
-    let Some(link) = home.sender(token) else { return false };
+    let Some(link) = home.sender(token).filter(|link| !link.is_past()) else { return false };
     let first = link.waiting_for(to).next().and_then(|(_, message)| message.sent.as_ref());
     first.is_some_and(|sent| sent.again.is_none_or(|again| again + ONCE <= now))
 }

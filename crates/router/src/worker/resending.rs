@@ -90,8 +90,9 @@ impl Worker {
         let mut parted = std::mem::take(&mut home.parted);
         let surplus = parted.len().saturating_sub(MAX_PARTED);
         for (index, (since, link)) in parted.drain(..).enumerate() {
-            let waits = !link.mute && now < since + PARTED;
-            if waits && index >= surplus && link.waits_for_others() {
+            // What is decided and has not left yet has to know of what was lost before it.
+            let waits = if link.mute { link.has_to_leave() } else { link.waits_for_others() };
+            if waits && now < since + PARTED && index >= surplus {
                 home.parted.push_back((since, link));
                 continue;
             }
@@ -110,7 +111,7 @@ impl Worker {
 
 /// Which sessions have sent what there, by this moment, that has no answer.
 fn unanswered(home: &Home, by: Duration) -> Vec<(Token, BareJid)> {
-    let parted = home.parted.iter().map(|(_, link)| link);
+    let parted = home.parted.iter().map(|(_, link)| link).filter(|link| !link.is_past());
     let all = home.links.iter().chain(parted);
     all.flat_map(|link| link.unanswered(by).into_iter().map(|to| (link.token, to))).collect()
 }

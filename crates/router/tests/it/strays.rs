@@ -162,3 +162,40 @@ fn no_two_loads_have_one_floor() {
     let floors = site.store.floors(&jid("bob")).split_off(before);
     assert!(floors.len() == 3 && floors.is_sorted_by(|one, next| one < next), "{floors:?}");
 }
+
+/// What it says then is not to be overtaken by what was decided for its last session and has not left yet.
+#[test]
+fn nothing_of_a_session_leaves_behind_what_was_lost_when_its_client_is_back() {
+    let named = |n: &str| {
+        let id = starling_xmpp::Element::new("urn:xmpp:sid:0", "origin-id").attr("id", n);
+        crate::bench::chat("bob@localhost", n).child(id)
+    };
+    for lost in [false, true] {
+        let mut site = Site::new(1);
+        let bob = site.client(0, "bob", "phone");
+        let mut alice = site.managed(0, "alice", "phone");
+        site.send(&mut alice, named("1"));
+        site.decide();
+        site.decide();
+        if lost {
+            assert_eq!(site.lose_mail(), 1);
+        }
+        // Both are decided before the second one leaves.
+        site.send(&mut alice, named("2"));
+        let mut again = site.connect(0, "alice", "phone");
+        site.run();
+        site.send(&mut again, Stanza::presence(PresenceType::Available));
+        site.send(&mut again, named("1"));
+        site.send(&mut again, named("2"));
+        site.advance(SECOND);
+        assert_eq!(
+            (site.rows("alice"), site.rows("bob")),
+            (vec!["1".into(), "2".into()], vec!["1".into(), "2".into()])
+        );
+        assert_eq!(site.messages(&bob), ["1", "2"], "{lost}");
+        assert_eq!(site.handled(&again), 3);
+        let book = &site.books[usize::from(site.shard("alice").0)];
+        assert_eq!(book.edges().len(), 1, "the last one is not recorded any more");
+        assert_eq!(site.kept(0), 2);
+    }
+}
