@@ -93,6 +93,11 @@ impl Turn {
         self.act(home, what);
     }
 
+    /// A session that had been refused is bound after all: it is not to be unbound.
+    pub(crate) fn spare(&mut self, token: Token) {
+        self.unbinds.retain(|op| !matches!(op, LocationOp::Unbind { token: own, .. } if *own == token));
+    }
+
     /// Adds a row; an act that says what follows from it has to be added too.
     pub(crate) fn append(&mut self, home: &mut Home, row: LogRow) {
         (home.last, home.rows) = (row.position, home.rows + 1);

@@ -364,7 +364,14 @@ impl Worker {
                 // The edge that has it may yet say so: to be tried again.
                 self.close(conn, LATER);
             }
-            Msg::Edge(message) => from_edge(turn, &mut out, home, message, &mut self.timers),
+            Msg::Edge(message) => {
+                let asks = if let Up::Bind { token, .. } = message.up { Some(token) } else { None };
+                from_edge(turn, &mut out, home, message, &mut self.timers);
+                if let Some(token) = asks.filter(|token| home.find(*token).is_some()) {
+                    turn.spare(token);
+                    self.unbinding.spare(token);
+                }
+            }
             Msg::Forward(forward) => {
                 pairs::decides(turn, home, &forward);
                 decide::received(turn, home, *forward);

@@ -48,6 +48,16 @@ impl Unbinding {
         self.waiting.push_back(op);
     }
 
+    /// A session that had been refused is bound after all. What is under way comes before that, and does not go again.
+    pub(super) fn spare(&mut self, token: Token) {
+        if self.tokens.remove(&token) {
+            let other =
+                |op: &LocationOp| !matches!(op, LocationOp::Unbind { token: own, .. } if *own == token);
+            self.waiting.retain(other);
+            self.batch.retain(other);
+        }
+    }
+
     /// Whether this session has ended, and is still recorded.
     pub(super) fn has(&self, token: Token) -> bool {
         self.tokens.contains(&token)

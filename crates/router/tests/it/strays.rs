@@ -199,3 +199,32 @@ fn nothing_of_a_session_leaves_behind_what_was_lost_when_its_client_is_back() {
         assert_eq!(site.kept(0), 2);
     }
 }
+
+/// It was refused first, and its edge, which was cut off, asks again at that moment.
+#[test]
+fn who_is_bound_the_second_time_stays_recorded() {
+    for mood in [Mood::Not(RecordError::Busy), Mood::Unknown] {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        site.post(&mut alice, "bob", "hello");
+        site.decide();
+        site.decide();
+        let book = site.books[usize::from(site.shard("bob").0)].clone();
+        book.next(mood);
+        // The answer waits for a row.
+        site.store.hold();
+        let bob = site.connect(1, "bob", "phone");
+        let mail: Vec<_> = site.mail().drain(..).collect();
+        for (shard, item) in mail {
+            site.hand_mail(shard, item);
+        }
+        site.decide();
+        site.cut(1);
+        site.link(1);
+        site.store.release();
+        site.advance(2 * SECOND);
+        let downs = site.told(&bob);
+        assert!(downs.iter().any(|down| matches!(down, Down::Bound { .. })), "{downs:?}");
+        assert_eq!(book.edges().len(), 1);
+    }
+}
