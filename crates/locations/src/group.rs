@@ -8,6 +8,7 @@ mod standing;
 
 pub(crate) use driver::{Control, Driver};
 pub use giving::GiveError;
+pub(crate) use giving::nearly_caught_up;
 pub(crate) use promise::Promise;
 pub use standing::Standing;
 

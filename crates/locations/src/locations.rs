@@ -19,7 +19,7 @@ use crate::attention::Gaps;
 use crate::call::{Answer, Call, Ping, Refusal, bits};
 use crate::detector;
 use crate::era::{Era, Eras, Limits};
-use crate::group::{Control, GiveError, Group};
+use crate::group::{Control, GiveError, Group, nearly_caught_up};
 use crate::lease::{GRANTED, Lease};
 use crate::logs::Logs;
 use crate::network::Network;
@@ -524,6 +524,10 @@ impl Inner {
         if core.leads().is_none() {
             return Err(GiveError::NotLeader);
         }
+        if to == self.own || !detector::voters(&core.configs()).contains(&to.0) {
+            return Err(GiveError::NoVoter);
+        }
+        nearly_caught_up(core, to).await?;
         let reign = core.reign.borrow().clone();
         let home = reign.zip(self.options.drain.as_ref());
         if let Some((reign, drain)) = &home {

@@ -321,3 +321,17 @@ async fn a_home_whose_disk_is_dead_is_replaced() {
         assert!(cluster.bind(shard, 100 + u64::from(shard)).await);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_move_whose_election_takes_longer_than_is_waited_for_is_made() {
+    let cluster = Cluster::start(17, 3, 1, false).await;
+    cluster.settled(ms(3_000)).await;
+    let (home, ..) = cluster.home(0);
+    let to = (home + 1) % 3;
+    // There and back is longer than an election is given.
+    cluster.net.weather((ms(60), ms(70)), 0.0);
+    sleep(ms(2_000)).await;
+    assert_eq!(cluster.home(0).0, home);
+    assert_eq!(cluster.at(home).give(Shard(0), cluster.routers[to].id).await, Ok(()));
+    cluster.until(ms(5_000), "it reigns", |this| this.reigning(0).iter().any(|(at, _)| *at == to)).await;
+}
