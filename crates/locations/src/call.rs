@@ -46,7 +46,7 @@ pub enum Call {
     Reconcile(Wanted),
 }
 
-/// Who is to vote.
+/// Who is to vote. With nobody who votes it is only asked whether those who are to go are gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// They vote.
@@ -133,6 +133,9 @@ pub enum Refusal {
     /// The group has stopped here.
     #[error("stopped")]
     Stopped,
+    /// A router that is to be removed is linked here.
+    #[error("who is to be removed is linked")]
+    Linked,
 }
 
 impl Call {
@@ -273,6 +276,7 @@ impl Answer {
                 4 => Refusal::Led,
                 5 => Refusal::Busy,
                 6 => Refusal::Stopped,
+                7 => Refusal::Linked,
                 _ => Refusal::Malformed,
             }),
         })
@@ -292,6 +296,7 @@ fn refusal(why: Refusal) -> u32 {
         Refusal::Led => 4,
         Refusal::Busy => 5,
         Refusal::Stopped => 6,
+        Refusal::Linked => 7,
     }
 }
 
@@ -573,6 +578,7 @@ mod tests {
             Answer::Refused(Refusal::Led),
             Answer::Refused(Refusal::Busy),
             Answer::Refused(Refusal::Stopped),
+            Answer::Refused(Refusal::Linked),
         ];
         for answer in answers {
             assert_eq!(format!("{:?}", Answer::decode(answer.encode()).unwrap()), format!("{answer:?}"));

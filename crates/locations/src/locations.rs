@@ -436,6 +436,9 @@ impl Inner {
         match call {
             Call::Join { name, address } => self.ask_admission(from, Member::new(name, address)),
             Call::Remove(router) => self.ask_removal(router),
+            Call::Reconcile(wanted) if self.is_there(&wanted.gone) => Answer::Refused(Refusal::Linked),
+            // Nobody is to vote: it is only asked.
+            Call::Reconcile(wanted) if wanted.voters.is_empty() => Answer::Done,
             Call::Reconcile(wanted) => self.ask(joining::Admission::Reconcile(wanted)),
             _ if group == NO_GROUP => Answer::Refused(Refusal::Malformed),
             call => match self.groups.get(usize::from(group)) {

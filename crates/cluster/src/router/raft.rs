@@ -167,9 +167,10 @@ impl Raft for Administration {
                 let why = error.to_string();
                 match error {
                     ReconcileError::NoQuorum(_) | ReconcileError::Late => ControlError::Unavailable(why),
-                    ReconcileError::Number | ReconcileError::Few(_) | ReconcileError::Away(..) => {
-                        ControlError::Invalid(why)
-                    }
+                    ReconcileError::Number
+                    | ReconcileError::Few(_)
+                    | ReconcileError::Away(..)
+                    | ReconcileError::Linked(_) => ControlError::Invalid(why),
                 }
             })?;
             let names = |these: BTreeMap<RouterId, starling_locations::types::Member>| {

@@ -3,7 +3,7 @@
 
 use super::Inner;
 use super::joining::{Admission, MOST_VOTERS, caught_up};
-use crate::call::{Answer, Call, Wanted};
+use crate::call::{Answer, Call, Refusal, Wanted};
 use crate::detector::voters;
 use crate::group::Core;
 use crate::lease::is_quorum;
@@ -39,6 +39,9 @@ pub enum ReconcileError {
         "{0} is not linked and was heard of {1} s ago: when that is half a minute, it is taken to be gone"
     )]
     Away(String, u64),
+    /// The same, and another router hears it.
+    #[error("{0} hears one that this router does not: it is not gone")]
+    Linked(String),
     /// Without a leader that a quorum has confirmed nobody can change anything.
     #[error("shard {0} has no leader that a quorum has confirmed")]
     NoQuorum(u16),
@@ -103,6 +106,7 @@ pub(super) async fn reconcile(
 ) -> Result<Reconciled, ReconcileError> {
     let members = inner.known();
     let wanted = choose(&members, wanted)?;
+    inner.ask_whether_gone(&wanted).await?;
     let begun = inner.clock.monotonic();
     while let Some(shard) = inner.without_leader() {
         if inner.clock.monotonic() >= begun + ELECTED_WITHIN {
@@ -158,6 +162,31 @@ impl Inner {
         known
     }
 
+    /// Whether any of these is linked here, or is this router.
+    pub(super) fn is_there(&self, routers: &BTreeSet<RouterId>) -> bool {
+        let links = self.peers.links().borrow().clone();
+        routers.iter().any(|router| *router == self.own || links.contains_key(router))
+    }
+
+    /// Asks the others whether they hear one that is to be removed because this router does not.
+    async fn ask_whether_gone(&self, wanted: &Wanted) -> Result<(), ReconcileError> {
+        if wanted.gone.is_empty() {
+            return Ok(());
+        }
+        let asked = Wanted { voters: BTreeSet::new(), gone: wanted.gone.clone() };
+        let call = Call::Reconcile(asked).encode(self.limits.cluster());
+        let links = self.peers.links().borrow().clone();
+        for (router, member) in links.iter() {
+            let answer = self.peers.call(*router, NO_GROUP, call.clone(), WITHIN).await;
+            if let Some(Answer::Refused(Refusal::Linked)) =
+                answer.ok().and_then(|answer| Answer::decode(answer).ok())
+            {
+                return Err(ReconcileError::Linked(member.name.clone()));
+            }
+        }
+        Ok(())
+    }
+
     /// A shard of which nobody here knows that it is led.
     fn without_leader(&self) -> Option<u16> {
         let led = self.led_somewhere();
@@ -190,6 +219,13 @@ impl Inner {
         // What is asked may be old by now: neither those who vote nor those who will may be without a quorum.
         let links = self.peers.links().borrow().clone();
         let there = |id: u64| id == self.own.0 || links.contains_key(&RouterId(id));
+        if self.is_there(&wanted.gone) {
+            tracing::warn!(
+                shard = core.shard.0,
+                "the voters are not changed: one that is to be removed is linked"
+            );
+            return;
+        }
         let known = after.iter().all(|id| membership.get_node(id).is_some());
         if !known || !is_quorum(&[before.clone(), after.clone()], there) {
             tracing::warn!(shard = core.shard.0, "the voters are not changed: there would be no quorum");

@@ -92,6 +92,25 @@ async fn the_voters_are_brought_to_what_is_wanted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_heard_by_another_router_is_not_gone() {
+    let cluster = Cluster::start(36, 5, SHARDS, false).await;
+    cluster.settled(ms(3_000)).await;
+    let id = cluster.routers[4].id;
+    cluster.net.cut(cluster.routers[0].id, id);
+    sleep(ms(35_000)).await;
+    let refused = cluster.at(0).reconcile(3, ms(20_000)).await;
+    assert!(matches!(refused, Err(ReconcileError::Linked(_))), "{refused:?}");
+    sleep(ms(3_000)).await;
+    assert!((0..5).all(|at| cluster.at(at).members().contains_key(&id)) && cluster.failed(4).is_none());
+    // Once it is gone it is.
+    cluster.kill(4).await;
+    cluster.settled(ms(2_000)).await;
+    sleep(ms(31_000)).await;
+    let done = cluster.at(0).reconcile(3, ms(20_000)).await.unwrap();
+    assert!(done.gone.contains_key(&id));
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_is_removed_whom_a_majority_needs() {
     let cluster = Cluster::start(35, 3, SHARDS, false).await;
     cluster.settled(ms(3_000)).await;
