@@ -1,4 +1,4 @@
-//! Finishing changes of voters that were begun.
+//! Finishing changes of voters that were begun, and clearing up after those that came to nothing.
 //!
 //! Such a change is two entries: one after which a quorum of both the old and the new voters is needed, and one after which
 //! the new ones are enough. openraft leaves the second to whoever asked for the change. When that router was killed, or did
@@ -20,7 +20,10 @@ use tokio::time::sleep;
 /// made twice, which does no harm.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Finishes all changes that are found half done where this router leads, for ever.
+/// A disk without a vote that has been silent for so long is not missed where another one has its place.
+const LONG: Duration = Duration::from_secs(30);
+
+/// Does both where this router leads, for ever.
 pub(super) async fn finish(inner: Arc<Inner>) {
     let mut seen: BTreeMap<u16, LogId> = BTreeMap::new();
     loop {
@@ -31,6 +34,8 @@ pub(super) async fn finish(inner: Arc<Inner>) {
         let groups = again.iter().filter_map(|shard| inner.groups.get(usize::from(*shard)));
         let each = stream::iter(groups);
         each.for_each_concurrent(AT_ONCE, |group| inner.finish_change(group.core())).await;
+        let each = stream::iter(&inner.groups);
+        each.for_each_concurrent(AT_ONCE, |group| inner.clear_out(group.core())).await;
         seen = half;
     }
 }
@@ -47,6 +52,30 @@ fn half_done(group: &Group) -> Option<(u16, LogId)> {
 }
 
 impl Inner {
+    /// Removes disks that have no vote, are gone, and in whose place another one is: each costs entries that nobody takes.
+    async fn clear_out(&self, core: &Core) {
+        if core.leads_with_lease().is_none() {
+            return;
+        }
+        let stored = Arc::clone(&core.server.borrow().membership_config);
+        let membership = stored.membership();
+        let applied = *stored.log_id() <= core.figures.borrow().last_applied;
+        if membership.get_joint_config().len() > 1 || !applied {
+            return;
+        }
+        let over = left_over(membership, |id| self.silent(RouterId(id)));
+        if !over.is_empty() {
+            let number = over.len();
+            if self.change(core, ChangeMembers::RemoveNodes(over), true).await {
+                tracing::info!(
+                    shard = core.shard.0,
+                    number,
+                    "disks that were replaced are no members any more"
+                );
+            }
+        }
+    }
+
     async fn finish_change(&self, core: &Core) {
         let stored = Arc::clone(&core.server.borrow().membership_config);
         let membership = stored.membership();
@@ -73,6 +102,20 @@ impl Inner {
     }
 }
 
+/// Those without a vote that have been silent for long while one of the same name is there.
+fn left_over(membership: &Membership, silent: impl Fn(u64) -> Duration) -> BTreeSet<u64> {
+    let there: BTreeSet<&str> = membership
+        .nodes()
+        .filter(|(id, _)| silent(**id) < GONE)
+        .map(|(_, member)| member.name.as_str())
+        .collect();
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let over = membership.nodes().filter(|(id, member)| {
+        !voters.contains(id) && silent(**id) >= LONG && there.contains(member.name.as_str())
+    });
+    over.map(|(id, _)| *id).collect()
+}
+
 /// Whether all that lose their votes are gone, and another disk votes in the place of each: they are to be members no more.
 /// Why others lose theirs is not known any more; they stay without a vote.
 fn replaced(membership: &Membership, wanted: &BTreeSet<u64>, gone: impl Fn(u64) -> bool) -> bool {
@@ -85,6 +128,20 @@ fn replaced(membership: &Membership, wanted: &BTreeSet<u64>, gone: impl Fn(u64) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disks_that_were_replaced_before_they_had_a_vote_are_left_over() {
+        let names = [(1, "r-0"), (2, "r-1"), (3, "r-2"), (4, "r-2"), (5, "r-2"), (6, "r-3"), (7, "r-1")];
+        let members: BTreeMap<u64, Member> =
+            names.into_iter().map(|(id, name)| (id, Member::new(name, "host:1"))).collect();
+        let membership = Membership::new(vec![[1, 2, 3].into()], members);
+        let silent =
+            |gone: &'static [u64]| move |id: u64| if gone.contains(&id) { LONG } else { Duration::ZERO };
+        let left_over = |gone| left_over(&membership, silent(gone)).into_iter().collect::<Vec<_>>();
+        assert_eq!(left_over(&[3, 4, 6]), [4], "one votes, and of one there is no other");
+        assert_eq!(left_over(&[3, 4, 5, 7]), [7], "nobody is in that place");
+        assert!(left_over(&[2, 7]).is_empty());
+    }
 
     #[test]
     fn whose_place_another_disk_has_is_no_member_any_more_and_others_are() {

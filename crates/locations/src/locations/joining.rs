@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a new router may take to have all entries of one shard, its snapshot among them.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
@@ -23,6 +23,8 @@ const CLOSE: u64 = 10;
 const CHANGED_WITHIN: Duration = Duration::from_secs(10);
 /// Who has said nothing for so long is gone, and another disk may stand in for it.
 pub(super) const GONE: Duration = Duration::from_secs(1);
+/// A new router that has said nothing for so long is not waited for: it asks again when it is back.
+const DEAD: Duration = Duration::from_secs(5);
 /// So many vote in a shard; more routers take part without a vote. Each voter more is one more to wait for, and five bear
 /// the loss of two.
 pub(super) const MOST_VOTERS: usize = 5;
@@ -116,7 +118,7 @@ impl Inner {
 
     /// Makes a router a voter of a shard that this one leads, in place of a dead one of the same name.
     async fn take_in(&self, core: &Core, router: RouterId, member: &Member) {
-        if core.leads_with_lease().is_none() {
+        if core.leads_with_lease().is_none() || self.silent(router) >= DEAD {
             return;
         }
         let stored = Arc::clone(&core.server.borrow().membership_config);
@@ -158,7 +160,7 @@ impl Inner {
             }
         }
         after.insert(router.0);
-        if !caught_up(core, router).await {
+        if !self.caught_up(core, router).await {
             tracing::warn!(shard = core.shard.0, router = router.0, "a new router does not catch up");
             return;
         }
@@ -245,6 +247,27 @@ impl Inner {
         }
     }
 
+    /// Waits until a router has all entries of a shard; not for one that is gone meanwhile.
+    pub(super) async fn caught_up(&self, core: &Core, router: RouterId) -> bool {
+        let mut figures = core.raft.metrics();
+        let close = figures.wait_for(|figures| {
+            let Some(others) = &figures.replication else { return true };
+            let there = others.get(&router.0).copied().flatten().map(|id| id.index);
+            there.is_some_and(|there| there + CLOSE >= figures.last_log_index.unwrap_or_default())
+        });
+        let gone = async {
+            while self.silent(router) < DEAD {
+                sleep(GONE).await;
+            }
+        };
+        tokio::select! {
+            close = timeout(CAUGHT_UP_WITHIN, close) => {
+                close.is_ok_and(|result| result.is_ok()) && core.leads().is_some()
+            }
+            () = gone => false,
+        }
+    }
+
     fn lives(&self, router: RouterId) -> bool {
         let now = self.clock.monotonic();
         router == self.own || self.seen.lock().get(&router).is_some_and(|seen| now < seen.heard + GONE)
@@ -263,15 +286,4 @@ impl Inner {
         let heard = self.seen.lock().get(&router).map_or(self.began, |seen| seen.heard.max(self.began));
         self.clock.monotonic().saturating_sub(heard)
     }
-}
-
-pub(super) async fn caught_up(core: &Core, router: RouterId) -> bool {
-    let mut figures = core.raft.metrics();
-    let close = figures.wait_for(|figures| {
-        let Some(others) = &figures.replication else { return true };
-        let there = others.get(&router.0).copied().flatten().map(|id| id.index);
-        there.is_some_and(|there| there + CLOSE >= figures.last_log_index.unwrap_or_default())
-    });
-    let close = timeout(CAUGHT_UP_WITHIN, close).await.is_ok_and(|result| result.is_ok());
-    close && core.leads().is_some()
 }

@@ -2,7 +2,7 @@
 //! does it there, when no step costs a quorum.
 
 use super::Inner;
-use super::joining::{Admission, MOST_VOTERS, caught_up};
+use super::joining::{Admission, MOST_VOTERS};
 use crate::call::{Answer, Call, Refusal, Wanted};
 use crate::detector::voters;
 use crate::group::Core;
@@ -240,7 +240,7 @@ impl Inner {
             return;
         }
         for id in after.difference(before) {
-            if !caught_up(core, RouterId(*id)).await {
+            if !self.caught_up(core, RouterId(*id)).await {
                 tracing::warn!(shard = core.shard.0, router = id, "a new router does not catch up");
                 return;
             }

@@ -106,3 +106,33 @@ async fn who_is_to_lose_its_vote_and_leads_meanwhile_gives_that_away_first() {
     // Who was to stay without a vote is still there.
     assert!((1..5).all(|at| cluster.at(at).members().len() == 5 && cluster.failed(at).is_none()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_dies_while_it_is_taken_in_holds_nobody_up_and_is_forgotten() {
+    let mut cluster = Cluster::start(68, 3, SHARDS, false).await;
+    cluster.settled(ms(3_000)).await;
+    cluster.kill(2).await;
+    cluster.settled(ms(2_000)).await;
+    sleep(ms(2_000)).await;
+    let bad = cluster.add("router-2", 777, None);
+    // It is a member, and its disk stands still.
+    cluster.stand_still(bad, true);
+    cluster.run(bad).await;
+    let id = cluster.routers[bad].id;
+    cluster
+        .until(ms(20_000), "it is waited for", |this| {
+            (0..2).all(|at| this.at(at).members().contains_key(&id))
+        })
+        .await;
+    cluster.kill(bad).await;
+    let good = cluster.add("router-2", 778, None);
+    cluster.run(good).await;
+    let votes = |this: &Cluster| {
+        let id = this.routers[good].id.0;
+        (0..SHARDS).all(|shard| configs(this, good, shard).iter().any(|voters| voters.contains(&id)))
+    };
+    let took = cluster.until(ms(25_000), "another disk votes in that place", votes).await;
+    println!("taken in after {took:?}");
+    let done = |this: &Cluster| all_know(this, &[0, 1, good], &[0, 1, good], &[0, 1, good]);
+    cluster.until(ms(60_000), "the first one is forgotten", done).await;
+}
