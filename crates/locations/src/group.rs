@@ -100,6 +100,8 @@ pub(crate) struct Core {
     pub(crate) quiet: AtomicBool,
     /// To whom this router, as the leader, gives its own vote; 0: nobody.
     pub(crate) heir: AtomicU64,
+    /// Nothing can be agreed on here any more: openraft has stopped, or is about to since the log has failed.
+    pub(crate) stopped: AtomicBool,
     pub(crate) reign: watch::Sender<Option<Reigning>>,
     pub(crate) queue: mpsc::Sender<Request>,
     pub(crate) control: mpsc::Sender<Control>,
@@ -209,8 +211,11 @@ impl Core {
         self.server.borrow().current_leader.map(RouterId)
     }
 
-    /// The vote by which this router leads.
+    /// The vote by which this router leads. openraft's figures go on to say so when it has stopped.
     pub(crate) fn leads(&self) -> Option<Vote> {
+        if self.stopped.load(Ordering::Acquire) {
+            return None;
+        }
         let server = self.server.borrow();
         let leads = server.state.is_leader()
             && server.vote.is_committed()
@@ -218,7 +223,14 @@ impl Core {
         leads.then_some(server.vote)
     }
 
-    /// The same, if a quorum promises that nobody else does.
+    /// Leads nothing from now on, whatever openraft says: so nobody is asked to wait for this router.
+    pub(crate) fn cease(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.lease.end();
+        self.reign.send_replace(None);
+    }
+
+    /// The vote by which this router leads, if a quorum promises that nobody else does.
     pub(crate) fn leads_with_lease(&self) -> Option<Vote> {
         let now = self.clock.monotonic();
         self.leads().filter(|vote| self.lease.holds(*vote, now))

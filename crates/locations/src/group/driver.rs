@@ -108,6 +108,7 @@ impl Driver {
                 () = sleep(wait) => {}
             }
         }
+        self.core.stopped.store(true, Ordering::Release);
         self.end_reign();
         self.settle();
     }

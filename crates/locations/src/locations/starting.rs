@@ -66,6 +66,7 @@ impl Start<'_> {
             probed: Arc::default(),
             quiet: false.into(),
             heir: 0.into(),
+            stopped: false.into(),
             reign: watch::Sender::new(None),
             queue,
             control,

@@ -10,6 +10,7 @@ mod leases;
 mod membership;
 mod pieces;
 mod readiness;
+mod stopped;
 mod storage;
 mod strangers;
 mod voters;

@@ -51,6 +51,14 @@ pub(super) async fn failures(inner: Arc<Inner>, mut log: watch::Receiver<Option<
         let failure = inner.failure(&log);
         if let Some(failure) = failure {
             tracing::error!(%failure, "this router cannot take part any more");
+            // What it leads is led by others as soon as it does not hold them up.
+            for group in &inner.groups {
+                match failure {
+                    Failure::Log(_) => group.core().cease(),
+                    Failure::Raft(shard, _) if shard == group.shard().0 => group.core().cease(),
+                    _ => {}
+                }
+            }
             inner.failed.send_replace(Some(failure));
             return;
         }

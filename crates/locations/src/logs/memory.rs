@@ -1,14 +1,15 @@
-//! Logs in memory, for tests with a time of their own: every call is done at once, unless the disk stands still.
+//! Logs in memory, for tests with a time of their own: every call is done at once, unless the disk stands still or fails.
 
 use super::Logs;
 use crate::state::Durable;
 use crate::types::{Entry, LogId, StorageError, Types, Vote};
 use crate::wal::WalError;
 use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::io;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,28 +21,48 @@ use tokio::time::sleep;
 #[derive(Debug, Clone, Default)]
 pub struct MemoryLogs {
     groups: Arc<Mutex<BTreeMap<u16, MemoryLog>>>,
+    disk: Disk,
+}
+
+/// What all groups' logs are on.
+#[derive(Debug, Clone, Default)]
+struct Disk {
     still: Arc<AtomicBool>,
+    broken: Arc<AtomicBool>,
+    failed: watch::Sender<Option<WalError>>,
 }
 
 /// One group's.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryLog {
     state: Arc<Mutex<State>>,
-    still: Arc<AtomicBool>,
+    disk: Disk,
 }
 
 impl MemoryLogs {
     /// The disk stands still, or runs again: nothing is durable meanwhile.
     pub fn stand_still(&self, still: bool) {
-        self.still.store(still, Ordering::Release);
+        self.disk.still.store(still, Ordering::Release);
+    }
+
+    /// Whatever is written from now on fails.
+    pub fn break_down(&self) {
+        self.disk.broken.store(true, Ordering::Release);
     }
 }
 
 impl MemoryLog {
-    async fn turn(&self) {
-        while self.still.load(Ordering::Acquire) {
+    async fn turn(&self) -> Result<(), WalError> {
+        while self.disk.still.load(Ordering::Acquire) {
             sleep(Duration::from_millis(1)).await;
         }
+        if !self.disk.broken.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let source = Arc::new(io::Error::from(io::ErrorKind::StorageFull));
+        let error = WalError::Io { doing: "write", source };
+        self.disk.failed.send_replace(Some(error.clone()));
+        Err(error)
     }
 }
 
@@ -57,12 +78,12 @@ impl Logs for MemoryLogs {
 
     fn open(&self, group: u16, _snapshot: Option<LogId>) -> Result<(MemoryLog, Durable), WalError> {
         let mut groups = self.groups.lock();
-        let fresh = || MemoryLog { still: Arc::clone(&self.still), ..MemoryLog::default() };
+        let fresh = || MemoryLog { disk: self.disk.clone(), ..MemoryLog::default() };
         Ok((groups.entry(group).or_insert_with(fresh).clone(), Arc::new(|_| ())))
     }
 
     fn failed(&self) -> watch::Receiver<Option<WalError>> {
-        watch::channel(None).1
+        self.disk.failed.subscribe()
     }
 }
 
@@ -89,7 +110,7 @@ impl RaftLogStorage<Types> for MemoryLog {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        self.turn().await;
+        self.turn().await.map_err(|error| StorageIOError::write_vote(AnyError::new(&error)))?;
         self.state.lock().vote = Some(*vote);
         Ok(())
     }
@@ -105,9 +126,9 @@ impl RaftLogStorage<Types> for MemoryLog {
     {
         self.state.lock().entries.extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
         // As the real one: whoever reads has it, and openraft waits for the disk.
-        self.turn().await;
-        callback.log_io_completed(Ok(()));
-        Ok(())
+        let turned = self.turn().await;
+        callback.log_io_completed(turned.clone().map_err(io::Error::other));
+        Ok(turned.map_err(|error| StorageIOError::write_logs(AnyError::new(&error)))?)
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {

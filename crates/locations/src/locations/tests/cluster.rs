@@ -309,6 +309,11 @@ impl Cluster {
         self.routers[number].logs.stand_still(still);
     }
 
+    /// Whatever a router writes from now on fails.
+    pub(super) fn break_disk(&self, number: usize) {
+        self.routers[number].logs.break_down();
+    }
+
     /// Ends a process without a goodbye.
     pub(super) async fn kill(&self, number: usize) {
         self.stand_still(number, false);
