@@ -184,6 +184,12 @@ impl Far {
         }
     }
 
+    /// The edge before the present one, as long as that has not been sent all that this one may have been.
+    pub(crate) fn before(&self) -> Option<EdgeId> {
+        let [.., before, present] = &self.holders[..] else { return None };
+        (!self.whole && before.edge != present.edge).then_some(before.edge)
+    }
+
     /// A row was acknowledged.
     pub(crate) fn acknowledged(&mut self, position: Position) {
         if position > self.saved && self.unsaved.len() < MAX_UNSAVED {

@@ -7,6 +7,7 @@ use crate::link::Link;
 use bytes::{BufMut, Bytes, BytesMut};
 use starling_hooks::Session;
 use starling_store::Position;
+use starling_wire::EdgeId;
 use starling_xmpp::{Jid, Stanza, Timestamp};
 use std::collections::BTreeSet;
 
@@ -51,6 +52,8 @@ pub(crate) struct Notes {
     pub(crate) sent: Position,
     /// The same of when it ceased to be available.
     pub(crate) ceased: Position,
+    /// The edge that has what is missing here, if not all is.
+    pub(crate) before: Option<EdgeId>,
 }
 
 /// Of a session of a cluster.
@@ -89,6 +92,7 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
     out.put_u64_le(link.far.as_ref().map_or(0, |far| far.stay));
     out.put_u64_le(link.far.as_ref().map_or(0, |far| far.sent.0));
     out.put_u64_le(link.feed.sent.0);
+    out.put_u64_le(link.far.as_ref().and_then(|far| far.before()).map_or(0, |edge| edge.0));
     out.freeze()
 }
 
@@ -120,6 +124,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
     }
     let stay = left.number(8)?;
     let (sent, ceased) = (Position(left.later(8)?), Position(left.later(8)?));
+    let before = Some(left.later(8)?).filter(|edge| *edge != 0).map(EdgeId);
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -139,6 +144,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         stay,
         sent,
         ceased,
+        before,
     })
 }
 
@@ -204,6 +210,19 @@ mod tests {
         assert_eq!((notes.presence, notes.directed), (session.presence, session.directed));
         assert_eq!((notes.acknowledged, notes.stay), (vec![Position(5), Position(8)], 3));
         assert_eq!((notes.sent, notes.ceased), (Position(9), Position(8)));
+        assert_eq!(notes.before, None);
+    }
+
+    #[test]
+    fn what_is_not_all_there_names_who_has_the_rest() {
+        let (session, mut link) = session();
+        let far = link.far.as_mut().unwrap();
+        far.goes_to(ConnId { edge: EdgeId(5), number: 1 });
+        far.goes_to(ConnId { edge: EdgeId(6), number: 1 });
+        far.whole = false;
+        assert_eq!(decode(&encode(&session, &link)).unwrap().before, Some(EdgeId(5)));
+        link.far.as_mut().unwrap().whole = true;
+        assert_eq!(decode(&encode(&session, &link)).unwrap().before, None);
     }
 
     #[test]
@@ -213,13 +232,14 @@ mod tests {
         let newer: Bytes = [&whole[..], b"more"].concat().into();
         assert_eq!(decode(&newer), decode(&whole));
         // What homes of before wrote ends where fields were added.
-        let (before, between) = (whole.len() - 16, whole.len() - 8);
+        let ends = [24, 16, 8].map(|less| whole.len() - less);
         for length in 0..whole.len() {
             let known = decode(&whole.slice(..length));
-            assert_eq!(known.is_some(), length == before || length == between, "{length} bytes");
+            assert_eq!(known.is_some(), ends.contains(&length), "{length} bytes");
         }
-        let older = decode(&whole.slice(..before)).unwrap();
+        let older = decode(&whole.slice(..ends[0])).unwrap();
         assert_eq!((older.stay, older.sent, older.ceased), (3, Position(0), Position(0)));
+        assert_eq!(older.before, None);
         let other: Bytes = [&[9], &whole[1..]].concat().into();
         assert_eq!(decode(&other), None);
     }

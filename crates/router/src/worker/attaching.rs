@@ -242,7 +242,12 @@ impl Worker {
             return self.attach_again(account, &parked);
         }
         self.adopt(turn, account, &mut parked);
+        let token = parked.record.token;
         self.park(account, parked);
+        if self.attaching.unsure.get(account).is_some_and(|unsure| unsure.has(token)) {
+            // All that there is of it is looked at together.
+            self.recall(account);
+        }
         self.try_open(turn, account);
     }
 

@@ -6,6 +6,7 @@ use crate::far;
 use crate::notes::{self, Notes};
 use crate::rebuild::{self, Opening};
 use starling_store::LogRow;
+use starling_wire::{EdgeId, Token};
 
 /// How long an account waits for edges that have named none of its sessions.
 pub(super) const OPEN_WITHIN: Duration = Duration::from_millis(300);
@@ -25,6 +26,12 @@ pub(super) struct Unsure {
     pub(super) parked: Vec<Parked>,
     /// What was said over their connections.
     said: Vec<Msg>,
+}
+
+impl Unsure {
+    pub(super) fn has(&self, token: Token) -> bool {
+        self.parked.iter().any(|parked| parked.record.token == token)
+    }
 }
 
 /// What is known of a session that is recorded.
@@ -145,20 +152,29 @@ impl Worker {
         let (shared, age) = (Arc::clone(&self.shared), turn.monotonic.saturating_sub(self.shared.began));
         let Some(tier) = &shared.tier else { return };
         let Some(unsure) = self.attaching.unsure.get(account) else { return };
-        let is_it = |place: &Place| unsure.parked.iter().any(|parked| parked.record.token == place.token);
+        let is_it = |place: &Place| unsure.has(place.token);
         let mut places = tier.register.places(account).into_iter().filter(is_it);
-        if places.any(|place| !self.attaching.has_answered(place.edge, age)) {
+        let is_silent = |edge: EdgeId| !self.attaching.has_answered(edge, age);
+        let lacks = |parked: &Parked| {
+            notes::decode(&parked.record.notes).and_then(|notes| notes.before).is_some_and(is_silent)
+        };
+        if places.any(|place| is_silent(place.edge)) || unsure.parked.iter().any(lacks) {
             return;
         }
+        self.recall(account);
+        if let Some(Slot::Parked(_)) = self.homes.get(account) {
+            self.backlog.push_back(Msg::Wake(account.clone()));
+        }
+        self.try_open(turn, account);
+    }
+
+    /// Takes sessions that may have been elsewhere for what they are, with what was said over their connections.
+    pub(super) fn recall(&mut self, account: &BareJid) {
         let Some(Unsure { parked, said }) = self.attaching.unsure.remove(account) else { return };
         for parked in parked {
             self.park(account, parked);
         }
         self.backlog.extend(said);
-        if let Some(Slot::Parked(_)) = self.homes.get(account) {
-            self.backlog.push_back(Msg::Wake(account.clone()));
-        }
-        self.try_open(turn, account);
     }
 
     /// Keeps what a connection says whose session may be elsewhere; `Some` where it is of another.
@@ -262,7 +278,13 @@ fn find(parked: &[Option<Parked>], place: &Place, attaching: &Attaching, age: Du
     };
     let (last, before) = far::named(place.attempt);
     let (present, before) = (best(Some(last)), best(before));
+    let lacks = |present: usize| {
+        let notes = all.iter().find(|(index, _)| *index == present).map(|(_, notes)| notes);
+        notes.and_then(|notes| notes.before).is_some_and(|edge| !attaching.has_answered(edge, age))
+    };
     let found = match (present, before) {
+        // Its home was lost before all of it had come there.
+        (Some(present), None) if lacks(present) => return Found::Perhaps,
         (Some(present), before) => [Some(present), before],
         (None, _) if !attaching.has_answered(place.edge, age) => return Found::Perhaps,
         (None, before) => [before.filter(|_| attaching.has_spoken(place.edge)), None],

@@ -215,3 +215,42 @@ fn who_was_to_acknowledge_over_a_link_that_broke_is_asked_again() {
     let downs = site.told(&bob);
     assert!(!downs.iter().any(|down| matches!(down, Down::Close(_))), "{downs:?}");
 }
+
+#[test]
+fn a_session_that_was_not_all_there_waits_for_the_edge_before() {
+    for is_slow in [false, true] {
+        let mut site = Site::new(3);
+        let mut alice = site.client(2, "alice", "phone");
+        let mut tablet = site.client(2, "bob", "tablet");
+        let old = site.managed(0, "bob", "phone");
+        for text in ["one", "two"] {
+            site.send(&mut alice, chat("bob@localhost/phone", text));
+        }
+        // Its edge is told now that it was given all that there is.
+        site.say(&old, Up::EnableSm { resume: true, max: None });
+        site.advance(3 * SECOND);
+        assert_eq!(site.messages(&old), ["one", "two"]);
+        site.lose(&old);
+        let new = site.resume(&old, 1, 0);
+        for _ in 0..4 {
+            site.decide();
+        }
+        // The answer arrives, and nothing after it.
+        site.deliver_only(2);
+        assert!(site.told(&new).iter().any(|down| matches!(down, Down::Resumed { .. })));
+        if is_slow {
+            site.cut(0);
+        }
+        site.succeed("bob");
+        site.chat(&mut tablet, "alice", "");
+        site.advance(SECOND);
+        site.send(&mut alice, chat("bob@localhost/phone", "three"));
+        site.run();
+        if is_slow {
+            assert!(site.messages(&new).is_empty(), "it has yet to be sent what is older");
+            site.link(0);
+        }
+        site.advance(SECOND);
+        assert_eq!(site.messages(&new), ["one", "two", "three"], "{is_slow}");
+    }
+}
