@@ -51,6 +51,8 @@ pub(crate) struct Client {
     left_at: Duration,
     /// When it asked last for a session and did not wait for the answer: that one may still begin, or the session go there.
     rival: Option<Duration>,
+    /// When it did so for a new one, which may yet replace the one that it has.
+    replaced: Option<Duration>,
     duties: duties::Duties,
 }
 
@@ -105,6 +107,7 @@ impl Client {
             left: None,
             left_at: Duration::ZERO,
             rival: None,
+            replaced: None,
             stage: stage.clone(),
         }
     }

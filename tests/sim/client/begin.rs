@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// How long a client waits for an answer before it tries elsewhere.
 const PATIENCE: Duration = Duration::from_secs(11);
+/// For so long may something that a client did not wait for still come about.
+const RIVALS: Duration = Duration::from_secs(30);
 /// How long one that is in haste does, at most, in microseconds.
 const HASTE: u64 = 1_500_000;
 
@@ -41,7 +43,8 @@ impl Client {
             }
         }
         line.up.send(FromClient::Bind(self.device.resource()));
-        let patience = self.patience();
+        let (patience, before) = (self.patience(), self.replaced);
+        self.replaced = Some(self.stage.world.now());
         let token = match self.hear(line, patience).await? {
             ToClient::Bound(token) => token,
             ToClient::Refused(condition) => {
@@ -50,6 +53,7 @@ impl Client {
             }
             _ => return None,
         };
+        self.replaced = before;
         self.note(What::Opened);
         self.again.clear();
         let mut session = Session::new(token, life);
@@ -64,7 +68,12 @@ impl Client {
     /// Whether somebody has the session in any case, wherever it may be.
     pub(super) fn is_kept(&self, session: &Session, host: &dyn Host) -> bool {
         let kept = session.lives.iter().all(|life| host.keeps(*life, &self.account));
-        kept && self.stage.is_smooth()
+        kept && self.stage.is_smooth() && !self.may_come(self.replaced)
+    }
+
+    /// Whether what it asked for then may yet come about.
+    pub(super) fn may_come(&self, asked: Option<Duration>) -> bool {
+        asked.is_some_and(|asked| self.stage.world.now() < asked + RIVALS)
     }
 
     /// How long it waits this time.

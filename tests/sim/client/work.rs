@@ -8,9 +8,6 @@ use starling_tests::history::{Message, What, bare};
 use starling_xmpp::{IqType, Kind, MessageType, Stanza};
 use std::time::Duration;
 
-/// For so long may something that a client did not wait for still come about.
-const RIVALS: Duration = Duration::from_secs(30);
-
 /// When it does what next.
 struct Times {
     mishap: Duration,
@@ -141,7 +138,7 @@ impl Client {
             }
             ToClient::End(error) => {
                 self.note(What::Remark(format!("the stream ends: {error:?}")));
-                let rival = self.rival.is_some_and(|since| times.heard < since + RIVALS);
+                let rival = self.may_come(self.rival);
                 session.denied = session.resumable && !rival && error.as_deref() == Some("conflict");
                 session.resumable = false;
                 return Some(End::Lost);

@@ -42,7 +42,7 @@ impl Break {
         (Self::ForgetReleased, &[1, 2], 2_000),
         (Self::ZombieWrites, &[2, 37, 102, 114], 2_000),
         (Self::DeleteWithoutToken, &[10, 13, 15, 17], 2_000),
-        (Self::AcceptOldReign, &[1, 15, 25, 26], 2_000),
-        (Self::RecordEarly, &[6, 21, 24, 56], 2_000),
+        (Self::AcceptOldReign, &[10, 20, 29, 38], 2_000),
+        (Self::RecordEarly, &[6, 21, 24, 53], 2_000),
     ];
 }

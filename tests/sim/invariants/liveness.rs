@@ -21,6 +21,10 @@ pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
                 What::Sent(message) if event.at >= healed + BACK => {
                     sent.insert(message.origin.clone(), event.at);
                 }
+                // As long as it was away itself it waited for nobody.
+                What::Opened | What::Resumed => {
+                    sent.values_mut().for_each(|at| *at = event.at);
+                }
                 What::Refused { origin, condition }
                     if sent.contains_key(origin) && condition == "resource-constraint" =>
                 {
