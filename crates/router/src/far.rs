@@ -37,6 +37,8 @@ pub(crate) struct Far {
     pub(crate) repeats: bool,
     /// All that is unacknowledged has been sent to where it is.
     pub(crate) whole: bool,
+    /// If it has not: the edge that has the rest.
+    pub(crate) lacks: Option<EdgeId>,
     /// Up to where its queue has gone to its edge, whose link takes no more at present; `None`: all of it has.
     pub(crate) gone: Option<u64>,
     /// For the same reason it is not fed from the log.
@@ -102,6 +104,7 @@ impl Far {
             quiet: false,
             repeats: false,
             whole: true,
+            lacks: None,
             gone: None,
             starved: false,
             knocks: false,
@@ -184,10 +187,20 @@ impl Far {
         }
     }
 
-    /// The edge before the present one, as long as that has not been sent all that this one may have been.
+    /// Its client goes on over this connection, the last of the holders: who has what is missing there until all has been sent.
+    pub(crate) fn goes_on(&mut self, conn: ConnId) {
+        if self.whole || self.lacks.is_none() {
+            // An edge takes over itself what it had of the session.
+            let before = self.holders.iter().rev().nth(1).map(|holder| holder.edge);
+            self.lacks = before.filter(|edge| *edge != conn.edge);
+        }
+        self.lacks.take_if(|edge| *edge == conn.edge);
+        self.whole = false;
+    }
+
+    /// The edge that has what is missing at the present one.
     pub(crate) fn before(&self) -> Option<EdgeId> {
-        let [.., before, present] = &self.holders[..] else { return None };
-        (!self.whole && before.edge != present.edge).then_some(before.edge)
+        self.lacks.filter(|_| !self.whole)
     }
 
     /// A row was acknowledged.

@@ -219,10 +219,14 @@ mod tests {
         let far = link.far.as_mut().unwrap();
         far.goes_to(ConnId { edge: EdgeId(5), number: 1 });
         far.goes_to(ConnId { edge: EdgeId(6), number: 1 });
-        far.whole = false;
+        far.goes_on(ConnId { edge: EdgeId(6), number: 1 });
         assert_eq!(decode(&encode(&session, &link)).unwrap().before, Some(EdgeId(5)));
         link.far.as_mut().unwrap().whole = true;
         assert_eq!(decode(&encode(&session, &link)).unwrap().before, None);
+        let far = link.far.as_mut().unwrap();
+        far.goes_to(ConnId { edge: EdgeId(6), number: 2 });
+        far.goes_on(ConnId { edge: EdgeId(6), number: 2 });
+        assert!(!far.whole && far.before().is_none(), "it had all of it already");
     }
 
     #[test]

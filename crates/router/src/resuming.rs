@@ -165,7 +165,8 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         .then(|| link.far.as_ref().map_or(told, |far| told.max(far.highest)));
     let passed = passed(link, before + newly, given);
     if let Some(far) = &mut home.links[at].far {
-        (far.whole, far.gone, far.base) = (false, None, far.stay);
+        far.goes_on(conn);
+        (far.gone, far.base) = (None, far.stay);
         far.passes(passed);
         if std::mem::take(&mut far.reborn) {
             // What its edge did not say before, or could not, its client says now.

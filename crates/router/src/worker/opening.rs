@@ -95,7 +95,7 @@ impl Worker {
                     let mut all = all.into_iter().filter_map(|index| parked[index].take());
                     let Some(mut best) = all.next() else { continue };
                     for other in all {
-                        if !notes.whole {
+                        if notes.before == Some(other.conn.edge) {
                             // Otherwise their numbers may not be of the same stanzas.
                             rebuild::merge(&mut best, &other.record);
                         }
