@@ -27,7 +27,9 @@ pub(crate) async fn holds(sandbox: Sandbox) -> Result<()> {
     people.talk("a router was removed").await?;
     two_on_copies_of_one_disk_end(&mut site).await.context("copies of one disk")?;
     people.talk("copies of a router have ended").await?;
-    a_majority_of_disks_is_lost(&mut site, &mut people).await.context("restore")?;
+    a_majority_of_disks_is_lost(&mut site, &mut people).await.context("loss of a majority of disks")?;
+    people.talk("a cluster was founded anew").await?;
+    all_disks_are_lost(&mut site, &mut people).await.context("restore")?;
     people.talk("a cluster was restored").await?;
     a_shard_is_moved(&site).await.context("transfer in the new cluster")?;
     match site.panic() {
@@ -201,7 +203,19 @@ async fn a_majority_of_disks_is_lost(site: &mut Site, people: &mut People) -> Re
         site.ready(Duration::ZERO).await.is_err(),
         "routers without a majority of disks say that they are ready"
     );
+    // The others have found it, and have no part in it: they need not be touched again.
+    let last = Which::Router(2);
+    site.kill(last)?;
+    site.wipe(last)?;
+    site.begin(last)?;
+    site.ready(SOON).await?;
+    people.come_back().await
+}
 
+/// With a record of the cluster, as on a store that knows less than that.
+async fn all_disks_are_lost(site: &mut Site, people: &mut People) -> Result<()> {
+    let record = site.file("cluster.json").display().to_string();
+    people.leave_something().await?;
     for router in 0..ROUTERS {
         let which = Which::Router(router);
         site.kill(which)?;
