@@ -62,13 +62,15 @@ impl Deliveries {
         }
     }
 
-    /// A message is on its way to this session.
-    pub(crate) fn offered(&mut self, position: Position, token: Token) {
+    /// A message is on its way to this session. False: it was before.
+    pub(crate) fn offered(&mut self, position: Position, token: Token) -> bool {
         self.newest = self.newest.max(position);
         let holders = self.open.entry(position).or_default();
-        if !holders.contains(&token) {
+        let first = !holders.contains(&token);
+        if first {
             holders.push(token);
         }
+        first
     }
 
     /// A message waits, nobody is there to take it.

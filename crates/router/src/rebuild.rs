@@ -263,8 +263,9 @@ pub(crate) fn decide(
                 // It waits until the session is available, with all that waits.
                 continue;
             }
-            if waits && how == As::Itself {
-                home.deliveries.offered(position, token);
+            if waits && how == As::Itself && !home.deliveries.offered(position, token) {
+                // It has been read for it meanwhile, with what waits.
+                continue;
             }
             home.links[at].feed.missed.push_back((position, how));
         }
