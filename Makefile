@@ -70,7 +70,7 @@ chaos: ## faults of a cluster for an hour, with the figures in docs/chaos.md: FA
 		CLUSTER_FAULTS=$(FAULTS) CLUSTER_MINUTES=$(MINUTES) CLUSTER_PACE=1 CLUSTER_REPORT=$(CURDIR)/docs/chaos.md \
 		$(CARGO) test -p starling-tests --test cluster -- survives
 
-sim: ## the simulation, over many seeds: SEEDS=100000
+sim: ## the simulation, over many seeds, half of them of one server, half of a cluster: SEEDS=100000
 	SIM_SEEDS=$(SEEDS) $(CARGO) test --release -p starling-tests --test sim
 
 reference: ## the scripts against Prosody and ejabberd from Debian
