@@ -137,8 +137,12 @@ async fn ended(process: &mut Process) -> Result<String> {
 async fn a_router_is_removed(site: &mut Site) -> Result<()> {
     let which = Which::Router(2);
     site.kill(which)?;
-    refused(site, 0, &["reconcile", "--voters", "3"], &[]).await?;
     let end = Instant::now() + SOON;
+    // For a moment it is still thought to be there.
+    while let Err(error) = refused(site, 0, &["reconcile", "--voters", "3"], &[]).await {
+        ensure!(Instant::now() < end, "{error:#}");
+        sleep(AGAIN).await;
+    }
     while let Err(error) = ask(site, 0, &["remove", "router-2", "--yes"]).await {
         ensure!(Instant::now() < end, "{error:#}");
         sleep(AGAIN).await;
