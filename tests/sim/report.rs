@@ -30,7 +30,7 @@ impl World {
 }
 
 /// How long seeds are run where nobody says how many.
-const BUDGET: Duration = Duration::from_secs(20);
+const BUDGET: Duration = Duration::from_secs(45);
 /// At least so many.
 const LEAST: u64 = 10;
 /// How long a planted bug is looked for, beyond the seeds that are known to find it, where nobody says how many seeds.
