@@ -20,7 +20,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// How many rows of the tail are looked at, at most.
-const MAX_ROWS: usize = 20_000;
+const MAX_ROWS: usize = 5_000;
 /// How many bytes of them.
 const MAX_BYTES: usize = 64 << 20;
 /// How many in any case, however old they seem: clocks are set.
@@ -28,6 +28,8 @@ const MIN_ROWS: usize = 256;
 /// How many are read first; then as many at a time as are about so many bytes. A row may be large, and many read at once.
 const FIRST: usize = 16;
 const PIECE: usize = 256 << 10;
+/// How many at a time, however small they are.
+const MOST: usize = 2_048;
 /// How long after the resume window a client may still come back with what it had sent.
 pub(crate) const GRACE: Duration = Duration::from_secs(600);
 
@@ -261,7 +263,7 @@ async fn gather<F: Future<Output = Result<LogPage, StoreError>>>(
         let bytes: usize = page.rows.iter().map(|row| row.stanza.len()).sum();
         taken += bytes;
         let large = bytes / page.rows.len().max(1);
-        limit = (PIECE / large.max(1)).clamp(1, MIN_ROWS);
+        limit = (PIECE / large.max(1)).clamp(1, MOST);
         for row in page.rows.into_iter().rev() {
             recent.add(owner, row);
         }
