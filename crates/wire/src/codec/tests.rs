@@ -11,8 +11,9 @@ use starling_store::Origin;
 use starling_xmpp::{ErrorType, IqType, Jid, MessageType, PresenceType, StanzaCondition, StreamCondition};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+mod buffers;
 
 const EDGE: EdgeId = EdgeId(0x0102_0304_0506_0708);
 const HOME: Home = Home { shard: Shard(3), epoch: Epoch(9) };
@@ -337,62 +338,6 @@ fn fields_of_a_newer_peer_are_passed_over() {
     // Field 1000: a number, a text, and a group of them.
     frame.extend([0xc0, 0x3e, 5, 0xc2, 0x3e, 3, b'n', b'e', b'w', 0xc3, 0x3e, 0x08, 1, 0xc4, 0x3e]);
     assert_eq!(read_ups(&[frame]).unwrap()[0].ups.len(), ups().len());
-}
-
-/// A receive buffer that says when it is freed.
-struct Buffer(Vec<u8>, Arc<AtomicBool>);
-
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        self.1.store(true, Ordering::Relaxed);
-    }
-}
-
-#[test]
-fn what_is_kept_of_a_frame_does_not_keep_the_buffer_it_came_in() {
-    let freed = Arc::new(AtomicBool::new(false));
-    let received = |bytes: Vec<u8>| {
-        freed.store(false, Ordering::Relaxed);
-        Bytes::from_owner(Buffer(bytes, Arc::clone(&freed)))
-    };
-    let mut seen = 0;
-    for up in ups() {
-        if !matches!(up, Up::Stanza { .. } | Up::Attach(_)) {
-            continue;
-        }
-        let [frame] = <[_; 1]>::try_from(frames::<EdgePieces>(vec![said(up)])).unwrap();
-        let frame = proto::EdgeFrame::decode(received(frame)).unwrap();
-        let _kept = Reader::new(EDGE).read(frame).unwrap();
-        assert!(freed.load(Ordering::Relaxed), "{_kept:?}");
-        seen += 1;
-    }
-    for down in downs() {
-        if !matches!(down, Down::Stanza { .. }) {
-            continue;
-        }
-        let [frame] = <[_; 1]>::try_from(frames::<RouterPieces>(vec![told(down)])).unwrap();
-        let frame = proto::RouterFrame::decode(received(frame)).unwrap();
-        let _kept = read_router_frame(EDGE, frame).unwrap();
-        assert!(freed.load(Ordering::Relaxed), "{_kept:?}");
-        seen += 1;
-    }
-    for item in peers() {
-        if !matches!(item, PeerItem::Forward(_) | PeerItem::Receipt(_)) {
-            continue;
-        }
-        let [frame] = <[_; 1]>::try_from(frames::<PeerPieces>(vec![item])).unwrap();
-        let frame = proto::PeerFrame::decode(received(frame)).unwrap();
-        let _kept = read_peer_frame(frame).unwrap();
-        assert!(freed.load(Ordering::Relaxed), "{_kept:?}");
-        seen += 1;
-    }
-    assert!(seen >= 8, "{seen}");
 }
 
 #[test]

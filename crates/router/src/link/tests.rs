@@ -1,0 +1,46 @@
+use super::*;
+
+#[test]
+fn an_h_that_waited_while_its_edge_told_a_later_one_is_passed_over() {
+    let conn = ConnId::local(1);
+    let mut link = Link::new(Token(1), conn, Timestamp(0));
+    let (acked, sent) = (u32::MAX - 1, 20);
+    link.management = Some(Box::new(Management {
+        resume: true,
+        max: None,
+        base: 0,
+        acked,
+        sent,
+        before: 0,
+        asked_at: None,
+    }));
+    assert!(link.acknowledged(acked - 3).is_err(), "in one process nothing waits");
+    link.far = Some(Box::new(Far::new(conn, Position(0))));
+    assert_eq!(link.acknowledged(acked - 3), Ok(0));
+    assert_eq!(link.acknowledged(3), Ok(5));
+    assert_eq!((link.acknowledged(2), link.acknowledged(3)), (Ok(0), Ok(0)));
+    assert!(link.acknowledged(sent + 1).is_err());
+    assert!(link.acknowledged(u32::MAX).is_err(), "before its first");
+}
+
+#[test]
+fn an_answer_says_what_it_answers_while_it_is_in_the_queue() {
+    let mut link = Link::new(Token(1), ConnId::local(1), Timestamp(0));
+    link.far = Some(Box::new(Far::new(ConnId::local(1), Position(0))));
+    for answers in [0, 7, 0, 5] {
+        link.will_answer(answers);
+        link.queue(Stanza::message(starling_xmpp::MessageType::Chat), None, None);
+    }
+    let said = |link: &Link| -> Vec<u64> {
+        let said = link.queued(0).map(|down| match down {
+            Down::Stanza { answers, .. } => answers,
+            _ => u64::MAX,
+        });
+        said.collect()
+    };
+    assert_eq!(said(&link), [0, 7, 0, 5]);
+    link.unqueue();
+    link.unqueue();
+    assert_eq!(said(&link), [0, 5]);
+    assert_eq!(link.far.as_ref().map(|far| far.answers.len()), Some(1), "others are forgotten");
+}
