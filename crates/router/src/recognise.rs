@@ -353,6 +353,37 @@ mod tests {
         assert_eq!(recent.find(&other, of(2, 1), 0), None);
     }
 
+    /// When a shard moves, all accounts that talk do this at once: each question more is time without a home.
+    #[tokio::test]
+    async fn small_rows_are_read_in_few_pieces_and_so_many_at_most() {
+        const ROWS: u64 = 10_000;
+        let bob = BareJid::parse("bob@localhost").unwrap();
+        let row = |number: u64| LogRow {
+            owner: bob.clone(),
+            position: Position(1_000_000 + number),
+            origin: of(1, number),
+            origin_id: None,
+            direction: Direction::Own,
+            with: bob.clone(),
+            archived: true,
+            offline: false,
+            expires: None,
+            stanza: Stanza::message(MessageType::Chat).encode(),
+        };
+        let (asked, read) = (Cell::new(0), Cell::new(0));
+        let read_page = |filter: LogFilter, page: Page| {
+            let Page::Last(limit) = page else { panic!("{page:?}") };
+            let end = filter.below.map_or(ROWS, |below| below.0 - 1_000_000);
+            let begin = end.saturating_sub(limit as u64);
+            (asked.set(asked.get() + 1), read.set(read.get() + (end - begin)));
+            let rows = (begin..end).map(row).collect();
+            std::future::ready(Ok(LogPage { rows, complete: begin == 0, reached: None }))
+        };
+        gather(&bob, Duration::from_secs(900), Duration::ZERO, read_page).await.unwrap();
+        assert!(asked.get() <= 4, "{} questions", asked.get());
+        assert!((MAX_ROWS as u64..MAX_ROWS as u64 + MOST as u64).contains(&read.get()), "{}", read.get());
+    }
+
     #[test]
     fn what_is_remembered_of_rows_is_bounded() {
         let (hasher, mut since) = (RandomState::new(), Since::default());
