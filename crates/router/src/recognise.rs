@@ -375,7 +375,8 @@ mod tests {
             let Page::Last(limit) = page else { panic!("{page:?}") };
             let end = filter.below.map_or(ROWS, |below| below.0 - 1_000_000);
             let begin = end.saturating_sub(limit as u64);
-            (asked.set(asked.get() + 1), read.set(read.get() + (end - begin)));
+            asked.set(asked.get() + 1);
+            read.set(read.get() + (end - begin));
             let rows = (begin..end).map(row).collect();
             std::future::ready(Ok(LogPage { rows, complete: begin == 0, reached: None }))
         };
