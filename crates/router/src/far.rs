@@ -66,6 +66,8 @@ pub(crate) struct Far {
     pub(crate) answered: Vec<u64>,
     /// Numbers in its queue that are answers, and the sequences of what they answer.
     pub(crate) answers: VecDeque<(u64, u64)>,
+    /// Up to this number its client has had all in its queue, as it said when it resumed.
+    pub(crate) had: u64,
     /// The home has closed its last connection, not its client.
     pub(crate) cut: bool,
     /// Its session has ended; its address.
@@ -118,6 +120,7 @@ impl Far {
             again: 0,
             answered: Vec::new(),
             answers: VecDeque::new(),
+            had: 0,
             cut: false,
             parted: None,
             from,

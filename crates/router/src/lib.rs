@@ -39,6 +39,7 @@ mod log;
 mod mail;
 mod msg;
 mod notes;
+mod owed;
 mod pairs;
 mod pipeline;
 mod positions;

@@ -3,7 +3,7 @@
 //! Only homes read it, older and newer ones. Fields are added at the end; a reader passes over what it does not know. The
 //! number in front changes when that does not do.
 
-use crate::link::Link;
+use crate::link::{As, Link, Row};
 use bytes::{BufMut, Bytes, BytesMut};
 use starling_hooks::Session;
 use starling_store::Position;
@@ -54,6 +54,10 @@ pub(crate) struct Notes {
     pub(crate) ceased: Position,
     /// The edge that has what is missing here, if not all is.
     pub(crate) before: Option<EdgeId>,
+    /// Answers to what its client has said, that it may not have and that may be missing here, with their numbers, rising.
+    pub(crate) owed: Vec<(u64, Stanza)>,
+    /// Messages for which the same holds.
+    pub(crate) rows: Vec<(Row, As)>,
 }
 
 /// Of a session of a cluster.
@@ -93,6 +97,22 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
     out.put_u64_le(link.far.as_ref().map_or(0, |far| far.sent.0));
     out.put_u64_le(link.feed.sent.0);
     out.put_u64_le(link.far.as_ref().and_then(|far| far.before()).map_or(0, |edge| edge.0));
+    let owed = link.owes().unwrap_or_default();
+    out.put_u32_le(u32::try_from(owed.len()).unwrap_or(u32::MAX));
+    for (number, answer) in owed {
+        out.put_u64_le(number);
+        put(&mut out, &answer.encode());
+    }
+    let rows = link.owed_rows();
+    out.put_u32_le(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+    for (row, how) in rows {
+        out.put_u64_le(row.position.0);
+        out.put_u8(match how {
+            As::Itself => u8::from(row.waits),
+            As::CopyReceived => 2,
+            As::CopySent => 3,
+        });
+    }
     out.freeze()
 }
 
@@ -125,6 +145,25 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
     let stay = left.number(8)?;
     let (sent, ceased) = (Position(left.later(8)?), Position(left.later(8)?));
     let before = Some(left.later(8)?).filter(|edge| *edge != 0).map(EdgeId);
+    let mut owed = Vec::new();
+    for _ in 0..left.later(4)? {
+        owed.push((left.number(8)?, Stanza::decode(left.bytes()?).ok()?));
+    }
+    let mut rows = Vec::new();
+    for _ in 0..left.later(4)? {
+        let (position, how) = (Position(left.number(8)?), left.number(1)?);
+        let row = Row { position, waits: how == 1 };
+        rows.push((
+            row,
+            if how < 2 {
+                As::Itself
+            } else if how == 2 {
+                As::CopyReceived
+            } else {
+                As::CopySent
+            },
+        ));
+    }
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -145,6 +184,8 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         sent,
         ceased,
         before,
+        owed,
+        rows,
     })
 }
 
@@ -178,7 +219,7 @@ mod tests {
     use super::*;
     use crate::far::Far;
     use starling_wire::{ConnId, Token};
-    use starling_xmpp::{FullJid, PresenceType};
+    use starling_xmpp::{FullJid, IqType, Kind, MessageType, PresenceType};
 
     fn session() -> (Session, Link) {
         let mut session = Session::new(Token(7), FullJid::parse("alice@localhost/phone").unwrap());
@@ -230,20 +271,48 @@ mod tests {
     }
 
     #[test]
+    fn what_is_owed_comes_back_until_all_is_there() {
+        let (session, mut link) = session();
+        let answer = |kind| Stanza::new(kind).to(session.jid.clone());
+        let error = answer(Kind::Message(MessageType::Error));
+        for (stanza, row) in [
+            (error.clone(), None),
+            (answer(Kind::Message(MessageType::Chat)), Some(Row { position: Position(50), waits: true })),
+            (answer(Kind::Presence(PresenceType::Available)), None),
+            (answer(Kind::Iq(IqType::Result)), None),
+            (error, None),
+        ] {
+            link.queue(stanza, row, None);
+        }
+        let rows = vec![(Row { position: Position(50), waits: true }, As::Itself)];
+        for (whole, had) in [(true, 0), (false, 0), (false, 1)] {
+            let far = link.far.as_mut().unwrap();
+            (far.whole, far.had) = (whole, had);
+            let notes = decode(&encode(&session, &link)).unwrap();
+            let numbers: Vec<_> = notes.owed.iter().map(|(number, _)| *number).collect();
+            assert_eq!(numbers, if whole { &[][..] } else { &[1, 4, 5][usize::from(had == 1)..] });
+            assert_eq!(notes.rows, if whole { Vec::new() } else { rows.clone() });
+        }
+        let whole = encode(&session, &link);
+        let cut = (1..whole.len()).filter(|cut| decode(&whole.slice(..whole.len() - cut)).is_some());
+        assert_eq!(cut.count(), 5, "where fields were added");
+    }
+
+    #[test]
     fn what_is_newer_is_passed_over_and_what_is_damaged_is_nothing() {
         let (session, link) = session();
         let whole = encode(&session, &link);
         let newer: Bytes = [&whole[..], b"more"].concat().into();
         assert_eq!(decode(&newer), decode(&whole));
         // What homes of before wrote ends where fields were added.
-        let ends = [24, 16, 8].map(|less| whole.len() - less);
+        let ends = [32, 24, 16, 8, 4].map(|less| whole.len() - less);
         for length in 0..whole.len() {
             let known = decode(&whole.slice(..length));
             assert_eq!(known.is_some(), ends.contains(&length), "{length} bytes");
         }
         let older = decode(&whole.slice(..ends[0])).unwrap();
         assert_eq!((older.stay, older.sent, older.ceased), (3, Position(0), Position(0)));
-        assert_eq!(older.before, None);
+        assert!(older.before.is_none() && older.owed.is_empty() && older.rows.is_empty());
         let other: Bytes = [&[9], &whole[1..]].concat().into();
         assert_eq!(decode(&other), None);
     }

@@ -8,6 +8,7 @@ use crate::im::recipients::{Recipients, recipients};
 use crate::link::{As, Link, Management, Row};
 use crate::msg::Msg;
 use crate::notes::{self, Notes};
+use crate::owed;
 use crate::reads;
 use crate::session;
 use crate::shared::Shared;
@@ -207,17 +208,20 @@ pub(crate) fn build(
     if parked.gone.is_some() || !there {
         (link.conn, link.detached_at) = (None, parked.gone);
     }
+    let highest = record.highest.unwrap_or_default().max(notes.from);
+    owed::fetch(home, &mut link, record, &notes.rows, highest);
     home.account.sessions.push(session);
     home.links.push(link);
     // The next home has to know that this is the one, and all of it, whatever moves were recorded and never came about.
-    // Where more follows, that is said behind it ([`is_all_there`]).
+    // Where more follows, that is said behind it ([`is_all_there`]); but answers that it has only in its notes have other
+    // numbers now.
     let follows = |link: &Link| link.conn.is_some() && link.far.as_ref().is_some_and(|far| !far.whole);
     if let Some((session, link)) = home.account.sessions.last().zip(home.links.last())
-        && !follows(link)
+        && (!follows(link) || !notes.owed.is_empty())
     {
         out.downs.push(ToEdge { conn: *conn, down: Down::Remember(notes::encode(session, link)) });
     }
-    record.highest.unwrap_or_default().max(notes.from)
+    highest
 }
 
 /// All that its client has not acknowledged has been sent to where it is: nothing has to be taken any more from an edge where it was.

@@ -164,9 +164,10 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let given = (sure && link.feed.is_live() && link.feed.begun)
         .then(|| link.far.as_ref().map_or(told, |far| told.max(far.highest)));
     let passed = passed(link, before + newly, given);
+    let had = link.first() + (before + newly) as u64 - 1;
     if let Some(far) = &mut home.links[at].far {
         far.goes_on(conn);
-        (far.gone, far.base) = (None, far.stay);
+        (far.gone, far.base, far.had) = (None, far.stay, had);
         far.passes(passed);
         if std::mem::take(&mut far.reborn) {
             // What its edge did not say before, or could not, its client says now.
@@ -177,8 +178,16 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         let outdated = far.outdated(conn).into_iter();
         out.downs.extend(outdated.map(|conn| ToEdge { conn, down: Down::Released }));
     }
-    // With the answer goes which of its moves it was and what its client has acknowledged by asking: nobody else may know of that.
-    // The rest follows when all of it is there.
+    if home.links[at].owes().is_none() {
+        // Its client says all of it again, in another session.
+        let link = &mut home.links[at];
+        link.conn = None;
+        link.far.iter_mut().for_each(|far| far.is_not_at(conn));
+        out.downs.push(ToEdge { conn, down: Down::NotResumed { handled: None } });
+        return delivery::broken(out, home, at);
+    }
+    // With the answer goes which of its moves it was, what its client has acknowledged by asking, and the errors for what the
+    // count covers: nobody else may know of that. The rest follows when all of it is there.
     remember(out, home, at);
     out.downs.push(ToEdge { conn, down: Down::Resumed { jid, sequence, base } });
     delivery::acknowledged(out, home, at, before + newly);

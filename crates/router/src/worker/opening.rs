@@ -4,6 +4,7 @@ use super::attaching::{DEAD_AFTER, Parked};
 use super::*;
 use crate::far;
 use crate::notes::{self, Notes};
+use crate::owed;
 use crate::rebuild::{self, Opening};
 use starling_store::LogRow;
 use starling_wire::{EdgeId, Token};
@@ -102,6 +103,7 @@ impl Worker {
                         best.others.push(other.conn);
                         close_other(&other, &mut self.downs);
                     }
+                    owed::carry(&mut best.record, &notes.owed);
                     chosen.push((best, *notes, place));
                 }
                 Found::Perhaps => {

@@ -15,6 +15,7 @@ mod leases;
 mod messages;
 mod moves;
 mod notes;
+mod owed;
 mod panics;
 mod patience;
 mod races;
