@@ -312,7 +312,9 @@ fn concerned(turn: &mut Turn, home: &Home, row: &LogRow) -> Vec<(Token, As)> {
     }
     if row.direction != Direction::In {
         let (mut stanza, mut fate) = (stanza, Fate::default());
-        let sender = Token(row.origin.session);
+        // Said again, it has the origin of a session before.
+        let resource = stanza.from.as_ref().and_then(|from| home.account.resource(from));
+        let sender = resource.map_or(Token(row.origin.session), |session| session.token);
         let flow = turn.consult(home, home.find(sender), |cx| {
             let mut hooks = shared.hooks.on_sent().map(|hook| hook.sent(cx, &mut stanza, &mut fate));
             hooks.find(|flow| *flow != Flow::Next).unwrap_or(Flow::Next)
