@@ -6,7 +6,7 @@ use crate::image::{Image, ImageError};
 use crate::lease::{GRANTED, Lease};
 use crate::peers::{PeerError, SharedPeers};
 use crate::snapshots::Parts;
-use crate::types::{Member, Types, Vote};
+use crate::types::{LogId, Member, Types, Vote};
 use bytes::Bytes;
 use openraft::error::{
     Fatal, NetworkError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
@@ -23,9 +23,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// No message is longer; the links take a little more.
 const LONGEST: usize = 1 << 20;
+/// How long entries may take; a link that is silent for so long is dead. openraft asks for the same entries anew much sooner:
+/// sent again each time, they would fill a slow link for good.
+const ENTRIES_WITHIN: Duration = Duration::from_secs(3);
 /// How long a piece of a snapshot may take.
 const PIECE_WITHIN: Duration = Duration::from_secs(2);
 /// How long the other router may take to install it.
@@ -58,15 +62,29 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, target: u64, _node: &Member) -> Client {
-        Client { network: self.clone(), to: RouterId(target) }
+        Client { way: Way { network: self.clone(), to: RouterId(target) }, under_way: None }
     }
 }
 
 /// The way to one router.
 #[derive(Clone)]
-pub(crate) struct Client {
+struct Way {
     network: Network,
     to: RouterId,
+}
+
+/// What openraft speaks to one router by.
+pub(crate) struct Client {
+    way: Way,
+    under_way: Option<UnderWay>,
+}
+
+/// Entries on their way to a router.
+struct UnderWay {
+    vote: Vote,
+    before: Option<LogId>,
+    last: LogId,
+    answer: JoinHandle<Result<AppendEntriesResponse<u64>, Failure>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +99,7 @@ enum Failure {
     Promised,
 }
 
-impl Client {
+impl Way {
     async fn ask(&self, call: &Call, within: Duration) -> Result<Answer, Failure> {
         let Network { peers, group, cluster, removed, .. } = &self.network;
         let body = call.encode(cluster.load(Ordering::Relaxed));
@@ -115,10 +133,32 @@ impl RaftNetwork<Types> for Client {
             let fewer = u64::try_from(rpc.entries.len() / 2).unwrap_or(1);
             return Err(RPCError::PayloadTooLarge(PayloadTooLarge::new_entries_hint(fewer)));
         }
-        // openraft gives up earlier. What is answered later is worth as much to the lease.
-        let within = option.hard_ttl().max(GRANTED);
-        let asked = tokio::spawn(self.clone().append(rpc, within)).await;
-        asked.unwrap_or(Err(Failure::Link(PeerError::Lost))).map_err(failed)
+        let Some(last) = rpc.entries.last().map(|entry| entry.log_id) else {
+            // openraft gives up earlier. What is answered later is worth as much to the lease.
+            let within = option.hard_ttl().max(GRANTED);
+            let asked = tokio::spawn(self.way.clone().append(rpc, within)).await;
+            return asked.unwrap_or(Err(Failure::Link(PeerError::Lost))).map_err(failed);
+        };
+        let (vote, before) = (rpc.vote, rpc.prev_log_id);
+        let sent = match self.under_way.take() {
+            Some(sent) if (sent.vote, sent.before) == (vote, before) => sent,
+            _ => {
+                let answer = tokio::spawn(self.way.clone().append(rpc, ENTRIES_WITHIN));
+                UnderWay { vote, before, last, answer }
+            }
+        };
+        let sent = self.under_way.insert(sent);
+        // openraft gives up waiting here, and asks for the same once more.
+        let answer = (&mut sent.answer).await;
+        let upto = sent.last;
+        self.under_way = None;
+        match answer.unwrap_or(Err(Failure::Link(PeerError::Lost))).map_err(failed)? {
+            // There are more by now than when these were sent.
+            AppendEntriesResponse::Success if upto < last => {
+                Ok(AppendEntriesResponse::PartialSuccess(Some(upto)))
+            }
+            answer => Ok(answer),
+        }
     }
 
     async fn vote(
@@ -126,10 +166,10 @@ impl RaftNetwork<Types> for Client {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RpcError> {
-        if !self.network.promise.lock().campaign(rpc.vote, self.network.clock.monotonic()) {
+        if !self.way.network.promise.lock().campaign(rpc.vote, self.way.network.clock.monotonic()) {
             return Err(failed(Failure::Promised));
         }
-        match self.ask(&Call::Vote(rpc), option.hard_ttl()).await.map_err(failed)? {
+        match self.way.ask(&Call::Vote(rpc), option.hard_ttl()).await.map_err(failed)? {
             Answer::Vote(answer) => Ok(answer),
             _ => Err(failed(Failure::Unreadable)),
         }
@@ -144,7 +184,7 @@ impl RaftNetwork<Types> for Client {
     ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = self.send(vote, *snapshot.snapshot) => sent,
+            sent = self.way.send(vote, *snapshot.snapshot) => sent,
         }
     }
 
@@ -153,7 +193,7 @@ impl RaftNetwork<Types> for Client {
     }
 }
 
-impl Client {
+impl Way {
     async fn append(
         self,
         rpc: AppendEntriesRequest<Types>,

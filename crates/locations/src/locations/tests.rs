@@ -8,6 +8,7 @@ mod founding;
 mod joint;
 mod leases;
 mod membership;
+mod narrow;
 mod pieces;
 mod readiness;
 mod stopped;

@@ -59,6 +59,12 @@ struct State {
     mute: BTreeSet<(RouterId, RouterId)>,
     delay: (Duration, Duration),
     loss: f64,
+    /// Bytes that pass one way of a link in a millisecond, in order.
+    width: Option<usize>,
+    /// Until when the ways are taken.
+    taken: BTreeMap<(RouterId, RouterId), Instant>,
+    /// The longest that anything waited for its turn.
+    waited: Duration,
 }
 
 struct End {
@@ -77,7 +83,20 @@ impl Net {
             mute: BTreeSet::new(),
             delay: (Duration::from_micros(200), Duration::from_micros(600)),
             loss: 0.0,
+            width: None,
+            taken: BTreeMap::new(),
+            waited: Duration::ZERO,
         })))
+    }
+
+    /// From now on so many bytes pass one way of a link in a millisecond.
+    pub(super) fn narrow(&self, width: usize) {
+        self.0.lock().width = Some(width);
+    }
+
+    /// The longest that anything waited for its turn on a link.
+    pub(super) fn waited(&self) -> Duration {
+        self.0.lock().waited
     }
 
     pub(super) fn weather(&self, delay: (Duration, Duration), loss: f64) {
@@ -140,6 +159,17 @@ impl Net {
 }
 
 impl State {
+    /// How long something waits for what is before it, and takes itself.
+    fn queue(&mut self, from: RouterId, to: RouterId, size: usize) -> Duration {
+        let Some(width) = self.width else { return Duration::ZERO };
+        let now = Instant::now();
+        let taken = self.taken.entry((from, to)).or_insert(now);
+        let begins = (*taken).max(now);
+        *taken = begins + ms((size / width) as u64);
+        self.waited = self.waited.max(begins - now);
+        *taken - now
+    }
+
     fn linked(&self, one: RouterId, other: RouterId) -> bool {
         let up = |id| self.ends.get(&id).is_some_and(|end: &End| end.locations.is_some());
         one != other && up(one) && up(other) && !self.cut.contains(&(one.min(other), one.max(other)))
@@ -201,7 +231,7 @@ fn links(net: &Net, own: RouterId) -> watch::Receiver<Links> {
 }
 
 async fn carry(net: Net, from: RouterId, to: RouterId, group: u16, body: Bytes) -> Result<Bytes, PeerError> {
-    pass(&net, from, to).await;
+    pass(&net, from, to, body.len()).await;
     let locations = {
         let state = net.0.lock();
         if !state.linked(from, to) {
@@ -213,12 +243,12 @@ async fn carry(net: Net, from: RouterId, to: RouterId, group: u16, body: Bytes) 
     // Who answers goes on even when nobody awaits the answer any more.
     let answer = tokio::spawn(async move { locations.answer(from, group, body).await });
     let answer = answer.await.map_err(|_| PeerError::Lost)?;
-    pass(&net, to, from).await;
+    pass(&net, to, from, answer.len()).await;
     Ok(answer)
 }
 
 /// The way of one message; of a lost one there is no end.
-async fn pass(net: &Net, from: RouterId, to: RouterId) {
+async fn pass(net: &Net, from: RouterId, to: RouterId, size: usize) {
     let (delay, lost) = {
         let mut state = net.0.lock();
         let (least, most) = state.delay;
@@ -226,6 +256,7 @@ async fn pass(net: &Net, from: RouterId, to: RouterId) {
         let loss = state.loss;
         let lost = state.random.random::<f64>() < loss;
         let mute = state.mute.contains(&(from.min(to), from.max(to)));
+        let delay = delay + state.queue(from, to, size);
         (delay, lost || mute || state.silent.contains(&from) || state.silent.contains(&to))
     };
     if lost {
