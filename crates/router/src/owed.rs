@@ -15,26 +15,55 @@ use std::sync::Arc;
 
 /// So many bytes of answers are remembered at most.
 const MOST: usize = 256 << 10;
+/// So large at most is one of which it is not known whose it is: those of homes are small.
+const SMALL: usize = 1 << 10;
 /// And so many rows: more are never on their way to a session.
 const MOST_ROWS: usize = 4_096;
 
+/// Whether an answer has to be remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Need {
+    Must,
+    Should,
+    May,
+}
+
+fn take(room: &mut usize, size: usize) -> bool {
+    let fits = size <= *room;
+    *room -= if fits { size } else { 0 };
+    fits
+}
+
 impl Link {
-    /// The answers that its client may not have, with their numbers: all for messages, those to requests as far as there is
-    /// room. Nothing once its edge has them. `None`: these are too many.
+    /// The answers that its client may not have, with their numbers: all errors for its messages, and as far as there is room the
+    /// answers to its requests and what a home before may have answered. What others send as answers is theirs to lose. Nothing
+    /// once its edge has all. `None`: the errors are too many.
     pub(crate) fn owes(&self) -> Option<Vec<(u64, &Stanza)>> {
-        let unkept = self.following().filter(|(_, entry)| entry.position.is_none());
-        let answers: Vec<_> = unkept
-            .filter_map(|(number, entry)| Some((number, entry.stanza.as_ref()?, entry.size as usize)))
+        let answers: Vec<_> = self
+            .following()
+            .filter(|(_, entry)| entry.position.is_none())
+            .filter_map(|(number, entry)| {
+                let (stanza, size) = (entry.stanza.as_ref()?, entry.size as usize);
+                let is_own = self.far.as_ref().is_some_and(|far| far.answered_by(number) > 0);
+                let need = match stanza.kind {
+                    Kind::Message(MessageType::Error) if is_own => Need::Must,
+                    Kind::Iq(IqType::Result | IqType::Error) if is_own => Need::Should,
+                    Kind::Message(MessageType::Error) | Kind::Iq(IqType::Result | IqType::Error) => Need::May,
+                    _ => return None,
+                };
+                (need < Need::May || size <= SMALL).then_some((need, number, stanza, size))
+            })
             .collect();
-        let is_error = |stanza: &Stanza| stanza.kind == Kind::Message(MessageType::Error);
-        let errors = answers.iter().filter(|(_, stanza, _)| is_error(stanza));
-        let mut room = MOST.checked_sub(errors.map(|(_, _, size)| size).sum())?;
-        let owed = answers.into_iter().filter_map(|(number, stanza, size)| {
-            let answers = matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error)) && size <= room;
-            room -= if answers { size } else { 0 };
-            (answers || is_error(stanza)).then_some((number, stanza))
-        });
-        Some(owed.collect())
+        let sizes = |of: Need| answers.iter().filter(move |(need, ..)| *need == of).map(|(.., size)| size);
+        let room = MOST.checked_sub(sizes(Need::Must).sum())?;
+        let mut rooms = [room, room.saturating_sub(sizes(Need::Should).sum())];
+        let mut fits = |need: Need, size: usize| match need {
+            Need::Must => true,
+            Need::Should => take(&mut rooms[0], size),
+            Need::May => take(&mut rooms[1], size),
+        };
+        let owed = answers.iter().filter(|(need, _, _, size)| fits(*need, *size));
+        Some(owed.map(|(_, number, stanza, _)| (*number, *stanza)).collect())
     }
 
     /// The messages that its edge may not have and that no home would look for, and whether they wait for this session.
@@ -83,7 +112,11 @@ pub(crate) fn fetch(
     rows: &[(Row, As)],
     highest: Position,
 ) {
-    for (row, how) in rows {
+    // From the log they come in this order.
+    let mut rows = rows.to_vec();
+    rows.sort_by_key(|(row, _)| row.position);
+    rows.dedup_by_key(|(row, _)| row.position);
+    for (row, how) in &rows {
         let position = row.position;
         let is_queued = record.queue.iter().any(|queued| queued.position == Some(position));
         let has = is_queued || record.acknowledged.contains(&position) || position > highest;

@@ -154,3 +154,37 @@ fn what_was_not_acknowledged_comes_in_order_though_home_and_edge_are_lost_right_
         assert_eq!(bodies.collect::<Vec<_>>(), ["two", "three", "four"], "{case}");
     }
 }
+
+#[test]
+fn nobody_else_keeps_a_session_from_being_resumed() {
+    let mut site = Site::new(3);
+    let mut alice = site.managed(0, "alice", "phone");
+    let mut bob = site.client(2, "bob", "phone");
+    // It has an answer of its own to come, too.
+    site.grant("alice", false);
+    site.post(&mut alice, "bob", "refused");
+    site.decide();
+    site.grant("alice", true);
+    site.forget_downs();
+    site.cut(0);
+    for size in [200 << 10, 200 << 10, 900, 900] {
+        let mut large = chat("alice@localhost/phone", &"x".repeat(size));
+        large.kind = Kind::Message(MessageType::Error);
+        site.send(&mut bob, large);
+    }
+    site.run();
+    let new = site.resume(&alice, 1, 0);
+    for _ in 0..4 {
+        site.decide();
+    }
+    site.deliver_only(3);
+    let downs = site.told(&new);
+    assert!(matches!(downs[..], [Down::Resumed { .. }]), "{downs:?}");
+    // What it is owed itself is remembered, and told by the next home.
+    site.succeed("alice");
+    site.chat(&mut bob, "alice", "");
+    site.advance(10 * SECOND);
+    let mut got = Got::default();
+    got.more(&mut site, &new);
+    assert_eq!(got.answers.iter().filter(|answer| *answer == REFUSED).count(), 1, "{:?}", got.answers);
+}
