@@ -58,6 +58,8 @@ pub(crate) struct Notes {
     pub(crate) owed: Vec<(u64, Stanza)>,
     /// Messages for which the same holds.
     pub(crate) rows: Vec<(Row, As)>,
+    /// Up to this sequence its client may say again what a home before had taken.
+    pub(crate) again: u64,
 }
 
 /// Of a session of a cluster.
@@ -113,6 +115,7 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
             As::CopySent => 3,
         });
     }
+    out.put_u64_le(link.far.as_ref().map_or(0, |far| far.again));
     out.freeze()
 }
 
@@ -164,6 +167,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
             },
         ));
     }
+    let again = left.later(8)?;
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -186,6 +190,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         before,
         owed,
         rows,
+        again,
     })
 }
 
@@ -295,7 +300,7 @@ mod tests {
         }
         let whole = encode(&session, &link);
         let cut = (1..whole.len()).filter(|cut| decode(&whole.slice(..whole.len() - cut)).is_some());
-        assert_eq!(cut.count(), 5, "where fields were added");
+        assert_eq!(cut.count(), 6, "where fields were added");
     }
 
     #[test]
@@ -305,7 +310,7 @@ mod tests {
         let newer: Bytes = [&whole[..], b"more"].concat().into();
         assert_eq!(decode(&newer), decode(&whole));
         // What homes of before wrote ends where fields were added.
-        let ends = [32, 24, 16, 8, 4].map(|less| whole.len() - less);
+        let ends = [40, 32, 24, 16, 12, 8].map(|less| whole.len() - less);
         for length in 0..whole.len() {
             let known = decode(&whole.slice(..length));
             assert_eq!(known.is_some(), ends.contains(&length), "{length} bytes");
@@ -313,6 +318,7 @@ mod tests {
         let older = decode(&whole.slice(..ends[0])).unwrap();
         assert_eq!((older.stay, older.sent, older.ceased), (3, Position(0), Position(0)));
         assert!(older.before.is_none() && older.owed.is_empty() && older.rows.is_empty());
+        assert_eq!(older.again, 0);
         let other: Bytes = [&[9], &whole[1..]].concat().into();
         assert_eq!(decode(&other), None);
     }

@@ -154,7 +154,7 @@ pub(crate) fn build(
     let (last, _) = far::named(place.attempt);
     let mut far = Far::new(*conn, notes.from);
     (far.bound, far.news, far.cut, far.reborn) = (true, false, parked.cut, true);
-    (far.whole, far.lacks) = (notes.whole, notes.before);
+    (far.whole, far.lacks, far.again) = (notes.whole, notes.before, notes.again);
     far.edge = (there && notes.stay == last).then_some(place.edge);
     (far.stay, far.base, far.attempts) = (notes.stay, notes.stay, last);
     far.holders.insert_many(0, parked.others.iter().copied());

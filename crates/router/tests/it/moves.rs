@@ -664,3 +664,44 @@ fn what_waits_in_the_log_waits_for_the_link_to_take_it() {
     site.chat(&mut alice, "bob", "4");
     assert_eq!(site.messages(&bob), ["4"]);
 }
+
+#[test]
+fn what_the_edge_before_could_not_say_again_is_known_however_often_the_home_changes() {
+    for homes in 0..3 {
+        let mut site = Site::new(2);
+        site.lively = true;
+        let mut alice = site.managed(0, "alice", "phone");
+        // It has its rows at both ends, and nobody was told.
+        site.post(&mut alice, "bob", "hello");
+        for _ in 0..4 {
+            site.decide();
+            let mail: Vec<_> = site.mail().drain(..).collect();
+            for (shard, item) in mail {
+                site.hand_mail(shard, item);
+            }
+        }
+        site.forget_downs();
+        // The next home is told of the session, and not what it has said.
+        site.mute = true;
+        site.succeed("alice");
+        site.mute = false;
+        site.kill_edge(0);
+        let mut alice = site.resume(&alice, 1, 0);
+        site.advance(15 * SECOND);
+        let resumed = site.told(&alice).into_iter().find_map(|down| match down {
+            Down::Resumed { sequence, .. } => Some(sequence),
+            _ => None,
+        });
+        assert_eq!(resumed, Some(1));
+        for _ in 0..homes {
+            site.succeed("alice");
+        }
+        // Its client says it again.
+        alice.sequence = 1;
+        site.chat(&mut alice, "bob", "hello");
+        site.advance(SECOND);
+        assert_eq!(site.rows("alice"), ["hello"], "{homes}");
+        assert_eq!(site.rows("bob"), ["hello"], "{homes}");
+        assert_eq!(site.handled(&alice), 2, "{homes}");
+    }
+}

@@ -132,6 +132,8 @@ pub(crate) struct Site {
     pub(crate) aloud: bool,
     /// What edges say is lost with their links.
     pub(crate) deaf: bool,
+    /// Of that, what clients have said.
+    pub(crate) mute: bool,
 }
 
 /// A connection that has a session.
@@ -188,6 +190,7 @@ impl Site {
             conns: 0,
             aloud: false,
             deaf: false,
+            mute: false,
             clock,
         };
         for shard in shards.all() {
@@ -405,7 +408,9 @@ impl Site {
                     if self.aloud {
                         eprintln!("    edge {} > {item:?}", edge.0);
                     }
-                    if !self.deaf && self.wires.links.lock().get(&edge) == Some(&link.number) {
+                    let lost =
+                        self.mute && matches!(&item, EdgeItem::Up(_, ToHome { up: Up::Stanza { .. }, .. }));
+                    if !self.deaf && !lost && self.wires.links.lock().get(&edge) == Some(&link.number) {
                         self.hand_over(edge, link.number, item);
                     }
                 }
