@@ -102,8 +102,8 @@ pub struct ShardRow {
     pub applied: u64,
     /// Index up to which there is a snapshot here.
     pub snapshot: u64,
-    /// Milliseconds since a quorum confirmed the leader; only where that is the router that answers.
-    pub confirmed: Option<u64>,
+    /// Milliseconds since a quorum last confirmed a leader, as far as the router that answers has heard since it was started.
+    pub confirmed: u64,
     /// Names of routers that take part and do not vote yet.
     pub learners: Vec<String>,
     /// How far each router has the log, by name; only where the leader answers.

@@ -39,6 +39,8 @@ const MOST_BYTES: usize = 256 << 10;
 const QUEUE: usize = 4096;
 /// For how long a router that has taken entries of a member knows who the members are: who lags behind may not.
 const KNOWN: Duration = Duration::from_secs(5);
+/// For how long it is believed that another router leads with the promise of a quorum after it has said so.
+const CONFIRMED: Duration = Duration::from_secs(1);
 /// No term rises by so much at once. A higher one would leave too few for elections.
 const RISE: u64 = 1 << 32;
 /// How long an operation may take: waiting for its turn, then for its entry.
@@ -92,6 +94,10 @@ pub(crate) struct Core {
     /// It was never told anything: no entry, no vote, no snapshot.
     pub(crate) fresh: AtomicBool,
     pub(crate) promise: Arc<Mutex<Promise>>,
+    /// Which router last said that it leads with the promise of a quorum, and when it was heard, this one too.
+    pub(crate) confirmed: Mutex<Option<(RouterId, Duration)>>,
+    /// When this group was started here.
+    pub(crate) began: Duration,
     /// When entries or a heartbeat of a member were last taken, in microseconds; 0: never.
     pub(crate) led: AtomicU64,
     /// When openraft's task was asked to say that it runs, in microseconds; 0 once it has.
@@ -167,7 +173,8 @@ impl Group {
         self.core.raft.trigger().snapshot().await.is_ok()
     }
 
-    /// The router that leads the shard, as far as it is known here.
+    /// Whom the last vote that counts here names as the shard's leader, alive or not. Who leads at present is in
+    /// [`Group::standing`].
     pub fn leader(&self) -> Option<RouterId> {
         self.core.leader()
     }
@@ -234,6 +241,22 @@ impl Core {
     pub(crate) fn leads_with_lease(&self) -> Option<Vote> {
         let now = self.clock.monotonic();
         self.leads().filter(|vote| self.lease.holds(*vote, now))
+    }
+
+    /// A router leads with the promise of a quorum, as it is heard now.
+    pub(crate) fn confirm(&self, leader: RouterId, now: Duration) {
+        *self.confirmed.lock() = Some((leader, now));
+    }
+
+    /// Who leads with the promise of a quorum: another router if it has said so within the last second.
+    pub(crate) fn led_by(&self) -> Option<RouterId> {
+        if self.leads_with_lease().is_some() {
+            return Some(self.own);
+        }
+        let (now, confirmed) = (self.clock.monotonic(), *self.confirmed.lock());
+        confirmed
+            .filter(|(leader, at)| *leader != self.own && now < *at + CONFIRMED)
+            .map(|(leader, _)| leader)
     }
 
     /// When the leader that is known now was last promised that it would go on.

@@ -16,7 +16,7 @@ pub use opening::Opened;
 pub use reconcile::{ReconcileError, Reconciled};
 
 use crate::attention::Gaps;
-use crate::call::{Answer, Call, Ping, Refusal, bits};
+use crate::call::{Answer, Call, Ping, Refusal, bits, has};
 use crate::detector;
 use crate::era::{Era, Eras, Limits};
 use crate::group::{Control, GiveError, Group, nearly_caught_up};
@@ -310,8 +310,8 @@ impl Locations {
     /// Whether every shard has a leader that a quorum has answered within the last second, as far as is known here: what a
     /// router's readiness tells.
     pub fn is_ready(&self) -> bool {
-        let led = self.inner.led_somewhere();
-        !self.inner.groups.is_empty() && self.inner.groups.iter().all(|group| led(group.shard().0))
+        let groups = &self.inner.groups;
+        !groups.is_empty() && groups.iter().all(|group| group.core().led_by().is_some())
     }
 
     /// The time that a question to a router and back took lately.
@@ -448,19 +448,6 @@ impl Inner {
         }
     }
 
-    /// Of which shards it is known here that a leader had the promise of a quorum within the last second.
-    fn led_somewhere(&self) -> impl Fn(u16) -> bool {
-        let now = self.clock.monotonic();
-        let seen = self.seen.lock();
-        let fresh = seen.values().filter(|seen| now < seen.pinged + Duration::from_secs(1));
-        let led: Vec<Vec<u8>> = fresh.map(|seen| seen.ping.leads.clone()).collect();
-        move |shard| {
-            let own = self.groups.get(usize::from(shard));
-            own.is_some_and(|group| group.core().leads_with_lease().is_some())
-                || led.iter().any(|leads| crate::call::has(leads, shard))
-        }
-    }
-
     fn hear(&self, from: RouterId) {
         let now = self.clock.monotonic();
         self.seen.lock().entry(from).or_default().hear(now);
@@ -473,6 +460,11 @@ impl Inner {
         let one = seen.entry(from).or_default();
         one.hear(now);
         (one.pinged, one.ping) = (now, ping);
+        // What routers of another cluster lead is nothing to this one.
+        let own = ping.cluster == self.limits.cluster();
+        for group in self.groups.iter().filter(|group| own && has(&ping.leads, group.shard().0)) {
+            group.core().confirm(from, now);
+        }
         one.rtt = rtt.or(one.rtt);
     }
 
@@ -487,11 +479,12 @@ impl Inner {
                 || leader.is_some_and(|leader| links.contains_key(&leader))
                     && now < core.promised_to(leader) + GRANTED
         };
-        let leads: Vec<u16> = self
-            .groups
-            .iter()
-            .filter(|group| group.core().leads_with_lease().is_some())
-            .map(|group| group.shard().0)
+        let led = self.groups.iter().filter(|group| group.core().leads_with_lease().is_some());
+        let leads: Vec<u16> = led
+            .map(|group| {
+                group.core().confirm(self.own, now);
+                group.shard().0
+            })
             .collect();
         Ping {
             cluster: self.limits.cluster(),

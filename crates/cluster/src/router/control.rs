@@ -39,9 +39,10 @@ impl Administration {
         };
         let mut details =
             vec![("role".to_owned(), format!("router {} of cluster {}", own.name, self.cluster))];
+        let led = self.led();
         let linked: Vec<RouterId> = board.peers().into_iter().map(|(router, _)| router).collect();
         for (router, (member, votes)) in &members {
-            let led = self.locations.groups().iter().filter(|group| group.leader() == Some(*router)).count();
+            let led = led.get(router).copied().unwrap_or_default();
             let votes = if *votes { "votes" } else { "is joining" };
             let here = match *router == own.router {
                 true => "this one",

@@ -32,7 +32,7 @@ pub(super) struct Figures {
     lag: Count,
     /// `starling_raft_leader_changes_total`.
     changes: Counter,
-    /// `starling_raft_quorum_ack_age_seconds`: the oldest of the groups that this router leads.
+    /// `starling_raft_quorum_ack_age_seconds`: the oldest of all groups.
     age: Seconds,
     /// `starling_router_shards_without_leader`.
     leaderless: Count,
@@ -58,13 +58,13 @@ impl Figures {
             to.register("starling_raft_leader_changes", "Changes of leaders seen here", self.changes.clone());
             to.register_with_unit(
                 "starling_raft_quorum_ack_age",
-                "Since a quorum last confirmed that this router leads, of the group where that is longest ago",
+                "Since a quorum last confirmed a leader, of the group where that is longest ago",
                 Unit::Seconds,
                 self.age.clone(),
             );
             to.register(
                 "starling_router_shards_without_leader",
-                "Shards of which no leader is known here",
+                "Shards of which no leader is known here that a quorum has confirmed within the last second",
                 self.leaderless.clone(),
             );
         });
@@ -88,7 +88,7 @@ impl Figures {
         self.entries.set(level(all.values().map(|one| one.rows).sum::<u64>()));
         let lag = all.values().map(|one| one.last.saturating_sub(one.applied)).max();
         self.lag.set(level(lag.unwrap_or(0)));
-        let age: Option<Duration> = all.values().filter_map(|one| one.confirmed).max();
+        let age: Option<Duration> = all.values().map(|one| one.confirmed).max();
         self.age.set(age.unwrap_or_default().as_secs_f64());
         self.leaderless.set(level(all.values().filter(|one| one.leader.is_none()).count()));
         for (shard, leader) in all.iter().filter_map(|(shard, one)| Some((*shard, one.leader?))) {

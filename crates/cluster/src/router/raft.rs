@@ -39,8 +39,13 @@ impl Administration {
         found.map(|(router, _)| *router).ok_or(ControlError::NotFound)
     }
 
-    fn leads(&self, router: RouterId) -> usize {
-        self.locations.groups().iter().filter(|group| group.leader() == Some(router)).count()
+    /// How many shards each router leads.
+    pub(super) fn led(&self) -> BTreeMap<RouterId, usize> {
+        let mut led = BTreeMap::new();
+        for leader in self.locations.groups().iter().filter_map(|group| group.standing().leader) {
+            *led.entry(leader).or_default() += 1;
+        }
+        led
     }
 }
 
@@ -64,7 +69,7 @@ pub(super) async fn give(board: &Switchboard, shard: Shard, to: RouterId) -> Ans
 
 impl Raft for Administration {
     fn standing(&self) -> Standing {
-        let (board, locations, names) = (&self.house.board, &self.locations, self.names());
+        let (board, locations, names, led) = (&self.house.board, &self.locations, self.names(), self.led());
         let name = |router: &RouterId| names.get(router).cloned().unwrap_or_else(|| hex(router.0));
         let own = board.own.router;
         let router =
@@ -74,7 +79,7 @@ impl Raft for Administration {
                 address: member.address,
                 votes,
                 linked: id == own || board.peer(id).is_some(),
-                leads: self.leads(id),
+                leads: led.get(&id).copied().unwrap_or_default(),
                 round_trip: locations
                     .round_trip(id)
                     .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
@@ -90,7 +95,7 @@ impl Raft for Administration {
                 last: one.last,
                 applied: one.applied,
                 snapshot: one.snapshot,
-                confirmed: one.confirmed.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+                confirmed: u64::try_from(one.confirmed.as_millis()).unwrap_or(u64::MAX),
                 learners: one.learners.iter().map(name).collect(),
                 replicated: one.replicated.iter().map(|(id, upto)| (name(id), *upto)).collect(),
             }
@@ -106,7 +111,7 @@ impl Raft for Administration {
     fn transfer(&self, shard: u16, to: String) -> BoxFuture<'_, Result<(), ControlError>> {
         Box::pin(async move {
             let (shard, to) = (Shard(shard), self.router(&to)?);
-            let leader = self.locations.group(shard).ok_or(ControlError::NotFound)?.leader();
+            let leader = self.locations.group(shard).ok_or(ControlError::NotFound)?.standing().leader;
             let board = &self.house.board;
             let answer = match leader {
                 Some(leader) if leader == to => return Ok(()),

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// What is known here of one shard's group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Who leads it, as far as it is known here.
+    /// Who leads it with the promise of a quorum, as far as that was heard here within the last second.
     pub leader: Option<RouterId>,
     /// The term of the last vote.
     pub term: u64,
@@ -26,8 +26,8 @@ pub struct Standing {
     pub learners: BTreeSet<RouterId>,
     /// How far each router has the log; at the leader only.
     pub replicated: BTreeMap<RouterId, u64>,
-    /// How long ago a quorum last confirmed that this router leads; `None` where it does not.
-    pub confirmed: Option<Duration>,
+    /// How long ago a quorum last confirmed a leader, as far as it was heard here since this router was started.
+    pub confirmed: Duration,
     /// The last reign.
     pub epoch: Epoch,
     /// How many sessions are recorded.
@@ -45,16 +45,17 @@ impl Standing {
             .replication
             .as_ref()
             .map(|others| others.iter().map(|(id, upto)| (RouterId(*id), index(*upto))).collect());
-        let confirmed = core.reign.borrow().as_ref().and_then(|reign| {
-            let until = Duration::from_micros(reign.until.load(Ordering::Acquire));
-            (!until.is_zero()).then(|| (core.clock.monotonic() + AHEAD).saturating_sub(until))
+        let heard = core.confirmed.lock().map_or(core.began, |(_, at)| at);
+        // Of itself this router knows it to the moment.
+        let own = core.reign.borrow().as_ref().map_or(Duration::ZERO, |reign| {
+            Duration::from_micros(reign.until.load(Ordering::Acquire)).saturating_sub(AHEAD)
         });
         let (epoch, rows) = {
             let machine = core.state.machine.lock();
             (machine.head().epoch, machine.len())
         };
         Self {
-            leader: core.leader(),
+            leader: core.led_by(),
             term: figures.current_term,
             last: figures.last_log_index.unwrap_or(0),
             applied: index(figures.last_applied),
@@ -62,7 +63,7 @@ impl Standing {
             learners: learners.collect(),
             voters,
             replicated: replicated.unwrap_or_default(),
-            confirmed,
+            confirmed: core.clock.monotonic().saturating_sub(heard.max(own)),
             epoch,
             rows,
         }

@@ -189,8 +189,7 @@ impl Inner {
 
     /// A shard of which nobody here knows that it is led.
     fn without_leader(&self) -> Option<u16> {
-        let led = self.led_somewhere();
-        self.groups.iter().map(|group| group.shard().0).find(|shard| !led(*shard))
+        self.groups.iter().find(|group| group.core().led_by().is_none()).map(|group| group.shard().0)
     }
 
     fn is_brought_to(&self, wanted: &Wanted) -> bool {

@@ -10,6 +10,7 @@ use crate::state::StateMachine;
 use crate::types::{Raft, StorageError, Types};
 use openraft::storage::RaftLogStorage;
 use openraft::{Config, SnapshotPolicy};
+use parking_lot::Mutex;
 use starling_wire::{Incarnation, RouterId, Shard};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -58,10 +59,12 @@ impl Start<'_> {
             raft,
             state,
             lease,
+            began: clock.monotonic(),
             clock,
             snapshots: snapshots.clone(),
             fresh: fresh.into(),
             promise,
+            confirmed: Mutex::default(),
             led: 0.into(),
             probed: Arc::default(),
             quiet: false.into(),

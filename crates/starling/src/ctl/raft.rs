@@ -193,14 +193,13 @@ fn router(router: &RouterRow) -> [String; 6] {
 }
 
 fn shard(shard: &ShardRow) -> [String; 7] {
-    let confirmed = shard.confirmed.map_or_else(String::new, |millis| format!("{millis} ms ago"));
     [
         shard.shard.to_string(),
         shard.leader.clone().unwrap_or_else(|| "none".to_owned()),
         shard.epoch.to_string(),
         shard.sessions.to_string(),
         shard.last.saturating_sub(shard.applied).to_string(),
-        confirmed,
+        format!("{} ms ago", shard.confirmed),
         shard.learners.join(" "),
     ]
 }
@@ -238,15 +237,21 @@ mod tests {
             router: "one".to_owned(),
             routers: vec![one, RouterRow { name: "two".to_owned(), ..RouterRow::default() }],
             shards: vec![
-                ShardRow { leader: Some("one".to_owned()), last: 9, applied: 7, ..ShardRow::default() },
-                ShardRow { shard: 1, ..ShardRow::default() },
+                ShardRow {
+                    leader: Some("one".to_owned()),
+                    last: 9,
+                    applied: 7,
+                    confirmed: 12,
+                    ..ShardRow::default()
+                },
+                ShardRow { shard: 1, confirmed: 5_012, ..ShardRow::default() },
             ],
         };
         let text = text(&standing);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[3][..4], ["one", "no", "1.2", "ms"]);
         assert_eq!(lines[4][..3], ["two", "no", "none"]);
-        assert_eq!(lines[7], ["0", "one", "0", "0", "2"]);
-        assert_eq!(lines[8], ["1", "none", "0", "0", "0"]);
+        assert_eq!(lines[7], ["0", "one", "0", "0", "2", "12", "ms", "ago"]);
+        assert_eq!(lines[8], ["1", "none", "0", "0", "0", "5012", "ms", "ago"]);
     }
 }

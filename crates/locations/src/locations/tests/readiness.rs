@@ -1,6 +1,7 @@
 //! What readiness tells, and how calm shards are after a failure.
 
 use super::cluster::{Cluster, ms};
+use crate::group::{Group, Standing};
 use starling_wire::RouterId;
 use tokio::time::sleep;
 
@@ -25,11 +26,20 @@ async fn ready_is_who_knows_of_leaders_that_a_quorum_has_confirmed_lately() {
         cluster.kill(*number).await;
     }
     cluster.until(ms(1_300), "nobody is", |this| !this.at(leader).is_ready()).await;
+    let standings = || cluster.at(leader).groups().iter().map(Group::standing).collect::<Vec<_>>();
+    assert!(standings().iter().all(|one| one.leader.is_none()), "the dead do not lead: {:?}", standings());
+    sleep(ms(5_000)).await;
+    assert!(standings().iter().all(|one| one.leader.is_none() && one.confirmed > ms(5_000)));
+    for number in others {
+        cluster.run(number).await;
+    }
+    let led = |one: &Standing| one.leader.is_some() && one.confirmed < ms(1_000);
+    cluster.until(ms(10_000), "all are led again", |_| standings().iter().all(led)).await;
 }
 
 /// Who leads each shard, as the first router knows it.
 fn leaders(cluster: &Cluster) -> Vec<Option<RouterId>> {
-    cluster.at(0).groups().iter().map(crate::Group::leader).collect()
+    cluster.at(0).groups().iter().map(Group::leader).collect()
 }
 
 #[tokio::test(start_paused = true)]
