@@ -230,6 +230,7 @@ type All = OnceLock<BTreeMap<RouterId, Locations>>;
 /// The ways from one router to the others: calls.
 struct Direct {
     own: RouterId,
+    name: String,
     all: Arc<All>,
     links: watch::Receiver<Links>,
 }
@@ -242,13 +243,13 @@ impl Peers for Direct {
         body: Bytes,
         within: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
-        let (own, all) = (self.own, Arc::clone(&self.all));
+        let (own, name, all) = (self.own, self.name.clone(), Arc::clone(&self.all));
         async move {
             let Some(other) = all.get().and_then(|all| all.get(&to)).cloned() else {
                 return Err(PeerError::NotLinked);
             };
             // As over a link: the answer is worked out whether or not it is still awaited.
-            let answer = tokio::spawn(async move { other.answer(own, group, body).await });
+            let answer = tokio::spawn(async move { other.answer(own, &name, group, body).await });
             match timeout(within, answer).await {
                 Ok(answer) => answer.map_err(|_| PeerError::Lost),
                 Err(_) => Err(PeerError::Late),
@@ -294,7 +295,7 @@ impl Site {
                 spread: false,
                 times: Times::default(),
             };
-            let peers = Arc::new(Direct { own, all: Arc::clone(&all), links });
+            let peers = Arc::new(Direct { own, name: member(number).name, all: Arc::clone(&all), links });
             started.insert(own, Locations::start(one, options, peers, Arc::clone(&clock)).await?);
         }
         ensure!(all.set(started).is_ok(), "started twice");

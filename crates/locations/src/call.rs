@@ -136,6 +136,9 @@ pub enum Refusal {
     /// A router that is to be removed is linked here.
     #[error("who is to be removed is linked")]
     Linked,
+    /// A router speaks for itself only, and its certificate is not for this name.
+    #[error("not the caller's name")]
+    Name,
 }
 
 impl Call {
@@ -277,6 +280,7 @@ impl Answer {
                 5 => Refusal::Busy,
                 6 => Refusal::Stopped,
                 7 => Refusal::Linked,
+                8 => Refusal::Name,
                 _ => Refusal::Malformed,
             }),
         })
@@ -297,6 +301,7 @@ fn refusal(why: Refusal) -> u32 {
         Refusal::Busy => 5,
         Refusal::Stopped => 6,
         Refusal::Linked => 7,
+        Refusal::Name => 8,
     }
 }
 
@@ -579,6 +584,7 @@ mod tests {
             Answer::Refused(Refusal::Busy),
             Answer::Refused(Refusal::Stopped),
             Answer::Refused(Refusal::Linked),
+            Answer::Refused(Refusal::Name),
         ];
         for answer in answers {
             assert_eq!(format!("{:?}", Answer::decode(answer.encode()).unwrap()), format!("{answer:?}"));

@@ -320,9 +320,13 @@ impl Locations {
     }
 
     /// Answers a call of another router that came over a link: what [`Peers::call`](crate::peers::Peers::call) sent. `from`
-    /// is who its hello said, of the cluster that its certificate says.
-    pub async fn answer(&self, from: RouterId, group: u16, body: Bytes) -> Bytes {
+    /// is who its hello said, of the cluster that its certificate says, and `name` what that allows it to call itself.
+    pub async fn answer(&self, from: RouterId, name: &str, group: u16, body: Bytes) -> Bytes {
         let answer = match Call::decode(body) {
+            Ok((_, Call::Join { name: other, .. })) if other != name => {
+                tracing::warn!(name, other, "a router wants to be taken in under the name of another");
+                Answer::Refused(Refusal::Name)
+            }
             Ok((cluster, call)) => self.inner.answer(from, group, cluster, call).await,
             Err(error) => {
                 tracing::warn!(%error, "a call of another router cannot be read");
@@ -456,15 +460,15 @@ impl Inner {
     fn pinged(&self, from: RouterId, ping: Ping, rtt: Option<Duration>) {
         let ping = Ping { renews: Vec::new(), promised: Vec::new(), ..ping };
         let now = self.clock.monotonic();
-        let mut seen = self.seen.lock();
-        let one = seen.entry(from).or_default();
-        one.hear(now);
-        (one.pinged, one.ping) = (now, ping);
         // What routers of another cluster lead is nothing to this one.
         let own = ping.cluster == self.limits.cluster();
         for group in self.groups.iter().filter(|group| own && has(&ping.leads, group.shard().0)) {
             group.core().confirm(from, now);
         }
+        let mut seen = self.seen.lock();
+        let one = seen.entry(from).or_default();
+        one.hear(now);
+        (one.pinged, one.ping) = (now, ping);
         one.rtt = rtt.or(one.rtt);
     }
 

@@ -30,7 +30,7 @@ pub enum PeerError {
 pub type Links = Arc<BTreeMap<RouterId, Member>>;
 
 /// The links to the other routers. Its other half is [`Locations::answer`](crate::Locations::answer), to which what
-/// comes in is given.
+/// comes in is given, with the name that the caller's certificate allows it.
 pub trait Peers: Send + Sync + 'static {
     /// Asks a router and waits for its answer, for so long. Calls need not arrive in order. When the link ends, all that
     /// wait for it fail at once. A call whose answer nobody awaits any more must not harm the link.

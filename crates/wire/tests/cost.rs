@@ -113,7 +113,13 @@ impl Peers for Host {
     fn linked(&self, _peer: PeerHello, _outlet: Outlet<PeerItem>) -> Box<dyn Hears<PeerItem>> {
         Box::new(Ear(Arc::clone(&self.0)))
     }
-    fn raft(&self, _from: RouterId, _group: u16, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+    fn raft(
+        &self,
+        _from: RouterId,
+        _name: &Arc<str>,
+        _group: u16,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
         Box::pin(async { Ok(body) })
     }
     fn notes(&self) -> Bytes {

@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use parking_lot::Mutex;
 use starling_locations::call::{Answer, Call, Piece, Refusal};
+use starling_locations::peers::NO_GROUP;
 use starling_locations::types::Vote;
 use starling_node::SystemClock;
 use starling_wire::frame::{EdgeHello, EdgeItem, Home, PeerHello, PeerItem, RouterNews, Version};
@@ -223,7 +224,13 @@ impl Peers for Stranger {
         Box::new(Deaf)
     }
 
-    fn raft(&self, _from: RouterId, _group: u16, _body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+    fn raft(
+        &self,
+        _from: RouterId,
+        _name: &Arc<str>,
+        _group: u16,
+        _body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
         Box::pin(async { Err("nothing is answered".to_owned()) })
     }
 
@@ -286,6 +293,12 @@ async fn g04_a_stranger_changes_nothing_in_the_groups() {
         // A group that there is not.
         let answer = ask(*to, 9_999, candidate(HUGE, 9).encode(cluster)).await;
         assert_eq!(refusal(&answer), Some(Refusal::Malformed));
+    }
+    // It wants to be taken in, in place of a router that is away for a moment.
+    let address = "127.0.0.1:1".to_owned();
+    let join = Call::Join { name: "router-0".to_owned(), address }.encode(cluster);
+    for to in &routers {
+        assert_eq!(refusal(&ask(*to, NO_GROUP, join.clone()).await), Some(Refusal::Name));
     }
     // What no message has room for is not even sent.
     assert!(links.call(routers[0], 3, Bytes::from(vec![0; 8 << 20]), SECOND).await.is_err());

@@ -279,10 +279,12 @@ impl Inner {
         let linked: Vec<RouterId> = self.peers.links().borrow().keys().copied().collect();
         for router in linked {
             let answer = self.peers.call(router, NO_GROUP, call.clone(), WITHIN).await;
-            if let Some(Answer::Refused(Refusal::Removed)) =
-                answer.ok().and_then(|answer| Answer::decode(answer).ok())
-            {
-                self.removed.store(true, Ordering::Release);
+            match answer.ok().and_then(|answer| Answer::decode(answer).ok()) {
+                Some(Answer::Refused(Refusal::Removed)) => self.removed.store(true, Ordering::Release),
+                Some(Answer::Refused(why @ Refusal::Name)) => {
+                    tracing::warn!(router = router.0, %why, "this router is not taken in");
+                }
+                _ => {}
             }
         }
         // Where this router leads, it can change its own address itself.

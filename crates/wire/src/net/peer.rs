@@ -46,8 +46,15 @@ pub trait Peers: Send + Sync + 'static {
     /// A router has answered a link of ours: we speak. Nothing is heard over it but its end.
     fn linked(&self, peer: PeerHello, outlet: Outlet<PeerItem>) -> Box<dyn Hears<PeerItem>>;
 
-    /// A Raft question of another router. Its future is dropped when nobody waits any more.
-    fn raft(&self, from: RouterId, group: u16, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+    /// A Raft question of another router, which its certificate allows to call itself by this name. Its future is dropped
+    /// when nobody waits any more.
+    fn raft(
+        &self,
+        from: RouterId,
+        name: &Arc<str>,
+        group: u16,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>>;
 
     /// What the pulses of Raft links carry, such as which groups' leaders this router hears.
     fn notes(&self) -> Bytes;

@@ -310,7 +310,7 @@ impl PeerService {
         let mut stream = request.into_inner();
         let first = first(&mut stream, &self.options).await?;
         let hello = self.judge(&caller.identity, &own, first.hello)?;
-        let id = hello.router;
+        let (id, name) = (hello.router, Arc::from(hello.name));
         let outlet = Outlet::new(self.options.outlet);
         let Ok((held, ())) = self.rafts.take_over(id, || {
             let shut = outlet.clone();
@@ -322,7 +322,7 @@ impl PeerService {
         let answers = answers::<RaftPieces>(first, &outlet);
         let (peers, refused) = (Arc::clone(&self.peers), self.options.refused.clone());
         tokio::spawn(async move {
-            let end = answer_raft(&mut stream, &held, &outlet, &peers, id).await;
+            let end = answer_raft(&mut stream, &held, &outlet, &peers, (id, &name)).await;
             refused.ended(&end);
             finish(&caller, &end);
             held.end(end);
@@ -364,7 +364,7 @@ async fn answer_raft(
     held: &Held<RouterId, ()>,
     outlet: &Outlet<RaftItem>,
     peers: &Arc<dyn Peers>,
-    from: RouterId,
+    (from, name): (RouterId, &Arc<str>),
 ) -> End {
     let mut working = FuturesUnordered::new();
     let ended = outlet.ended();
@@ -398,7 +398,7 @@ async fn answer_raft(
                 outlet.push(RaftItem::Answer { id, result: Err("busy".to_owned()) });
                 continue;
             }
-            let answer = peers.raft(from, group, body);
+            let answer = peers.raft(from, name, group, body);
             working.push(async move { (id, answer.await) });
         }
     }

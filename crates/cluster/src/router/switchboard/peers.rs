@@ -69,12 +69,19 @@ impl Peers for Neighbours {
         if peer.name == board.own.name {
             return taken("the one that is asked");
         }
-        let other =
-            board.peers().into_iter().find(|(router, name)| *router != peer.router && *name == peer.name);
-        match other {
-            Some((other, _)) => taken(&format!("with the identity {:016x}", other.0)),
-            None => Ok(()),
+        for (router, name) in board.peers() {
+            match (router == peer.router, name == peer.name) {
+                (false, true) => return taken(&format!("with the identity {:016x}", router.0)),
+                (true, false) => {
+                    return Err(format!(
+                        "the router {name:?} is linked with the identity {:016x} of {:?}: each needs a `data_dir` of its own",
+                        router.0, peer.name
+                    ));
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     fn doubled(&self) {
@@ -108,15 +115,21 @@ impl Peers for Neighbours {
         Box::new(Farewell { board, router, number })
     }
 
-    fn raft(&self, from: RouterId, group: u16, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+    fn raft(
+        &self,
+        from: RouterId,
+        name: &Arc<str>,
+        group: u16,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
         let Some(locations) = self.board.locations.get().cloned() else {
             return Box::pin(async { Err("starting".to_owned()) });
         };
-        let permit = Arc::clone(&self.answering).try_acquire_owned();
+        let (name, permit) = (Arc::clone(name), Arc::clone(&self.answering).try_acquire_owned());
         Box::pin(async move {
             let permit = permit.map_err(|_| "busy".to_owned())?;
             let mut answer = Box::pin(async move {
-                let answer = locations.answer(from, group, body).await;
+                let answer = locations.answer(from, &name, group, body).await;
                 drop(permit);
                 answer
             });

@@ -232,16 +232,16 @@ fn links(net: &Net, own: RouterId) -> watch::Receiver<Links> {
 
 async fn carry(net: Net, from: RouterId, to: RouterId, group: u16, body: Bytes) -> Result<Bytes, PeerError> {
     pass(&net, from, to, body.len()).await;
-    let locations = {
+    let (locations, name) = {
         let state = net.0.lock();
         if !state.linked(from, to) {
             return Err(PeerError::Lost);
         }
-        state.ends[&to].locations.clone()
+        (state.ends[&to].locations.clone(), state.ends[&from].member.name.clone())
     };
     let Some(locations) = locations else { return Err(PeerError::Lost) };
     // Who answers goes on even when nobody awaits the answer any more.
-    let answer = tokio::spawn(async move { locations.answer(from, group, body).await });
+    let answer = tokio::spawn(async move { locations.answer(from, &name, group, body).await });
     let answer = answer.await.map_err(|_| PeerError::Lost)?;
     pass(&net, to, from, answer.len()).await;
     Ok(answer)

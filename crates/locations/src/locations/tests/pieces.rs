@@ -49,7 +49,7 @@ async fn a_snapshot_that_cannot_be_read_is_not_kept() {
             let (number, last, bytes) = (number as u64, number + 1 == parts.len(), bytes.clone());
             let call = Call::Piece(Piece { vote, id, number, last, bytes });
             let locations = cluster.at(other);
-            let answered = locations.answer(leader, 0, call.encode(locations.cluster())).await;
+            let answered = locations.answer(leader, "", 0, call.encode(locations.cluster())).await;
             answer = Answer::decode(answered).unwrap();
         }
         answer

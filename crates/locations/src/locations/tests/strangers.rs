@@ -2,6 +2,7 @@
 
 use super::cluster::{Cluster, ms};
 use crate::call::{Answer, Call, Piece, Refusal};
+use crate::peers::NO_GROUP;
 use crate::types::Vote;
 use bytes::Bytes;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
@@ -27,7 +28,7 @@ async fn refuse(cluster: &Cluster, from: RouterId, vote: Vote) {
     for number in 0..cluster.routers.len() {
         for (which, call) in calls(vote).into_iter().enumerate() {
             let locations = cluster.at(number);
-            let answer = locations.answer(from, 0, call.encode(locations.cluster())).await;
+            let answer = locations.answer(from, "", 0, call.encode(locations.cluster())).await;
             let answer = Answer::decode(answer).unwrap();
             assert!(
                 matches!(answer, Answer::Refused(Refusal::Stranger)),
@@ -58,4 +59,22 @@ async fn who_is_no_member_neither_leads_nor_is_voted_for() {
     cluster.kill(home).await;
     cluster.settled(ms(1_000)).await;
     assert!(cluster.at(after.abs_diff(1)).group(Shard(0)).is_some() && cluster.bind(0, 2).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_taken_in_under_the_name_of_another() {
+    let cluster = Cluster::start(62, 3, 1, false).await;
+    cluster.settled(ms(3_000)).await;
+    let locations = cluster.at(cluster.home(0).0);
+    let (name, address) = (cluster.routers[0].member.name.clone(), "elsewhere:5270".to_owned());
+    let join = Call::Join { name: name.clone(), address }.encode(locations.cluster());
+    for (caller, refusal) in [("router-9", Some(Refusal::Name)), (&*name, None)] {
+        let answer = locations.answer(RouterId(9), caller, NO_GROUP, join.clone()).await;
+        let answered = match Answer::decode(answer).unwrap() {
+            Answer::Refused(why) => Some(why),
+            Answer::Done => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(answered, refusal, "asked by {caller}");
+    }
 }

@@ -124,7 +124,7 @@ async fn nobody_is_removed_whom_a_majority_needs() {
             // Nor does whoever leads what others ask for.
             let locations = cluster.at(at);
             let call = Call::Remove(id).encode(locations.cluster());
-            let answer = locations.answer(cluster.routers[1 - at].id, NO_GROUP, call).await;
+            let answer = locations.answer(cluster.routers[1 - at].id, "", NO_GROUP, call).await;
             assert!(matches!(Answer::decode(answer), Ok(Answer::Done)));
         }
         sleep(ms(3_000)).await;

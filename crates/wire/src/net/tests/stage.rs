@@ -284,12 +284,19 @@ impl Peers for Host {
         Box::new(PeerEar { router: Arc::clone(&self.0), peer: peer.router.0, theirs: false })
     }
 
-    fn raft(&self, from: RouterId, group: u16, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+    fn raft(
+        &self,
+        from: RouterId,
+        name: &Arc<str>,
+        group: u16,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
         let own = self.0.id;
         Box::pin(async move {
             match group {
                 1 => tokio::time::sleep(Duration::from_millis(u64::from(body[0]))).await,
                 2 => return Err("it is broken".to_owned()),
+        assert_eq!(**name, format!("r{}", from.0));
                 3 => futures::future::pending().await,
                 _ => {}
             }
