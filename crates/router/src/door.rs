@@ -4,6 +4,7 @@ use crate::mail;
 use crate::msg::{Admin, Msg, Network};
 use crate::router::{create, stopped};
 use crate::shared::Shared;
+use crate::worker::Worker;
 use futures::future::BoxFuture;
 use starling_store::{AccountRow, StoreError};
 use starling_wire::frame::{PeerItem, UpBatch};
@@ -55,6 +56,12 @@ impl Door {
     /// Whether nobody else reigns over the shard, for certain.
     pub fn holds(&self) -> bool {
         self.shared.positions.hold(self.shared.clock.monotonic())
+    }
+
+    /// Whether these homes tell nobody yet that a session is lost: a table of locations that has just begun may have lost what
+    /// it knew, and edges may be about to say what they have.
+    pub fn is_young(&self) -> bool {
+        self.shared.tier.is_some() && Worker::waits_for_edges(&self.shared, self.shared.clock.monotonic())
     }
 
     /// Has written down what is only in memory; resolves when it is.

@@ -55,6 +55,13 @@ impl Administration {
         for (edge, called) in board.edges() {
             details.push((format!("edge {called}"), format!("{:016x}, linked", edge.0)));
         }
+        let young = board.young();
+        if young > 0 {
+            let value = format!(
+                "{young} shards here: for some seconds nobody is told that a session cannot be resumed"
+            );
+            details.push(("young".to_owned(), value));
+        }
         for group in self.locations.groups() {
             let one = group.standing();
             let leader = one.leader.map_or_else(|| "no leader".to_owned(), name);

@@ -22,6 +22,8 @@ type Shard = [(&'static str, u16); 1];
 pub(super) struct Figures {
     /// `starling_shard_home{shard}`: the epoch of the reign that this router serves, or 0.
     homes: Family<Shard, Count>,
+    /// `starling_router_young_homes`: of those, how many tell nobody yet that a session is lost.
+    young: Count,
     /// `starling_router_links{to}`.
     links: Family<[(&'static str, &'static str); 1], Count>,
     /// `starling_router_not_home_total`: what came for a home that is not here.
@@ -42,7 +44,16 @@ impl Figures {
     /// Makes them part of what is scraped.
     pub(super) fn register(&self, metrics: &Metrics) {
         metrics.register(|to| {
-            to.register("starling_shard_home", "Epoch of the reign that is served here, or 0", self.homes.clone());
+            to.register(
+                "starling_shard_home",
+                "Epoch of the reign that is served here, or 0",
+                self.homes.clone(),
+            );
+            to.register(
+                "starling_router_young_homes",
+                "Shards served here whose table has just begun: that a session is lost is not believed yet",
+                self.young.clone(),
+            );
             to.register("starling_router_links", "Links of this router", self.links.clone());
             to.register(
                 "starling_router_not_home",
@@ -74,6 +85,11 @@ impl Figures {
     pub(super) fn serves(&self, shard: starling_wire::Shard, epoch: Option<starling_wire::Epoch>) {
         let epoch = epoch.map_or(0, |epoch| level(epoch.0));
         self.homes.get_or_create(&[("shard", shard.0)]).set(epoch);
+    }
+
+    /// How many homes tell nobody yet that a session is lost.
+    pub(super) fn young(&self, homes: usize) {
+        self.young.set(level(homes));
     }
 
     /// How many links there are.

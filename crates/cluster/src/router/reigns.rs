@@ -72,6 +72,7 @@ impl Led {
         let (gate, homes) = house.homes(group, home, reign);
         let homes = tokio::spawn(homes);
         house.board.chart.begin(home, gate.clone());
+        house.board.figures.young(house.board.young());
         house.board.announce(home);
         let began = house.clock.monotonic();
         Self { house: Arc::clone(house), home, gate, homes, began, over: false }

@@ -118,6 +118,11 @@ impl Switchboard {
         let _ = self.locations.set(locations); // once per process
     }
 
+    /// Of how many shards the homes here tell nobody yet that a session is lost.
+    pub(super) fn young(&self) -> usize {
+        self.chart.doors().iter().filter(|gate| gate.door.is_young()).count()
+    }
+
     /// The groups, once they have started.
     pub(super) fn locations(&self) -> Option<&Locations> {
         self.locations.get()

@@ -81,6 +81,7 @@ pub(super) async fn watch(health: Health, house: Arc<House>, locations: Location
         {
             board.fail(refused("router", refusal));
         }
+        board.figures.young(board.young());
         board.figures.linked(board.edges().len(), board.peers().len());
         board.figures.stand(&standings, &mut leaders);
         sleep(HEALTH_EVERY).await;

@@ -75,14 +75,14 @@ impl Attaching {
         let Some(tier) = &shared.tier else { return false };
         let age = turn.monotonic.saturating_sub(shared.began);
         let places = tier.register.places(&home.account.jid);
-        let early = age < DEAD_AFTER;
-        if early && Worker::is_young(shared) {
+        if Worker::waits_for_edges(shared, turn.monotonic) {
             // An edge that has it may not be linked yet.
             return true;
         }
         places.iter().any(|place| place.token == token && (early || !self.has_answered(place.edge, age)))
     }
 
+        let early = age < DEAD_AFTER;
     /// Whether it is known what an edge has.
     pub(super) fn has_answered(&self, edge: EdgeId, age: Duration) -> bool {
         match self.edges.get(&edge) {
@@ -280,9 +280,10 @@ impl Worker {
         parked.adopted = Some(turn.monotonic + DEAD_AFTER);
     }
 
-    /// Whether the table of locations may have lost what it knew: its log has hardly begun.
-    pub(super) fn is_young(shared: &Shared) -> bool {
-        Epoch(shared.positions.epoch()).index() < YOUNG
+    /// Whether nobody is told yet that a session is lost: the table of locations may have lost what it knew, for its log has
+    /// hardly begun, and edges may be about to say what they have.
+    pub(crate) fn waits_for_edges(shared: &Shared, now: Duration) -> bool {
+        now < shared.began + DEAD_AFTER && Epoch(shared.positions.epoch()).index() < YOUNG
     }
 
     /// Keeps what was named until the account opens.
