@@ -6,8 +6,14 @@
 //! durable before the next begins, and who repeats them does so with a higher floor.
 //!
 //! The ranges are exact, and small. Every row says up to which position all commits to its account had ended when it was
-//! decided ([`StoredRow::safe`]); what may be late lies above the `safe` of the newest row, usually one to three rows. The
-//! log is closed once a reign. Roster and documents, of which all must be written again, are closed only where a reign
+//! decided ([`StoredRow::safe`]); what may be late lies above the `safe` of the newest row, usually one to three rows.
+//!
+//! A closing that did not end is a late write, too: a reign that was put to sleep before its deletes wakes up, and what a
+//! still older one has written meanwhile, and this one has found, is in their range, and they are newer. So whoever closes
+//! says from where it deletes ([`Mark::Closing`]), and then reads the claim once more, before it deletes anything;
+//! whoever follows it claims, reads that mark, and writes all from there on again. One of them sees the other.
+//!
+//! The log is closed once a reign. Roster and documents, of which all must be written again, are closed only where a reign
 //! said in advance that it writes them; see [`Needs::of`].
 
 use crate::buckets::Place;
@@ -17,7 +23,7 @@ use crate::cql::{
 };
 use crate::log::Carrier;
 use crate::settings::Settings;
-use starling_store::{Position, StoreError};
+use starling_store::{DocKind, Position, StoreError};
 use starling_xmpp::Timestamp;
 use std::collections::BTreeSet;
 
@@ -34,9 +40,10 @@ pub(crate) struct Seen {
     pub(crate) data: Vec<DataRow>,
     /// Oldest first.
     pub(crate) buckets: Vec<BucketRow>,
-    /// The newest row, and all rows above its `safe`, or where it cannot be read above that of the newest that can;
-    /// newest first.
+    /// The newest row, and all rows above `safe`, newest first.
     pub(crate) tail: Vec<(Bucket, Found)>,
+    /// Nothing at or below it is late: the `safe` of the newest row that can be read, or that of a closing that did not end.
+    pub(crate) safe: Position,
 }
 
 /// Which parts of an account are to be closed.
@@ -49,7 +56,11 @@ pub(crate) struct Needs {
 /// What closes an account, step by step: all of one step may be written side by side.
 #[derive(Debug, Default)]
 pub(crate) struct Closing {
-    pub(crate) steps: [Vec<Mutation>; 3],
+    pub(crate) again: Vec<Mutation>,
+    pub(crate) gone: Vec<Mutation>,
+    /// Deletes in older buckets, newest first, each a step of its own: a row whose predecessor was deleted is never seen.
+    pub(crate) older: Vec<Mutation>,
+    pub(crate) marks: Vec<Mutation>,
     /// The buckets that are left, oldest first.
     pub(crate) buckets: Vec<BucketRow>,
 }
@@ -104,11 +115,15 @@ impl Seen {
     ) -> Closing {
         let mut again = Carrier::new(floor);
         let mut gone = Carrier::new(Position(floor.0.saturating_sub(1)));
+        let mut older = Carrier::new(Position(floor.0.saturating_sub(1)));
         let mut marks = Vec::new();
         let mut buckets = self.buckets.clone();
         if needs.log {
-            buckets = self.close_log(owner, floor, now, settings, &mut again, &mut gone);
+            buckets = self.close_log(owner, floor, now, settings, &mut again, &mut gone, &mut older);
+            let from = Change::PutData(Mark::Closing.row(self.safe.0.saturating_add(1)));
+            again.carry(Partition::Data(owner.clone()), vec![from]);
             marks.push(Change::PutData(Mark::Log.row(known.epoch)));
+            marks.push(Change::DropData(DataKind::Mark, Mark::Closing.name().to_owned()));
             // No note of a removal was seen: one that is late is not to be seen either.
             marks.push(Change::PutData(Mark::Removal.row(0)));
             let cursor = self.data.iter().filter(|row| row.kind == DataKind::Cursor);
@@ -122,9 +137,11 @@ impl Seen {
         }
         let mut done = Carrier::new(floor);
         done.carry(Partition::Data(owner.clone()), marks);
-        Closing { steps: [again.mutations, gone.mutations, done.mutations], buckets }
+        let [again, gone, older, marks] = [again, gone, older, done].map(|carrier| carrier.mutations);
+        Closing { again, gone, older, marks, buckets }
     }
 
+    #[allow(clippy::too_many_arguments)] // what `closing` has begun
     fn close_log(
         &self,
         owner: &Owner,
@@ -133,15 +150,16 @@ impl Seen {
         settings: &Settings,
         again: &mut Carrier,
         gone: &mut Carrier,
+        older: &mut Carrier,
     ) -> Vec<BucketRow> {
         // A bucket above that of the newest row has none that was confirmed: it is unlisted, and with it whatever is in it.
-        let safe = self.rows().next().map_or(Position(0), |(_, row)| row.safe);
-        let newest = self.tail.first().map(|(bucket, _)| (*bucket, safe));
+        let safe = self.safe;
+        let newest = self.tail.first().map(|(bucket, _)| *bucket);
         let kept: Vec<_> = match newest {
-            Some((bucket, _)) => self.buckets.iter().filter(|row| row.bucket <= bucket).copied().collect(),
+            Some(bucket) => self.buckets.iter().filter(|row| row.bucket <= bucket).copied().collect(),
             None => Vec::new(),
         };
-        let above = newest.map_or(Bucket(Position(0)), |(bucket, _)| Bucket(Position(bucket.0.0 + 1)));
+        let above = newest.map_or(Bucket(Position(0)), |bucket| Bucket(Position(bucket.0.0 + 1)));
         // An account that this reign has written to before it closes it has nothing below the floor.
         if above.0 <= floor {
             let range = Change::DropBuckets(above, Bucket(floor));
@@ -152,10 +170,11 @@ impl Seen {
         for row in self.buckets[kept.len()..].iter().rev().take(MOST_UNLISTED) {
             gone.carry(Partition::Log(owner.clone(), row.bucket), vec![Change::DropAll]);
         }
-        let Some((bucket, safe)) = newest else { return kept };
+        let Some(bucket) = newest else { return kept };
         let first = concerned(&kept, safe);
-        for row in &kept[first..] {
-            gone.carry(Partition::Log(owner.clone(), row.bucket), self.late(row.bucket, safe, floor));
+        for row in kept[first..].iter().rev() {
+            let step = if row.bucket == bucket { &mut *gone } else { &mut *older };
+            step.carry(Partition::Log(owner.clone(), row.bucket), self.late(row.bucket, safe, floor));
         }
         // The listing of a bucket that was opened by what may be under way, or of the newest, may have too few copies;
         // the one before them was written with them.
@@ -199,13 +218,21 @@ impl Seen {
         ranges
     }
 
+    /// All that was seen, and that the rest was not: who closes after a closing that ended here finds both, or neither.
     fn data_again(&self) -> Vec<Change> {
         let contacts: BTreeSet<_> =
             self.data.iter().filter(|row| row.kind == DataKind::Contact).map(|row| &row.name).collect();
         let kept = self.data.iter().filter(|row| MARKED.contains(&row.kind));
         // A contact that is there was not removed.
         let kept = kept.filter(|row| row.kind != DataKind::Removed || !contacts.contains(&row.name));
-        kept.map(|row| Change::PutData(row.clone())).collect()
+        let kept = kept.flat_map(|row| {
+            let gone = row.kind == DataKind::Removed;
+            let gone = gone.then(|| Change::DropData(DataKind::Contact, row.name.clone()));
+            [Some(Change::PutData(row.clone())), gone]
+        });
+        let is_there = |name: &str| self.data.iter().any(|row| row.kind == DataKind::Doc && row.name == name);
+        let absent = DocKind::ALL.iter().map(|kind| kind.as_str()).filter(|name| !is_there(name));
+        kept.flatten().chain(absent.map(|name| Change::DropData(DataKind::Doc, name.to_owned()))).collect()
     }
 }
 

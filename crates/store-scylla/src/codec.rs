@@ -128,15 +128,19 @@ pub(crate) enum Mark {
     Data,
     /// Not 0: it is being removed, and whoever finds that out does so.
     Removal,
+    /// A closing of its log has begun, and deletes at any time what lies at this position or above and that it did not see.
+    /// It goes when that closing ends, with the same timestamp: of these the delete wins.
+    Closing,
 }
 
 impl Mark {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Claim => "claim",
             Self::Log => "log",
             Self::Data => "data",
             Self::Removal => "removal",
+            Self::Closing => "closing",
         }
     }
 

@@ -100,8 +100,7 @@ pub enum DataKind {
     Cursor,
     /// `name` is a [`starling_store::DocKind`]'s.
     Doc,
-    /// `name` is `log` or `data`; `number` is the last reign's epoch that wrote such rows of the account. Durable before
-    /// the first such write of a reign.
+    /// `name` says what of, `number` the reign's epoch or a position: see `codec::Mark`.
     Mark,
     /// `name` is the contact; `number` the version at which it was removed.
     Removed,

@@ -65,8 +65,12 @@ impl<C: Cql> Inner<C> {
             account.lane.lock().claimed = this;
         }
         let data = self.calls.read(until, || self.calls.cql.data(&owner));
-        let (data, tail) = join(data, self.tail(&owner, &buckets, until)).await;
-        let seen = Seen { data: data?, buckets, tail: tail? };
+        let (data, tail) = join(data, self.tail(&owner, &buckets, codec::HIGHEST, until)).await;
+        let (data, (mut tail, mut safe)) = (data?, tail?);
+        if let Some(from) = Mark::Closing.of(&data).filter(|from| *from <= safe.0) {
+            (tail, safe) = self.tail(&owner, &buckets, Position(from.saturating_sub(1)), until).await?;
+        }
+        let seen = Seen { data, buckets, tail, safe };
         let needs = Needs::of(&seen.data, known)?;
         if Mark::Removal.of(&seen.data).is_some_and(|removal| removal != 0) {
             // Begun, and not confirmed: it may take place at any time, so it does so now.
@@ -151,9 +155,19 @@ impl<C: Cql> Inner<C> {
     ) -> Result<Vec<BucketRow>> {
         let closing = seen.closing(owner, needs, known, floor, (self.now)(), &self.calls.settings);
         let until = self.calls.deadline(self.calls.settings.commit_deadline);
-        for step in closing.steps {
-            done(self.calls.write_all(step, until).await)?;
+        done(self.calls.write_all(closing.again, until).await)?;
+        if needs.log {
+            // From here on whoever comes reads from where this one deletes. One that has read before it is there.
+            let data = self.calls.read(until, || self.calls.cql.data(owner)).await?;
+            if Mark::Claim.of(&data).is_some_and(|claim| claim > known.epoch) {
+                return Err(StoreError::Fenced);
+            }
         }
+        done(self.calls.write_all(closing.gone, until).await)?;
+        for older in closing.older {
+            done(self.calls.write_all(vec![older], until).await)?;
+        }
+        done(self.calls.write_all(closing.marks, until).await)?;
         Ok(closing.buckets)
     }
 
@@ -181,13 +195,14 @@ impl<C: Cql> Inner<C> {
         Ok(list)
     }
 
-    /// The newest row and all above its `safe`, newest first.
+    /// The newest row and all above its `safe`, or `most` if that is lower, newest first; and which of them it was.
     async fn tail(
         &self,
         owner: &Owner,
         buckets: &[BucketRow],
+        most: Position,
         until: Duration,
-    ) -> Result<Vec<(Bucket, Found)>> {
+    ) -> Result<(Vec<(Bucket, Found)>, Position)> {
         let mut ends: Vec<(Bucket, Vec<Found>)> = Vec::new();
         let mut end = buckets.len();
         let mut some = FIRST_BUCKETS;
@@ -208,8 +223,10 @@ impl<C: Cql> Inner<C> {
             end = begin;
             some = MORE_BUCKETS;
         }
-        let Some(newest) = ends.first().map(|(bucket, _)| *bucket) else { return Ok(Vec::new()) };
-        let safe = safe.unwrap_or_default();
+        let Some(newest) = ends.first().map(|(bucket, _)| *bucket) else {
+            return Ok((Vec::new(), Position(0)));
+        };
+        let safe = safe.unwrap_or_default().min(most);
         let first = closing::concerned(buckets, safe);
         let mut tail = Vec::new();
         let mut known = ends.into_iter();
@@ -218,7 +235,7 @@ impl<C: Cql> Inner<C> {
             let rows = self.above(owner, row.bucket, safe, end, until).await?;
             tail.extend(rows.into_iter().map(|stored| (row.bucket, stored)));
         }
-        Ok(tail)
+        Ok((tail, safe))
     }
 
     /// The rows of one bucket above a position, newest first, of which `end` was read already. The newest row stays in any case.

@@ -422,6 +422,59 @@ fn wandering(seed: u64) {
     world.end();
 }
 
+/// The second reign is put to sleep while it closes, and the first works on. What the third finds stays when the second wakes
+/// up and ends what it had begun.
+fn asleep_while_it_closes(seed: u64) {
+    let world = World::new(seed);
+    let model = Model::seeded(&world, clock(&world));
+    let mut dice = world.dice();
+    let nodes = [0, 1, 2].map(|_| Node::new(&world, &model));
+    let reign =
+        |number: u64| Reign { epoch: 3 << 40 | number, floor: Position(EPOCH + number * 3_600_000_000) };
+    let [first, second, third] = [0, 1, 2].map(|number: u64| nodes[number as usize].under(reign(number)));
+    let begun = first.clone();
+    let created = world.run(async move {
+        begun.store.create_account(&alice(), account(seed + 1, "p"), begun.reign_now()).await
+    });
+    created.unwrap().unwrap();
+    let working = first.clone();
+    let mut moments = world.dice();
+    first.process.spawn(
+        async move {
+            loop {
+                working.process.sleep(Duration::from_micros(moments.within(0..2_000))).await;
+                let row = append(row(&alice(), working.position(), &jid("bob@example.org")));
+                let batch = Batch::under(working.epoch(), working.position(), vec![row]);
+                working.store.commit(batch).await.unwrap();
+            }
+        }
+        .boxed(),
+    );
+    world.run_until(world.now() + Duration::from_millis(dice.within(0..30)));
+    let closing = second.clone();
+    second.process.spawn(async move { drop(closing.look().await) }.boxed());
+    world.run_until(world.now() + Duration::from_micros(dice.within(0..10_000)));
+    second.process.stop();
+    world.run_until(world.now() + Duration::from_millis(dice.within(0..10)));
+    if dice.place(2) == 0 {
+        first.process.kill();
+    }
+    let begun = third.clone();
+    let found = world.run(async move { begun.load().await }).expect("it takes over");
+    second.process.go_on();
+    world.run_until(world.now() + Duration::from_secs(10));
+    first.process.kill();
+    second.process.kill();
+    let still = third.clone();
+    let read =
+        world.run(async move { (still.rows(LogFilter::default()).await, still.load().await) }).unwrap();
+    assert_eq!(read.0, found.rows, "read in the end");
+    assert_eq!(read.1, found, "loaded in the end");
+    assert_eq!(model.torn(), 0, "{:?}", model.tear());
+    third.process.kill();
+    world.end();
+}
+
 fn each_seed(seeds: u64, run: fn(u64)) {
     let first = std::env::var("STARLING_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = first.map_or(0..seeds, |seed| seed..seed + 1);
@@ -439,4 +492,9 @@ fn what_a_new_reign_finds_stays() {
 #[test]
 fn a_shard_that_wanders_loses_nothing_and_finds_nothing_late() {
     each_seed(FEWER, wandering);
+}
+
+#[test]
+fn a_reign_that_is_asleep_while_it_closes_deletes_nothing_that_the_next_one_has_found() {
+    each_seed(SEEDS, asleep_while_it_closes);
 }
