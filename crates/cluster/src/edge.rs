@@ -252,10 +252,16 @@ impl Manners {
             told += 1;
             // After 1.5 s, and then every half a minute.
             if told % 600 == 30 {
+                let why = match self.refusals.told(now) {
+                    why if why.is_empty() => {
+                        "no address of theirs is known: they cannot be looked up".to_owned()
+                    }
+                    why => why,
+                };
                 tracing::warn!(
                     event = "waiting_for_routers",
                     routers = config.cluster.routers.join(" "),
-                    why = self.refusals.told(now),
+                    why,
                     "no router has answered yet; clients are served as soon as one does"
                 );
             }

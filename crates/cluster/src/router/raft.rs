@@ -232,7 +232,8 @@ impl Raft for Administration {
                 epoch: one.epoch.0,
                 edge: edge.cloned().unwrap_or_else(|| hex(row.edge.0)),
                 linked: edge.is_some(),
-                moves: row.attempt,
+                // Above stands from which stay the session was moved last.
+                moves: row.attempt & u64::from(u32::MAX),
             }
         };
         group.of(&account).into_iter().map(place).collect()

@@ -144,6 +144,7 @@ pub(super) async fn find(server: &Server<'_>, jid: &str, output: Output) -> Resu
     let places = found.map_err(|error| server.failure("sessions cannot be looked up", error))?.places;
     match output {
         Output::Json => print::line(&serde_json::to_string_pretty(&places).unwrap_or_default()),
+        Output::Table if places.is_empty() => print::line(&format!("{jid} has no session")),
         Output::Table => {
             let rows: Vec<_> = places.iter().map(place).collect();
             let names = ["JID", "SHARD", "HOME", "EDGE", "MOVES"];

@@ -127,6 +127,8 @@ pub(super) struct Router {
     pub(super) peers: Mutex<HashMap<u64, Outlet<PeerItem>>>,
     pub(super) pulses: Mutex<Vec<(u64, Bytes)>>,
     pub(super) refuse: Mutex<Option<String>>,
+    /// Ends as soon as another process has its identity.
+    pub(super) server: Mutex<Option<Server>>,
     generation: AtomicU64,
 }
 
@@ -140,6 +142,7 @@ impl Router {
             peers: Mutex::default(),
             pulses: Mutex::default(),
             refuse: Mutex::default(),
+            server: Mutex::default(),
             generation: AtomicU64::new(0),
         })
     }
@@ -276,6 +279,7 @@ impl Peers for Host {
 
     fn doubled(&self) {
         self.0.events.lock().push(Event::Doubled);
+        drop(self.0.server.lock().take());
     }
 
     fn linked(&self, peer: PeerHello, outlet: Outlet<PeerItem>) -> Box<dyn Hears<PeerItem>> {
@@ -292,11 +296,11 @@ impl Peers for Host {
         body: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, String>> {
         let own = self.0.id;
+        assert_eq!(**name, format!("r{}", from.0));
         Box::pin(async move {
             match group {
                 1 => tokio::time::sleep(Duration::from_millis(u64::from(body[0]))).await,
                 2 => return Err("it is broken".to_owned()),
-        assert_eq!(**name, format!("r{}", from.0));
                 3 => futures::future::pending().await,
                 _ => {}
             }
