@@ -69,7 +69,8 @@ fn a_part_is_closed_when_a_mark_says_so() {
 fn the_end_of_the_log_is_written_again_and_what_lies_beyond_is_deleted() {
     let tail = tail([(20, stored(25, 22, 4)), (20, stored(23, 22, 3))]);
     let safe = at(22);
-    let seen = Seen { buckets: vec![bucket(1, 9), bucket(10, 9), bucket(20, 0)], tail, safe, data: Vec::new() };
+    let seen =
+        Seen { buckets: vec![bucket(1, 9), bucket(10, 9), bucket(20, 0)], tail, safe, data: Vec::new() };
     let closing = close(&seen, Needs { log: true, data: false });
     let Closing { again, gone, older, marks, buckets } = closing;
     assert!(older.is_empty());
@@ -120,14 +121,19 @@ fn the_cursor_is_written_again_with_the_marks() {
 fn what_is_late_may_lie_in_two_buckets() {
     let tail = tail([(20, stored(20, 17, 1)), (10, stored(18, 17, 9))]);
     let safe = at(17);
-    let seen = Seen { buckets: vec![bucket(1, 9), bucket(10, 9), bucket(20, 0)], tail, safe, data: Vec::new() };
+    let seen =
+        Seen { buckets: vec![bucket(1, 9), bucket(10, 9), bucket(20, 0)], tail, safe, data: Vec::new() };
     let Closing { again, gone, older, .. } = close(&seen, Needs { log: true, data: false });
     let rows = flat(&again).into_iter().filter(|(.., change)| matches!(change, Change::PutRow(..)));
     assert_eq!(rows.count(), 2);
     let dropped = |step| flat(step).into_iter().map(|(partition, ..)| partition).collect::<Vec<_>>();
     let log = |secs| Partition::Log(alice(), Bucket(at(secs)));
     assert_eq!(dropped(&gone), [Partition::Buckets(alice()), log(20)]);
-    assert_eq!(dropped(&older), [log(10)], "or the row in the newer bucket would be seen without that before it");
+    assert_eq!(
+        dropped(&older),
+        [log(10)],
+        "or the row in the newer bucket would be seen without that before it"
+    );
 }
 
 #[test]
