@@ -79,10 +79,10 @@ impl Attaching {
             // An edge that has it may not be linked yet.
             return true;
         }
+        let early = age < DEAD_AFTER;
         places.iter().any(|place| place.token == token && (early || !self.has_answered(place.edge, age)))
     }
 
-        let early = age < DEAD_AFTER;
     /// Whether it is known what an edge has.
     pub(super) fn has_answered(&self, edge: EdgeId, age: Duration) -> bool {
         match self.edges.get(&edge) {
