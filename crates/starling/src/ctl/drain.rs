@@ -13,33 +13,56 @@ use crate::{failure::Failure, print};
 pub(super) async fn run(server: &Server<'_>, node: Option<&str>, watch: bool) -> Result<(), Failure> {
     let mut client = server.connect().await?;
     let begun = client.drain(node).await;
-    let mut now = begun.map_err(|error| refused(server, node, error))?;
+    let now = begun.map_err(|error| refused(server, node, error))?;
     print::line(&line(&now));
     drop(client);
     if !watch {
         return Ok(());
     }
-    let mut missing = 0;
+    let mut watch = Watch { node, now, missing: 0 };
     loop {
         tokio::time::sleep(EVERY).await;
-        match look(server, node).await {
-            Ok(next) => {
-                missing = 0;
-                if next != now {
-                    print::line(&line(&next));
-                }
-                now = next;
-            }
-            // It answers until it ends.
-            Err(error) if is_gone(node, &error) => {
-                missing += 1;
-                if node.is_none() || missing == MISSING {
-                    print::line("ended");
-                    return Ok(());
-                }
-            }
+        match watch.hear(look(server, node).await) {
+            Ok(Some(news)) => print::line(&news),
+            Ok(None) => {}
             Err(error) => return Err(server.failure("the process does not tell how far it is", error)),
         }
+        if watch.is_over() {
+            return Ok(());
+        }
+    }
+}
+
+/// What is known of a process that drains.
+struct Watch<'a> {
+    /// Who it is, if not the one that is asked.
+    node: Option<&'a str>,
+    now: DrainBody,
+    /// How many answers in a row said that it is gone.
+    missing: u32,
+}
+
+impl Watch<'_> {
+    /// What is new.
+    fn hear(&mut self, answer: Result<DrainBody, ClientError>) -> Result<Option<String>, ClientError> {
+        match answer {
+            Ok(next) => {
+                self.missing = 0;
+                let news = (next != self.now).then(|| line(&next));
+                self.now = next;
+                Ok(news)
+            }
+            // It answers until it ends.
+            Err(error) if is_gone(self.node, &error) => {
+                self.missing += 1;
+                Ok(self.is_over().then(|| "ended".to_owned()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.missing >= if self.node.is_some() { MISSING } else { 1 }
     }
 }
 
@@ -79,3 +102,53 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// After so many answers that a router knows nothing of it a process has ended: for longer than links take to be made again.
 const MISSING: u32 = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_admin::api::ErrorBody;
+
+    fn left(left: u64) -> Result<DrainBody, ClientError> {
+        Ok(DrainBody { phase: "moving".to_owned(), left })
+    }
+
+    fn refused(code: &str) -> Result<DrainBody, ClientError> {
+        Err(ClientError::Refused(ErrorBody { code: code.to_owned(), message: "no".to_owned() }))
+    }
+
+    fn gone() -> Result<DrainBody, ClientError> {
+        Err(ClientError::NotRunning("/nowhere".into()))
+    }
+
+    #[test]
+    fn another_process_has_ended_when_nobody_knows_it_for_a_while() {
+        let mut watch = Watch { node: Some("edge-1"), now: left(3).unwrap(), missing: 0 };
+        assert_eq!(watch.hear(left(3)).unwrap(), None);
+        assert_eq!(watch.hear(left(2)).unwrap().as_deref(), Some("moving (2 left)"));
+        // Its link breaks and is made again, or a router is late.
+        for round in 0..3 {
+            for missing in 1..MISSING {
+                let why = if missing % 2 == 0 { code::NOT_FOUND } else { code::UNAVAILABLE };
+                assert_eq!(watch.hear(refused(why)).unwrap(), None, "{round}: {missing}");
+                assert!(!watch.is_over());
+            }
+            assert_eq!(watch.hear(left(2)).unwrap(), None);
+        }
+        for _ in 1..MISSING {
+            assert_eq!(watch.hear(refused(code::NOT_FOUND)).unwrap(), None);
+        }
+        assert_eq!(watch.hear(refused(code::NOT_FOUND)).unwrap().as_deref(), Some("ended"));
+        assert!(watch.is_over());
+    }
+
+    #[test]
+    fn who_is_asked_has_ended_when_it_does_not_answer() {
+        let mut other = Watch { node: Some("edge-1"), now: left(1).unwrap(), missing: 0 };
+        assert!(other.hear(gone()).is_err() && other.hear(refused(code::INVALID)).is_err());
+        assert!(!other.is_over(), "that says nothing of the one that drains");
+        let mut own = Watch { node: None, now: left(1).unwrap(), missing: 0 };
+        assert!(own.hear(refused(code::NOT_FOUND)).is_err() && !own.is_over());
+        assert_eq!(own.hear(gone()).unwrap().as_deref(), Some("ended"));
+        assert!(own.is_over());
+    }
+}
