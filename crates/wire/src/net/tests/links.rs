@@ -110,6 +110,22 @@ async fn a_copied_disk_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_ends_for_a_copied_disk_has_told_the_other_one() {
+    let site = Site::new();
+    let (one, copy) = (Router::new(1), Router::new(1));
+    copy.incarnation.store(999, Ordering::Relaxed);
+    let server = serve(&site, &one).await;
+    let book = Arc::new(Book::of(&[server.address()]));
+    *one.server.lock() = Some(server);
+    let host = Arc::new(Host(Arc::clone(&copy)));
+    let _client = PeerClient::start(book, site.tls("starling://one/router/r1"), options(), host);
+    let is_told = |router: &Router| router.events.lock().contains(&Event::Doubled);
+    // Nobody would answer it any more.
+    until(|| one.server.lock().is_none() && is_told(&copy)).await;
+    assert!(is_told(&one));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_replaced_while_links_live() {
     let site = Site::new();
     let clock: starling_node::SharedClock = starling_node::SystemClock::shared();
