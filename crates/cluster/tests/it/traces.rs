@@ -98,7 +98,7 @@ impl World {
     /// A client of an account at an edge.
     async fn client(&self, account: &str, resource: &str, edge: usize) -> Client {
         let target = self.target(edge);
-        for _ in 0..20 {
+        for _ in 0..300 {
             let login = Login::new(account, "secret").resource(resource).managed();
             if let Ok(mut client) = login.connect(&target).await {
                 client.come_online().await.unwrap();
@@ -360,7 +360,7 @@ async fn an_account_is_traced_at_all_edges_by_a_word_to_one_router() {
     .await;
     // Edges say once a second what they have begun.
     let mut rows = last.traces().await.unwrap().rules;
-    for _ in 0..100 {
+    for _ in 0..600 {
         if rows.iter().map(|row| row.traces).sum::<u64>() == roots(&world).len() as u64 {
             break;
         }
