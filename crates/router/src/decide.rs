@@ -140,6 +140,20 @@ pub(crate) fn nobody(stanza: &Stanza) -> Option<Stanza> {
     refused.then(|| stanza.error(&StanzaError::new(StanzaCondition::ServiceUnavailable))).flatten()
 }
 
+/// Why what is for somebody cannot be delivered: there is no such session; or, for some seconds after the account's home has
+/// moved, its edge has yet to name it (`wait`).
+pub(crate) fn is_not_there(turn: &Turn, home: &Home, stanza: &Stanza) -> StanzaError {
+    let to = stanza.to.as_ref().filter(|to| !to.is_bare());
+    let recorded = to.zip(turn.shared.tier.as_ref()).is_some_and(|(to, tier)| {
+        let places = tier.register.places(&home.account.jid);
+        places.iter().any(|place| place.jid.as_jid() == to && !home.has(place.token))
+    });
+    StanzaError::new(match recorded {
+        true => StanzaCondition::RecipientUnavailable,
+        false => StanzaCondition::ServiceUnavailable,
+    })
+}
+
 fn presence_of(home: &Home, at: usize) -> bool {
     home.account.sessions[at].is_available()
 }

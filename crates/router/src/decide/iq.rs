@@ -1,7 +1,7 @@
 //! IQ requests and their answers (RFC 6120 §8.2.3, RFC 6121 §8.5).
 
 use crate::act::What;
-use crate::decide::{bounce, reply};
+use crate::decide::{bounce, is_not_there, reply};
 use crate::home::Home;
 use crate::msg::{Ask, Msg};
 use crate::turn::Turn;
@@ -63,7 +63,10 @@ pub(crate) fn received(turn: &mut Turn, home: &mut Home, stanza: Stanza) {
             let trace = turn.follows();
             turn.act(home, What::Deliver(token, stanza, trace));
         }
-        None => bounce(turn, home, &stanza, &StanzaError::new(StanzaCondition::ServiceUnavailable)),
+        None => {
+            let error = is_not_there(turn, home, &stanza);
+            bounce(turn, home, &stanza, &error);
+        }
     }
 }
 

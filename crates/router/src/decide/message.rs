@@ -1,7 +1,7 @@
 //! Messages: the sender's side and the recipient's side (RFC 6121 §5, §8.5).
 
 use crate::act::{Arriving, Leaving, Spans, What};
-use crate::decide::{Said, received_hooks, refuse, sent_hooks, ticket};
+use crate::decide::{Said, is_not_there, received_hooks, refuse, sent_hooks, ticket};
 use crate::home::Home;
 use crate::im::recipients::{Recipients, recipients};
 use crate::link::{As, Unanswered};
@@ -357,7 +357,7 @@ fn undelivered(
     bounce: bool,
     keep: bool,
 ) -> Flow {
-    let unavailable = || Flow::Refuse(Box::new(StanzaError::new(StanzaCondition::ServiceUnavailable)));
+    let unavailable = Flow::Refuse(Box::new(is_not_there(turn, home, stanza)));
     // Whatever was decided for delivery no longer holds: keeping it is the hooks' decision.
     fate.offline = false;
     if keep {
@@ -365,7 +365,7 @@ fn undelivered(
         if home.count.is_full(&shared.config) {
             count(turn, home);
             shared.metrics.limits.at(Limit::Offline).inc();
-            return unavailable();
+            return unavailable;
         }
         let flow = turn.decide(home, None, |cx| {
             shared
@@ -385,12 +385,12 @@ fn undelivered(
             return Flow::Next;
         }
         // Nothing in it is worth keeping (a chat state): nobody will miss it.
-        return if is_worth_an_error(stanza) { unavailable() } else { Flow::Drop };
+        return if is_worth_an_error(stanza) { unavailable } else { Flow::Drop };
     }
     if fate.copies.is_empty() && !bounce {
         return Flow::Drop;
     }
-    if bounce { unavailable() } else { Flow::Next }
+    if bounce { unavailable } else { Flow::Next }
 }
 
 /// Has counted what waits, if that is not known. Until it is, as many again as may wait may be kept, and no more.
