@@ -327,7 +327,8 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     if !pairs::leaves(out.shared, home, &mut ticket, &to.to_bare(), trace) {
         return;
     }
-    let forward = Forward { account: to.to_bare(), stanza, ticket: Some(ticket), hops: 1, trace };
+    let forward =
+        Forward { account: to.to_bare(), stanza, ticket: Some(ticket), hops: 1, trace, passed: false };
     out.shared.forward(forward);
 }
 

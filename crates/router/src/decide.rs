@@ -96,7 +96,10 @@ fn sent_plain(
 
 /// A stanza has come for this account from some home.
 pub(crate) fn received(turn: &mut Turn, home: &mut Home, forward: Forward) {
-    let Forward { stanza, ticket, trace, .. } = forward;
+    let Forward { stanza, ticket, trace, passed, .. } = forward;
+    if turn.shared.tier.is_some() && turn.shared.overtaken.is(&stanza, passed, turn.monotonic) {
+        return;
+    }
     if let Kind::Message(_) = stanza.kind {
         message::received(turn, home, stanza, ticket, trace);
         return;

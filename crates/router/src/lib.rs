@@ -39,6 +39,7 @@ mod log;
 mod mail;
 mod msg;
 mod notes;
+mod overtaken;
 mod owed;
 mod pairs;
 mod pipeline;

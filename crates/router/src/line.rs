@@ -151,7 +151,7 @@ mod tests {
         let account = BareJid::parse("bob@localhost").unwrap();
         let mut stanza = Stanza::message(MessageType::Chat);
         (stanza.from, stanza.to) = (Jid::parse(from).ok(), Some(account.clone().into()));
-        let forward = Forward { account, stanza, ticket: None, hops: 1, trace: None };
+        let forward = Forward { account, stanza, ticket: None, hops: 1, trace: None, passed: false };
         Held { since: Duration::from_secs(since), msg: Msg::Forward(Box::new(forward)) }
     }
 

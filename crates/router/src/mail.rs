@@ -8,7 +8,7 @@ use starling_xmpp::BareJid;
 
 /// A stanza for the home of another shard.
 pub(crate) fn forward(shared: &Shared, shard: Shard, forward: Forward) -> PeerItem {
-    let Forward { account, stanza, ticket, hops, trace } = forward;
+    let Forward { account, stanza, ticket, hops, trace, passed } = forward;
     let now = shared.clock.monotonic();
     let ticket = ticket.map(|ticket| frame::Ticket {
         origin: ticket.origin,
@@ -22,7 +22,7 @@ pub(crate) fn forward(shared: &Shared, shard: Shard, forward: Forward) -> PeerIt
         before: ticket.before,
     });
     let home = Home { shard, epoch: Epoch::default() };
-    PeerItem::Forward(Box::new(frame::Forward { home, account, stanza, ticket, hops, trace }))
+    PeerItem::Forward(Box::new(frame::Forward { home, account, stanza, ticket, hops, trace, passed }))
 }
 
 /// The receipt for a forward of another shard, for which this home is the recipient's.
@@ -44,7 +44,7 @@ pub(crate) fn pair(shard: Shard, own: &BareJid, ticket: &Ticket) -> Pair {
 pub(crate) fn read(shared: &Shared, item: PeerItem) -> Option<Msg> {
     Some(match item {
         PeerItem::Forward(forward) => {
-            let frame::Forward { account, stanza, ticket, hops, trace, .. } = *forward;
+            let frame::Forward { account, stanza, ticket, hops, trace, passed, .. } = *forward;
             let now = shared.clock.monotonic();
             let ticket = ticket.map(|ticket| Ticket {
                 origin: ticket.origin,
@@ -57,7 +57,7 @@ pub(crate) fn read(shared: &Shared, item: PeerItem) -> Option<Msg> {
                 before: ticket.before,
                 heard: 0,
             });
-            Msg::Forward(Box::new(Forward { account, stanza, ticket, hops, trace }))
+            Msg::Forward(Box::new(Forward { account, stanza, ticket, hops, trace, passed }))
         }
         PeerItem::Receipt(receipt) => {
             let frame::Receipt { pair, sequence, refused } = *receipt;

@@ -136,6 +136,8 @@ pub(crate) struct Forward {
     pub(crate) hops: u8,
     /// The trace it belongs to.
     pub(crate) trace: Option<Trace>,
+    /// A home before this one has passed it on: what was said later may have come before it.
+    pub(crate) passed: bool,
 }
 
 /// The sender's side of a message.

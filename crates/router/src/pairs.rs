@@ -68,7 +68,7 @@ pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &Ba
         let (repeated, heard) = (true, 0);
         let ticket = Some(Ticket { origin, sender, token, sequence, again, repeated, pair, heard, before });
         let (stanza, trace) = (message.stanza.clone(), sent.trace);
-        forwards.push(Forward { account: to.clone(), stanza, ticket, hops: 1, trace });
+        forwards.push(Forward { account: to.clone(), stanza, ticket, hops: 1, trace, passed: false });
         prev = Some(sequence);
     }
     for forward in forwards {

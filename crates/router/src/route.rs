@@ -66,7 +66,7 @@ pub(crate) fn route(shared: &Shared, from: &BareJid, stanza: Stanza, hops: u8, t
     if shared.server.is_local(to) && to.local().is_some() {
         let account = to.to_bare();
         let asks = matches!(stanza.kind, Kind::Iq(IqType::Get | IqType::Set)).then(|| stanza.clone());
-        let forward = Forward { account, stanza, ticket: None, hops, trace };
+        let forward = Forward { account, stanza, ticket: None, hops, trace, passed: false };
         if let (false, Some(request)) = (shared.forward(forward), asks) {
             // Nobody else will answer it.
             let error = StanzaError::new(StanzaCondition::ResourceConstraint).with_type(ErrorType::Wait);

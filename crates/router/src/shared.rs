@@ -6,6 +6,7 @@ use crate::config::RouterConfig;
 use crate::fence::Fence;
 use crate::mail;
 use crate::msg::{Forward, Msg};
+use crate::overtaken::Overtaken;
 use crate::positions::Positions;
 use crate::router::RouterParts;
 use futures::future::BoxFuture;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) tracer: Tracer,
     /// When this reign began (monotonic): every session of an earlier one ended unresumed then.
     pub(crate) began: Duration,
+    /// Presence that comes behind what its sender has said since.
+    pub(crate) overtaken: Overtaken,
     /// Chooses workers and hides addresses; decides nothing.
     pub(crate) hasher: std::hash::RandomState,
     /// Where questions are worked out that may take long; `None` for in between.
@@ -78,6 +81,7 @@ impl Shared {
             metrics,
             tracer,
             began,
+            overtaken: Overtaken::new(began),
             hasher: std::hash::RandomState::new(),
             spawn,
             tier: None,
@@ -103,6 +107,7 @@ impl Shared {
             metrics,
             tracer,
             began,
+            overtaken: Overtaken::new(began),
             hasher: std::hash::RandomState::new(),
             spawn,
             tier: Some(Tier { shard, shards, edges, register, post }),

@@ -264,6 +264,8 @@ pub struct Forward {
     pub hops: u8,
     /// The trace it belongs to.
     pub trace: Option<Trace>,
+    /// A router that is not the recipient's home any more has passed it on: what was said later may have come before it.
+    pub passed: bool,
 }
 
 /// The sender's side of a forward.

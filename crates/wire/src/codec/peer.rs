@@ -26,6 +26,7 @@ pub(super) fn envelope(item: PeerItem) -> (proto::PeerItem, usize) {
                 ticket: forward.ticket.map(ticket),
                 hops: u32::from(forward.hops),
                 trace: forward.trace.map(trace),
+                passed: forward.passed,
             })
         }
         PeerItem::Receipt(receipt) => {
@@ -97,6 +98,7 @@ pub(super) fn read(item: proto::PeerItem) -> Result<PeerItem> {
             ticket: forward.ticket.map(read_ticket).transpose()?,
             hops: u8::try_from(forward.hops).map_err(|_| Malformed("hops"))?,
             trace: read_trace(forward.trace)?,
+            passed: forward.passed,
         })),
         Said::Receipt(receipt) => {
             let pair = read_pair(receipt.shard, &receipt.sender, &receipt.token, &receipt.recipient)?;

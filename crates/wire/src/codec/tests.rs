@@ -157,6 +157,7 @@ fn peers() -> Vec<PeerItem> {
         ticket: Some(ticket.clone()),
         hops: 8,
         trace: Some(span()),
+        passed: false,
     };
     let bounce = Stanza::message(MessageType::Error).id("m1");
     let refused = Refusal { answer: Some(bounce), unsure: Some(ticket.origin) };
@@ -170,7 +171,7 @@ fn peers() -> Vec<PeerItem> {
             ticket: Some(Ticket { prev: None, again: false, resent: None, before: 0, ..ticket }),
             ..forward.clone()
         })),
-        PeerItem::Forward(Box::new(Forward { ticket: None, trace: None, hops: 0, ..forward })),
+        PeerItem::Forward(Box::new(Forward { ticket: None, trace: None, hops: 0, passed: true, ..forward })),
         PeerItem::Receipt(Box::new(Receipt { pair: pair(), sequence: 4, refused: None })),
         PeerItem::Receipt(Box::new(Receipt { pair: pair(), sequence: 4, refused: Some(refused) })),
         PeerItem::Receipt(Box::new(Receipt { pair: pair(), sequence: 4, refused: Some(empty) })),

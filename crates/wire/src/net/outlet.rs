@@ -328,7 +328,15 @@ mod tests {
         let forward = |ticket| {
             let (account, stanza) = (account.clone(), large());
             let home = Home { shard: Shard(0), epoch: Epoch(1) };
-            PeerItem::Forward(Box::new(Forward { home, account, stanza, ticket, hops: 0, trace: None }))
+            PeerItem::Forward(Box::new(Forward {
+                home,
+                account,
+                stanza,
+                ticket,
+                hops: 0,
+                trace: None,
+                passed: false,
+            }))
         };
         let outlet = Outlet::new(1 << 20);
         assert!(outlet.push_kept(forward(None)), "an empty one takes whatever comes at once");

@@ -161,7 +161,7 @@ mod tests {
         stanza.id = Some(id.into());
         let account = BareJid::parse("bob@localhost").unwrap();
         let home = Home { shard: Shard(1), epoch: Epoch(0) };
-        Box::new(Forward { home, account, stanza, ticket: None, hops: 1, trace: None })
+        Box::new(Forward { home, account, stanza, ticket: None, hops: 1, trace: None, passed: false })
     }
 
     #[test]

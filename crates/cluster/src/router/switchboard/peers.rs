@@ -243,6 +243,7 @@ impl Ear {
         let mut item = item;
         if let PeerItem::Forward(forward) = &mut item {
             forward.hops += 1;
+            forward.passed = true;
         }
         // Whoever sent it here is not the home either, whatever it said before.
         let back = matches!(self.board.chart.way(shard), Way::There(_, router) if router == self.from);

@@ -98,7 +98,7 @@ mod tests {
         let stanza = Stanza::presence(PresenceType::Unavailable).child(status);
         let account = BareJid::parse("bob@localhost").unwrap();
         let home = Home { shard: Shard(1), epoch: Epoch(1) };
-        let forward = Forward { home, account, stanza, ticket: None, hops: 0, trace: None };
+        let forward = Forward { home, account, stanza, ticket: None, hops: 0, trace: None, passed: false };
         let outlet = Outlet::new(1 << 20);
         let gone = (0..1_000).filter(|_| hand(&outlet, PeerItem::Forward(Box::new(forward.clone())))).count();
         assert!((2..20).contains(&gone), "{gone}");
