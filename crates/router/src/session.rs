@@ -19,6 +19,7 @@ use starling_xmpp::{
     BareJid, Element, ErrorType, IqType, Kind, Stanza, StanzaCondition, StanzaError, StreamCondition,
     StreamError, ns,
 };
+use std::time::Duration;
 
 /// A connection wants a resource (RFC 6120 §7).
 pub(crate) fn bind(
@@ -248,8 +249,26 @@ pub(crate) fn written(out: &mut Out<'_>, home: &mut Home, at: usize, count: u64)
     }
 }
 
+/// A connection is gone with its edge. What ends a session comes so much later: many are gone at once, and their contacts
+/// hear of it at a pace that routers can keep.
+pub(crate) fn lost(turn: &mut Turn, home: &mut Home, at: usize, later: Duration, timers: &mut Timers) {
+    let link = &mut home.links[at];
+    let resumable = link.management.as_ref().is_some_and(|management| management.resume);
+    if !resumable && !later.is_zero() {
+        home.departed = true;
+        (link.conn, link.resuming) = (None, None);
+        timers.set(turn.monotonic + later, home.account.jid.clone(), Why::Resume(link.token));
+        return;
+    }
+    leaves(turn, home, at, Leave::Lost, later, timers);
+}
+
 /// A connection is gone.
 pub(crate) fn gone(turn: &mut Turn, home: &mut Home, at: usize, leave: Leave, timers: &mut Timers) {
+    leaves(turn, home, at, leave, Duration::ZERO, timers);
+}
+
+fn leaves(turn: &mut Turn, home: &mut Home, at: usize, leave: Leave, later: Duration, timers: &mut Timers) {
     home.departed = true;
     let resumable = home.links[at].management.as_ref().is_some_and(|management| management.resume);
     let token = home.links[at].token;
@@ -278,11 +297,8 @@ pub(crate) fn gone(turn: &mut Turn, home: &mut Home, at: usize, leave: Leave, ti
     if let Some(management) = &mut link.management {
         management.asked_at = None;
     }
-    timers.set(
-        turn.monotonic + turn.shared.config.resume_timeout,
-        home.account.jid.clone(),
-        Why::Resume(token),
-    );
+    let over = turn.monotonic + turn.shared.config.resume_timeout + later;
+    timers.set(over, home.account.jid.clone(), Why::Resume(token));
 }
 
 /// A session leaves its connection, which the home is about to close: what is said of that is not about it any more.

@@ -9,6 +9,9 @@ pub(super) use crate::rebuild::Parked;
 use starling_wire::{EdgeId, Epoch, Record, Token};
 use std::collections::HashSet;
 
+/// Accounts whose sessions end together when their edge is lost, and how long before the next ones do: each has contacts at
+/// other homes that hear of it.
+const ENDS: (usize, Duration) = (8, Duration::from_millis(20));
 /// Without a link for so long, an edge is taken for dead.
 pub(super) const DEAD_AFTER: Duration = Duration::from_secs(5);
 /// A connection that its edge has not named may be one whose question is on its way.
@@ -171,15 +174,16 @@ impl Worker {
         if turn.monotonic < self.shared.began + DEAD_AFTER {
             self.attaching.dead.insert(edge);
         }
-        for account in self.attaching.accounts_at(edge) {
-            self.guard(&account, |worker| worker.loses(turn, &account, edge));
+        for (nth, account) in self.attaching.accounts_at(edge).into_iter().enumerate() {
+            let later = ENDS.1.saturating_mul(u32::try_from(nth / ENDS.0).unwrap_or(u32::MAX));
+            self.guard(&account, |worker| worker.loses(turn, &account, edge, later));
         }
         self.attaching.at.remove(&edge);
         self.edges_changed(turn, edge);
     }
 
-    /// The same for one account.
-    fn loses(&mut self, turn: &mut Turn, account: &BareJid, edge: EdgeId) {
+    /// The same for one account, whose sessions end so much later than the first ones.
+    fn loses(&mut self, turn: &mut Turn, account: &BareJid, edge: EdgeId, later: Duration) {
         if let Some(unsure) = self.attaching.unsure.get_mut(account) {
             lose_edge(&mut unsure.parked, edge, turn.monotonic);
         }
@@ -189,7 +193,7 @@ impl Worker {
                 let tokens: Vec<_> = links.map(|link| link.token).collect();
                 for token in tokens {
                     if let Some(at) = home.find(token) {
-                        session::gone(turn, home, at, Leave::Lost, &mut self.timers);
+                        session::lost(turn, home, at, later, &mut self.timers);
                     }
                 }
                 if let Some(opening) = &mut home.opening {

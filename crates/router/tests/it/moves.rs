@@ -4,7 +4,7 @@ use crate::bench::body;
 use crate::site::Site;
 use starling_router::RecordError;
 use starling_wire::{Down, Leave, Up};
-use starling_xmpp::{Kind, PresenceType, Stanza};
+use starling_xmpp::{Element, IqType, Jid, Kind, MessageType, PresenceType, Stanza, ns};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -195,8 +195,7 @@ fn what_no_home_has_handled_comes_again_and_has_one_row() {
 fn an_open_request_is_answered_by_the_next_home() {
     let mut site = Site::new(1);
     let mut alice = site.managed(0, "alice", "phone");
-    let mut ask = Stanza::iq(starling_xmpp::IqType::Get)
-        .child(starling_xmpp::Element::new("urn:xmpp:blocking", "blocklist"));
+    let mut ask = Stanza::iq(IqType::Get).child(Element::new("urn:xmpp:blocking", "blocklist"));
     ask.id = Some("q1".into());
     site.send(&mut alice, ask);
     site.crash("alice");
@@ -483,6 +482,39 @@ fn what_nobody_has_any_more_is_unbound() {
     assert_eq!(book.edges(), []);
 }
 
+/// Thousands of contacts are to be told of each: not all in one turn.
+#[test]
+fn what_is_lost_with_an_edge_ends_at_a_pace() {
+    const ALL: usize = 100;
+    let mut site = Site::new(2);
+    site.lively = true;
+    let one = site.shard("n0");
+    let names: Vec<_> =
+        (0..).map(|n| format!("n{n}")).filter(|name| site.shard(name) == one).take(ALL).collect();
+    for (nth, name) in names.iter().enumerate() {
+        site.create(name);
+        let resumable = nth % 2 == 0;
+        let _ = if resumable { site.managed(1, name, "phone") } else { site.client(1, name, "phone") };
+    }
+    let book = site.books[usize::from(one.0)].clone();
+    site.kill_edge(1);
+    let mut passed = Duration::ZERO;
+    for (left, before) in [(ALL / 2, 4 * SECOND), (0, 300 * SECOND)] {
+        site.advance(before - passed);
+        passed = before;
+        let mut there = book.edges().len();
+        assert_eq!(there, left + ALL / 2);
+        while there > left {
+            site.advance(Duration::from_millis(10));
+            passed += Duration::from_millis(10);
+            let now = book.edges().len();
+            assert!(there - now <= 8, "{} end at once", there - now);
+            there = now;
+            assert!(passed < before + 10 * SECOND, "{there} are left");
+        }
+    }
+}
+
 #[test]
 fn a_silent_edge_is_not_waited_for_long() {
     let mut site = Site::new(2);
@@ -498,6 +530,33 @@ fn a_silent_edge_is_not_waited_for_long() {
     site.link(1);
     site.run();
     assert_eq!(site.messages(&bob), ["hello"], "it is named late, and gets what it has missed");
+}
+
+/// Its client is there, and its edge names it in a moment: nothing final is said of it.
+#[test]
+fn who_has_not_been_named_yet_is_not_gone() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let _bob = site.managed(1, "bob", "phone");
+    site.cut(1);
+    site.succeed("bob");
+    let to = Jid::parse("bob@localhost/phone").unwrap();
+    let ping = Element::new("urn:xmpp:ping", "ping");
+    site.send(&mut alice, Stanza::iq(IqType::Get).id("ask").to(to.clone()).child(ping));
+    let hello = Element::new(ns::CLIENT, "body").text("hello");
+    site.send(&mut alice, Stanza::message(MessageType::Normal).id("say").to(to).child(hello));
+    site.advance(Duration::from_millis(500));
+    let errors: Vec<_> = site.told(&alice).into_iter().filter_map(error).collect();
+    assert_eq!(errors, ["wait recipient-unavailable"; 2]);
+}
+
+fn error(down: Down) -> Option<String> {
+    let Down::Stanza { stanza, .. } = down else { return None };
+    let text = stanza.to_element().to_string();
+    let kind = ["wait", "cancel"].into_iter().find(|kind| text.contains(&format!("type='{kind}'")))?;
+    let condition =
+        ["recipient-unavailable", "service-unavailable"].into_iter().find(|name| text.contains(name))?;
+    Some(format!("{kind} {condition}"))
 }
 
 #[test]

@@ -207,6 +207,11 @@ impl Site {
         self.shards.of(&jid(account))
     }
 
+    /// An account more.
+    pub(crate) fn create(&self, account: &str) {
+        now(self.store.create_account(&jid(account), self::account(), Reign::NONE)).unwrap();
+    }
+
     /// The last reign over this account's shard is over, and another begins.
     pub(crate) fn succeed(&mut self, account: &str) {
         let shard = self.shard(account);
