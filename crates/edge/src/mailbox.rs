@@ -19,7 +19,8 @@ struct State {
     items: VecDeque<Down>,
     /// Bytes of stanzas in `items`, estimated.
     bytes: usize,
-    /// Highest `Down::Handled`; kept beside the queue because it needs no order and is news only at times.
+    /// Highest `Down::Handled`; kept beside the queue because it is news only at times. What is in the queue when it is looked
+    /// at goes to the client before it.
     handled: u64,
     /// The task sleeps until something of interest comes.
     waker: Option<Waker>,

@@ -174,15 +174,16 @@ impl Session {
                 self.send_away(work);
             }
             self.deadlines(now, work);
-            if flags.items {
-                self.render(cx, work, now);
-            }
+            let rendered = !flags.items || self.render(cx, work, now);
             if self.phase == Phase::Open {
                 self.read(cx, now, work);
             }
-            self.answer_asks(work);
-            if self.phase == Phase::Draining && self.is_drained() {
-                self.finish(work);
+            // What was refused counts as handled: its error is in the mailbox by then, and goes first.
+            if rendered {
+                self.answer_asks(work);
+                if self.phase == Phase::Draining && self.is_drained() {
+                    self.finish(work);
+                }
             }
             // The home goes to work while we write.
             self.hand_over(work);

@@ -44,8 +44,8 @@ impl Output {
 }
 
 impl Session {
-    /// Renders what the home has sent, piece by piece while the socket takes it.
-    pub(super) fn render(&mut self, cx: &mut Context<'_>, work: &mut Work, now: Tick) {
+    /// Renders what the home has sent, piece by piece while the socket takes it; whether nothing of it is left.
+    pub(super) fn render(&mut self, cx: &mut Context<'_>, work: &mut Work, now: Tick) -> bool {
         let mut more = true;
         while more && self.is_alive() && !self.output.is_stuck() {
             let items;
@@ -59,6 +59,7 @@ impl Session {
                 self.write(cx, work, now);
             }
         }
+        !more
     }
 
     fn down(&mut self, down: Down, work: &mut Work) {

@@ -139,6 +139,34 @@ async fn a_slow_reader_gets_everything_in_order() {
     site.home.heard("written 300").await;
 }
 
+/// Promise 1: a client that reads `<a/>` and then is cut off has read what of it was refused.
+#[tokio::test]
+async fn an_acknowledgement_stands_behind_the_errors_of_what_it_covers() {
+    let site = Site::with(|config| config.limits.sm.max_unacked_bytes = 100_000_000).await;
+    let mut client = Client::bound(site.c2s(), "slow").await;
+    client.send("<enable xmlns='urn:xmpp:sm:3'/>").await;
+    client.expect("<enabled xmlns='urn:xmpp:sm:3'/>").await;
+    site.home.hold();
+    // More than sockets hold.
+    (0..400).for_each(|_| site.home.say(large));
+    client.send("<message><body>hi</body></message><r xmlns='urn:xmpp:sm:3'/>").await;
+    stanzas(&site, 1).await;
+    site.home.say(|| Down::Stanza {
+        number: 0,
+        position: None,
+        waits: false,
+        counts: false,
+        stanza: Stanza::message(MessageType::Error).id("refused"),
+        answers: 1,
+        lazy: false,
+        trace: None,
+    });
+    site.home.release();
+    let before = client.expect("id='refused'").await;
+    assert!(!before.contains("<a "), "acknowledged before it was refused");
+    client.expect("h='1'/>").await;
+}
+
 #[tokio::test]
 async fn x21_white_space_is_kept_alive_by_and_not_kept() {
     let site = Site::start().await;
