@@ -123,18 +123,17 @@ impl<O: Clone> Listeners<O> {
     /// Has all of it sent to those that hear it, each edge's in order; `batch` is empty afterwards.
     pub fn deliver(&self, batch: &mut Vec<ToEdge>, mut send: impl FnMut(&O, &mut Vec<RouterItem>)) {
         let attached = self.attached.lock();
-        let mut items = Vec::new();
         let mut messages = batch.drain(..).peekable();
-        while let Some(message) = messages.next() {
-            let edge = message.conn.edge;
-            items.push(RouterItem::Down(self.home, message));
-            if messages.peek().is_some_and(|next| next.conn.edge == edge) {
-                continue;
+        while let Some(first) = messages.next() {
+            let edge = first.conn.edge;
+            // Of this edge alone: another one has connections with the same numbers.
+            let mut items = vec![RouterItem::Down(self.home, first)];
+            while let Some(next) = messages.next_if(|next| next.conn.edge == edge) {
+                items.push(RouterItem::Down(self.home, next));
             }
             if let Some(to) = attached.open.get(&edge) {
                 send(to, &mut items);
             }
-            items.clear();
         }
     }
 }
@@ -205,5 +204,25 @@ mod tests {
         assert!(hears());
         listeners.forget(EDGE);
         assert!(!hears());
+    }
+
+    #[test]
+    fn what_is_for_one_edge_goes_to_no_other() {
+        let listeners = Listeners::new(home(1));
+        let other = EdgeId(8);
+        listeners.name(other, 1, &other, 0);
+        listeners.open(other, 1);
+        let to = |edge, number| ToEdge { conn: ConnId { edge, number }, down: Down::RequestAck };
+        let mut sent = Vec::new();
+        let mut batch = vec![to(other, 1), to(EDGE, 1), to(EDGE, 2), to(other, 2), to(other, 3)];
+        listeners.deliver(&mut batch, |to, items| {
+            let conns = items.drain(..).map(|item| match item {
+                RouterItem::Down(_, message) => message.conn,
+                item => panic!("{item:?}"),
+            });
+            sent.push((*to, conns.map(|conn| (conn.edge, conn.number)).collect::<Vec<_>>()));
+        });
+        assert_eq!(sent, [(other, vec![(other, 1)]), (other, vec![(other, 2), (other, 3)])]);
+        assert!(batch.is_empty());
     }
 }

@@ -336,7 +336,17 @@ pub(super) async fn serve(site: &Site, router: &Arc<Router>) -> Server {
 pub(super) async fn serve_with(tls: Arc<Tls>, router: &Arc<Router>, options: Options, port: u16) -> Server {
     let host = Arc::new(Host(Arc::clone(router)));
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    Server::start(address, tls, options, host.clone(), host).await.unwrap()
+    // A port that was given up may be that of somebody's connection for a while.
+    for _ in 0..300 {
+        let started = Server::start(address, tls.clone(), options.clone(), host.clone(), host.clone()).await;
+        match started {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            started => return started.unwrap(),
+        }
+    }
+    panic!("{address} is in use")
 }
 
 /// An edge, as much of it as has links.
