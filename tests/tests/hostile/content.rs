@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use starling_tests::SILENCE;
 
-use crate::scene::{Case, Scene, bounced, cases, shorten};
+use crate::scene::{Case, Scene, bounced, cases, say, shorten};
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![s11_priority, s11_many_shows, s12_long_language, s12_many_bodies, s13_forged_elements]
@@ -99,8 +99,7 @@ async fn s13_forged_elements(scene: &mut Scene) -> Result<()> {
             let xml = format!(
                 "<message to='{to}' type='chat' id='{id}'>{before}<body>look</body>{after}</message>"
             );
-            alice.send(&xml).await?;
-            let message = bob.next().await?;
+            let message = say(&mut alice, &xml, &mut bob).await?;
             ensure!(message.attribute("id") == Some(&id), "{message}");
             ensure!(message.body().as_deref() == Some("look"), "{message}");
             let text = message.to_string();
@@ -111,8 +110,8 @@ async fn s13_forged_elements(scene: &mut Scene) -> Result<()> {
     }
     // Somebody else's delay is somebody else's business.
     let theirs = "<delay xmlns='urn:xmpp:delay' from='room@chat.example' stamp='2001-01-01T00:00:00Z'/>";
-    alice.send(&format!("<message to='{to}' type='chat' id='d'><body>x</body>{theirs}</message>")).await?;
-    let message = bob.next().await?;
+    let xml = format!("<message to='{to}' type='chat' id='d'><body>x</body>{theirs}</message>");
+    let message = say(&mut alice, &xml, &mut bob).await?;
     ensure!(message.find("urn:xmpp:delay", "delay").is_some(), "{message}");
     Ok(())
 }

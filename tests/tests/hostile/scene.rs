@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use starling_tests::client::{Hash, Incoming, Stream, header};
+use starling_tests::client::{Hash, Incoming, Received, Stream, header};
 use starling_tests::xml::STREAMS;
 use starling_tests::{Client, Login, Mechanism, Node, PATIENCE, Server};
 
@@ -245,6 +245,24 @@ pub(crate) async fn bounced(client: &mut Client, id: &str, errors: &[&str]) -> R
     let got = answer.condition().unwrap_or_else(|| "no error".to_owned());
     ensure!(errors.contains(&got.as_str()), "{id}: got {got} in {answer}");
     Ok(answer)
+}
+
+/// Sends a message and gives it as it arrives. A server whose store is slow may refuse it with an error of type
+/// `wait`: then it is said again. One that neither arrives nor is refused is an error.
+pub(crate) async fn say(from: &mut Client, xml: &str, to: &mut Client) -> Result<Node> {
+    let deadline = Instant::now() + PATIENCE;
+    from.send(xml).await?;
+    while Instant::now() < deadline {
+        if let Some(Received::Element(arrived)) = to.receive(Duration::from_millis(100)).await? {
+            return Ok(arrived);
+        }
+        if let Some(Received::Element(answer)) = from.receive(Duration::ZERO).await? {
+            let condition = answer.condition().unwrap_or_default();
+            ensure!(condition.starts_with("wait "), "the sender of {} got {answer}", shorten(xml));
+            from.send(xml).await?;
+        }
+    }
+    bail!("{}: neither arrived nor refused within {PATIENCE:?}: {}", to.jid(), shorten(xml))
 }
 
 /// The beginning of a text that may be huge.
