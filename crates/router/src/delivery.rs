@@ -102,6 +102,13 @@ pub(crate) fn refusal(
     trace: Option<Trace>,
 ) {
     let to = unconfirmed(&refusal);
+    if let Some(at) = home.find(token).filter(|_| to.is_some()) {
+        home.links[at].may_echo(out.shared.clock.monotonic());
+        if home.links[at].far.as_ref().is_some_and(|far| far.news) {
+            // Whoever is its home when its client has read this and says the message again, has to know that it may be there.
+            remember(out, home, at);
+        }
+    }
     answer(out, home, (token, sequence), refusal, trace);
     if let (Some(to), Some(at)) = (to, home.find(token)) {
         home.links[at].refuses(to, out.shared.clock.monotonic());

@@ -9,7 +9,7 @@ use crate::link::Link;
 use crate::log::Deliveries;
 use crate::msg::{Ask, Msg};
 use crate::rebuild::Opening;
-use crate::recognise::{Fingerprint, Recent, Since};
+use crate::recognise::{Fingerprint, Reach, Recent, Since};
 use crate::refused::{Earlier, Refused};
 use crate::requests::Requests;
 use crate::shared::Shared;
@@ -62,12 +62,16 @@ pub(crate) struct Home {
     /// When the last session ended unresumed (monotonic): until then messages may come a second time.
     pub(crate) unresumed: Option<Duration>,
     pub(crate) recent: Option<Recent>,
+    /// Something was looked for in it since it was last considered to give it up.
+    pub(crate) looked: bool,
     /// Its messages that were refused and may be kept.
     pub(crate) refused: Refused,
     /// Rows decided since that was read.
     pub(crate) since: Since,
     /// The tail is being read, for resent messages.
     pub(crate) reading: bool,
+    /// How far back.
+    pub(crate) reach: Reach,
     /// The tail could not be read and is read once more.
     pub(crate) rereading: bool,
     /// How often the tail was to be read; only the last answer counts.
@@ -144,9 +148,11 @@ impl Home {
             top: state.last,
             unresumed: None,
             recent: None,
+            looked: false,
             refused: Refused::default(),
             since: Since::default(),
             reading: false,
+            reach: Reach::Whole,
             rereading: false,
             tails: 0,
             leaving: false,
@@ -252,12 +258,13 @@ impl Home {
         origin: Origin,
         message: Option<&Fingerprint>,
         before: u64,
+        reach: Reach,
         shared: &Shared,
     ) -> bool {
         let Some(recent) = &self.recent else { return true };
         let found = |message| recent.find(message, origin, before).is_some();
         let known = recent.has(origin) || message.is_some_and(found);
-        !known && self.since.may_have(origin, message, before, &shared.hasher)
+        !known && (!recent.tells(reach) || self.since.may_have(origin, message, before, &shared.hasher))
     }
 
     /// What is known of a message that a session sends, if it was refused before.

@@ -167,6 +167,9 @@ pub(crate) struct Link {
     unsettled: VecDeque<Unsettled>,
     /// Has sent a message with an `origin-id`, which its client may send again should it lose the session.
     pub(crate) may_resend: bool,
+    /// When there last was something that its client may say again, of another session or of what was refused in this one
+    /// (monotonic); `None`: there is nothing, whoever was its home.
+    pub(crate) echoes: Option<Duration>,
     /// Number of the last stanza that was sent to it.
     pub(crate) sent: u64,
     /// Highest sequence that the edge was told is handled.
@@ -205,6 +208,7 @@ impl Link {
             before: 0,
             unsettled: VecDeque::new(),
             may_resend: false,
+            echoes: None,
             sent: 0,
             announced: 0,
             queue: VecDeque::new(),
@@ -239,7 +243,23 @@ impl Link {
         self.refusals.iter_mut().for_each(|refusal| refusal.inherited = true);
     }
 
+    /// Its client may say again what is or may be in the log.
+    pub(crate) fn may_echo(&mut self, now: Duration) {
+        if self.echoes.replace(now).is_none() {
+            self.note();
+        }
+    }
+
+    /// Whether it may still, so long after.
+    pub(crate) fn echoes(&mut self, now: Duration, window: Duration) -> bool {
+        if self.echoes.take_if(|since| now >= *since + window).is_some() {
+            self.note();
+        }
+        self.echoes.is_some()
+    }
+
     fn is_refused(&mut self, to: BareJid, number: u64, now: Duration) {
+        self.may_echo(now);
         match self.refusals.iter_mut().find(|refusal| refusal.to == to) {
             Some(refusal) => refusal.number = number,
             None => {

@@ -22,6 +22,7 @@ const MAY_RESEND: u16 = 1 << 5;
 const RESUMABLE: u16 = 1 << 6;
 const AVAILABLE: u16 = 1 << 7;
 const WHOLE: u16 = 1 << 8;
+const NO_ECHOES: u16 = 1 << 10;
 
 /// What was remembered.
 #[derive(Debug, PartialEq)]
@@ -32,6 +33,9 @@ pub(crate) struct Notes {
     pub(crate) active: bool,
     pub(crate) begun: bool,
     pub(crate) may_resend: bool,
+    /// There may be something in the log that its client says again, though it did not say it in this session or was told that it
+    /// is not there.
+    pub(crate) echoes: bool,
     /// All that its client has not acknowledged has been sent to this edge, and nothing is to be taken from one before it.
     pub(crate) whole: bool,
     /// Can be resumed, once stream management is on.
@@ -75,6 +79,7 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
         (RESUMABLE, management.is_some_and(|management| management.resume)),
         (AVAILABLE, session.presence.is_some()),
         (WHOLE, link.far.as_ref().is_some_and(|far| far.whole)),
+        (NO_ECHOES, link.echoes.is_none()),
     ];
     let flags = flags.iter().filter(|(_, set)| *set).fold(0, |flags, (flag, _)| flags | flag);
     let presence = session.presence.as_ref().map(Stanza::encode).unwrap_or_default();
@@ -176,6 +181,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         begun: is(BEGUN),
         may_resend: is(MAY_RESEND),
         whole: is(WHOLE),
+        echoes: !is(NO_ECHOES),
         resume: is(RESUMABLE),
         priority,
         since,

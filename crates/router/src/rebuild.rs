@@ -183,6 +183,7 @@ pub(crate) fn build(
         far.sent = record.highest.unwrap_or_default().max(notes.sent);
     }
     link.sent = record.received;
+    link.echoes = notes.echoes.then(|| out.shared.clock.monotonic());
     for queued in &record.queue {
         if let Some(to) = delivery::unconfirmed(&queued.stanza) {
             link.was_refused(to, queued.number, out.shared.clock.monotonic());

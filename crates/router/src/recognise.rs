@@ -6,6 +6,9 @@
 //! needed. Of what is decided later only hashes are kept, which tell whether a message may be among that: then, and only then,
 //! it is read once more. A read for each message of a session that follows a lost one would be more than a busy home can do.
 //!
+//! What a session has under way, and its edge or its sender's home says once more to the next home, is among its newest rows: for
+//! that no more is read than may lie above it ([`Reach`]), however much was written in the quarter of an hour before.
+//!
 //! Moments are of monotonic time: a clock that is set makes no message new. Of rows only the place in the log is known;
 //! how far the tail reaches is counted from its end, and in rows.
 
@@ -14,6 +17,7 @@ use compact_str::CompactString;
 use starling_store::{
     Direction, LogFilter, LogPage, LogRow, Origin, Page, Position, SharedStore, StoreError,
 };
+use starling_wire::credit;
 use starling_xmpp::{BareJid, Stanza, ns};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -30,6 +34,9 @@ const FIRST: usize = 16;
 const PIECE: usize = 256 << 10;
 /// How many at a time, however small they are.
 const MOST: usize = 2_048;
+/// How many rows of a session are above one of a stanza of it that has no answer yet: what was said behind it, one row each, and
+/// as many again that another session of its account has said once more in its place.
+const UNDER_WAY: usize = 2 * credit::MOST;
 /// How long after the resume window a client may still come back with what it had sent.
 pub(crate) const GRACE: Duration = Duration::from_secs(600);
 
@@ -60,6 +67,24 @@ pub(crate) fn origin_id(stanza: &Stanza) -> Option<CompactString> {
 /// Hashes remembered by [`Since`]; beyond that the tail is read once more.
 const MAX_SINCE: usize = 8_192;
 
+/// How far back the tail is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Reach {
+    /// As far as there may be rows of stanzas that this session (of an origin) has under way, under their own origins.
+    Session(u128),
+    /// As far as anything may be said again.
+    #[default]
+    Whole,
+}
+
+/// What is there of a session.
+#[derive(Debug, Default)]
+struct Rows {
+    /// The highest sequence.
+    latest: u64,
+    count: usize,
+}
+
 /// Rows that a resent message may already have, without what is in them.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
@@ -68,21 +93,22 @@ pub(crate) struct Recent {
     /// By a hash under keys of its own, so wide that no two messages share one.
     fingerprints: HashMap<u128, Origin>,
     keys: [RandomState; 2],
-    /// The last one of each session.
-    latest: HashMap<u128, u64>,
+    sessions: HashMap<u128, Rows>,
+    /// Nothing older matters.
+    whole: bool,
 }
 
 impl Recent {
     /// Nothing was written in that time.
     pub(crate) fn empty(through: Duration) -> Self {
-        Self { through, ..Self::default() }
+        Self { through, whole: true, ..Self::default() }
     }
 
     /// Adds a row that is older than those before it. `owner` tells who sent the rows that went out.
     fn add(&mut self, owner: &BareJid, row: LogRow) {
         self.origins.insert(row.origin);
-        let latest = self.latest.entry(row.origin.session).or_default();
-        *latest = row.origin.sequence.max(*latest);
+        let rows = self.sessions.entry(row.origin.session).or_default();
+        (rows.latest, rows.count) = (row.origin.sequence.max(rows.latest), rows.count + 1);
         if row.origin_id.is_none() {
             return;
         }
@@ -113,6 +139,17 @@ impl Recent {
         self.through >= moment
     }
 
+    /// Whether it reaches back so far.
+    pub(crate) fn tells(&self, reach: Reach) -> bool {
+        self.whole
+            || match reach {
+                Reach::Session(session) => {
+                    self.sessions.get(&session).is_some_and(|rows| rows.count >= UNDER_WAY)
+                }
+                Reach::Whole => false,
+            }
+    }
+
     /// The origin under which a message was taken before. Of the session it comes from now, only what that had said up to
     /// `before`: to a home before this one, which alone knew what it had refused.
     pub(crate) fn find(&self, fingerprint: &Fingerprint, now: Origin, before: u64) -> Option<Origin> {
@@ -122,7 +159,7 @@ impl Recent {
 
     /// Whether a row is there of what its session has said later.
     pub(crate) fn has_later(&self, origin: Origin) -> bool {
-        self.latest.get(&origin.session).is_some_and(|latest| *latest > origin.sequence)
+        self.sessions.get(&origin.session).is_some_and(|rows| rows.latest > origin.sequence)
     }
 
     /// Whether a row of this origin was written.
@@ -233,24 +270,27 @@ impl Ended {
     }
 }
 
-/// Reads what [`Recent`] is made of: the newest rows, and more where these do not reach back as far as `window` from the
-/// newest.
+/// Reads what [`Recent`] is made of: the newest rows, and more where these do not reach back as far as is asked for, which is
+/// never further than `window` from the newest.
 pub(crate) async fn read_tail(
     store: SharedStore,
     owner: BareJid,
+    reach: Reach,
     window: Duration,
     through: Duration,
 ) -> Result<Recent, StoreError> {
-    gather(&owner, window, through, |filter, page| store.log_page(&owner, filter, page)).await
+    gather(&owner, reach, window, through, |filter, page| store.log_page(&owner, filter, page)).await
 }
 
 async fn gather<F: Future<Output = Result<LogPage, StoreError>>>(
     owner: &BareJid,
+    reach: Reach,
     window: Duration,
     through: Duration,
     read: impl Fn(LogFilter, Page) -> F,
 ) -> Result<Recent, StoreError> {
-    let mut recent = Recent::empty(through);
+    let mut recent = Recent { through, ..Recent::default() };
+    let most = if reach == Reach::Whole { MOST } else { UNDER_WAY };
     let (mut below, mut from, mut limit) = (None, None, FIRST);
     let (mut seen, mut taken) = (0, 0);
     loop {
@@ -263,12 +303,13 @@ async fn gather<F: Future<Output = Result<LogPage, StoreError>>>(
         let bytes: usize = page.rows.iter().map(|row| row.stanza.len()).sum();
         taken += bytes;
         let large = bytes / page.rows.len().max(1);
-        limit = (PIECE / large.max(1)).clamp(1, MOST);
+        limit = (PIECE / large.max(1)).clamp(1, most);
         for row in page.rows.into_iter().rev() {
             recent.add(owner, row);
         }
         let far = seen >= MIN_ROWS && below <= from;
-        if page.complete || below.is_none() || far || seen >= MAX_ROWS || taken >= MAX_BYTES {
+        recent.whole = page.complete || below.is_none() || far || seen >= MAX_ROWS || taken >= MAX_BYTES;
+        if recent.tells(reach) {
             return Ok(recent);
         }
     }
@@ -344,7 +385,8 @@ mod tests {
             let rows = (begin..end).map(row).collect();
             std::future::ready(Ok(LogPage { rows, complete: begin == 0, reached: None }))
         };
-        let recent = gather(&bob, Duration::from_secs(900), Duration::ZERO, read).await.unwrap();
+        let recent =
+            gather(&bob, Reach::Whole, Duration::from_secs(900), Duration::ZERO, read).await.unwrap();
         assert_eq!(most.get(), FIRST as u64, "and fewer as soon as it is known how large they are");
         assert_eq!((recent.origins.len(), recent.fingerprints.len()), (300, 300));
         let message = Fingerprint::of(&alice, &bob, &said(17)).unwrap();
@@ -380,9 +422,66 @@ mod tests {
             let rows = (begin..end).map(row).collect();
             std::future::ready(Ok(LogPage { rows, complete: begin == 0, reached: None }))
         };
-        gather(&bob, Duration::from_secs(900), Duration::ZERO, read_page).await.unwrap();
+        gather(&bob, Reach::Whole, Duration::from_secs(900), Duration::ZERO, read_page).await.unwrap();
         assert!(asked.get() <= 4, "{} questions", asked.get());
         assert!((MAX_ROWS as u64..MAX_ROWS as u64 + MOST as u64).contains(&read.get()), "{}", read.get());
+    }
+
+    /// A log of so many rows, of which this session has one in so many; what was read, and how many rows that were.
+    async fn read_for(rows: u64, session: u128, of: impl Fn(u64) -> Origin) -> (Recent, u64) {
+        let bob = BareJid::parse("bob@localhost").unwrap();
+        let row = |number: u64| LogRow {
+            owner: bob.clone(),
+            position: Position(1_000_000 + number),
+            origin: of(number),
+            origin_id: None,
+            direction: Direction::Own,
+            with: bob.clone(),
+            archived: true,
+            offline: false,
+            expires: None,
+            stanza: Stanza::message(MessageType::Chat).encode(),
+        };
+        let read = Cell::new(0);
+        let read_page = |filter: LogFilter, page: Page| {
+            let Page::Last(limit) = page else { panic!("{page:?}") };
+            let end = filter.below.map_or(rows, |below| below.0 - 1_000_000);
+            let begin = end.saturating_sub(limit as u64);
+            read.set(read.get() + (end - begin));
+            let rows = (begin..end).map(row).collect();
+            std::future::ready(Ok(LogPage { rows, complete: begin == 0, reached: None }))
+        };
+        let window = Duration::from_secs(900);
+        let reach = Reach::Session(session);
+        let recent = gather(&bob, reach, window, Duration::ZERO, read_page).await.unwrap();
+        assert!(recent.tells(reach));
+        (recent, read.get())
+    }
+
+    /// The time without a home is not to grow with what was written in the last quarter of an hour.
+    #[tokio::test]
+    async fn what_a_session_has_under_way_is_among_its_newest_rows() {
+        const UNTIL: u64 = credit::MOST as u64;
+        // Of a session that says every second row of the log.
+        let second = |number: u64| of(u128::from(number % 2), number);
+        for rows in [3_000, 100_000] {
+            let (recent, read) = read_for(rows, 1, second).await;
+            assert!(read <= 2 * 2 * UNDER_WAY as u64, "{read} of {rows}");
+            assert!(recent.has(of(1, rows - 1)) && recent.has(of(1, rows + 1 - 2 * UNTIL)));
+            assert!(recent.has_later(of(1, rows - 3)) && !recent.has_later(of(1, rows - 1)));
+            assert!(!recent.tells(Reach::Whole) && !recent.tells(Reach::Session(7)));
+        }
+        // Nothing of it is there: all has to be looked at in which there might be.
+        let (recent, read) = read_for(3_000, 7, second).await;
+        assert!(recent.tells(Reach::Whole) && read == 3_000, "{read}");
+        // What it has under way is far below what others have said since.
+        let below = |number: u64| of(u128::from(number < 500), number);
+        let (recent, _) = read_for(3_000, 1, below).await;
+        assert!(recent.has(of(1, 499)) && recent.has(of(1, 0)));
+        // It was said once more by another session, out of order.
+        let late = |number: u64| of(1, if number < 2_600 { 1_000 + number } else { number - 2_600 });
+        let (recent, _) = read_for(3_000, 1, late).await;
+        assert!(recent.has(of(1, 3_599)) && recent.has(of(1, 399)));
     }
 
     #[test]

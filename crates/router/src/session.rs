@@ -9,6 +9,7 @@ use crate::far::Far;
 use crate::home::Home;
 use crate::link::{As, Feed, Link, Management};
 use crate::notes;
+use crate::recognise::GRACE;
 use crate::timers::{Timers, Why};
 use crate::turn::Turn;
 use compact_str::CompactString;
@@ -73,6 +74,12 @@ pub(crate) fn bind(
     home.touched = true;
     home.account.sessions.push(Session::new(token, jid.clone()));
     let mut link = Link::new(token, conn, turn.now);
+    let window = turn.shared.config.resume_timeout + GRACE;
+    let alone = home.links.is_empty() && home.parted.is_empty() && home.opening.is_none();
+    if !alone || turn.monotonic < home.lost_until(&turn.shared) + window {
+        // What sessions of before or beside it have said may be said again over it.
+        link.echoes = Some(turn.monotonic);
+    }
     if turn.shared.tier.is_none() {
         home.links.push(link);
         return turn.act(home, What::Tell(conn, Down::Bound { jid }));
@@ -334,6 +341,8 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
     }
     if link.may_resend {
         home.unresumed = Some(turn.monotonic);
+        home.links.iter_mut().for_each(|link| link.may_echo(turn.monotonic));
+        home.touched = true;
     }
     home.requests.forget(token);
     home.deliveries.dropped(token);

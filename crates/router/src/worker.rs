@@ -40,7 +40,7 @@ use crate::link::Link;
 use crate::msg::{Admin, Forward, Msg, Network, Refusal, needs_store};
 use crate::pairs;
 use crate::pipeline::{Done, Pipeline};
-use crate::recognise::{Ended, GRACE, Recent};
+use crate::recognise::{Ended, GRACE, Recent, Since};
 use crate::resuming;
 use crate::route;
 use crate::session;

@@ -6,7 +6,7 @@ use crate::home::Home;
 use crate::im::recipients::{Recipients, recipients};
 use crate::link::{As, Unanswered};
 use crate::msg::Ticket;
-use crate::recognise::{Fingerprint, origin_id};
+use crate::recognise::{Fingerprint, GRACE, origin_id};
 use crate::turn::Turn;
 use starling_hooks::{Fate, Flow};
 use starling_node::telemetry::Step;
@@ -16,11 +16,13 @@ use starling_wire::{Token, Trace};
 use starling_xmpp::{BareJid, ErrorType, Jid, Kind, Stanza, StanzaCondition, StanzaError, ns};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One of the account's sessions sends a message.
 pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
     let Said { sequence, mut stanza, trace, again, .. } = said;
     let token = home.links[at].token;
+    home.links[at].echoes(turn.monotonic, window(turn));
     let mut spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeSent);
     if again {
         spans.home.set("starling.again", true);
@@ -80,7 +82,7 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
         home.links[at].may_resend = true;
         home.links[at].note();
     }
-    let known = is_known(turn, home, &own, &with, &stanza, &mut ticket);
+    let known = is_known(turn, home, at, &with, &stanza, &mut ticket);
     // If it was to have a row here and has none, it went nowhere.
     ticket.repeated = again || may_be_again && known;
     if may_be_again && !known && !fate.archived {
@@ -156,7 +158,7 @@ fn refuse_traced(
 fn is_known(
     turn: &Turn,
     home: &mut Home,
-    own: &BareJid,
+    at: usize,
     with: &BareJid,
     stanza: &Stanza,
     ticket: &mut Ticket,
@@ -174,7 +176,7 @@ fn is_known(
         }
         // It may have been refused here as what another home had refused and written.
     }
-    let Some(fingerprint) = resent(turn, home, own, with, stanza) else { return false };
+    let Some(fingerprint) = resent(turn, home, at, with, stanza) else { return false };
     ticket.again = ticket.again.max(Some(home.lost_until(&turn.shared)));
     match recent.and_then(|recent| recent.find(&fingerprint, ticket.origin, ticket.before)) {
         Some(origin) => ticket.origin = origin,
@@ -443,21 +445,20 @@ fn append(
 }
 
 /// The message's fingerprint, when it may come a second time and something it could repeat is known.
-fn resent(
-    turn: &Turn,
-    home: &Home,
-    sender: &BareJid,
-    with: &BareJid,
-    stanza: &Stanza,
-) -> Option<Fingerprint> {
-    may_repeat(turn, home, stanza).then(|| Fingerprint::of(sender, with, stanza)).flatten()
+fn resent(turn: &Turn, home: &Home, at: usize, with: &BareJid, stanza: &Stanza) -> Option<Fingerprint> {
+    let own = &home.account.jid;
+    may_repeat(turn, home, at, stanza).then(|| Fingerprint::of(own, with, stanza)).flatten()
 }
 
-/// Whether a message of this account may be one that was sent before in a lost session.
-pub(crate) fn may_repeat(turn: &Turn, home: &Home, stanza: &Stanza) -> bool {
-    let window = turn.shared.config.resume_timeout + crate::recognise::GRACE;
-    let lost = home.lost_until(&turn.shared);
-    turn.monotonic < lost + window && stanza.payload.has(ns::SID, "origin-id")
+/// Whether a message of this session may be one that was sent before in a lost session, or that was refused.
+pub(crate) fn may_repeat(turn: &Turn, home: &Home, at: usize, stanza: &Stanza) -> bool {
+    let lost = home.links[at].echoes.is_some().then(|| home.lost_until(&turn.shared));
+    lost.is_some_and(|lost| turn.monotonic < lost + window(turn)) && stanza.payload.has(ns::SID, "origin-id")
+}
+
+/// For how long a client may come back with what it had said.
+fn window(turn: &Turn) -> Duration {
+    turn.shared.config.resume_timeout + GRACE
 }
 
 /// Nothing more happens to it here than its receipt, with the error if it is refused.

@@ -138,8 +138,13 @@ impl Worker {
             }
             Why::Evict => {
                 let window = turn.shared.config.resume_timeout + GRACE;
-                if home.recent.as_ref().is_some_and(|recent| recent.is_over(turn.monotonic, window)) {
+                // What is not looked at any more can be read again.
+                let over = |recent: &Recent| recent.is_over(turn.monotonic, window);
+                if !std::mem::take(&mut home.looked) || home.recent.as_ref().is_some_and(over) {
                     home.recent = None;
+                    if !home.reading {
+                        home.since = Since::default();
+                    }
                 }
                 // A cursor not yet on disk would be read back as it was before.
                 let idle = home.is_idle() && !home.deliveries.has_moved();

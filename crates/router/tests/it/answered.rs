@@ -106,11 +106,30 @@ fn rows(site: &Site, accounts: [&str; 2], message: &str) -> [usize; 2] {
     accounts.map(|account| site.rows(account).iter().filter(|body| *body == message).count())
 }
 
+/// Sessions are so old that their clients have nothing to say again of what was before them. Under how many sequences they have
+/// spoken since.
+fn grows_old(site: &mut Site, alice: &mut Client, old: bool) -> u64 {
+    if old {
+        site.advance(Duration::from_secs(2_000));
+        site.send(alice, named("alice", "to herself"));
+        site.run();
+        assert_eq!(site.messages(alice), ["to herself"]);
+        site.say(alice, Up::Acknowledged { handled: 1 });
+        site.run();
+    }
+    u64::from(old)
+}
+
 #[test]
 fn what_was_refused_behind_what_has_no_answer_yet_is_known_when_it_comes_again() {
+    [false, true].into_iter().for_each(what_was_refused_behind_what_has_no_answer_yet);
+}
+
+fn what_was_refused_behind_what_has_no_answer_yet(old: bool) {
     let mut site = Site::new(1);
     let mut alice = site.managed(0, "alice", "phone");
     let (bob, carol) = (site.client(0, "bob", "phone"), site.client(0, "carol", "phone"));
+    let more = grows_old(&mut site, &mut alice, old);
     site.close_post("bob", true);
     site.chat(&mut alice, "bob", "open");
     // It is written, and nobody knows.
@@ -118,15 +137,15 @@ fn what_was_refused_behind_what_has_no_answer_yet_is_known_when_it_comes_again()
     site.send(&mut alice, named("carol", "refused"));
     site.run();
     assert_eq!(answers(&mut site, &alice).0, ["refused"]);
-    site.say(&alice, Up::Acknowledged { handled: 1 });
+    site.say(&alice, Up::Acknowledged { handled: 1 + u32::try_from(more).unwrap() });
     site.succeed("alice");
     site.send(&mut alice, named("carol", "refused"));
     site.close_post("bob", false);
     let shard = site.shard("bob");
     site.begin(shard);
     site.run();
-    assert_eq!(answers(&mut site, &alice), (Vec::new(), 4));
-    assert_eq!(rows(&site, ["alice", "carol"], "refused"), [1, 1]);
+    assert_eq!(answers(&mut site, &alice), (Vec::new(), 4 + more));
+    assert_eq!(rows(&site, ["alice", "carol"], "refused"), [1, 1], "old: {old}");
     assert_eq!(
         (site.messages(&carol), site.messages(&bob)),
         (vec!["refused".to_owned()], vec!["open".to_owned()])
@@ -135,9 +154,14 @@ fn what_was_refused_behind_what_has_no_answer_yet_is_known_when_it_comes_again()
 
 #[test]
 fn what_could_not_be_looked_for_and_was_refused_is_known_when_it_comes_again() {
+    [false, true].into_iter().for_each(what_could_not_be_looked_for_and_was_refused);
+}
+
+fn what_could_not_be_looked_for_and_was_refused(old: bool) {
     let mut site = Site::new(2);
     let mut alice = site.managed(0, "alice", "phone");
     let mut carol = site.client(1, "carol", "phone");
+    let more = grows_old(&mut site, &mut alice, old);
     site.send(&mut alice, named("carol", "one"));
     for _ in 0..4 {
         site.decide();
@@ -162,19 +186,20 @@ fn what_could_not_be_looked_for_and_was_refused_is_known_when_it_comes_again() {
     assert_eq!(answers(&mut site, &alice).0, ["refused"]);
     site.store.fail_next_reads(0);
     site.advance(Duration::from_secs(1));
-    site.say(&alice, Up::Acknowledged { handled: 1 });
+    site.say(&alice, Up::Acknowledged { handled: 1 + u32::try_from(more).unwrap() });
     site.send(&mut alice, named("carol", "one"));
     site.run();
-    assert_eq!(answers(&mut site, &alice), (Vec::new(), 3));
+    assert_eq!(answers(&mut site, &alice), (Vec::new(), 3 + more));
     assert_eq!(rows(&site, ["alice", "carol"], "one"), [1, 1]);
 }
 
 #[test]
 fn what_was_refused_and_comes_again_more_than_once_is_known() {
-    for at_recipient in [false, true] {
+    for (at_recipient, old) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut site = Site::new(1);
         let mut alice = site.managed(0, "alice", "phone");
         let carol = site.client(0, "carol", "phone");
+        let more = u32::try_from(grows_old(&mut site, &mut alice, old)).unwrap();
         site.send(&mut alice, named("carol", "one"));
         if at_recipient {
             site.decide();
@@ -188,7 +213,7 @@ fn what_was_refused_and_comes_again_more_than_once_is_known() {
         site.send(&mut alice, named("carol", "one"));
         site.run();
         let (again, _) = answers(&mut site, &alice);
-        site.say(&alice, Up::Acknowledged { handled: 1 + u32::try_from(again.len()).unwrap() });
+        site.say(&alice, Up::Acknowledged { handled: 1 + more + u32::try_from(again.len()).unwrap() });
         site.send(&mut alice, named("carol", "one"));
         site.run();
         assert_eq!(answers(&mut site, &alice), (Vec::new(), alice.sequence), "{again:?}");

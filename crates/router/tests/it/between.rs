@@ -237,6 +237,46 @@ fn the_log_is_not_read_for_every_message_after_a_session_was_lost() {
     assert!((1..=6).contains(&read), "{read} pages");
 }
 
+/// The time without a home is not to grow with the log: of a session that was there before its home, no more is looked for than
+/// what it had under way.
+#[test]
+fn the_next_home_does_not_read_the_log_for_what_is_new() {
+    for lost in [false, true] {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let bob = site.managed(0, "bob", "phone");
+        site.advance(Duration::from_secs(2_000));
+        for n in 0..3 {
+            site.send(&mut alice, named(n));
+            site.run();
+        }
+        assert_eq!(site.messages(&bob), ["0", "1", "2"]);
+        if lost {
+            // Another session of hers, of which this one's client may say something again.
+            let mut tablet = site.client(0, "alice", "tablet");
+            site.send(&mut tablet, named(3));
+            site.run();
+            site.say(&tablet, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+            site.run();
+            assert_eq!(site.messages(&bob), ["3"]);
+        }
+        site.say(&bob, starling_wire::Up::Acknowledged { handled: 3 + u32::from(lost) });
+        site.advance(5 * SECOND);
+        site.succeed("alice");
+        site.succeed("bob");
+        site.advance(SECOND);
+        let before = site.store.pages();
+        for n in [3, 4, 5] {
+            site.send(&mut alice, named(n));
+            site.run();
+        }
+        assert_eq!(site.store.pages() > before, lost, "lost: {lost}");
+        let all: Vec<_> = (0..6).map(|n| n.to_string()).collect();
+        assert_eq!((site.rows("alice"), site.rows("bob")), (all.clone(), all.clone()));
+        assert_eq!(site.messages(&bob), all[3 + usize::from(lost)..]);
+    }
+}
+
 #[test]
 fn nothing_stays_before_what_was_refused_and_its_client_has_not_heard_of() {
     for moved in [false, true] {
