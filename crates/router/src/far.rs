@@ -60,6 +60,9 @@ pub(crate) struct Far {
     pub(crate) drains: bool,
     /// It was built in this reign, and its client has not come over another connection since.
     pub(crate) reborn: bool,
+    /// It was built from what an edge kept when the table of locations was lost: its client may have gone on elsewhere since then,
+    /// at an edge that is lost as well.
+    pub(crate) believed: bool,
     /// Up to this sequence its client may say again, over another connection, what the last home had taken.
     pub(crate) again: u64,
     /// What it has yet to say to this home and has its answer from the last one, rising.
@@ -117,6 +120,7 @@ impl Far {
             built: None,
             drains: false,
             reborn: false,
+            believed: false,
             again: 0,
             answered: Vec::new(),
             answers: VecDeque::new(),

@@ -22,6 +22,7 @@ const MAY_RESEND: u16 = 1 << 5;
 const RESUMABLE: u16 = 1 << 6;
 const AVAILABLE: u16 = 1 << 7;
 const WHOLE: u16 = 1 << 8;
+const BELIEVED: u16 = 1 << 9;
 const NO_ECHOES: u16 = 1 << 10;
 
 /// What was remembered.
@@ -38,6 +39,8 @@ pub(crate) struct Notes {
     pub(crate) echoes: bool,
     /// All that its client has not acknowledged has been sent to this edge, and nothing is to be taken from one before it.
     pub(crate) whole: bool,
+    /// The table of locations was lost, and nothing but what an edge kept says that this is the session.
+    pub(crate) believed: bool,
     /// Can be resumed, once stream management is on.
     pub(crate) resume: bool,
     pub(crate) priority: i8,
@@ -80,6 +83,7 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
         (AVAILABLE, session.presence.is_some()),
         (WHOLE, link.far.as_ref().is_some_and(|far| far.whole)),
         (NO_ECHOES, link.echoes.is_none()),
+        (BELIEVED, link.far.as_ref().is_some_and(|far| far.believed)),
     ];
     let flags = flags.iter().filter(|(_, set)| *set).fold(0, |flags, (flag, _)| flags | flag);
     let presence = session.presence.as_ref().map(Stanza::encode).unwrap_or_default();
@@ -181,6 +185,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         begun: is(BEGUN),
         may_resend: is(MAY_RESEND),
         whole: is(WHOLE),
+        believed: is(BELIEVED),
         echoes: !is(NO_ECHOES),
         resume: is(RESUMABLE),
         priority,

@@ -15,7 +15,7 @@ use crate::shared::Shared;
 use crate::turn::Turn;
 use starling_hooks::{Fate, Flow, Session};
 use starling_store::{Direction, LogFilter, LogRow, Page, Position};
-use starling_wire::{ConnId, Down, Record, ToEdge, Token};
+use starling_wire::{ConnId, Down, Epoch, Record, ToEdge, Token};
 use starling_xmpp::{Kind, Stanza};
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,6 +155,7 @@ pub(crate) fn build(
     let mut far = Far::new(*conn, notes.from);
     (far.bound, far.news, far.cut, far.reborn) = (true, false, parked.cut, true);
     (far.whole, far.lacks, far.again) = (notes.whole, notes.before, notes.again);
+    far.believed = notes.believed || record.epoch.era() < Epoch(out.shared.positions.epoch()).era();
     far.edge = (there && notes.stay == last).then_some(place.edge);
     (far.stay, far.base, far.attempts) = (notes.stay, notes.stay, last);
     far.holders.insert_many(0, parked.others.iter().copied());

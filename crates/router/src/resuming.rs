@@ -5,7 +5,7 @@ use crate::cluster::LocationOp;
 use crate::delivery::{self, Out};
 use crate::home::Home;
 use crate::link::Link;
-use crate::session::{count_too_high, cut, remember, too_high};
+use crate::session::{count_too_high, cut, end, remember, too_high};
 use crate::timers::Timers;
 use crate::turn::Turn;
 use starling_node::telemetry::metrics::ResumeResult;
@@ -35,9 +35,16 @@ pub(crate) fn resume(
     if home.links[at].far.is_some()
         && let Some(down) = out_of_count(&home.links[at], handled)
     {
+        turn.shared.metrics.resumptions.at(ResumeResult::NotFound).inc();
+        if matches!(down, Down::Close(_)) && home.links[at].far.as_ref().is_some_and(|far| far.believed) {
+            // Its client has more than that edge ever had: what is known here is of long ago, and it would ask for ever.
+            let error =
+                StreamError::new(StreamCondition::Conflict).with_text("the session is over or elsewhere");
+            end(turn, home, token, Some(error));
+            return turn.act(home, What::Tell(conn, Down::NotResumed { handled: None }));
+        }
         // It is no reason to take the session away from where it is. A connection of long ago may ask once more: its edge had no
         // answer. Or its client has lost count.
-        turn.shared.metrics.resumptions.at(ResumeResult::NotFound).inc();
         return turn.act(home, What::Tell(conn, down));
     }
     let link = &mut home.links[at];
@@ -167,7 +174,7 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let had = link.first() + (before + newly) as u64 - 1;
     if let Some(far) = &mut home.links[at].far {
         far.goes_on(conn);
-        (far.gone, far.base, far.had) = (None, far.stay, had);
+        (far.gone, far.base, far.had, far.believed) = (None, far.stay, had, false);
         far.passes(passed);
         if std::mem::take(&mut far.reborn) {
             // What its edge did not say before, or could not, its client says now.

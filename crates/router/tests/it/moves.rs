@@ -656,6 +656,52 @@ fn sessions_outlive_the_table_of_locations() {
     assert_eq!((site.kept(0), site.kept(1)), (1, 1));
 }
 
+/// The same where the client had gone on elsewhere, at an edge that is lost with them.
+#[test]
+fn what_an_edge_kept_is_not_asked_for_for_ever() {
+    for moves in 0..2 {
+        let mut site = Site::new(3);
+        let mut alice = site.managed(2, "alice", "phone");
+        let first = site.managed(0, "bob", "phone");
+        site.chat(&mut alice, "bob", "0");
+        assert_eq!(site.messages(&first).len(), 1);
+        // That edge does not learn of it.
+        site.cut(0);
+        let second = site.resume(&first, 1, 1);
+        site.run();
+        // Of these there are no rows.
+        let to = starling_xmpp::Jid::parse("bob@localhost/phone").unwrap();
+        for _ in 0..3 {
+            site.send(&mut alice, Stanza::presence(PresenceType::Available).to(to.clone()));
+        }
+        site.run();
+        site.chat(&mut alice, "bob", "1");
+        let had = site.told(&second).iter().filter(|down| matches!(down, Down::Stanza { .. })).count();
+        assert_eq!(had, 4);
+        site.advance(3 * SECOND);
+        site.kill_edge(1);
+        site.lose_table();
+        site.link(0);
+        site.advance(SECOND);
+        for _ in 0..moves {
+            site.succeed("bob");
+            site.advance(SECOND);
+        }
+        let third = site.resume(&second, 2, 5);
+        site.advance(SECOND);
+        let downs = site.told(&third);
+        assert!(matches!(downs.first(), Some(Down::NotResumed { .. })), "{moves} moves: {downs:?}");
+        site.advance(SECOND);
+        assert_eq!((site.kept(0), site.books.iter().map(|book| book.edges().len()).sum()), (0, 1_usize));
+        // What was not acknowledged is not lost with it.
+        let mut bob = site.connect(2, "bob", "phone");
+        site.run();
+        site.send(&mut bob, Stanza::presence(PresenceType::Available));
+        site.run();
+        assert_eq!(site.messages(&bob), ["1"]);
+    }
+}
+
 #[test]
 fn what_is_sent_again_waits_for_the_link_to_take_it() {
     // In the midst of it all goes well; the home is lost; its link is; it is lost and so is the edge before.
