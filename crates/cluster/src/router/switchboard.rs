@@ -247,11 +247,10 @@ mod tests {
     use super::*;
     use starling_node::{SystemClock, Telemetry};
     use starling_wire::Epoch;
+    use starling_wire::frame::Forward;
+    use starling_xmpp::{BareJid, Element, PresenceType, Stanza, ns};
 
-    #[test]
-    fn what_takes_nothing_is_not_told_as_served() {
-        let (telemetry, figures) = (Telemetry::off(), Figures::default());
-        figures.register(&telemetry.metrics);
+    fn board(telemetry: &Telemetry, figures: Figures) -> Arc<Switchboard> {
         let shards = Shards::new(4).unwrap();
         let own = Own {
             version: Version::own("test", shards),
@@ -263,7 +262,41 @@ mod tests {
             decoy_secret: Bytes::new(),
             features: Vec::new(),
         };
-        let board = Switchboard::new(own, figures, Rules(telemetry.clone()), SystemClock::shared());
+        Switchboard::new(own, figures, Rules(telemetry.clone()), SystemClock::shared())
+    }
+
+    #[test]
+    fn what_waited_for_a_link_goes_when_that_takes_more() {
+        let board = board(&Telemetry::off(), Figures::default());
+        let (other, home) = (RouterId(2), Home { shard: Shard(3), epoch: Epoch(41) });
+        let linked = |outlet: &Outlet<PeerItem>| {
+            let (name, outlet) = ("other".to_owned(), outlet.clone());
+            board.peers.write().insert(other, Linked { number: 1, name, outlet, silent: true });
+        };
+        let outlet = Outlet::new(64 << 10);
+        linked(&outlet);
+        board.chart.announced(other, home);
+        let account = BareJid::parse("bob@localhost").unwrap();
+        let status = Element::new(ns::CLIENT, "status").text("x".repeat(1_000));
+        let stanza = Stanza::presence(PresenceType::Unavailable).child(status);
+        let forward = Forward { home, account, stanza, ticket: None, hops: 0, trace: None };
+        while !board.lobby.has(home.shard) {
+            assert!(board.post(home.shard, PeerItem::Forward(Box::new(forward.clone()))));
+        }
+        board.clear_out();
+        assert!(board.lobby.has(home.shard) && outlet.is_pressed());
+        // What is there has gone, and nothing more is said to that shard.
+        let outlet = Outlet::new(64 << 10);
+        linked(&outlet);
+        board.clear_out();
+        assert!(!board.lobby.has(home.shard) && outlet.waiting() > 0);
+    }
+
+    #[test]
+    fn what_takes_nothing_is_not_told_as_served() {
+        let (telemetry, figures) = (Telemetry::off(), Figures::default());
+        figures.register(&telemetry.metrics);
+        let board = board(&telemetry, figures);
         let home = Home { shard: Shard(3), epoch: Epoch(41) };
         let told = || {
             let all = telemetry.metrics.encode();

@@ -43,6 +43,11 @@ impl Lobby {
         self.0.lock().shards.contains_key(&shard)
     }
 
+    /// The shards for which something waits.
+    fn shards(&self) -> Vec<Shard> {
+        self.0.lock().shards.keys().copied().collect()
+    }
+
     /// Keeps one that came last; gives it back where there is no room.
     pub(super) fn keep(
         &self,
@@ -132,8 +137,10 @@ impl Switchboard {
         }
     }
 
-    /// Gives up what has waited too long.
+    /// Lets go what can go by now, for a link that took no more may do so again and nobody says that, and gives up what has waited
+    /// too long.
     pub(in crate::router) fn clear_out(&self) {
+        self.let_in(&self.lobby.shards());
         for mut forward in self.lobby.over(self.clock.monotonic()) {
             let Kind::Iq(IqType::Get | IqType::Set) = forward.stanza.kind else { continue };
             let error = StanzaError::new(StanzaCondition::ResourceConstraint)
