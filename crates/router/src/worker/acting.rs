@@ -168,6 +168,9 @@ impl Worker {
         self.unbind_all(&home);
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         act::deleted(&mut out, &mut home);
+        for parked in home.opening.take().into_iter().flat_map(|opening| opening.parked) {
+            self.absent_session(&parked);
+        }
         self.absent_as_of(since, home.paused.take());
     }
 

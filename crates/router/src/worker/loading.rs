@@ -52,6 +52,11 @@ impl Worker {
                 for parked in parked {
                     self.absent_session(&parked);
                 }
+                // What the home that removed the account could not take out any more.
+                let places = self.shared.tier.as_ref().map(|tier| tier.register.places(&account));
+                for Place { jid, token, .. } in places.into_iter().flatten() {
+                    self.unbinding.push(LocationOp::Unbind { jid, token });
+                }
                 self.absent_as_of(asked, waiting);
             }
             Err(error) => {
@@ -92,7 +97,7 @@ impl Worker {
     }
 
     /// A session of an account that does not exist any more.
-    fn absent_session(&mut self, parked: &Parked) {
+    pub(super) fn absent_session(&mut self, parked: &Parked) {
         let (conn, record) = (parked.conn, &parked.record);
         if parked.gone.is_none() {
             let error = StreamError::new(StreamCondition::NotAuthorized).with_text("account removed");

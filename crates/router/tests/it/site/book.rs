@@ -39,6 +39,11 @@ impl Book {
         self.rows.lock().iter().map(|(jid, place)| (jid.clone(), place.edge.0)).collect()
     }
 
+    /// A session is recorded there.
+    pub(crate) fn bind(&self, jid: FullJid, token: Token, edge: EdgeId) {
+        self.write(vec![LocationOp::Bind { jid, token, edge }]);
+    }
+
     /// Nothing of it is left.
     pub(crate) fn burn(&self) {
         self.rows.lock().clear();
