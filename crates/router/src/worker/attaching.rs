@@ -18,8 +18,10 @@ pub(super) const DEAD_AFTER: Duration = Duration::from_secs(5);
 const UNSEEN: Duration = Duration::from_secs(5);
 /// So many entries does the log of a shard have at most in the first moments after it was founded.
 const YOUNG: u64 = 64;
-/// Sessions of one account that are kept until somebody needs it.
+/// Records of sessions of one account that are kept until somebody needs it, at least, and for each session that it may have: as
+/// many as there may be edges that keep it.
 const MAX_PARKED: usize = 64;
+const PARKED: usize = 4;
 
 /// What is known of edges.
 #[derive(Default)]
@@ -292,6 +294,9 @@ impl Worker {
 
     /// Keeps what was named until the account opens.
     pub(super) fn park(&mut self, account: &BareJid, parked: Parked) {
+        let config = &self.shared.config;
+        let sessions = config.max_resources.saturating_add(config.detached_per_account);
+        let most = sessions.saturating_mul(PARKED).max(MAX_PARKED);
         let all = match self.homes.get_mut(account) {
             Some(Slot::Ready(home)) => &mut home.opening.get_or_insert_default().parked,
             Some(Slot::Loading(_, all) | Slot::Parked(all)) => all,
@@ -301,7 +306,7 @@ impl Worker {
             }
         };
         all.retain(|other| other.conn != parked.conn);
-        if all.len() < MAX_PARKED {
+        if all.len() < most {
             all.push(parked);
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::bench::jid;
 use crate::site::{Mood, Site};
-use starling_router::RecordError;
+use starling_router::{RecordError, RouterConfig};
 use starling_wire::{Down, Leave, Up};
 use starling_xmpp::{PresenceType, Stanza};
 use std::time::Duration;
@@ -57,6 +57,31 @@ fn what_is_recorded_anew_does_not_come_back_behind_a_move() {
 }
 
 /// The home has ended a session, and neither its edge nor the table has heard of that.
+#[test]
+fn nothing_stays_recorded_of_an_account_that_is_gone() {
+    let mut site = Site::new(1);
+    let gone = starling_xmpp::FullJid::parse("nobody@localhost/phone").unwrap();
+    let book = site.books[usize::from(site.shard("nobody").0)].clone();
+    // Its home was lost before it could take that out.
+    book.bind(gone, starling_wire::Token(7), starling_wire::EdgeId(99));
+    site.succeed("nobody");
+    site.advance(Duration::from_secs(10));
+    assert!(book.edges().is_empty(), "{:?}", book.edges());
+}
+
+#[test]
+fn an_account_may_have_as_many_sessions_as_it_is_allowed() {
+    let config = RouterConfig { max_resources: 100, ..RouterConfig::default() };
+    let mut site = Site::with(1, config);
+    let all: Vec<_> = (0..80).map(|n| site.managed(0, "bob", &format!("phone{n}"))).collect();
+    let mut alice = site.client(0, "alice", "phone");
+    site.succeed("bob");
+    site.chat(&mut alice, "bob", "hello");
+    for bob in &all {
+        assert_eq!(site.messages(bob), ["hello"], "{bob:?}");
+    }
+}
+
 #[test]
 fn what_has_ended_does_not_come_to_life_again() {
     let mut site = Site::new(1);
