@@ -176,7 +176,8 @@ impl Worker {
         for parked in parked {
             self.park(account, parked);
         }
-        self.backlog.extend(said);
+        // What they have said since stands behind it.
+        said.into_iter().rev().for_each(|msg| self.backlog.push_front(msg));
     }
 
     /// Keeps what a connection says whose session may be elsewhere; `Some` where it is of another.
