@@ -254,6 +254,11 @@ impl Site {
         self.begin_for(shard, deaf);
     }
 
+    /// Whether homes go on whose reign is over.
+    pub(crate) fn has_zombies(&self) -> bool {
+        !self.zombies.is_empty()
+    }
+
     /// Homes whose reign is over are gone, and all edges know it.
     pub(crate) fn bury(&mut self) {
         self.zombies.clear();

@@ -210,10 +210,11 @@ impl Phone {
     }
 
     /// It goes on where it is now.
-    fn arrived(&mut self) {
+    fn arrived(&mut self, site: &Site) {
         self.state = State::On;
         self.last = Some(self.client.conn.edge);
-        (self.edge_killed, self.home_moved) = (false, false);
+        // A home that was followed while it goes on has had the last word, perhaps: the next one knows nothing of that.
+        (self.edge_killed, self.home_moved) = (false, site.has_zombies());
     }
 
     fn read(&mut self, site: &mut Site, dice: &mut Dice, posts: &mut [Post], downs: Vec<Down>) {
@@ -239,7 +240,7 @@ impl Phone {
                     }
                 }
                 Down::SmEnabled { .. } => {
-                    self.arrived();
+                    self.arrived(site);
                     for (_, to, number) in std::mem::take(&mut self.said) {
                         posts[number as usize].anew = true;
                         self.say(site, to, number);
@@ -249,7 +250,7 @@ impl Phone {
                     if let State::Coming(Some(other)) = &self.state {
                         site.say(&other.clone(), Up::Gone(Leave::Lost));
                     }
-                    self.arrived();
+                    self.arrived(site);
                     self.counted = self.claimed.take().unwrap_or(self.counted);
                     self.written = 0;
                     written = 0;
