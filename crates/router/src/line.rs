@@ -49,6 +49,17 @@ impl Line {
         self.held.is_empty()
     }
 
+    /// The last stanza of a connection that waits.
+    pub(crate) fn last_of(&self, conn: ConnId) -> Option<u64> {
+        self.held.iter().rev().find_map(|held| match &held.msg {
+            Msg::Edge(message) if message.conn == conn => match &message.up {
+                Up::Stanza { sequence, .. } => Some(*sequence),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
     /// Adds one that came last; returns when to [`look`](Self::look), if that is to be asked for.
     pub(crate) fn push(&mut self, held: Held) -> Option<Duration> {
         self.held.push_back(held);

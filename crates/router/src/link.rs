@@ -1,11 +1,14 @@
 //! One session's two directions: what it has sent and is not settled, what it was sent and has not acknowledged.
 
+mod refusals;
+
+use self::refusals::Refusal;
 use crate::config::RouterConfig;
 use crate::far::Far;
 use compact_str::CompactString;
 use starling_store::{Origin, Position};
 use starling_wire::{ConnId, Down, Token, Trace};
-use starling_xmpp::{BareJid, Stanza, Timestamp, ns, sm};
+use starling_xmpp::{BareJid, Stanza, Timestamp, sm};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -58,24 +61,6 @@ impl Unsettled {
     fn goes_to(&self, to: &BareJid) -> bool {
         self.sent().is_some_and(|sent| sent.to == *to)
     }
-}
-
-/// How long a client that is there takes to hear of a refusal, at most.
-const HEARD_WITHIN: Duration = Duration::from_secs(5);
-
-/// Accounts of which it is remembered that they have refused something.
-const MOST_REFUSED: usize = 64;
-
-/// The last answer that a message to an account was not confirmed.
-#[derive(Debug)]
-struct Refusal {
-    to: BareJid,
-    /// Its number in the queue.
-    number: u64,
-    /// Since when there are such answers, and its client is there (monotonic).
-    since: Duration,
-    /// Among them are some of a home before this one: which messages these were is not known.
-    inherited: bool,
 }
 
 /// A message whose sender has no answer yet.
@@ -224,109 +209,6 @@ impl Link {
             held: Vec::new(),
             far: None,
         }
-    }
-
-    /// What was queued last tells that a message to this account is not confirmed.
-    pub(crate) fn refuses(&mut self, to: BareJid, now: Duration) {
-        let number = self.sent;
-        self.is_refused(to, number, now);
-    }
-
-    /// The same of what is queued soon: until then it comes after all that is there.
-    pub(crate) fn will_refuse(&mut self, to: BareJid, now: Duration) {
-        self.is_refused(to, u64::MAX, now);
-    }
-
-    /// The same of what a home before this one has queued under this number.
-    pub(crate) fn was_refused(&mut self, to: BareJid, number: u64, now: Duration) {
-        self.is_refused(to, number, now);
-        self.refusals.iter_mut().for_each(|refusal| refusal.inherited = true);
-    }
-
-    /// Its client may say again what is or may be in the log.
-    pub(crate) fn may_echo(&mut self, now: Duration) {
-        if self.echoes.replace(now).is_none() {
-            self.note();
-        }
-    }
-
-    /// Whether it may still, so long after.
-    pub(crate) fn echoes(&mut self, now: Duration, window: Duration) -> bool {
-        if self.echoes.take_if(|since| now >= *since + window).is_some() {
-            self.note();
-        }
-        self.echoes.is_some()
-    }
-
-    fn is_refused(&mut self, to: BareJid, number: u64, now: Duration) {
-        self.may_echo(now);
-        match self.refusals.iter_mut().find(|refusal| refusal.to == to) {
-            Some(refusal) => refusal.number = number,
-            None => {
-                let first = self.first();
-                self.refusals.retain(|refusal| refusal.number >= first);
-                self.refusals.push(Refusal { to, number, since: now, inherited: false });
-            }
-        }
-    }
-
-    /// Whether a message to this account was not confirmed of which the client may not have heard: what it has sent since follows
-    /// that one. A client that is there and has heard nothing for long is not waited for.
-    pub(crate) fn may_overtake(&mut self, to: &BareJid, now: Duration) -> bool {
-        if self.refusals.is_empty() {
-            return false;
-        }
-        let (first, there) = (self.first(), self.conn.is_some());
-        self.refusals
-            .retain(|refusal| refusal.number >= first && !(there && refusal.since + HEARD_WITHIN <= now));
-        self.refusals.iter().any(|refusal| refusal.to == *to)
-    }
-
-    /// Its client is back: from now on it takes so long to hear of refusals.
-    pub(crate) fn is_back(&mut self, now: Duration) {
-        self.refusals.iter_mut().for_each(|refusal| refusal.since = now);
-    }
-
-    /// The client sends a message to this account again that was refused: it has heard of it. False where others may have been
-    /// refused by a home before this one, which are not known when they come again: none of them is to overtake another.
-    pub(crate) fn has_heard(&mut self, to: &BareJid) -> bool {
-        self.refusals.retain(|refusal| refusal.to != *to || refusal.inherited);
-        self.refusals.iter().all(|refusal| refusal.to != *to)
-    }
-
-    /// A message of it to this account is not confirmed: takes out what it has sent there since that its client may send again,
-    /// and that has no answer yet. Nothing more is waited for, and none of it goes there again.
-    pub(crate) fn take_behind(&mut self, to: &BareJid, sequence: u64) -> Vec<(u64, Unanswered)> {
-        let (mut last, mut behind) = (sequence, Vec::new());
-        self.unsettled.retain_mut(|entry| {
-            let follows = |message: &mut Box<Unanswered>| {
-                let stanza = &message.stanza;
-                let goes = stanza.to.as_ref().is_some_and(|jid| jid.to_bare() == *to);
-                goes && stanza.payload.has(ns::SID, "origin-id")
-            };
-            if entry.sequence <= sequence {
-                return true;
-            }
-            let Some(message) = entry.message.take_if(follows) else { return true };
-            last = entry.sequence;
-            behind.push((last, *message));
-            false
-        });
-        match self.refused.iter_mut().find(|(account, _)| account == to) {
-            Some((_, refused)) => *refused = last.max(*refused),
-            None => {
-                if self.refused.len() >= MOST_REFUSED {
-                    self.refused.remove(0);
-                }
-                self.refused.push((to.clone(), last));
-            }
-        }
-        behind
-    }
-
-    /// The last message to this account that was not confirmed.
-    pub(crate) fn refused_there(&self, to: &BareJid) -> u64 {
-        self.refused.iter().find(|(account, _)| account == to).map_or(0, |(_, sequence)| *sequence)
     }
 
     /// A stanza of the client is taken.

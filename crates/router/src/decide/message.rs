@@ -70,7 +70,7 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
             return refuse_traced(turn, home, (token, sequence), &stanza, &error, spans);
         }
     }
-    if stanza.payload.has(ns::SID, "origin-id") && overtakes(turn, home, at, &with, &stanza) {
+    if stanza.payload.has(ns::SID, "origin-id") && overtakes(turn, home, (at, sequence), &with, &stanza) {
         refuse_to_overtake(turn, home, (token, sequence), &stanza);
         return refuse_traced(turn, home, (token, sequence), &stanza, &not_confirmed(), spans);
     }
@@ -118,8 +118,14 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
 /// Whether a message would come before one that the session sent earlier to the same account, and of whose refusal its client may
 /// not have heard. Should that client give the session up, it sends all of them again, in order, and this one would be recognised
 /// and stay where it is (promise 4).
-fn overtakes(turn: &Turn, home: &mut Home, at: usize, with: &BareJid, stanza: &Stanza) -> bool {
-    if !home.links[at].may_overtake(with, turn.monotonic) {
+fn overtakes(
+    turn: &Turn,
+    home: &mut Home,
+    (at, sequence): (usize, u64),
+    with: &BareJid,
+    stanza: &Stanza,
+) -> bool {
+    if !home.links[at].may_overtake(with, sequence, turn.monotonic) {
         return false;
     }
     let token = home.links[at].token;

@@ -33,7 +33,15 @@ pub(super) fn from_edge(
             }
         }
         Up::EnableSm { resume, max } => session::enable(out, home, at, resume, max),
-        Up::Acknowledged { handled } => session::acknowledged(out, home, at, handled),
+        Up::Acknowledged { handled } => {
+            if home.links[at].has_refusals()
+                && let Some(sequence) = home.paused.last_of(conn)
+            {
+                // That came before, and waits: it is not to be taken for something said after an error was read.
+                home.links[at].spoke_before(sequence);
+            }
+            session::acknowledged(out, home, at, handled);
+        }
         Up::Written { count } => session::written(out, home, at, count),
         Up::ClientState { active } => {
             if std::mem::replace(&mut home.account.sessions[at].active, active) != active {

@@ -316,6 +316,39 @@ fn nothing_stays_before_what_was_refused_and_its_client_has_not_heard_of() {
     }
 }
 
+/// Acknowledgements go on while a home cannot decide, what was said before them waits.
+#[test]
+fn nothing_is_taken_that_was_said_before_its_client_had_the_error() {
+    let mut site = Site::new(1);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    site.chat(&mut alice, "bob", "before");
+    site.store.fail_next(1);
+    site.send(&mut alice, named(0));
+    site.run();
+    assert_eq!(site.messages(&alice), ["!resource-constraint wait"]);
+    site.succeed("alice");
+    site.advance(SECOND);
+    // Her next home has to read its log for what she says, and cannot at first.
+    site.store.fail_next_reads(1);
+    for n in 1..3 {
+        site.send(&mut alice, named(n));
+    }
+    site.run();
+    site.say(&alice, starling_wire::Up::Acknowledged { handled: 1 });
+    site.advance(2 * SECOND);
+    assert_eq!(site.messages(&alice), ["!resource-constraint wait"; 2]);
+    site.say(&alice, starling_wire::Up::Acknowledged { handled: 3 });
+    for n in 0..3 {
+        site.send(&mut alice, named(n));
+    }
+    site.run();
+    let all = ["before", "0", "1", "2"];
+    assert_eq!(site.rows("alice"), all);
+    assert_eq!(site.rows("bob"), all);
+    assert_eq!(site.messages(&bob), all);
+}
+
 type Mail = Vec<(Shard, PeerItem)>;
 
 /// The recipient's home has what is under way, and cannot keep the first of it: its refusal, and the rest.
