@@ -279,7 +279,7 @@ mod tests {
         let account = BareJid::parse("bob@localhost").unwrap();
         let status = Element::new(ns::CLIENT, "status").text("x".repeat(1_000));
         let stanza = Stanza::presence(PresenceType::Unavailable).child(status);
-        let forward = Forward { home, account, stanza, ticket: None, hops: 0, trace: None };
+        let forward = Forward { home, account, stanza, ticket: None, hops: 0, trace: None, passed: false };
         while !board.lobby.has(home.shard) {
             assert!(board.post(home.shard, PeerItem::Forward(Box::new(forward.clone()))));
         }
