@@ -147,10 +147,10 @@ async fn an_acknowledgement_stands_behind_the_errors_of_what_it_covers() {
     client.send("<enable xmlns='urn:xmpp:sm:3'/>").await;
     client.expect("<enabled xmlns='urn:xmpp:sm:3'/>").await;
     site.home.hold();
-    // More than sockets hold.
-    (0..400).for_each(|_| site.home.say(large));
     client.send("<message><body>hi</body></message><r xmlns='urn:xmpp:sm:3'/>").await;
     stanzas(&site, 1).await;
+    // More than sockets hold.
+    (0..400).for_each(|_| site.home.say(large));
     site.home.say(|| Down::Stanza {
         number: 0,
         position: None,
