@@ -37,8 +37,9 @@ pub(crate) fn leaves(
         return true;
     }
     let prev = link.unreceipted(to, ticket.sequence);
-    if link.is_past() && prev.is_some() {
-        link.settle(ticket.sequence);
+    if link.is_past() && (prev.is_some() || link.refused_there(to) > 0) {
+        // Nor does what follows: the one before may have its receipt by then, and this one would be overtaken.
+        link.leaves_out(to, ticket.sequence);
         home.touched = true;
         return false;
     }

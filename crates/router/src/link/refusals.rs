@@ -128,6 +128,12 @@ impl Link {
             behind.push((last, *message));
             false
         });
+        self.is_cut_off(to, last);
+        behind
+    }
+
+    /// Nothing that it has sent there up to this one is to come behind what was lost of it.
+    fn is_cut_off(&mut self, to: &BareJid, last: u64) {
         match self.refused.iter_mut().find(|(account, _)| account == to) {
             Some((_, refused)) => *refused = last.max(*refused),
             None => {
@@ -137,7 +143,12 @@ impl Link {
                 self.refused.push((to.clone(), last));
             }
         }
-        behind
+    }
+
+    /// A message of a session that has ended goes no further: its client says it again.
+    pub(crate) fn leaves_out(&mut self, to: &BareJid, sequence: u64) {
+        self.settle(sequence);
+        self.is_cut_off(to, sequence);
     }
 
     /// The last message to this account that was not confirmed.

@@ -253,3 +253,50 @@ fn who_is_bound_the_second_time_stays_recorded() {
         assert_eq!(book.edges().len(), 1);
     }
 }
+
+/// Nor when what is before it has its receipt by then.
+#[test]
+fn nothing_of_a_session_leaves_behind_what_was_left_out_when_its_client_is_back() {
+    let named = |n: &str| {
+        let id = starling_xmpp::Element::new("urn:xmpp:sid:0", "origin-id").attr("id", n);
+        crate::bench::chat("bob@localhost", n).child(id)
+    };
+    let mut site = Site::new(1);
+    let bob = site.client(0, "bob", "phone");
+    let mut alice = site.managed(0, "alice", "phone");
+    let hand = |site: &mut Site| {
+        let mail: Vec<_> = site.mail().drain(..).collect();
+        assert_eq!(mail.len(), 1);
+        mail.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+        site.decide();
+        site.decide();
+    };
+    site.send(&mut alice, named("1"));
+    site.decide();
+    site.decide();
+    // It is taken; its receipt is on its way.
+    hand(&mut site);
+    site.store.hold();
+    for n in ["2", "3"] {
+        site.send(&mut alice, named(n));
+        site.decide();
+    }
+    let mut again = site.connect(0, "alice", "phone");
+    site.decide();
+    // The second one leaves, or would.
+    site.store.release_next(1);
+    site.decide();
+    site.decide();
+    hand(&mut site);
+    site.store.release();
+    site.run();
+    assert_eq!(site.rows("bob"), ["1"], "the third one would overtake it");
+    site.send(&mut again, Stanza::presence(PresenceType::Available));
+    for n in ["1", "2", "3"] {
+        site.send(&mut again, named(n));
+    }
+    site.advance(SECOND);
+    assert_eq!((site.rows("alice").len(), site.rows("bob")), (3, vec!["1".into(), "2".into(), "3".into()]));
+    assert_eq!(site.messages(&bob), ["1", "2", "3"]);
+    assert_eq!(site.handled(&again), 4);
+}
