@@ -48,6 +48,10 @@ impl Client {
                 self.note(What::Remark("forgets its session, with what it has not read".to_owned()));
                 return End::Forgotten;
             }
+            if session.counted && !session.enabled {
+                // What comes before it counts is lost with its connection: it is written, and so it has arrived.
+                times.mishap = times.mishap.max(now + Duration::from_millis(5));
+            }
             if phase == Phase::Storm && now >= times.mishap && times.deaf.is_none() {
                 // What comes before it counts is lost with a connection that nobody reads.
                 if !session.enabled || !self.dice.permille(100) {
