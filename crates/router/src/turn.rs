@@ -98,6 +98,11 @@ impl Turn {
         self.unbinds.retain(|op| !matches!(op, LocationOp::Unbind { token: own, .. } if *own == token));
     }
 
+    /// Whether a session has ended in this turn, and is to be taken out of the table.
+    pub(crate) fn unbinds(&self, token: Token) -> bool {
+        self.unbinds.iter().any(|op| matches!(op, LocationOp::Unbind { token: own, .. } if *own == token))
+    }
+
     /// Adds a row; an act that says what follows from it has to be added too.
     pub(crate) fn append(&mut self, home: &mut Home, row: LogRow) {
         (home.last, home.rows) = (row.position, home.rows + 1);

@@ -87,7 +87,7 @@ impl Worker {
             if home.has(place.token) || home.account.resource(&place.jid).is_some() {
                 continue;
             }
-            if self.unbinding.has(place.token) {
+            if self.unbinding.has(place.token) || turn.unbinds(place.token) {
                 // It has ended here, and its edge has not heard of that.
                 continue;
             }

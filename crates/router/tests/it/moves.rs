@@ -101,8 +101,8 @@ fn copies_come_once_too() {
     let mut alice = site.client(0, "alice", "phone");
     let mut phone = site.managed(0, "bob", "phone");
     let mut tablet = site.managed(0, "bob", "tablet");
-    let low = Stanza::presence(PresenceType::Available)
-        .child(starling_xmpp::Element::new("jabber:client", "priority").text("-1"));
+    let low =
+        Stanza::presence(PresenceType::Available).child(Element::new("jabber:client", "priority").text("-1"));
     site.send(&mut tablet, low);
     site.run();
     site.told(&tablet);
@@ -670,7 +670,7 @@ fn what_an_edge_kept_is_not_asked_for_for_ever() {
         let second = site.resume(&first, 1, 1);
         site.run();
         // Of these there are no rows.
-        let to = starling_xmpp::Jid::parse("bob@localhost/phone").unwrap();
+        let to = Jid::parse("bob@localhost/phone").unwrap();
         for _ in 0..3 {
             site.send(&mut alice, Stanza::presence(PresenceType::Available).to(to.clone()));
         }

@@ -59,6 +59,8 @@ pub(super) struct Phone {
     pub(super) lied: bool,
     /// The edge where it was last.
     last: Option<EdgeId>,
+    /// Those where it has asked for its session since: with one of them it may be lost, for nobody knows whether it went on there.
+    tried: Vec<EdgeId>,
     edge_killed: bool,
     home_moved: bool,
     /// Connections that are gone and whose edges do not know it.
@@ -81,6 +83,7 @@ impl Phone {
             excused: false,
             lied: false,
             last: None,
+            tried: Vec::new(),
             edge_killed: false,
             home_moved: false,
             ghosts: Vec::new(),
@@ -100,7 +103,8 @@ impl Phone {
 
     /// An edge is dead.
     pub(super) fn killed(&mut self, edge: EdgeId) {
-        self.edge_killed |= self.client.conn.edge == edge || self.last == Some(edge);
+        let was_there = self.client.conn.edge == edge || self.last == Some(edge);
+        self.edge_killed |= was_there || self.tried.contains(&edge);
     }
 
     /// Its home is another one.
@@ -175,6 +179,8 @@ impl Phone {
         self.client = site.resume(&before, edge, self.counted);
         let other =
             (dice.roll(6) == 0).then(|| site.resume(&before, (edge + 1) % super::EDGES, self.counted));
+        let both = [Some(&self.client), other.as_ref()];
+        self.tried.extend(both.into_iter().flatten().map(|client| client.conn.edge));
         self.state = State::Coming(other);
     }
 
@@ -213,6 +219,7 @@ impl Phone {
     fn arrived(&mut self, site: &Site) {
         self.state = State::On;
         self.last = Some(self.client.conn.edge);
+        self.tried.clear();
         // A home that was followed while it goes on has had the last word, perhaps: the next one knows nothing of that.
         (self.edge_killed, self.home_moved) = (false, site.has_zombies());
     }
