@@ -12,15 +12,14 @@ use starling_node::telemetry::metrics::Limit;
 use starling_store::{LogFilter, LogRow, Page, Position, StoreError};
 use starling_wire::{Down, ToEdge, Token, Trace};
 use starling_xmpp::{
-    BareJid, Element, Kind, MessageType, PresenceType, Stanza, StanzaCondition, StreamCondition, StreamError,
-    ns,
+    BareJid, Element, IqType, Kind, MessageType, Stanza, StanzaCondition, StreamCondition, StreamError, ns,
 };
 use std::sync::Arc;
 
-/// How many stanzas may wait while nobody looks at the client (XEP-0352).
-const MAX_HELD: usize = 128;
-/// And how many bytes of them.
-const MAX_HELD_BYTES: usize = 256 << 10;
+/// How many stanzas may wait while nobody looks at the client (XEP-0352), and how many bytes of them.
+const UNSEEN: (usize, usize) = (128, 256 << 10);
+/// How many may wait for room; of bytes as many as may be unacknowledged. A session for which more would is too slow to be served.
+const MAX_HELD: usize = 20_000;
 /// How many rows are read for a session at once.
 const PAGE: usize = 50;
 /// How many positions of missed messages are remembered for a session; beyond that it is too slow to be served.
@@ -53,11 +52,6 @@ pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: St
 /// The same with what answers a stanza of the session, if it does.
 fn say(out: &mut Out<'_>, home: &mut Home, token: Token, answers: u64, stanza: Stanza, trace: Option<Trace>) {
     let Some(at) = home.find(token) else { return };
-    let link = &home.links[at];
-    if !link.has_room(&out.shared.config) {
-        overflow(out, home, at, &stanza);
-        return;
-    }
     if !home.account.sessions[at].active {
         let session = &home.account.sessions[at];
         let pace = out
@@ -72,7 +66,9 @@ fn say(out: &mut Out<'_>, home: &mut Home, token: Token, answers: u64, stanza: S
             Some(Pace::Now) | None => {}
         }
     }
-    release(out, home, at);
+    if !release(out, home, at) || !home.links[at].has_room(&out.shared.config) {
+        return overflow(out, home, at, stanza);
+    }
     home.links[at].will_answer(answers);
     push(out, home, at, stanza, None, trace);
 }
@@ -87,8 +83,9 @@ pub(crate) fn answer(
     trace: Option<Trace>,
 ) {
     if let Some(at) = home.find(token) {
+        let waits = !release(out, home, at);
         let link = &mut home.links[at];
-        link.mute |= !link.has_room(&out.shared.config);
+        link.mute |= waits || !link.has_room(&out.shared.config);
     }
     say(out, home, token, sequence, answer, trace);
 }
@@ -158,15 +155,14 @@ pub(crate) fn committed(
             taken = true;
             home.deliveries.offered(position, *token);
         }
-        let sure = home.doubt.is_none();
-        let link = &mut home.links[at];
         // Older ones that may yet turn up are not overtaken.
-        if sure && link.feed.is_live() && link.can_take(&out.shared.config, out.shared.config.window) {
+        let straight = home.doubt.is_none() && home.links[at].feed.is_live();
+        if straight && takes(out, home, at) {
             if let Some(stanza) = dress(home, *token, *how, &stanza) {
-                number(out, home, at, stanza, Some(Row { position, waits: counts }), trace);
+                push(out, home, at, stanza, Some(Row { position, waits: counts }), trace);
             }
-        } else if link.feed.missed.len() < MAX_MISSED {
-            link.feed.missed.push_back((position, *how));
+        } else if home.links[at].feed.missed.len() < MAX_MISSED {
+            home.links[at].feed.missed.push_back((position, *how));
             home.waiting_traces.add(position, trace);
         } else {
             too_slow(out, home, at);
@@ -201,19 +197,15 @@ pub(crate) fn with_id(shared: &Shared, owner: &BareJid, position: Position, stan
     stanza
 }
 
-/// Counts a stanza for its session and sends it, after whatever was held back.
-fn number(
-    out: &mut Out<'_>,
-    home: &mut Home,
-    at: usize,
-    stanza: Stanza,
-    row: Option<Row>,
-    trace: Option<Trace>,
-) {
-    release(out, home, at);
-    push(out, home, at, stanza, row, trace);
+/// Whether one more row fits the session's window, behind all that was held back.
+fn takes(out: &mut Out<'_>, home: &mut Home, at: usize) -> bool {
+    let window = out.shared.config.window;
+    home.links[at].can_take(&out.shared.config, window)
+        && release(out, home, at)
+        && home.links[at].can_take(&out.shared.config, window)
 }
 
+/// Counts a stanza for its session and sends it.
 fn push(
     out: &mut Out<'_>,
     home: &mut Home,
@@ -279,44 +271,57 @@ pub(crate) fn go_on(out: &mut Out<'_>, home: &mut Home, at: usize) {
     feed(out, home, token);
 }
 
+/// What can wait does, for nobody looks at the client.
 fn hold(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza) {
-    let key = match (&stanza.kind, &stanza.from) {
-        (Kind::Presence(PresenceType::Available | PresenceType::Unavailable), Some(from)) => {
-            compact_str::format_compact!("p{}", from.as_str())
-        }
-        _ => compact_str::CompactString::default(),
-    };
     let held = &mut home.links[at].held;
-    if !key.is_empty()
-        && let Some(index) = held.iter().position(|(other, _)| *other == key)
-    {
-        held.remove(index);
-    }
-    held.push((key, stanza));
-    let bytes: usize = held.iter().map(|(_, stanza)| stanza.encoded_len()).sum();
-    if held.len() > MAX_HELD || bytes > MAX_HELD_BYTES {
-        release(out, home, at);
+    held.add(stanza);
+    if held.exceeds(UNSEEN.0, UNSEEN.1) && !release(out, home, at) {
+        bound(out, home, at);
     }
 }
 
-/// Sends what was held back, in order.
-pub(crate) fn release(out: &mut Out<'_>, home: &mut Home, at: usize) {
-    for (_, stanza) in std::mem::take(&mut home.links[at].held) {
+/// Sends what was held back, in order, as far as there is room for it. Whether that was all of it.
+pub(crate) fn release(out: &mut Out<'_>, home: &mut Home, at: usize) -> bool {
+    while home.links[at].has_room(&out.shared.config)
+        && let Some(stanza) = home.links[at].held.take()
+    {
         push(out, home, at, stanza, None, None);
     }
+    let held = &mut home.links[at].held;
+    held.stuck = !held.is_empty();
+    !held.stuck
 }
 
-/// A session has no room for what cannot wait in the log: a request is answered, the rest is lost with the session's
-/// next presence. One that nobody is connected to ends: its client would believe that it has everything.
-fn overflow(out: &mut Out<'_>, home: &Home, at: usize, stanza: &Stanza) {
+/// A session has no room for what cannot wait in the log. A request of somebody else is answered; the rest waits here until its
+/// client has acknowledged more, with what follows it. A session that nobody is connected to ends: its client would believe that
+/// it has everything.
+fn overflow(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza) {
     out.shared.metrics.limits.at(Limit::SmUnacked).inc();
-    let error = starling_xmpp::StanzaError::new(StanzaCondition::ResourceConstraint);
-    if let Kind::Iq(_) = stanza.kind
-        && let Some(answer) = stanza.error(&error)
-    {
-        crate::route::route(out.shared, &home.account.jid, answer, 1, None);
+    let link = &mut home.links[at];
+    let over = link.mute || link.conn.is_none();
+    let own = stanza.from.as_ref().is_none_or(|from| from.as_str() == home.account.jid.as_str());
+    match stanza.kind {
+        Kind::Iq(IqType::Get | IqType::Set) if !own => {
+            let error = starling_xmpp::StanzaError::new(StanzaCondition::ResourceConstraint);
+            if let Some(answer) = stanza.error(&error) {
+                crate::route::route(out.shared, &home.account.jid, answer, 1, None);
+            }
+        }
+        _ if over => {}
+        _ => {
+            link.held.add(stanza);
+            link.held.stuck = true;
+            bound(out, home, at);
+        }
     }
-    if home.links[at].mute || home.links[at].conn.is_none() {
+    if over {
+        broken(out, home, at);
+    }
+}
+
+/// A session ends for which too much waits.
+fn bound(out: &Out<'_>, home: &Home, at: usize) {
+    if home.links[at].held.exceeds(MAX_HELD, out.shared.config.max_unacked_bytes) {
         broken(out, home, at);
     }
 }
@@ -421,7 +426,7 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
     let span = home.waiting_traces.feed(&out.shared.tracer, rows.iter().map(|row| row.position));
     for row in rows {
         let position = row.position;
-        if !home.links[at].can_take(&out.shared.config, out.shared.config.window) {
+        if !takes(out, home, at) {
             // The rest is read again when the client has acknowledged.
             return;
         }
@@ -430,7 +435,7 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
             home.count.remove(row.stanza.len());
             if let Some(stanza) = stored(out.shared, home, &row) {
                 let trace = home.waiting_traces.is_fed(position, &span);
-                number(out, home, at, stanza, Some(Row { position, waits: true }), trace);
+                push(out, home, at, stanza, Some(Row { position, waits: true }), trace);
             }
         }
         home.deliveries.read_through(from, position);
@@ -460,7 +465,7 @@ fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, asked: &[Position]
     // What was missed since then has not been asked for.
     for asked in asked {
         let Some((position, how)) = home.links[at].feed.missed.front().copied() else { return };
-        if position != *asked || !home.links[at].can_take(&out.shared.config, out.shared.config.window) {
+        if position != *asked || !takes(out, home, at) {
             return;
         }
         home.links[at].feed.missed.pop_front();
@@ -471,7 +476,7 @@ fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, asked: &[Position]
         {
             let waits = row.offline && how == As::Itself;
             let trace = home.waiting_traces.is_fed(position, &span);
-            number(out, home, at, stanza, Some(Row { position, waits }), trace);
+            push(out, home, at, stanza, Some(Row { position, waits }), trace);
         }
     }
 }
@@ -483,9 +488,18 @@ fn stored(shared: &Shared, home: &Home, row: &LogRow) -> Option<Stanza> {
     Some(delay::stamped(&stanza, home.account.jid.domain(), row.position.timestamp()))
 }
 
-/// The client has this many more; their rows are done with.
+/// The client has this many more: what waits for room goes on.
 pub(crate) fn acknowledged(out: &mut Out<'_>, home: &mut Home, at: usize, count: usize) {
     let token = home.links[at].token;
+    taken(home, at, count);
+    if home.links[at].held.stuck {
+        release(out, home, at);
+    }
+    feed(out, home, token);
+}
+
+/// The client has this many more; their rows are done with.
+pub(crate) fn taken(home: &mut Home, at: usize, count: usize) {
     for _ in 0..count {
         let Some(entry) = home.links[at].unqueue() else { break };
         if let Some(position) = entry.position.filter(|_| entry.waits) {
@@ -496,5 +510,4 @@ pub(crate) fn acknowledged(out: &mut Out<'_>, home: &mut Home, at: usize, count:
         }
     }
     home.touched = true;
-    feed(out, home, token);
 }

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod act;
+mod aside;
 mod behind;
 mod cluster;
 pub mod config;

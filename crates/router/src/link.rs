@@ -3,9 +3,9 @@
 mod refusals;
 
 use self::refusals::Refusal;
+use crate::aside::Aside;
 use crate::config::RouterConfig;
 use crate::far::Far;
-use compact_str::CompactString;
 use starling_store::{Origin, Position};
 use starling_wire::{ConnId, Down, Token, Trace};
 use starling_xmpp::{BareJid, Stanza, Timestamp, sm};
@@ -175,8 +175,8 @@ pub(crate) struct Link {
     refusals: Vec<Refusal>,
     /// Up to where homes of this process have refused what it sent to an account.
     refused: Vec<(BareJid, u64)>,
-    /// What waits while nobody looks (XEP-0352), by the key under which a later one replaces it.
-    pub(crate) held: Vec<(CompactString, Stanza)>,
+    /// What waits while nobody looks (XEP-0352), or for want of room.
+    pub(crate) held: Aside,
     /// Its edge, where that is another process.
     pub(crate) far: Option<Box<Far>>,
 }
@@ -206,7 +206,7 @@ impl Link {
             feed: Feed::default(),
             refusals: Vec::new(),
             refused: Vec::new(),
-            held: Vec::new(),
+            held: Aside::default(),
             far: None,
         }
     }

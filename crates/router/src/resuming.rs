@@ -197,7 +197,7 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     // count covers: nobody else may know of that. The rest follows when all of it is there.
     remember(out, home, at);
     out.downs.push(ToEdge { conn, down: Down::Resumed { jid, sequence, base } });
-    delivery::acknowledged(out, home, at, before + newly);
+    delivery::taken(home, at, before + newly);
     delivery::send_again(out, home, at, 0);
     // XEP-0352 §5: a resumed stream is active, whatever was said on the one before.
     home.account.sessions[at].active = true;

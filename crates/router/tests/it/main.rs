@@ -20,6 +20,7 @@ mod panics;
 mod patience;
 mod races;
 mod resuming;
+mod room;
 mod sessions;
 mod site;
 mod stage;

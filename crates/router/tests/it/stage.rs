@@ -493,6 +493,15 @@ impl Stage {
         self.homes.send(ToHome { account: client.account.clone(), conn: client.conn, up });
     }
 
+    /// Its session goes on over a new connection.
+    pub(crate) fn resume(&mut self, client: &Client, handled: u32) -> Client {
+        self.conns += 1;
+        let token = Token(u128::from(client.conn.number));
+        let client = Client { conn: ConnId::local(self.conns), ..client.clone() };
+        self.say(&client, Up::Resume { token, handled });
+        client
+    }
+
     /// All that it was sent so far has been written to its socket.
     pub(crate) fn reads(&mut self, client: &Client) {
         self.read += 1_000;
