@@ -48,7 +48,7 @@ pub(crate) struct Home {
     pub(crate) links: Vec<Link>,
     /// Sessions that have ended, whose messages homes of other shards have yet to answer; since when. They stay recorded, and
     /// their edges keep them: should this home be lost, the next one sends these messages again. When their client is back they
-    /// go: what it says then is not to be overtaken by what it said before.
+    /// go: what it says then is not to be overtaken by what it said before. Other devices of the account say nothing of that.
     pub(crate) parted: VecDeque<(Duration, Link)>,
     pub(crate) deliveries: Deliveries,
     /// Position of the newest row decided.
@@ -297,6 +297,14 @@ impl Home {
     /// Whether this session is here, or has parted.
     pub(crate) fn has(&self, token: Token) -> bool {
         self.find(token).is_some() || self.parted.iter().any(|(_, link)| link.token == token)
+    }
+
+    /// The clients of these sessions, which have ended, are back: what they have not heard of they say again.
+    pub(crate) fn is_back(&mut self, whose: impl Fn(&Link) -> bool) {
+        for (_, link) in self.parted.iter_mut().filter(|(_, link)| whose(link)) {
+            link.mute = true;
+            self.touched = true;
+        }
     }
 
     /// The session that has sent something, over or not.

@@ -6,9 +6,10 @@ use self::refusals::Refusal;
 use crate::aside::Aside;
 use crate::config::RouterConfig;
 use crate::far::Far;
+use crate::recognise::origin_id;
 use starling_store::{Origin, Position};
 use starling_wire::{ConnId, Down, Token, Trace};
-use starling_xmpp::{BareJid, Stanza, Timestamp, sm};
+use starling_xmpp::{BareJid, FullJid, Stanza, Timestamp, sm};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -280,6 +281,14 @@ impl Link {
         entry.message.as_ref().map(|message| &message.stanza)
     }
 
+    /// Whether a message of this id to this account has no answer yet.
+    pub(crate) fn waits_with(&self, id: &str, to: &BareJid) -> bool {
+        self.unsettled.iter().filter_map(|entry| entry.message.as_ref()).any(|message| {
+            message.stanza.to.as_ref().is_some_and(|jid| jid.to_bare() == *to)
+                && origin_id(&message.stanza).is_some_and(|own| own == id)
+        })
+    }
+
     /// A message goes to the home of another shard.
     pub(crate) fn sends(&mut self, sequence: u64, sent: Sent) {
         let entry = self.place(sequence).and_then(|index| self.unsettled.get_mut(index));
@@ -352,6 +361,11 @@ impl Link {
     /// It has ended, and its client is back: nothing of it goes again.
     pub(crate) fn is_past(&self) -> bool {
         self.mute && self.far.as_ref().is_some_and(|far| far.parted.is_some())
+    }
+
+    /// Whether it is the session that this address had before.
+    pub(crate) fn was(&self, jid: &FullJid) -> bool {
+        self.far.as_ref().is_some_and(|far| far.parted.as_ref() == Some(jid))
     }
 
     /// Nothing is on its way.

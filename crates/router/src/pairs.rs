@@ -31,6 +31,9 @@ pub(crate) fn leaves(
     to: &BareJid,
     trace: Option<Trace>,
 ) -> bool {
+    if !home.parted.is_empty() && shared.elsewhere(to).is_some() {
+        go_before(shared, home, ticket.token, to);
+    }
     let Some(link) = home.sender(ticket.token) else { return true };
     if shared.elsewhere(to).is_none() {
         ticket.heard = link.refused_there(to);
@@ -49,6 +52,17 @@ pub(crate) fn leaves(
     link.sends(ticket.sequence, sent);
     home.touched = true;
     true
+}
+
+/// What the session before this one has sent there and may be lost goes before what this one sends.
+fn go_before(shared: &Shared, home: &mut Home, token: Token, to: &BareJid) {
+    let Some(jid) = home.account.session(token).map(|session| session.jid.clone()) else { return };
+    let before = home.parted.iter().map(|(_, link)| link).filter(|link| link.was(&jid) && !link.is_past());
+    for token in before.map(|link| link.token).collect::<Vec<_>>() {
+        if is_news(home, token, to, shared.clock.monotonic()) {
+            send_again(shared, home, token, to, None);
+        }
+    }
 }
 
 /// Sends again what a session has sent there after this sequence and has no receipt for.

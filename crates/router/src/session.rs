@@ -70,7 +70,8 @@ pub(crate) fn bind(
         // Whoever could resume that session may be the one who comes now, and will say again what it is not sure of.
         home.unresumed = Some(turn.monotonic);
     }
-    home.parted.iter_mut().for_each(|(_, link)| link.mute = true);
+    // Without stream management it does not know what was taken.
+    home.is_back(|link| link.management.is_some() && link.was(&jid));
     home.touched = true;
     home.account.sessions.push(Session::new(token, jid.clone()));
     let mut link = Link::new(token, conn, turn.now);

@@ -74,6 +74,12 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
         refuse_to_overtake(turn, home, (token, sequence), &stanza);
         return refuse_traced(turn, home, (token, sequence), &stanza, &not_confirmed(), spans);
     }
+    if !home.parted.is_empty()
+        && let Some(id) = origin_id(&stanza)
+    {
+        // Under another name, perhaps.
+        home.is_back(|link| link.waits_with(&id, &with));
+    }
     let mut ticket = ticket(home, token, sequence);
     ticket.before = home.links[at].before;
     let may_be_again = home.links[at].may_be_again(sequence);

@@ -109,9 +109,9 @@ impl Worker {
     }
 }
 
-/// Which sessions have sent what there, by this moment, that has no answer.
+/// Which sessions have sent what there, by this moment, that has no answer; those that are over first.
 fn unanswered(home: &Home, by: Duration) -> Vec<(Token, BareJid)> {
     let parted = home.parted.iter().map(|(_, link)| link).filter(|link| !link.is_past());
-    let all = home.links.iter().chain(parted);
+    let all = parted.chain(&home.links);
     all.flat_map(|link| link.unanswered(by).into_iter().map(|to| (link.token, to))).collect()
 }

@@ -689,3 +689,43 @@ fn a_client_that_resumes_has_not_heard_of_what_was_refused_before() {
         assert_eq!(site.rows("bob"), ["0", "1", "2"], "moved: {moved}");
     }
 }
+
+/// What a session has sent goes on without it, whatever other devices of its account do.
+#[test]
+fn what_was_sent_before_a_session_ended_goes_on_when_another_device_comes() {
+    for (managed, comes) in [false, true].into_iter().flat_map(|managed| {
+        ["nobody", "tablet", "phone", "phone again", "other again"].map(|comes| (managed, comes))
+    }) {
+        let mut site = Site::new(1);
+        let mut alice =
+            if managed { site.managed(0, "alice", "phone") } else { site.client(0, "alice", "phone") };
+        let bob = site.client(0, "bob", "phone");
+        site.send(&mut alice, named(0));
+        site.decide();
+        assert_eq!(site.lose_mail(), 1);
+        site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Closed));
+        site.run();
+        let mut expected = vec!["0", "1"];
+        if comes != "nobody" {
+            let (resource, again) = comes.split_once(' ').unwrap_or((comes, ""));
+            let mut next = site.client(0, "alice", resource);
+            if again == "again" {
+                site.send(&mut next, named(0));
+            } else if managed && comes == "phone" {
+                // Its client has had no answer, and does not want to say it again.
+                expected.remove(0);
+            }
+            site.send(&mut next, named(1));
+            site.run();
+        } else {
+            expected.pop();
+        }
+        if comes == "tablet" {
+            // There is no order between devices.
+            expected.reverse();
+        }
+        site.advance(6 * SECOND);
+        assert_eq!(site.messages(&bob), expected, "{comes}, managed: {managed}");
+        assert_eq!(site.rows("bob"), expected, "{comes}, managed: {managed}");
+    }
+}
