@@ -4,7 +4,7 @@ use crate::home::{Home, Read};
 use crate::link::{As, Link, Row};
 use crate::msg::{Fed, Msg};
 use crate::reads;
-use crate::session::remember;
+use crate::session::{self, remember};
 use crate::shared::Shared;
 use starling_hooks::carbon::{self, Way};
 use starling_hooks::{Pace, delay};
@@ -69,7 +69,11 @@ fn say(out: &mut Out<'_>, home: &mut Home, token: Token, answers: u64, stanza: S
     if !release(out, home, at) || !home.links[at].has_room(&out.shared.config) {
         return overflow(out, home, at, stanza);
     }
-    home.links[at].will_answer(answers);
+    let done = answers > 0 && matches!(stanza.kind, Kind::Iq(IqType::Result));
+    // Whoever has the answer has what it says of the session: that copies are on, that pushes are wanted. Where that may not go
+    // there yet, the next home is asked once more.
+    let noted = !done || home.links[at].hears().is_none() || session::reminds(out, home, at);
+    home.links[at].will_answer(if noted { answers } else { 0 });
     push(out, home, at, stanza, None, trace);
 }
 
@@ -263,6 +267,7 @@ pub(crate) fn go_on(out: &mut Out<'_>, home: &mut Home, at: usize) {
     // One that its edge has yet to name is told all of it then.
     if let Some(sent) = far.gone.filter(|_| there && !far.quiet) {
         let whole = far.whole;
+        session::reminds(out, home, at);
         send_again(out, home, at, sent);
         if !whole {
             remember(out, home, at);

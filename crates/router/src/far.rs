@@ -13,6 +13,9 @@ const MAX_HOLDERS: usize = 4;
 /// the home be lost as well.
 const MAX_UNSAVED: usize = 1_024;
 
+/// Notes of this size go to an edge as often as they change, in bytes.
+const SMALL: usize = 8 << 10;
+
 /// The edges' side of one session.
 #[derive(Debug)]
 pub(crate) struct Far {
@@ -171,6 +174,13 @@ impl Far {
             !old
         });
         outdated
+    }
+
+    /// Notes of so many bytes have gone to its edge. No others do for a while: 512 KiB a second at the most. A client changes them
+    /// with a few bytes, and is not told meanwhile that these are handled: then its edge reads no more of it.
+    pub(crate) fn rest(&mut self, now: Duration, bytes: usize) {
+        let rest = if bytes <= SMALL { Duration::ZERO } else { Duration::from_micros(2 * bytes as u64) };
+        self.rests = now + rest;
     }
 
     /// What is queued under this number is the answer to this stanza.

@@ -152,6 +152,20 @@ pub(crate) fn remember(out: &mut Out<'_>, home: &mut Home, at: usize) -> usize {
     bytes
 }
 
+/// Has the edge remember what has changed of the session, if anything has. False where that may not go there yet.
+pub(crate) fn reminds(out: &mut Out<'_>, home: &mut Home, at: usize) -> bool {
+    let now = out.shared.clock.monotonic();
+    let Some(far) = home.links[at].far.as_ref().filter(|far| far.news && far.bound) else { return true };
+    if now < far.rests {
+        return false;
+    }
+    let bytes = remember(out, home, at);
+    if let Some(far) = &mut home.links[at].far {
+        far.rest(now, bytes);
+    }
+    true
+}
+
 fn refuse_bind(turn: &mut Turn, home: &mut Home, conn: ConnId, error: StanzaError) {
     turn.act(home, What::Tell(conn, Down::Refused(Box::new(error))));
 }

@@ -169,32 +169,20 @@ impl Worker {
 /// How soon it is looked again whether the link to an edge takes more.
 const KNOCK: Duration = Duration::from_millis(50);
 
-/// Notes of this size go to an edge as often as they change, in bytes.
-const SMALL: usize = 8 << 10;
-
-/// How long after notes of so many bytes no others go to the edge: 512 KiB a second at the most. A client changes them with
-/// a few bytes, and is not told meanwhile that these are handled: then its edge reads no more of it.
-fn rest(bytes: usize) -> Duration {
-    if bytes <= SMALL { Duration::ZERO } else { Duration::from_micros(2 * bytes as u64) }
-}
-
 /// Tells the edge how far a session's stanzas are handled, and asks for an acknowledgement when one is due.
 fn report(out: &mut Out<'_>, home: &mut Home, at: usize, now: Duration, timers: &mut Timers) {
     let ack_timeout = out.shared.config.ack_timeout;
     let link = &mut home.links[at];
     let (Some(conn), None, false) = (link.hears(), link.resuming, link.mute) else { return };
-    if let Some(far) = link.far.as_mut().filter(|far| far.news && far.bound) {
-        if now < far.rests {
-            if !std::mem::replace(&mut far.waits, true) {
-                timers.set(far.rests, home.account.jid.clone(), Why::Notes(link.token));
-            }
-            return;
+    // Before what it follows from is called handled.
+    if !session::reminds(out, home, at) {
+        let link = &mut home.links[at];
+        if let Some(far) = &mut link.far
+            && !std::mem::replace(&mut far.waits, true)
+        {
+            timers.set(far.rests, home.account.jid.clone(), Why::Notes(link.token));
         }
-        // Before what it follows from is called handled.
-        let bytes = session::remember(out, home, at);
-        if let Some(far) = &mut home.links[at].far {
-            far.rests = now + rest(bytes);
-        }
+        return;
     }
     let link = &mut home.links[at];
     let handled = link.handled();

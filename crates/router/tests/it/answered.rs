@@ -95,6 +95,46 @@ fn whatever_arrives_of_an_answer_there_is_one() {
     }
 }
 
+/// Whoever asks for something about a session, as for the roster, is told of changes from then on.
+#[test]
+fn what_an_answer_says_of_a_session_is_so_at_the_next_home() {
+    let mut kept = 0;
+    for (count, large) in (0..8).flat_map(|count| [(count, false), (count, true)]) {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let mut desk = site.client(0, "alice", "desk");
+        if large {
+            // So many bytes are not remembered as often as they change.
+            for n in 0..200 {
+                let address = format!("{}{n}@elsewhere.example", "x".repeat(60));
+                let mut presence = Stanza::presence(PresenceType::Available);
+                presence.to = Some(starling_xmpp::Jid::parse(&address).unwrap());
+                site.send(&mut alice, presence);
+            }
+            site.run();
+        }
+        site.told(&alice);
+        site.send(&mut alice, question());
+        for _ in 0..3 {
+            site.decide();
+        }
+        site.deliver_only(count);
+        site.succeed("alice");
+        let (answers, _) = answers(&mut site, &alice);
+        if answers != ["result"] {
+            continue;
+        }
+        kept += 1;
+        let mut subscribe = Stanza::presence(PresenceType::Subscribe);
+        subscribe.to = Some(jid("bob").into());
+        site.send(&mut desk, subscribe);
+        site.run();
+        let pushed = |down: &Down| matches!(down, Down::Stanza { stanza, .. } if matches!(stanza.kind, Kind::Iq(IqType::Set)));
+        assert!(site.told(&alice).iter().any(pushed), "{count} arrived, large: {large}");
+    }
+    assert!(kept > 0);
+}
+
 /// A message that its client may send again.
 fn named(to: &str, body: &str) -> Stanza {
     let id = Element::new("urn:xmpp:sid:0", "origin-id").attr("id", format!("o-{body}"));
