@@ -125,6 +125,7 @@ pub(crate) fn needs_store(stanza: &Stanza) -> bool {
 }
 
 /// A stanza on its way to the home of `account`.
+#[derive(Clone)]
 pub(crate) struct Forward {
     /// Bare JID of the stanza's `to`.
     pub(crate) account: BareJid,

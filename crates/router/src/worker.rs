@@ -12,6 +12,7 @@ mod deadlines;
 mod doubts;
 mod ending;
 mod hearing;
+mod late;
 mod loading;
 mod losing;
 mod opening;
@@ -341,6 +342,11 @@ impl Worker {
 
     /// For a home that can decide.
     fn take(&mut self, turn: &mut Turn, account: &BareJid, held: Held) {
+        if let Msg::Forward(forward) = &held.msg
+            && self.is_early(turn, account, forward)
+        {
+            return;
+        }
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         if let Msg::Forward(forward) = &held.msg
             && !pairs::is_new(&self.shared, home, forward)

@@ -1,5 +1,6 @@
 //! Edges name their sessions, after a move of the home or a break of the link.
 
+use super::late::Late;
 use super::losing::Losing;
 use super::opening::Unsure;
 use super::*;
@@ -37,6 +38,8 @@ pub(super) struct Attaching {
     pub(super) opening: Vec<BareJid>,
     /// Sessions that may have gone on at an edge that is silent: what the edges before it keep of them.
     pub(super) unsure: HashMap<BareJid, Unsure>,
+    /// What has come for sessions that edges have yet to name.
+    pub(super) late: HashMap<BareJid, Late>,
     pub(super) losing: Losing,
 }
 

@@ -147,6 +147,12 @@ impl Worker {
     pub(super) fn open_due(&mut self, turn: &mut Turn, account: &BareJid) {
         self.try_unsure(turn, account);
         self.try_open(turn, account);
+        if let Some(Slot::Ready(home)) = self.homes.get(account)
+            && home.opening.is_none()
+        {
+            self.take_early(turn, account);
+            self.go_on(turn, account);
+        }
     }
 
     /// Goes on with sessions that may have been elsewhere, if it is known by now.
@@ -253,6 +259,7 @@ impl Worker {
             home.opening = Some(Box::new(Opening { parked, ..Opening::default() }));
             return self.try_open(turn, account);
         }
+        self.take_early(turn, account);
         self.go_on(turn, account);
         self.touch(account);
     }

@@ -1,7 +1,7 @@
 //! Sessions go on when their home moves, when links break, and over another edge.
 
 use crate::bench::body;
-use crate::site::Site;
+use crate::site::{Client, Site};
 use starling_router::RecordError;
 use starling_wire::{Down, Leave, Up};
 use starling_xmpp::{Element, IqType, Jid, Kind, MessageType, PresenceType, Stanza, ns};
@@ -547,7 +547,9 @@ fn who_has_not_been_named_yet_is_not_gone() {
     site.send(&mut alice, Stanza::message(MessageType::Normal).id("say").to(to).child(hello));
     site.advance(Duration::from_millis(500));
     let errors: Vec<_> = site.told(&alice).into_iter().filter_map(error).collect();
-    assert_eq!(errors, ["wait recipient-unavailable"; 2]);
+    assert_eq!(errors, ["wait recipient-unavailable"], "what was asked waits for its edge");
+    site.advance(6 * SECOND);
+    assert_eq!(site.told(&alice).into_iter().filter_map(error).count(), 1, "and not for ever");
 }
 
 fn error(down: Down) -> Option<String> {
@@ -808,5 +810,47 @@ fn what_the_edge_before_could_not_say_again_is_known_however_often_the_home_chan
         assert_eq!(site.rows("alice"), ["hello"], "{homes}");
         assert_eq!(site.rows("bob"), ["hello"], "{homes}");
         assert_eq!(site.handled(&alice), 2, "{homes}");
+    }
+}
+
+/// An account does not wait for an edge that is silent for long; what nobody says again does, where it is for a session there.
+#[test]
+fn what_comes_for_a_session_that_is_not_named_yet_is_not_lost() {
+    for named in [true, false] {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        let (desk, bob) = (site.managed(0, "bob", "desk"), site.managed(1, "bob", "phone"));
+        site.cut(1);
+        site.succeed("bob");
+        site.advance(Duration::from_millis(400));
+        site.told(&desk);
+        let states = [PresenceType::Unavailable, PresenceType::Available];
+        for (kind, to) in states.map(|kind| (kind, "bob@localhost")) {
+            let mut presence = Stanza::presence(kind);
+            presence.to = Some(Jid::parse(to).unwrap());
+            site.send(&mut alice, presence);
+        }
+        let mut question = Stanza::iq(IqType::Get).id("question");
+        question = question.child(Element::new("urn:xmpp:ping", "ping"));
+        question.to = Some(Jid::parse("bob@localhost/phone").unwrap());
+        site.send(&mut alice, question);
+        site.advance(SECOND);
+        let stanzas = |site: &mut Site, client: &Client| {
+            let name = |down| match down {
+                Down::Stanza { stanza, .. } => Some(format!("{:?}", stanza.kind)),
+                _ => None,
+            };
+            site.told(client).into_iter().filter_map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(stanzas(&mut site, &alice), [""; 0], "nobody knows yet");
+        assert_eq!(stanzas(&mut site, &desk).len(), 2, "who is here is told at once");
+        if named {
+            site.link(1);
+            site.run();
+            assert_eq!(stanzas(&mut site, &bob), ["Presence(Available)", "Iq(Get)"]);
+        }
+        site.advance(6 * SECOND);
+        let answer = if named { vec![] } else { vec!["Iq(Error)"] };
+        assert_eq!(stanzas(&mut site, &alice), answer);
     }
 }
