@@ -201,7 +201,11 @@ pub(crate) fn carry_out(
         What::Deliver(token, stanza, trace) => {
             // What is not confirmed is not told: clients would take a version of it that may never be.
             if ok || !is_push(&stanza) {
+                let answers = matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error));
                 delivery::plain(out, home, token, stanza, trace);
+                if answers {
+                    requests::note(home, token);
+                }
             }
         }
         What::Refuse(token, sequence, answer, trace) => {

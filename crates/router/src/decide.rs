@@ -65,6 +65,7 @@ fn sent_plain(
     if again && matches!(stanza.kind, Kind::Iq(IqType::Get | IqType::Set)) {
         // It may be done, and its answer lost.
         span.fail(StanzaCondition::ResourceConstraint.as_str());
+        home.requests.ends(token, &stanza);
         refuse(turn, home, token, sequence, &stanza, &message::not_confirmed());
         return;
     }

@@ -3,7 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 use starling_store::Position;
 use starling_wire::{ConnId, EdgeId};
-use starling_xmpp::FullJid;
+use starling_xmpp::{FullJid, Stanza};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -74,6 +74,8 @@ pub(crate) struct Far {
     pub(crate) answers: VecDeque<(u64, u64)>,
     /// Up to this number its client has had all in its queue, as it said when it resumed.
     pub(crate) had: u64,
+    /// Requests of it that have left and have no answer: their heads.
+    pub(crate) asked: Vec<Stanza>,
     /// The home has closed its last connection, not its client.
     pub(crate) cut: bool,
     /// Its session has ended; its address.
@@ -128,6 +130,7 @@ impl Far {
             answered: Vec::new(),
             answers: VecDeque::new(),
             had: 0,
+            asked: Vec::new(),
             cut: false,
             parted: None,
             from,

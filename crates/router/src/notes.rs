@@ -67,6 +67,8 @@ pub(crate) struct Notes {
     pub(crate) rows: Vec<(Row, As)>,
     /// Up to this sequence its client may say again what a home before had taken.
     pub(crate) again: u64,
+    /// What it has asked others and has no answer to: the heads of these requests.
+    pub(crate) asked: Vec<Stanza>,
 }
 
 /// Of a session of a cluster.
@@ -125,6 +127,11 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
         });
     }
     out.put_u64_le(link.far.as_ref().map_or(0, |far| far.again));
+    let asked = link.far.as_ref().map_or(&[][..], |far| &far.asked);
+    out.put_u32_le(u32::try_from(asked.len()).unwrap_or(u32::MAX));
+    for request in asked {
+        put(&mut out, &request.encode());
+    }
     out.freeze()
 }
 
@@ -177,6 +184,10 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         ));
     }
     let again = left.later(8)?;
+    let mut asked = Vec::new();
+    for _ in 0..left.later(4)? {
+        asked.push(Stanza::decode(left.bytes()?).ok()?);
+    }
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -202,6 +213,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         owed,
         rows,
         again,
+        asked,
     })
 }
 
@@ -311,7 +323,7 @@ mod tests {
         }
         let whole = encode(&session, &link);
         let cut = (1..whole.len()).filter(|cut| decode(&whole.slice(..whole.len() - cut)).is_some());
-        assert_eq!(cut.count(), 6, "where fields were added");
+        assert_eq!(cut.count(), 7, "where fields were added");
     }
 
     #[test]
@@ -321,7 +333,7 @@ mod tests {
         let newer: Bytes = [&whole[..], b"more"].concat().into();
         assert_eq!(decode(&newer), decode(&whole));
         // What homes of before wrote ends where fields were added.
-        let ends = [40, 32, 24, 16, 12, 8].map(|less| whole.len() - less);
+        let ends = [44, 36, 28, 20, 16, 12, 4].map(|less| whole.len() - less);
         for length in 0..whole.len() {
             let known = decode(&whole.slice(..length));
             assert_eq!(known.is_some(), ends.contains(&length), "{length} bytes");
@@ -329,7 +341,7 @@ mod tests {
         let older = decode(&whole.slice(..ends[0])).unwrap();
         assert_eq!((older.stay, older.sent, older.ceased), (3, Position(0), Position(0)));
         assert!(older.before.is_none() && older.owed.is_empty() && older.rows.is_empty());
-        assert_eq!(older.again, 0);
+        assert!(older.again == 0 && older.asked.is_empty());
         let other: Bytes = [&[9], &whole[1..]].concat().into();
         assert_eq!(decode(&other), None);
     }

@@ -10,6 +10,7 @@ use crate::msg::Msg;
 use crate::notes::{self, Notes};
 use crate::owed;
 use crate::reads;
+use crate::requests;
 use crate::session;
 use crate::shared::Shared;
 use crate::turn::Turn;
@@ -214,6 +215,7 @@ pub(crate) fn build(
     owed::fetch(home, &mut link, record, &notes.rows, highest);
     home.account.sessions.push(session);
     home.links.push(link);
+    requests::inherit(out.shared, home, record.token, notes.asked);
     // The next home has to know that this is the one, and all of it, whatever moves were recorded and never came about.
     // Where more follows, that is said behind it ([`is_all_there`]); but answers that it has only in its notes have other
     // numbers now.

@@ -2,11 +2,13 @@
 //!
 //! Nobody keeps a request on its way: with the home that it went to, or the link, it is lost, and so may its answer be. The client
 //! would wait for ever. So when that home is another one, or can be reached again, it is waited for answers to what was asked
-//! before, for some seconds; then the client is told that there is none, and one that comes later is not passed on.
+//! before, for some seconds; then the client is told that there is none, and one that comes later is not passed on. The same where
+//! the asker's own home is another one: what it had asked is in its edge's notes.
 
+use crate::home::Home;
 use crate::shared::Shared;
 use starling_wire::{Shard, Token};
-use starling_xmpp::{IqType, Kind, Payload, Stanza};
+use starling_xmpp::{IqType, Jid, Kind, Payload, Stanza};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -65,6 +67,27 @@ impl Requests {
         true
     }
 
+    /// What this session has asked and has no answer to.
+    pub(crate) fn of(&self, token: Token) -> impl Iterator<Item = &Stanza> {
+        self.open.iter().filter(move |request| request.token == token).map(|request| &request.stanza)
+    }
+
+    /// This was asked by way of a home before this one.
+    pub(crate) fn inherits(&mut self, token: Token, shard: Shard, request: Stanza, now: Duration) {
+        push(&mut self.open, Request { token, shard, stanza: request, doubt: Some(now) });
+    }
+
+    /// The session is told that this request, which it may have sent by way of a home before this one, has no answer.
+    pub(crate) fn ends(&mut self, token: Token, request: &Stanza) {
+        let same = |other: &Request| {
+            other.token == token && other.stanza.id == request.id && other.stanza.to == request.to
+        };
+        self.open.retain(|other| !same(other));
+        let mut stanza = request.clone();
+        stanza.payload = Payload::empty();
+        push(&mut self.over, Request { token, shard: Shard(0), stanza, doubt: None });
+    }
+
     /// The home of that shard is another one, or can be reached again: whether anything was asked before.
     pub(crate) fn moved(&mut self, shard: Shard, now: Duration) -> bool {
         let mut any = false;
@@ -104,7 +127,7 @@ fn push(all: &mut VecDeque<Request>, request: Request) {
 }
 
 /// A stanza leaves: if it is a request of one of the account's sessions to an account of another shard, that is remembered.
-pub(crate) fn leaves(shared: &Shared, home: &mut crate::home::Home, stanza: &Stanza) {
+pub(crate) fn leaves(shared: &Shared, home: &mut Home, stanza: &Stanza) {
     let (Kind::Iq(IqType::Get | IqType::Set), Some(from), Some(to)) = (stanza.kind, &stanza.from, &stanza.to)
     else {
         return;
@@ -112,16 +135,54 @@ pub(crate) fn leaves(shared: &Shared, home: &mut crate::home::Home, stanza: &Sta
     if shared.tier.is_none() || to.local().is_none() || !shared.server.is_local(to) {
         return;
     }
-    let Some(shard) = shared.elsewhere(&to.to_bare()) else { return };
     if let Some(token) = home.account.resource(from).map(|session| session.token) {
-        home.requests.leaves(token, shard, stanza);
+        home.requests.leaves(token, shard(shared, to), stanza);
+        note(home, token);
+    }
+}
+
+fn shard(shared: &Shared, to: &Jid) -> Shard {
+    let own = || shared.tier.as_ref().map_or(Shard(0), |tier| tier.shard);
+    shared.elsewhere(&to.to_bare()).unwrap_or_else(own)
+}
+
+/// The edge remembers what its session waits for: should this home be lost, nobody else would tell its client that there is no
+/// answer.
+pub(crate) fn note(home: &mut Home, token: Token) {
+    let Some(at) = home.find(token) else { return };
+    let asked: Vec<_> = home.requests.of(token).cloned().collect();
+    if let Some(far) = &mut home.links[at].far
+        && far.asked != asked
+    {
+        (far.asked, far.news) = (asked, true);
+        home.touched = true;
+    }
+}
+
+/// A session was built that had asked these. Its edge may have answers to them.
+pub(crate) fn inherit(shared: &Shared, home: &mut Home, token: Token, asked: Vec<Stanza>) {
+    let now = shared.clock.monotonic();
+    let Some(at) = home.find(token) else { return };
+    for request in asked {
+        let is_answer = |stanza: &Stanza| {
+            let answers = matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error));
+            answers && stanza.id == request.id && stanza.from == request.to
+        };
+        let answered = home.links[at].queue.iter().any(|entry| entry.stanza.as_ref().is_some_and(is_answer));
+        if let Some(to) = request.to.as_ref().filter(|_| !answered) {
+            let shard = shard(shared, to);
+            home.requests.inherits(token, shard, request, now);
+        }
+    }
+    let asked = home.requests.of(token).cloned().collect();
+    if let Some(far) = &mut home.links[at].far {
+        far.asked = asked;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use starling_xmpp::Jid;
 
     const A: Token = Token(1);
 

@@ -6,6 +6,7 @@ use crate::far;
 use crate::notes::{self, Notes};
 use crate::owed;
 use crate::rebuild::{self, Opening};
+use crate::requests;
 use starling_store::LogRow;
 use starling_wire::{EdgeId, Token};
 
@@ -119,6 +120,9 @@ impl Worker {
             let mut out = Out { shared: &shared, downs: &mut self.downs, reads: &mut self.asked };
             let highest = rebuild::build(&mut out, home, &parked, notes, &place);
             built.push((parked.record.token, highest));
+            if home.requests.open() > 0 {
+                self.timers.set(turn.monotonic + requests::PATIENCE, account.clone(), Why::Request);
+            }
             if !parked.others.is_empty() {
                 let at = turn.monotonic + ARRIVES;
                 self.timers.set(at, account.clone(), Why::Arrived(parked.record.token));

@@ -51,6 +51,7 @@ impl Worker {
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         while let Some((token, request)) = home.requests.lost(turn.monotonic) {
             let error = decide::message::not_confirmed();
+            requests::note(home, token);
             if let Some(answer) = decide::error_to(home, token, &request, &error) {
                 delivery::answer(&mut out, home, (token, 0), answer, None);
             }

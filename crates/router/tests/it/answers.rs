@@ -128,3 +128,41 @@ fn an_answer_that_is_given_after_a_move_comes_once() {
     site.run();
     assert_eq!(told(&site.told(&alice)).1, ["two"]);
 }
+
+#[test]
+fn a_request_whose_own_home_is_lost_is_answered_once() {
+    let cases = ["request", "answer", "nothing", "told"].into_iter().flat_map(|case| [(case, 1), (case, 2)]);
+    for (case, homes) in cases.chain([("unhandled", 1)]) {
+        let mut site = Site::new(2);
+        let mut alice = site.managed(0, "alice", "phone");
+        let mut bob = site.managed(1, "bob", "phone");
+        site.run();
+        site.send(&mut alice, question("one"));
+        site.decide();
+        match case {
+            "request" => assert_eq!(site.lose_mail(), 1),
+            // Her edge says it once more.
+            "unhandled" => site.forget_downs(),
+            _ => {}
+        }
+        site.run();
+        if case == "answer" || case == "told" {
+            site.send(&mut bob, answer("one"));
+            site.decide();
+            if case == "answer" {
+                assert_eq!(site.lose_mail(), 1);
+            }
+            site.run();
+        }
+        for _ in 0..homes {
+            site.succeed("alice");
+        }
+        site.advance(SECOND);
+        if case == "nothing" || case == "unhandled" {
+            site.send(&mut bob, answer("one"));
+        }
+        site.advance(20 * SECOND);
+        let expected = if case == "nothing" || case == "told" { "one" } else { "!one" };
+        assert_eq!(told(&site.told(&alice)).1, [expected], "{case}, {homes}");
+    }
+}
