@@ -72,6 +72,8 @@ struct Lane {
     /// Number of the first of them.
     first: u64,
     steps: VecDeque<Step>,
+    /// Those below this one were under way when something of the lane came back after the lease.
+    late: u64,
 }
 
 struct Step {
@@ -250,8 +252,14 @@ impl Pipeline {
         let holds = shared.positions.hold(now);
         for Landing { lane, number, began, result, recorded } in self.landings.drain(..) {
             let written = result.is_some();
+            // A lease that holds again does not hold for what follows something that was refused: it would be in the log before
+            // that, once its client sends all of it again (promise 4).
+            let follows = self.lanes.get(&lane).is_some_and(|lane| number < lane.late);
+            let late = written && !holds;
             let result = match result {
-                Some(Ok(())) if !holds => Err(StoreError::Unavailable("the lease is over".to_owned())),
+                Some(Ok(())) if late || follows => {
+                    Err(StoreError::Unavailable("the lease is over".to_owned()))
+                }
                 result => result.unwrap_or(Ok(())),
             };
             if written {
@@ -261,6 +269,9 @@ impl Pipeline {
                 shared.metrics.store_write.at(StoreTable::Log, level, outcome).observe(took.as_secs_f64());
             }
             let Some(steps) = self.lanes.get_mut(&lane) else { continue };
+            if late {
+                steps.late = steps.first + steps.steps.len() as u64;
+            }
             let index = usize::try_from(number.wrapping_sub(steps.first)).unwrap_or(usize::MAX);
             let Some(step) = steps.steps.get_mut(index) else { continue };
             (step.result, step.recorded) = (Some(result), recorded);
