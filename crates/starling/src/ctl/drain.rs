@@ -19,7 +19,7 @@ pub(super) async fn run(server: &Server<'_>, node: Option<&str>, watch: bool) ->
     if !watch {
         return Ok(());
     }
-    let mut watch = Watch { node, now, missing: 0 };
+    let mut watch = Watch { node, now, missing: 0, replaced: false };
     loop {
         tokio::time::sleep(EVERY).await;
         match watch.hear(look(server, node).await) {
@@ -40,12 +40,18 @@ struct Watch<'a> {
     now: DrainBody,
     /// How many answers in a row said that it is gone.
     missing: u32,
+    /// It was leaving, and serves: another process of that name, started in its place.
+    replaced: bool,
 }
 
 impl Watch<'_> {
     /// What is new.
     fn hear(&mut self, answer: Result<DrainBody, ClientError>) -> Result<Option<String>, ClientError> {
         match answer {
+            Ok(next) if next.phase == SERVING && self.now.phase != SERVING => {
+                self.replaced = true;
+                Ok(Some("ended, and started again".to_owned()))
+            }
             Ok(next) => {
                 self.missing = 0;
                 let news = (next != self.now).then(|| line(&next));
@@ -62,7 +68,7 @@ impl Watch<'_> {
     }
 
     fn is_over(&self) -> bool {
-        self.missing >= if self.node.is_some() { MISSING } else { 1 }
+        self.replaced || self.missing >= if self.node.is_some() { MISSING } else { 1 }
     }
 }
 
@@ -98,6 +104,9 @@ fn line(now: &DrainBody) -> String {
     format!("{} ({} left)", now.phase, now.left)
 }
 
+/// The phase of a process that does not drain.
+const SERVING: &str = "serving";
+
 const EVERY: Duration = Duration::from_millis(500);
 
 /// After so many answers that a router knows nothing of it a process has ended: for longer than links take to be made again.
@@ -122,7 +131,7 @@ mod tests {
 
     #[test]
     fn another_process_has_ended_when_nobody_knows_it_for_a_while() {
-        let mut watch = Watch { node: Some("edge-1"), now: left(3).unwrap(), missing: 0 };
+        let mut watch = Watch { node: Some("edge-1"), now: left(3).unwrap(), missing: 0, replaced: false };
         assert_eq!(watch.hear(left(3)).unwrap(), None);
         assert_eq!(watch.hear(left(2)).unwrap().as_deref(), Some("moving (2 left)"));
         // Its link breaks and is made again, or a router is late.
@@ -142,11 +151,20 @@ mod tests {
     }
 
     #[test]
+    fn who_serves_again_is_another_process() {
+        let mut watch = Watch { node: Some("edge-1"), now: left(3).unwrap(), missing: 0, replaced: false };
+        watch.hear(left(1)).unwrap();
+        let serving = DrainBody { phase: SERVING.to_owned(), left: 0 };
+        let said = watch.hear(Ok(serving)).unwrap();
+        assert!(watch.is_over() && said.is_some_and(|said| said.starts_with("ended")));
+    }
+
+    #[test]
     fn who_is_asked_has_ended_when_it_does_not_answer() {
-        let mut other = Watch { node: Some("edge-1"), now: left(1).unwrap(), missing: 0 };
+        let mut other = Watch { node: Some("edge-1"), now: left(1).unwrap(), missing: 0, replaced: false };
         assert!(other.hear(gone()).is_err() && other.hear(refused(code::INVALID)).is_err());
         assert!(!other.is_over(), "that says nothing of the one that drains");
-        let mut own = Watch { node: None, now: left(1).unwrap(), missing: 0 };
+        let mut own = Watch { node: None, now: left(1).unwrap(), missing: 0, replaced: false };
         assert!(own.hear(refused(code::NOT_FOUND)).is_err() && !own.is_over());
         assert_eq!(own.hear(gone()).unwrap().as_deref(), Some("ended"));
         assert!(own.is_over());
