@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 /// No message is longer; the links take a little more.
 const LONGEST: usize = 1 << 20;
@@ -36,6 +37,9 @@ const PIECE_WITHIN: Duration = Duration::from_secs(2);
 const INSTALL_WITHIN: Duration = Duration::from_secs(30);
 /// How soon a router that is not linked is tried again. openraft's own half second would hold back heartbeats as well.
 const RETRY: Duration = Duration::from_millis(20);
+
+/// How soon a snapshot that a router has not taken is sent again.
+const SNAPSHOT_RETRY: Duration = Duration::from_millis(500);
 
 type RpcError<E = RaftError<u64>> = RPCError<u64, Member, E>;
 
@@ -116,9 +120,13 @@ impl Way {
     }
 }
 
+/// What openraft makes of it: it tries again at once what the network has lost, and after [`RETRY`] where nobody is reached.
+/// Who refuses answers in no time, and would be asked thousands of times a second.
 fn failed<E: std::error::Error>(failure: Failure) -> RpcError<E> {
     match failure {
-        Failure::Link(PeerError::NotLinked) => RPCError::Unreachable(Unreachable::new(&failure)),
+        Failure::Link(PeerError::NotLinked) | Failure::Refused(_) | Failure::Unreadable => {
+            RPCError::Unreachable(Unreachable::new(&failure))
+        }
         failure => RPCError::Network(NetworkError::new(&failure)),
     }
 }
@@ -184,7 +192,14 @@ impl RaftNetwork<Types> for Client {
     ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = self.way.send(vote, *snapshot.snapshot) => sent,
+            sent = async {
+                let sent = self.way.send(vote, *snapshot.snapshot).await;
+                if matches!(sent, Err(StreamingError::Network(_) | StreamingError::StorageError(_))) {
+                    // Each attempt reads it anew, and the other router writes it.
+                    sleep(SNAPSHOT_RETRY).await;
+                }
+                sent
+            } => sent,
         }
     }
 

@@ -24,6 +24,8 @@ const FRESH: Duration = GRANTED;
 /// The watch looks again at least so often.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// A group that was asked a moment ago whether it runs has hardly had the time to say so.
+const PROBED: Duration = Duration::from_millis(20);
 /// A leader that has done nothing for so long asks nobody to wait for it any more: its disk is dead, or it is itself.
 const STUCK: Duration = Duration::from_secs(2);
 /// A voter that has said nothing for so long is not there, link or no link: at the least.
@@ -45,7 +47,7 @@ pub(super) async fn pulse(inner: Arc<Inner>) {
                 continue;
             }
             // One that does nothing at present would only have more to do afterwards.
-            if core.leads().is_some() && !core.quiet.load(Ordering::Acquire) && core.stuck(now).is_zero() {
+            if core.leads().is_some() && !core.quiet.load(Ordering::Acquire) && core.stuck(now) < PROBED {
                 // It fails only when the group has stopped, which is noticed elsewhere.
                 let _ = core.raft.trigger().heartbeat().await;
             }

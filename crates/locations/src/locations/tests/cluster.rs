@@ -65,6 +65,8 @@ struct State {
     taken: BTreeMap<(RouterId, RouterId), Instant>,
     /// The longest that anything waited for its turn.
     waited: Duration,
+    /// Calls that have come to a router.
+    carried: BTreeMap<RouterId, u64>,
 }
 
 struct End {
@@ -86,6 +88,7 @@ impl Net {
             width: None,
             taken: BTreeMap::new(),
             waited: Duration::ZERO,
+            carried: BTreeMap::new(),
         })))
     }
 
@@ -97,6 +100,11 @@ impl Net {
     /// The longest that anything waited for its turn on a link.
     pub(super) fn waited(&self) -> Duration {
         self.0.lock().waited
+    }
+
+    /// How many calls have come to this router.
+    pub(super) fn carried(&self, to: RouterId) -> u64 {
+        self.0.lock().carried.get(&to).copied().unwrap_or_default()
     }
 
     pub(super) fn weather(&self, delay: (Duration, Duration), loss: f64) {
@@ -233,10 +241,11 @@ fn links(net: &Net, own: RouterId) -> watch::Receiver<Links> {
 async fn carry(net: Net, from: RouterId, to: RouterId, group: u16, body: Bytes) -> Result<Bytes, PeerError> {
     pass(&net, from, to, body.len()).await;
     let (locations, name) = {
-        let state = net.0.lock();
+        let mut state = net.0.lock();
         if !state.linked(from, to) {
             return Err(PeerError::Lost);
         }
+        *state.carried.entry(to).or_default() += 1;
         (state.ends[&to].locations.clone(), state.ends[&from].member.name.clone())
     };
     let Some(locations) = locations else { return Err(PeerError::Lost) };

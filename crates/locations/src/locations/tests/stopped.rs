@@ -39,3 +39,22 @@ async fn a_home_whose_log_fails_holds_nobody_up() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_refuses_is_not_asked_all_the_time() {
+    let cluster = Cluster::start(62, 3, SHARDS, false).await;
+    cluster.settled(ms(3_000)).await;
+    sleep(ms(2_000)).await;
+    let ill = (cluster.home(0).0 + 1) % 3;
+    cluster.break_disk(ill);
+    for shard in 0..SHARDS {
+        assert!(cluster.bind(shard, u64::from(shard)).await, "the others are enough");
+    }
+    sleep(ms(100)).await;
+    assert!(matches!(cluster.failed(ill), Some(Failure::Log(_))));
+    let to = cluster.routers[ill].id;
+    let before = cluster.net.carried(to);
+    sleep(ms(2_000)).await;
+    let calls = cluster.net.carried(to) - before;
+    assert!(calls < 1_000, "{calls} calls in two seconds");
+}
