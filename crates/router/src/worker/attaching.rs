@@ -39,7 +39,7 @@ pub(super) struct Attaching {
     /// Sessions that may have gone on at an edge that is silent: what the edges before it keep of them.
     pub(super) unsure: HashMap<BareJid, Unsure>,
     /// What has come for sessions that edges have yet to name.
-    pub(super) late: HashMap<BareJid, Late>,
+    pub(super) late: Late,
     pub(super) losing: Losing,
 }
 

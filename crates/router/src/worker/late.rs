@@ -9,32 +9,55 @@ use starling_xmpp::{Kind, PresenceType, Stanza};
 
 /// How many stanzas are kept for an account, and how many bytes of them.
 const MOST: (usize, usize) = (64, 256 << 10);
+/// And how many bytes of all.
+const MOST_OF_ALL: usize = 4 << 20;
 
-/// Of one account, in order.
+/// By account, in order.
 #[derive(Default)]
 pub(super) struct Late {
+    of: HashMap<BareJid, Waiting>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
     line: VecDeque<Box<Forward>>,
     bytes: usize,
 }
 
 impl Late {
+    fn has(&self, account: &BareJid) -> bool {
+        self.of.contains_key(account)
+    }
+
     /// Keeps one; of presence the last is enough. False: there is no room.
-    fn add(&mut self, forward: &Forward) -> bool {
+    fn add(&mut self, account: &BareJid, forward: &Forward) -> bool {
+        let waiting = self.of.entry(account.clone()).or_default();
         let stanza = &forward.stanza;
         let same = |other: &Stanza| is_state(other) && other.from == stanza.from && other.to == stanza.to;
         if is_state(stanza)
-            && let Some(index) = self.line.iter().position(|other| same(&other.stanza))
-            && let Some(other) = self.line.remove(index)
+            && let Some(index) = waiting.line.iter().position(|other| same(&other.stanza))
+            && let Some(other) = waiting.line.remove(index)
         {
+            waiting.bytes -= other.stanza.encoded_len();
             self.bytes -= other.stanza.encoded_len();
         }
-        let bytes = self.bytes + stanza.encoded_len();
-        if self.line.len() >= MOST.0 || bytes > MOST.1 {
+        let size = stanza.encoded_len();
+        let full = waiting.line.len() >= MOST.0 || waiting.bytes + size > MOST.1;
+        if full || self.bytes + size > MOST_OF_ALL {
             return false;
         }
-        self.bytes = bytes;
-        self.line.push_back(Box::new(forward.clone()));
+        waiting.bytes += size;
+        self.bytes += size;
+        waiting.line.push_back(Box::new(forward.clone()));
         true
+    }
+
+    /// Takes what there is for this account.
+    fn take(&mut self, account: &BareJid) -> VecDeque<Box<Forward>> {
+        let Waiting { line, bytes } = self.of.remove(account).unwrap_or_default();
+        self.bytes -= bytes;
+        line
     }
 }
 
@@ -63,18 +86,64 @@ impl Worker {
             // A newer one may be kept already.
             return false;
         }
-        let late = self.attaching.late.entry(account.clone()).or_insert_with(|| {
+        if !self.attaching.late.has(account) {
             self.timers.set(self.shared.began + DEAD_AFTER, account.clone(), Why::Open);
-            Late::default()
-        });
-        late.add(forward) && !to.is_bare()
+        }
+        self.attaching.late.add(account, forward) && !to.is_bare()
     }
 
     /// Some sessions have been named, or none will be: takes what came for them before all that came later.
     pub(super) fn take_early(&mut self, turn: &Turn, account: &BareJid) {
-        let Some(late) = self.attaching.late.remove(account) else { return };
-        for forward in late.line.into_iter().rev() {
-            self.wait_first(account, Held { since: turn.monotonic, msg: Msg::Forward(forward) });
+        let ready = matches!(self.homes.get(account), Some(Slot::Ready(_)));
+        for forward in self.attaching.late.take(account).into_iter().rev() {
+            let msg = Msg::Forward(forward);
+            if ready {
+                self.wait_first(account, Held { since: turn.monotonic, msg });
+            } else {
+                // Its home is read anew, or the account is gone: somebody waits for an answer all the same.
+                self.backlog.push_front(msg);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_xmpp::{Element, IqType, Jid, ns};
+
+    fn forward(account: &BareJid, kind: Kind, id: usize, text: usize) -> Forward {
+        let text = Element::new(ns::CLIENT, "status").text("x".repeat(text));
+        let mut stanza = Stanza::new(kind).id(id.to_string()).child(text);
+        stanza.to = Some(account.clone().into());
+        stanza.from = Some(Jid::parse("alice@localhost/phone").unwrap());
+        Forward { account: account.clone(), stanza, ticket: None, hops: 0, trace: None, passed: false }
+    }
+
+    #[test]
+    fn what_waits_is_bounded_for_each_and_for_all() {
+        let (mut late, bob) = (Late::default(), BareJid::parse("bob@localhost").unwrap());
+        let ids = |line: VecDeque<Box<Forward>>| -> Vec<String> {
+            line.iter().filter_map(|forward| Some(forward.stanza.id.as_ref()?.to_string())).collect()
+        };
+        let (presence, ask) = (Kind::Presence(PresenceType::Available), Kind::Iq(IqType::Get));
+        for (id, kind) in [presence, ask, presence].into_iter().enumerate() {
+            assert!(late.add(&bob, &forward(&bob, kind, id, 9)));
+        }
+        assert_eq!(ids(late.take(&bob)), ["1", "2"], "of presence the last");
+        let taken = (0..MOST.0 + 9).filter(|id| late.add(&bob, &forward(&bob, ask, *id, 9))).count();
+        assert_eq!(taken, MOST.0);
+        let all = |late: &mut Late| {
+            let accounts = (0..1_000).map(|n| BareJid::parse(&format!("n{n}@localhost")).unwrap());
+            accounts
+                .filter(|account| late.add(account, &forward(account, ask, 0, 20_000)))
+                .collect::<Vec<_>>()
+        };
+        let kept = all(&mut late);
+        assert!((150..MOST_OF_ALL / 20_000).contains(&kept.len()), "{}", kept.len());
+        kept.iter().for_each(|account| assert_eq!(late.take(account).len(), 1));
+        late.take(&bob);
+        assert_eq!(late.bytes, 0);
+        assert_eq!(all(&mut late).len(), kept.len());
     }
 }

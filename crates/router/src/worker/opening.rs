@@ -151,11 +151,14 @@ impl Worker {
     pub(super) fn open_due(&mut self, turn: &mut Turn, account: &BareJid) {
         self.try_unsure(turn, account);
         self.try_open(turn, account);
-        if let Some(Slot::Ready(home)) = self.homes.get(account)
-            && home.opening.is_none()
-        {
-            self.take_early(turn, account);
-            self.go_on(turn, account);
+        match self.homes.get(account) {
+            // When they are built, with that.
+            Some(Slot::Ready(home)) if home.opening.is_some() => {}
+            Some(Slot::Ready(_)) => {
+                self.take_early(turn, account);
+                self.go_on(turn, account);
+            }
+            _ => self.take_early(turn, account),
         }
     }
 

@@ -813,6 +813,25 @@ fn what_the_edge_before_could_not_say_again_is_known_however_often_the_home_chan
     }
 }
 
+/// Who asks hears that there is no such session when the account has been removed meanwhile.
+#[test]
+fn what_waits_for_a_session_of_an_account_that_goes_is_answered() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let _bob = site.managed(1, "bob", "phone");
+    site.cut(1);
+    site.succeed("bob");
+    site.advance(Duration::from_millis(400));
+    let mut question = Stanza::iq(IqType::Get).id("question").child(Element::new("urn:xmpp:ping", "ping"));
+    question.to = Some(Jid::parse("bob@localhost/phone").unwrap());
+    site.send(&mut alice, question);
+    site.advance(SECOND);
+    assert!(site.told(&alice).into_iter().filter_map(error).next().is_none(), "it waits");
+    site.remove("bob");
+    site.advance(6 * SECOND);
+    assert_eq!(site.told(&alice).into_iter().filter_map(error).count(), 1);
+}
+
 /// An account does not wait for an edge that is silent for long; what nobody says again does, where it is for a session there.
 #[test]
 fn what_comes_for_a_session_that_is_not_named_yet_is_not_lost() {

@@ -212,6 +212,14 @@ impl Site {
         now(self.store.create_account(&jid(account), self::account(), Reign::NONE)).unwrap();
     }
 
+    /// This one goes.
+    pub(crate) fn remove(&mut self, account: &str) {
+        let home = self.homes[usize::from(self.shard(account).0)].as_ref().unwrap();
+        let removed = home.homes.delete_account(&jid(account));
+        self.run();
+        assert!(now(removed).unwrap());
+    }
+
     /// The last reign over this account's shard is over, and another begins.
     pub(crate) fn succeed(&mut self, account: &str) {
         let shard = self.shard(account);
