@@ -395,40 +395,8 @@ mod tests {
         assert_eq!(recent.find(&other, of(2, 1), 0), None);
     }
 
-    /// When a shard moves, all accounts that talk do this at once: each question more is time without a home.
-    #[tokio::test]
-    async fn small_rows_are_read_in_few_pieces_and_so_many_at_most() {
-        const ROWS: u64 = 10_000;
-        let bob = BareJid::parse("bob@localhost").unwrap();
-        let row = |number: u64| LogRow {
-            owner: bob.clone(),
-            position: Position(1_000_000 + number),
-            origin: of(1, number),
-            origin_id: None,
-            direction: Direction::Own,
-            with: bob.clone(),
-            archived: true,
-            offline: false,
-            expires: None,
-            stanza: Stanza::message(MessageType::Chat).encode(),
-        };
-        let (asked, read) = (Cell::new(0), Cell::new(0));
-        let read_page = |filter: LogFilter, page: Page| {
-            let Page::Last(limit) = page else { panic!("{page:?}") };
-            let end = filter.below.map_or(ROWS, |below| below.0 - 1_000_000);
-            let begin = end.saturating_sub(limit as u64);
-            asked.set(asked.get() + 1);
-            read.set(read.get() + (end - begin));
-            let rows = (begin..end).map(row).collect();
-            std::future::ready(Ok(LogPage { rows, complete: begin == 0, reached: None }))
-        };
-        gather(&bob, Reach::Whole, Duration::from_secs(900), Duration::ZERO, read_page).await.unwrap();
-        assert!(asked.get() <= 4, "{} questions", asked.get());
-        assert!((MAX_ROWS as u64..MAX_ROWS as u64 + MOST as u64).contains(&read.get()), "{}", read.get());
-    }
-
-    /// A log of so many rows, of which this session has one in so many; what was read, and how many rows that were.
-    async fn read_for(rows: u64, session: u128, of: impl Fn(u64) -> Origin) -> (Recent, u64) {
+    /// What was read of a log of so many rows, in how many questions, and how many rows that were.
+    async fn read_for(rows: u64, reach: Reach, of: impl Fn(u64) -> Origin) -> (Recent, u64, u64) {
         let bob = BareJid::parse("bob@localhost").unwrap();
         let row = |number: u64| LogRow {
             owner: bob.clone(),
@@ -442,20 +410,28 @@ mod tests {
             expires: None,
             stanza: Stanza::message(MessageType::Chat).encode(),
         };
-        let read = Cell::new(0);
+        let (asked, read) = (Cell::new(0), Cell::new(0));
         let read_page = |filter: LogFilter, page: Page| {
             let Page::Last(limit) = page else { panic!("{page:?}") };
             let end = filter.below.map_or(rows, |below| below.0 - 1_000_000);
             let begin = end.saturating_sub(limit as u64);
+            asked.set(asked.get() + 1);
             read.set(read.get() + (end - begin));
             let rows = (begin..end).map(row).collect();
             std::future::ready(Ok(LogPage { rows, complete: begin == 0, reached: None }))
         };
         let window = Duration::from_secs(900);
-        let reach = Reach::Session(session);
         let recent = gather(&bob, reach, window, Duration::ZERO, read_page).await.unwrap();
         assert!(recent.tells(reach));
-        (recent, read.get())
+        (recent, asked.get(), read.get())
+    }
+
+    /// When a shard moves, all accounts that talk do this at once: each question more is time without a home.
+    #[tokio::test]
+    async fn small_rows_are_read_in_few_pieces_and_so_many_at_most() {
+        let (_, asked, read) = read_for(10_000, Reach::Whole, |number| of(1, number)).await;
+        assert!(asked <= 4, "{asked} questions");
+        assert!((MAX_ROWS as u64..MAX_ROWS as u64 + MOST as u64).contains(&read), "{read}");
     }
 
     /// The time without a home is not to grow with what was written in the last quarter of an hour.
@@ -465,22 +441,22 @@ mod tests {
         // Of a session that says every second row of the log.
         let second = |number: u64| of(u128::from(number % 2), number);
         for rows in [3_000, 100_000] {
-            let (recent, read) = read_for(rows, 1, second).await;
+            let (recent, _, read) = read_for(rows, Reach::Session(1), second).await;
             assert!(read <= 2 * 2 * UNDER_WAY as u64, "{read} of {rows}");
             assert!(recent.has(of(1, rows - 1)) && recent.has(of(1, rows + 1 - 2 * UNTIL)));
             assert!(recent.has_later(of(1, rows - 3)) && !recent.has_later(of(1, rows - 1)));
             assert!(!recent.tells(Reach::Whole) && !recent.tells(Reach::Session(7)));
         }
         // Nothing of it is there: all has to be looked at in which there might be.
-        let (recent, read) = read_for(3_000, 7, second).await;
+        let (recent, _, read) = read_for(3_000, Reach::Session(7), second).await;
         assert!(recent.tells(Reach::Whole) && read == 3_000, "{read}");
         // What it has under way is far below what others have said since.
         let below = |number: u64| of(u128::from(number < 500), number);
-        let (recent, _) = read_for(3_000, 1, below).await;
+        let (recent, ..) = read_for(3_000, Reach::Session(1), below).await;
         assert!(recent.has(of(1, 499)) && recent.has(of(1, 0)));
         // It was said once more by another session, out of order.
         let late = |number: u64| of(1, if number < 2_600 { 1_000 + number } else { number - 2_600 });
-        let (recent, _) = read_for(3_000, 1, late).await;
+        let (recent, ..) = read_for(3_000, Reach::Session(1), late).await;
         assert!(recent.has(of(1, 3_599)) && recent.has(of(1, 399)));
     }
 
