@@ -1,5 +1,6 @@
 //! A run: faults in an order that a seed decides, and the judgement over all of it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -104,10 +105,16 @@ struct Sum {
     findings: Vec<(Finding, Toll)>,
     took: Duration,
     told: Vec<String>,
+    left_out: BTreeMap<&'static str, String>,
 }
 
-/// Lets it all happen, with a new cluster for each round.
-pub(crate) async fn survive(plan: &Plan, sandbox: Sandbox) -> Result<()> {
+/// Lets it all happen, with a new cluster for each round; `left_out` gets the kinds that cannot be done here, and
+/// why.
+pub(crate) async fn survive(
+    plan: &Plan,
+    sandbox: Sandbox,
+    left_out: &mut BTreeMap<&'static str, String>,
+) -> Result<()> {
     let list = plan.faults();
     ensure!(!list.is_empty() || plan.faults == 0, "no fault of this name");
     let mut sum = Sum::default();
@@ -129,6 +136,7 @@ pub(crate) async fn survive(plan: &Plan, sandbox: Sandbox) -> Result<()> {
             break;
         }
     }
+    left_out.append(&mut sum.left_out);
     let findings: Vec<Finding> = sum.findings.iter().map(|(finding, _)| finding.clone()).collect();
     println!("{}\n{}", figures::table(&sum.findings), figures::promises(&findings));
     let slow = figures::too_slow(&findings).map_or(Ok(()), |slow| bail!("too slow: {slow}"));
@@ -162,7 +170,8 @@ async fn one_round(
     };
     let done = done.await;
     sum.took += drill.run.now() - begun;
-    let ended = Box::pin(drill.end(done)).await?;
+    let mut ended = Box::pin(drill.end(done)).await?;
+    sum.left_out.append(&mut ended.left_out);
     let violations = if ended.broken.is_none() { check(&ended.history) } else { Vec::new() };
     let summary = Summary::of(&ended.history);
     let [answered, errors] = ended.answered;

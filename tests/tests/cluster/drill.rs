@@ -1,6 +1,7 @@
 //! One fault after the other: what is broken, how long shards had no home and clients no answer, and that all is well
 //! again soon after it was mended.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub(crate) struct Drill {
     pub(crate) findings: Vec<Finding>,
     /// What took longer than it may.
     late: Vec<String>,
+    /// Kinds that cannot be done here, and why.
+    left_out: BTreeMap<&'static str, String>,
 }
 
 /// What a fault did.
@@ -110,8 +113,8 @@ impl Drill {
         let crowd = Crowd::join(run.clone(), &DEVICES, seed, Manners::Rough)?;
         let load = Load(tokio::spawn(feed(run.clone())));
         let rng = StdRng::seed_from_u64(seed);
-        let (fates, findings) = (Log::new("server"), Vec::new());
-        Ok(Self { site, run, rng, watch, pace, fates, crowd, load, findings, late: Vec::new() })
+        let (fates, findings, late, left_out) = (Log::new("server"), Vec::new(), Vec::new(), BTreeMap::new());
+        Ok(Self { site, run, rng, watch, pace, fates, crowd, load, findings, late, left_out })
     }
 
     /// Waits until everybody is at work.
@@ -141,6 +144,7 @@ impl Drill {
             Err(error) if error.is::<NotDone>() => {
                 println!("  not done: {} {}: {error}", fault.row, fault.name);
                 self.remark(format!("not done: {error}"));
+                self.left_out.insert(fault.name, format!("{error}"));
                 return Ok(());
             }
             deed => deed.with_context(|| format!("{} {}", fault.row, fault.name))?,
@@ -288,8 +292,8 @@ impl Drill {
         }
         history.logs.push(self.fates);
         let (silences, answered) = (self.run.silences(), self.run.answered());
-        let Self { site, findings, late, .. } = self;
-        Ok(Ended { history, site, findings, late, silences, answered, broken })
+        let Self { site, findings, late, left_out, .. } = self;
+        Ok(Ended { history, site, findings, late, left_out, silences, answered, broken })
     }
 
     async fn come_to_rest(&mut self) -> Result<()> {
@@ -455,6 +459,8 @@ pub(crate) struct Ended {
     pub(crate) site: Site,
     pub(crate) findings: Vec<Finding>,
     pub(crate) late: Vec<String>,
+    /// Kinds that cannot be done here, and why.
+    pub(crate) left_out: BTreeMap<&'static str, String>,
     /// How many requests got no answer.
     pub(crate) silences: u32,
     /// How many were answered, and how many of them with an error.

@@ -22,6 +22,7 @@ mod site;
 mod states;
 mod strain;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -100,11 +101,15 @@ async fn inside(report: &mut Report) -> Result<()> {
     if wanted(SURVIVES) {
         let plan = Plan::from_environment()?;
         println!("CLUSTER_SEED={} CLUSTER_FAULTS={}", plan.seed, plan.faults);
+        let mut left_out = BTreeMap::new();
         let (outcome, took) = match missing() {
             Some(why) => (Outcome::Skipped(why), Duration::ZERO),
-            None => case(plan.limit(), chaos::survive(&plan, Sandbox::new()?)).await,
+            None => case(plan.limit(), chaos::survive(&plan, Sandbox::new()?, &mut left_out)).await,
         };
         report.note(SURVIVES, outcome, took);
+        for (kind, why) in left_out {
+            report.note(&format!("{SURVIVES}/{kind}"), Outcome::Skipped(why), Duration::ZERO);
+        }
     }
     Ok(())
 }
