@@ -376,7 +376,7 @@ fn what_cannot_be_is_refused() {
         let mut rest = VecDeque::new();
         up::envelopes(
             ToHome {
-                account: bare("a@b").unwrap(),
+                account: bare("alice@example.org").unwrap(),
                 conn: ConnId { edge: EDGE, number: 5 },
                 up: Up::Attach(Box::new(record())),
             },
@@ -397,6 +397,8 @@ fn what_cannot_be_is_refused() {
     assert_eq!(read(batch(vec![part(&|record| record.received = 29)])), Err("record"));
     assert_eq!(read(batch(vec![part(&|record| record.acknowledged.reverse())])), Err("record"));
     assert_eq!(read(batch(vec![part(&|record| record.jid = "a@b".to_owned())])), Err("address"));
+    let of_another = part(&|record| record.jid = "bob@example.org/phone".to_owned());
+    assert_eq!(read(batch(vec![of_another])), Err("record"), "of an account whose home this need not be");
 
     let none = proto::PeerFrame { hello: None, items: vec![proto::PeerItem { item: None }] };
     assert_eq!(read_peer_frame(none), Err(Malformed("message of a router")));

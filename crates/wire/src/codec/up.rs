@@ -134,6 +134,8 @@ impl Reader {
         let conn = ConnId { edge: self.edge, number: envelope.conn };
         let up = match envelope.up.ok_or(Malformed("message of an edge"))? {
             Said::Attach(record) => match self.record(conn.number, *record)? {
+                // Whoever may speak for one account is not to be heard for another.
+                Some(record) if record.jid.as_jid().to_bare() != account => return Err(Malformed("record")),
                 Some(record) => Up::Attach(record),
                 None => return Ok(None),
             },
