@@ -8,12 +8,14 @@
 use crate::home::Home;
 use crate::shared::Shared;
 use starling_wire::{Shard, Token};
-use starling_xmpp::{IqType, Jid, Kind, Payload, Stanza};
+use starling_xmpp::{IqType, Jid, Kind, Stanza};
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How many are remembered of one account; of older ones an answer is passed on, and its absence not told.
 const MOST: usize = 64;
+/// The same in bytes. All of them stand in the notes of a session, which go to its edge in one piece.
+const MOST_BYTES: usize = 64 << 10;
 /// How long it is waited for an answer that may be lost.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -37,6 +39,12 @@ struct Request {
 }
 
 impl Request {
+    fn bytes(&self) -> usize {
+        let Stanza { id, to, from, .. } = &self.stanza;
+        let jids = [to, from].into_iter().flatten().map(|jid| jid.as_str().len()).sum::<usize>();
+        id.as_ref().map_or(0, |id| id.len()) + jids
+    }
+
     fn is_answered_by(&self, token: Token, answer: &Stanza) -> bool {
         self.token == token && self.stanza.id == answer.id && self.stanza.to == answer.from
     }
@@ -50,9 +58,7 @@ impl Requests {
         };
         self.open.retain(|other| !same(other));
         self.over.retain(|other| !same(other));
-        let mut stanza = request.clone();
-        stanza.payload = Payload::empty();
-        push(&mut self.open, Request { token, shard, stanza, doubt: None });
+        push(&mut self.open, Request { token, shard, stanza: head(request), doubt: None });
     }
 
     /// An answer has come for this session; false where it was told that there is none.
@@ -74,7 +80,7 @@ impl Requests {
 
     /// This was asked by way of a home before this one.
     pub(crate) fn inherits(&mut self, token: Token, shard: Shard, request: Stanza, now: Duration) {
-        push(&mut self.open, Request { token, shard, stanza: request, doubt: Some(now) });
+        push(&mut self.open, Request { token, shard, stanza: head(&request), doubt: Some(now) });
     }
 
     /// The session is told that this request, which it may have sent by way of a home before this one, has no answer.
@@ -83,9 +89,7 @@ impl Requests {
             other.token == token && other.stanza.id == request.id && other.stanza.to == request.to
         };
         self.open.retain(|other| !same(other));
-        let mut stanza = request.clone();
-        stanza.payload = Payload::empty();
-        push(&mut self.over, Request { token, shard: Shard(0), stanza, doubt: None });
+        push(&mut self.over, Request { token, shard: Shard(0), stanza: head(request), doubt: None });
     }
 
     /// The home of that shard is another one, or can be reached again: whether anything was asked before.
@@ -120,10 +124,20 @@ impl Requests {
 }
 
 fn push(all: &mut VecDeque<Request>, request: Request) {
-    if all.len() >= MOST {
+    all.push_back(request);
+    while all.len() > MOST || all.iter().map(Request::bytes).sum::<usize>() > MOST_BYTES {
         all.pop_front();
     }
-    all.push_back(request);
+}
+
+/// All of a request that an error needs: its client chooses how long the rest is.
+fn head(request: &Stanza) -> Stanza {
+    Stanza {
+        id: request.id.clone(),
+        to: request.to.clone(),
+        from: request.from.clone(),
+        ..Stanza::new(request.kind)
+    }
 }
 
 /// A stanza leaves: if it is a request of one of the account's sessions to an account of another shard, that is remembered.
@@ -232,5 +246,22 @@ mod tests {
         assert!(requests.answered(A, &answer("1")), "forgotten");
         requests.forget(A);
         assert_eq!((requests.open(), requests.over.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_a_client_makes_long_is_not_remembered() {
+        let mut requests = Requests::default();
+        for n in 0..MOST {
+            let mut long = request(&format!("{n}{}", "x".repeat(16_000)));
+            long.extra = Some(format!(" a='{}'", "x".repeat(100_000)).into());
+            requests.leaves(A, Shard(3), &long);
+            requests.ends(A, &long);
+            requests.leaves(A, Shard(3), &long);
+            requests.inherits(A, Shard(3), long, secs(1));
+        }
+        for all in [&requests.open, &requests.over] {
+            let bytes: usize = all.iter().map(|request| request.stanza.encode().len()).sum();
+            assert!((16_000..=MOST_BYTES + 4_096).contains(&bytes), "{bytes}");
+        }
     }
 }
