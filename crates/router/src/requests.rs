@@ -256,7 +256,9 @@ mod tests {
             long.extra = Some(format!(" a='{}'", "x".repeat(100_000)).into());
             requests.leaves(A, Shard(3), &long);
             requests.ends(A, &long);
+            long.id = Some(format!("other{n}").into());
             requests.leaves(A, Shard(3), &long);
+            long.id = Some(format!("{n}{}", "y".repeat(16_000)).into());
             requests.inherits(A, Shard(3), long, secs(1));
         }
         for all in [&requests.open, &requests.over] {
