@@ -213,7 +213,17 @@ impl Pipeline {
             Some(Err(error)) => (Some(Err(error)), None),
         };
         let record = shared.tier.as_ref().filter(|_| !ops.is_empty()).map(|tier| tier.register.record(ops));
-        let idle = self.lanes.get(&lane).is_none_or(|lane| lane.steps.is_empty());
+        let steps = self.lanes.get(&lane).map(|lane| &lane.steps);
+        let idle = steps.is_none_or(VecDeque::is_empty);
+        // What is known to have failed waits for its turn to be told. This was decided behind it, and would come before it once
+        // its client says it again (promise 4).
+        let fails = |step: &Step| matches!(step.result, Some(Err(_)));
+        let (result, batch) = match batch {
+            Some(_) if steps.is_some_and(|steps| steps.iter().any(fails)) => {
+                (Some(Err(StoreError::Overloaded)), None)
+            }
+            batch => (result, batch),
+        };
         let mut result = match result {
             Some(result) if idle && record.is_none() => return Some(Done { acts, result, recorded: true }),
             result => result,
@@ -275,6 +285,14 @@ impl Pipeline {
             let index = usize::try_from(number.wrapping_sub(steps.first)).unwrap_or(usize::MAX);
             let Some(step) = steps.steps.get_mut(index) else { continue };
             (step.result, step.recorded) = (Some(result), recorded);
+            if late {
+                // Nor for what came back in time, and stands behind one that had to wait for its record.
+                for step in steps.steps.iter_mut().skip(index + 1).filter(|step| step.at.is_some()) {
+                    if let Some(Ok(())) = step.result {
+                        step.result = Some(Err(StoreError::Unavailable("the lease is over".to_owned())));
+                    }
+                }
+            }
             if index == 0 {
                 self.landed.push_back(lane);
             }

@@ -5,6 +5,7 @@
 mod answered;
 mod answers;
 mod apart;
+mod behind;
 mod bench;
 mod between;
 mod chaos;
