@@ -32,16 +32,9 @@ impl Late {
 
     /// Keeps one; of presence the last is enough. False: there is no room.
     fn add(&mut self, account: &BareJid, forward: &Forward) -> bool {
-        let waiting = self.of.entry(account.clone()).or_default();
+        self.overtake(account, &forward.stanza);
         let stanza = &forward.stanza;
-        let same = |other: &Stanza| is_state(other) && other.from == stanza.from && other.to == stanza.to;
-        if is_state(stanza)
-            && let Some(index) = waiting.line.iter().position(|other| same(&other.stanza))
-            && let Some(other) = waiting.line.remove(index)
-        {
-            waiting.bytes -= other.stanza.encoded_len();
-            self.bytes -= other.stanza.encoded_len();
-        }
+        let waiting = self.of.entry(account.clone()).or_default();
         let size = stanza.encoded_len();
         let full = waiting.line.len() >= MOST.0 || waiting.bytes + size > MOST.1;
         if full || self.bytes + size > MOST_OF_ALL {
@@ -51,6 +44,18 @@ impl Late {
         self.bytes += size;
         waiting.line.push_back(Box::new(forward.clone()));
         true
+    }
+
+    /// Forgets presence that this is newer than.
+    fn overtake(&mut self, account: &BareJid, stanza: &Stanza) {
+        let Some(waiting) = self.of.get_mut(account).filter(|_| is_state(stanza)) else { return };
+        let same = |other: &Stanza| is_state(other) && other.from == stanza.from && other.to == stanza.to;
+        if let Some(index) = waiting.line.iter().position(|other| same(&other.stanza))
+            && let Some(other) = waiting.line.remove(index)
+        {
+            waiting.bytes -= other.stanza.encoded_len();
+            self.bytes -= other.stanza.encoded_len();
+        }
     }
 
     /// Takes what there is for this account.
@@ -73,6 +78,12 @@ impl Worker {
             return false;
         };
         let age = turn.monotonic.saturating_sub(self.shared.began);
+        if self.attaching.late.has(account)
+            && !self.shared.overtaken.is(&forward.stanza, forward.passed, turn.monotonic)
+        {
+            // Also where nobody is waited for any more: what is kept is yet to be taken.
+            self.attaching.late.overtake(account, &forward.stanza);
+        }
         if age >= DEAD_AFTER || to.is_bare() && !is_state(&forward.stanza) {
             return false;
         }
