@@ -297,16 +297,17 @@ pub(crate) fn release(out: &mut Out<'_>, home: &mut Home, at: usize) -> bool {
     !held.stuck
 }
 
-/// A session has no room for what cannot wait in the log. A request of somebody else is answered; the rest waits here until its
-/// client has acknowledged more, with what follows it. A session that nobody is connected to ends: its client would believe that
-/// it has everything.
+/// A session has no room for what cannot wait in the log. A request of somebody else is answered, and nothing of
+/// it is lost; the rest waits here until its client has acknowledged more, with what follows it. A session that nobody is
+/// connected to ends: its client would believe that it has everything.
 fn overflow(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza) {
     out.shared.metrics.limits.at(Limit::SmUnacked).inc();
     let link = &mut home.links[at];
-    let over = link.mute || link.conn.is_none();
     let own = stanza.from.as_ref().is_none_or(|from| from.as_str() == home.account.jid.as_str());
+    let is_answered = !own && matches!(stanza.kind, Kind::Iq(IqType::Get | IqType::Set));
+    let over = link.mute || link.conn.is_none() && !is_answered;
     match stanza.kind {
-        Kind::Iq(IqType::Get | IqType::Set) if !own => {
+        _ if is_answered => {
             let error = starling_xmpp::StanzaError::new(StanzaCondition::ResourceConstraint);
             if let Some(answer) = stanza.error(&error) {
                 crate::route::route(out.shared, &home.account.jid, answer, 1, None);

@@ -132,6 +132,27 @@ fn a_request_for_which_there_is_no_room_is_answered() {
     assert_eq!(reads_on(&mut stage, &alice, 1, 20).len(), 30);
 }
 
+/// Nothing is lost with a request that was answered: the session goes on.
+#[test]
+fn a_request_that_is_answered_does_not_end_a_session_without_a_connection() {
+    let (mut stage, alice, mut others) = stage(4, 8);
+    for other in &mut others {
+        stage.chat(other, "alice", "hello");
+    }
+    stage.run();
+    stage.say(&alice, Up::Gone(starling_wire::Leave::Lost));
+    stage.run();
+    stage.told(&others[3]);
+    let mut question = Stanza::iq(IqType::Get).id("question").child(Element::new("urn:xmpp:ping", "ping"));
+    question.to = Some(Jid::parse(ALICE).unwrap());
+    stage.send(&mut others[3], question);
+    stage.run();
+    assert_eq!(told(&stage, &others[3]), ["question"]);
+    let alice = stage.resume(&alice, 1);
+    stage.run();
+    assert!(stage.told(&alice).iter().any(|down| matches!(down, Down::Resumed { .. })));
+}
+
 #[test]
 fn what_waits_goes_on_after_a_resumption() {
     let (mut stage, mut alice, mut others) = stage(20, 30);
