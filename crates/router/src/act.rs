@@ -72,8 +72,9 @@ pub(crate) enum What {
 /// What was written, as far as it matters when it is not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wrote {
-    /// How far devices have acknowledged; for each session of another process, up to where that is all that it has.
-    Cursor(Vec<(Token, Position)>),
+    /// How far devices have acknowledged; for each session of another process, up to where that is all that it has, and
+    /// connections of sessions that are over, which may be forgotten then.
+    Cursor(Vec<(Token, Position)>, Vec<ConnId>),
     /// A contact's state.
     Contact(BareJid),
     /// The list of whom it blocks, as it was before.
@@ -114,7 +115,7 @@ impl What {
     pub(crate) fn is_doubtful(&self, clean: bool) -> bool {
         match self {
             Self::Wrote(Wrote::Contact(_) | Wrote::Blocked(_) | Wrote::Document) => true,
-            Self::Wrote(Wrote::Cursor(_) | Wrote::Account) => !clean,
+            Self::Wrote(Wrote::Cursor(..) | Wrote::Account) => !clean,
             what => what.is_row() && !clean,
         }
     }
@@ -233,7 +234,7 @@ pub(crate) fn carry_out(
             drop(answer.send(if ok { Ok(true) } else { result.clone().map(|()| true) }));
         }
         What::Wrote(wrote) if !ok => not_written(home, wrote),
-        What::Wrote(Wrote::Cursor(saved)) => session::saved(out, home, &saved),
+        What::Wrote(Wrote::Cursor(saved, holders)) => session::saved(out, home, &saved, holders),
         What::ReadTail
         | What::ReadUnsent
         | What::CountWaiting
@@ -248,7 +249,10 @@ pub(crate) fn carry_out(
 /// What is undone or tried again when a write was not confirmed.
 fn not_written(home: &mut Home, wrote: Wrote) {
     match wrote {
-        Wrote::Cursor(_) => home.deliveries.not_written(),
+        Wrote::Cursor(_, mut holders) => {
+            home.holders.append(&mut holders);
+            home.deliveries.is_to_be_written();
+        }
         Wrote::Contact(contact) => {
             if let Some(doubt) = &mut home.doubt {
                 doubt.contacts.insert(contact);

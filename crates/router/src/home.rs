@@ -106,6 +106,8 @@ pub(crate) struct Home {
     /// A session has left its connection: what it has acknowledged is to be written now, for who comes next may find another
     /// home.
     pub(crate) departed: bool,
+    /// Where sessions were that are over: their edges are told to forget them once the cursor is written.
+    pub(crate) holders: Vec<ConnId>,
     /// It is not open yet: what is said to it waits.
     pub(crate) opening: Option<Box<Opening>>,
     /// Of sessions of other shards.
@@ -171,6 +173,7 @@ impl Home {
             listed: false,
             cursor_timer: false,
             departed: false,
+            holders: Vec::new(),
             opening: None,
             heard: Heard::since(shared.clock.monotonic()),
             requests: Requests::default(),

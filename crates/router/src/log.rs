@@ -196,8 +196,8 @@ impl Deliveries {
         self.dirty || self.passed > 0
     }
 
-    /// The cursor that was taken to be written may not be.
-    pub(crate) fn not_written(&mut self) {
+    /// The cursor that was taken may not have been written, or somebody waits for it.
+    pub(crate) fn is_to_be_written(&mut self) {
         self.dirty = true;
     }
 

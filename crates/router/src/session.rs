@@ -331,6 +331,9 @@ pub(crate) fn cut(turn: &mut Turn, home: &mut Home, at: usize, timers: &mut Time
     gone(turn, home, at, Leave::Lost, timers);
 }
 
+/// Connections of sessions that are over and whose edges are yet to forget them, of one account; more are told at once.
+const MOST_HOLDERS: usize = 64;
+
 /// Ends a session for good: its presence, what it had not acknowledged, its place.
 pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<StreamError>) {
     let Some(at) = home.find(token) else { return };
@@ -348,8 +351,16 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
         if parts {
             far.parted = Some(session.jid);
         } else {
-            for holder in far.holders.clone() {
-                turn.act(home, What::Tell(holder, Down::Released));
+            let holders = far.holders.clone();
+            if !(far.unsaved.is_empty() && far.carried.is_empty()) && home.holders.len() < MOST_HOLDERS {
+                // Should this home be lost before the cursor is kept, only they know what need not come again.
+                home.holders.extend(holders);
+                home.deliveries.is_to_be_written();
+                home.departed = true;
+            } else {
+                for holder in holders {
+                    turn.act(home, What::Tell(holder, Down::Released));
+                }
             }
             turn.unbinds.push(LocationOp::Unbind { jid: session.jid, token });
         }
@@ -438,8 +449,9 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: Po
     }
 }
 
-/// What was acknowledged is kept by the store now.
-pub(crate) fn saved(out: &mut Out<'_>, home: &mut Home, saved: &[(Token, Position)]) {
+/// What was acknowledged is kept by the store now: up to where for each session, and who may forget one that is over.
+pub(crate) fn saved(out: &mut Out<'_>, home: &mut Home, saved: &[(Token, Position)], holders: Vec<ConnId>) {
+    out.downs.extend(holders.into_iter().map(|conn| ToEdge { conn, down: Down::Released }));
     for (token, through) in saved {
         let Some(at) = home.find(*token) else { continue };
         let link = &mut home.links[at];

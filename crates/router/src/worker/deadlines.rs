@@ -173,7 +173,8 @@ impl Worker {
             && let Some(cursor) = home.deliveries.take_moved()
         {
             let saved = saved(home, &cursor);
-            turn.write(home, Write::Cursor(account.clone(), cursor), act::Wrote::Cursor(saved));
+            let holders = std::mem::take(&mut home.holders);
+            turn.write(home, Write::Cursor(account.clone(), cursor), act::Wrote::Cursor(saved, holders));
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::owed;
 use crate::rebuild::{self, Opening};
 use crate::requests;
 use starling_store::LogRow;
-use starling_wire::{EdgeId, Token};
+use starling_wire::{EdgeId, Record, Token};
 
 /// How long an account waits for edges that have named none of its sessions.
 pub(super) const OPEN_WITHIN: Duration = Duration::from_millis(300);
@@ -63,7 +63,9 @@ impl Worker {
         });
         let waits = |parked: &Parked| {
             parked.adopted.is_some_and(|until| turn.monotonic < until)
-                && !places.iter().any(|place| place.token == parked.record.token)
+                && !places
+                    .iter()
+                    .any(|place| place.token == parked.record.token && came_there(place, &parked.record))
         };
         if opening.parked.iter().any(waits) {
             // What was lost with the table is being recorded.
@@ -272,6 +274,11 @@ impl Worker {
     }
 }
 
+/// Whether the place is of the move that brought the session to this edge: what was lost with the table may be recorded in parts.
+fn came_there(place: &Place, record: &Record) -> bool {
+    notes::decode(&record.notes).is_none_or(|notes| far::named(place.attempt).0 >= notes.stay)
+}
+
 /// What is known of a session that is recorded there. An edge that has it says at which of its moves it came there. Where that
 /// was the last one, it is the one. The one before it is, when the edge that the session was to go to has said that it never
 /// came: its client knows nothing of that one. Any other may be of long ago.
@@ -348,12 +355,23 @@ fn settle_in(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, parked: &Parke
     timers.set(at, home.account.jid.clone(), Why::Resume(token));
 }
 
-/// A record of a session that is somewhere else by now, or over.
-fn other_record(home: &Home, parked: &Parked, downs: &mut Vec<ToEdge>) {
+/// A record of a session that is somewhere else by now, or over. What its client has acknowledged does not come again.
+fn other_record(home: &mut Home, parked: &Parked, downs: &mut Vec<ToEdge>) {
     let conn = parked.conn;
     close_other(parked, downs);
+    let before = notes::decode(&parked.record.notes).map(|notes| notes.acknowledged).unwrap_or_default();
+    for position in parked.record.acknowledged.iter().chain(&before) {
+        home.deliveries.was_acknowledged(*position);
+    }
     let far = home.find(parked.record.token).and_then(|at| home.links[at].far.as_ref());
-    if far.is_none_or(|far| !far.holders.contains(&conn)) {
+    if far.is_some_and(|far| far.holders.contains(&conn)) {
+        return;
+    }
+    if home.deliveries.is_dirty() {
+        // Until that is kept, it alone knows.
+        home.holders.push(conn);
+        home.departed = true;
+    } else {
         downs.push(ToEdge { conn, down: Down::Released });
     }
 }

@@ -12,6 +12,7 @@ mod chaos;
 mod clocks;
 mod counting;
 mod doubts;
+mod ended;
 mod late;
 mod leases;
 mod messages;

@@ -230,12 +230,20 @@ impl Site {
 
     /// All routers are lost with their disks: a new era begins, whose table knows nobody.
     pub(crate) fn lose_table(&mut self) {
+        self.lose_table_of(&[]);
+    }
+
+    /// The same, and the table begins for these shards by recording the first of the sessions in part.
+    pub(crate) fn lose_table_of(&mut self, begun: &[Shard]) {
         self.epochs = (Epoch(self.epochs).era() + 1) << Epoch::INDEX_BITS;
         for shard in self.shards.all() {
             self.homes[usize::from(shard.0)] = None;
             self.books[usize::from(shard.0)].burn();
         }
         self.wires.mail.lock().clear();
+        for shard in begun {
+            self.books[usize::from(shard.0)].next(Mood::Begun);
+        }
         for shard in self.shards.all() {
             self.begin(shard);
         }

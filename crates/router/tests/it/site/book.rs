@@ -19,6 +19,8 @@ pub(crate) struct Book {
     /// What becomes of the next ones.
     moods: Mutex<VecDeque<Mood>>,
     late: Mutex<Vec<oneshot::Sender<()>>>,
+    /// What is yet to be recorded.
+    rest: Mutex<Vec<LocationOp>>,
     /// The last reign.
     epoch: Mutex<Epoch>,
 }
@@ -28,6 +30,8 @@ pub(crate) struct Book {
 pub(crate) enum Mood {
     /// It is, and its answer waits.
     Late,
+    /// The first of it is, the rest and the answer wait.
+    Begun,
     /// It is, and nobody knows.
     Unknown,
     /// It is not.
@@ -57,6 +61,7 @@ impl Book {
     /// Answers what waits; what comes is as usual.
     pub(crate) fn calm(&self) {
         self.moods.lock().clear();
+        self.write(std::mem::take(&mut *self.rest.lock()));
         self.late.lock().clear();
     }
 
@@ -114,9 +119,13 @@ impl Register for Page {
         if let Some(Mood::Not(error)) = mood {
             return ready(Err(error)).boxed();
         }
+        let mut ops = ops;
+        if let Some(Mood::Begun) = mood {
+            *book.rest.lock() = ops.split_off(1.min(ops.len()));
+        }
         book.write(ops);
         match mood {
-            Some(Mood::Late) => {
+            Some(Mood::Late | Mood::Begun) => {
                 let (answer, wait) = oneshot::channel();
                 book.late.lock().push(answer);
                 wait.map(|_| Ok(())).boxed()

@@ -1,0 +1,61 @@
+//! Sessions that are over: what their clients have acknowledged does not come again, whoever is lost (promise 3).
+
+use crate::site::Site;
+use starling_wire::{Down, Leave, Up};
+use std::time::Duration;
+
+/// Its home is lost before the store has the cursor: the edge still knows, and tells the next home.
+#[test]
+fn what_was_acknowledged_before_the_end_does_not_come_again() {
+    for linked in [true, false] {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        let bob = site.managed(1, "bob", "phone");
+        site.chat(&mut alice, "bob", "once");
+        assert_eq!(site.messages(&bob), ["once"]);
+        site.store.hold();
+        site.say(&bob, Up::Acknowledged { handled: 1 });
+        site.say(&bob, Up::Gone(Leave::Closed));
+        site.run();
+        assert!(site.kept(1) > 0, "nobody else knows");
+        if linked {
+            // The cursor is on its way, and its answer comes.
+            site.store.release();
+            site.run();
+            assert_eq!(site.kept(1), 0, "it is told as soon as the store does");
+        } else {
+            site.crash("bob");
+            site.store.drop_held();
+            site.store.release();
+            let shard = site.shard("bob");
+            site.begin(shard);
+            site.run();
+        }
+        let bob = site.client(0, "bob", "desk");
+        site.advance(Duration::from_secs(6));
+        assert_eq!(site.messages(&bob), [""; 0]);
+        assert_eq!(site.kept(1), 0);
+    }
+}
+
+/// It had moved, and the table of locations is made anew, in parts: between them it is not taken for one that is elsewhere.
+#[test]
+fn a_session_is_not_over_while_it_is_recorded_in_parts() {
+    let mut site = Site::new(2);
+    let bob = site.managed(1, "bob", "phone");
+    let bob = site.resume(&bob, 0, 0);
+    site.run();
+    let shard = site.shard("bob");
+    site.lose_table_of(&[shard]);
+    // Somebody looks at the account in between.
+    site.cut(1);
+    site.link(1);
+    site.advance(Duration::from_millis(500));
+    assert_eq!(site.kept(0), 1);
+    site.books[usize::from(shard.0)].calm();
+    site.advance(Duration::from_secs(1));
+    site.lose(&bob);
+    let bob = site.resume(&bob, 1, 0);
+    site.advance(Duration::from_secs(1));
+    assert!(site.told(&bob).iter().any(|down| matches!(down, Down::Resumed { .. })));
+}
