@@ -47,6 +47,9 @@ pub(crate) struct ClusterArguments {
     /// Routers to kill, one after the other
     #[arg(long, default_value_t = 25)]
     kills: usize,
+    /// Messages per second of all who talk meanwhile; with several rates, so many routers are killed at each
+    #[arg(long, value_delimiter = ',', default_values_t = [200, 800], value_parser = clap::value_parser!(u32).range(1..))]
+    talk: Vec<u32>,
 }
 
 /// A part of the run.
@@ -176,11 +179,18 @@ async fn logins_and_binds(arguments: &ClusterArguments, three: &Cluster) -> Resu
 }
 
 async fn outages(arguments: &ClusterArguments, three: &mut Cluster) -> Result<String> {
-    let report = outage::run(three, arguments.kills).await?;
     let mut text = String::new();
+    for rate in &arguments.talk {
+        let report = outage::run(three, arguments.kills, *rate).await?;
+        outage_rows(&mut text, *rate, &report)?;
+    }
+    Ok(text)
+}
+
+fn outage_rows(text: &mut String, rate: u32, report: &outage::OutageReport) -> std::fmt::Result {
     writeln!(
         text,
-        "| longest time without a message after kill -9 of a router, {} kills | {} | p99 < 1 s |",
+        "| longest time without a message after kill -9 of a router, {} kills, {rate} messages/s | {} | p99 < 1 s |",
         report.kills,
         quantiles(&report.worst)
     )?;
@@ -195,8 +205,7 @@ async fn outages(arguments: &ClusterArguments, three: &mut Cluster) -> Result<St
         "| messages meanwhile | {} sent, {} refused, {} missing, {} double, {} sessions ended | none lost or double |",
         report.sent, report.errors, report.missing, report.double, report.ended
     )?;
-    writeln!(text, "| a killed router is ready again after | {} | |", quantiles(&report.ready))?;
-    Ok(text)
+    writeln!(text, "| a killed router is ready again after | {} | |", quantiles(&report.ready))
 }
 
 async fn storm(arguments: &ClusterArguments, three: &mut Cluster) -> Result<String> {

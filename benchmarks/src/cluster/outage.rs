@@ -34,9 +34,7 @@ pub(super) struct OutageReport {
     pub(super) ready: Histogram,
 }
 
-const PAIRS: usize = 20;
-/// Between two messages of a pair.
-const EVERY: Duration = Duration::from_millis(25);
+const PAIRS: u32 = 20;
 /// How long after a kill is looked at.
 const AFTER: Duration = Duration::from_secs(3);
 /// A pair that waited longer has noticed.
@@ -74,15 +72,18 @@ impl Pair {
     }
 }
 
-/// Kills so many times whoever is home of most.
-pub(super) async fn run(cluster: &mut Cluster, kills: usize) -> Result<OutageReport> {
+/// Kills so many times whoever is home of most, while so many messages a second are sent.
+pub(super) async fn run(cluster: &mut Cluster, kills: usize, rate: u32) -> Result<OutageReport> {
     let doors = cluster.doors()?;
+    let every = Duration::from_secs(1) * PAIRS / rate;
+    // Between two messages of a pair nobody can notice anything.
+    let noticed = NOTICED.max(2 * every);
     let mut tasks = JoinSet::new();
     let mut pairs = Vec::new();
-    for number in 0..PAIRS {
+    for number in 0..PAIRS as usize {
         let pair = Rc::new(Pair::default());
         let sides = [0, 1].map(|side| &*doors[(number + side) % doors.len()]);
-        start(sides, number, &pair, &mut tasks).await?;
+        start(sides, number, every, &pair, &mut tasks).await?;
         pairs.push(pair);
     }
     let mut report = OutageReport {
@@ -109,7 +110,7 @@ pub(super) async fn run(cluster: &mut Cluster, kills: usize) -> Result<OutageRep
         let gaps: Vec<Duration> = pairs.iter().map(|pair| pair.take_longest()).collect();
         let worst = gaps.iter().copied().max().unwrap_or_default();
         report.worst.record(worst);
-        gaps.iter().filter(|gap| **gap > NOTICED).for_each(|gap| report.noticed.record(*gap));
+        gaps.iter().filter(|gap| **gap > noticed).for_each(|gap| report.noticed.record(*gap));
         report.kills += 1;
         let begin = Instant::now();
         cluster.restart_router(router).await?;
@@ -118,7 +119,7 @@ pub(super) async fn run(cluster: &mut Cluster, kills: usize) -> Result<OutageRep
             "kill {}: {} with {homes} shards, {} pairs noticed, the longest waited {:.0} ms; ready again after {:.1} s",
             report.kills,
             cluster.routers[router].name,
-            gaps.iter().filter(|gap| **gap > NOTICED).count(),
+            gaps.iter().filter(|gap| **gap > noticed).count(),
             worst.as_secs_f64() * 1e3,
             begin.elapsed().as_secs_f64(),
         );
@@ -144,6 +145,7 @@ pub(super) async fn run(cluster: &mut Cluster, kills: usize) -> Result<OutageRep
 async fn start(
     [outward, inward]: [&Target; 2],
     number: usize,
+    every: Duration,
     pair: &Rc<Pair>,
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<()> {
@@ -151,13 +153,13 @@ async fn start(
     let sender = Session::open(outward, &outward.user(2 * number), "outage", wish).await?;
     let receiver = Session::open(inward, &inward.user(2 * number + 1), "outage", wish).await?;
     let to = receiver.jid.split('/').next().unwrap_or_default().to_owned();
-    tasks.spawn_local(send(sender, to, pair.clone()));
+    tasks.spawn_local(send(sender, to, every, pair.clone()));
     tasks.spawn_local(receive(receiver, pair.clone()));
     Ok(())
 }
 
-async fn send(mut session: Session, to: String, pair: Rc<Pair>) -> Result<()> {
-    let mut ticks = interval(EVERY);
+async fn send(mut session: Session, to: String, every: Duration, pair: Rc<Pair>) -> Result<()> {
+    let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut out = Vec::new();
     loop {
