@@ -5,8 +5,8 @@
 //! calls are short and never wait: what is sent goes into an [`Outlet`], what comes is handed over in order.
 //!
 //! - A frame is what is ready; no timer makes it wait. TCP and HTTP/2 windows push back, and what then waits is bounded:
-//!   beyond the bound the link ends, as if it were dead. No link ever waits for one session or account. Stanzas that their
-//!   sender keeps until the other side has them do not count, only the room that references to them take.
+//!   beyond the bound the link ends, as if it were dead. No link ever waits for one session or account. What its sender keeps
+//!   until the other side has it ends only the link of a peer that does not read.
 //! - A link that is silent for three seconds is dead. Whatever was asked over it fails at once.
 //! - A new stream of a peer ends the old one before it is answered: nothing of the old is handed over after that. So of two
 //!   addresses that lead to one router only one is dialled.
@@ -50,7 +50,7 @@ pub struct Options {
     pub keep_alive_answer: Duration,
     /// HTTP/2 window of a stream, in bytes.
     pub window: u32,
-    /// What may wait to be sent over one link, in bytes; beyond it the link ends.
+    /// What may wait to be sent over one link that nobody keeps, in bytes; beyond it the link ends.
     pub outlet: usize,
     /// First and longest pause between attempts to connect.
     pub pause: (Duration, Duration),

@@ -12,7 +12,9 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// About how many bytes something takes while it waits.
 pub trait Weigh {
@@ -116,58 +118,72 @@ struct Shared<T> {
 #[derive(Debug)]
 struct State<T> {
     items: Vec<T>,
-    bytes: usize,
+    waiting: Load,
     /// What the sender has taken and not turned into frames yet.
-    taken: usize,
+    taken: Load,
+    /// When it last made a frame, or something came after it had nothing.
+    moved: Instant,
     open: bool,
 }
+
+/// Of what waits, in bytes.
+#[derive(Debug, Default, Clone, Copy)]
+struct Load {
+    all: usize,
+    /// Of what is kept nowhere else.
+    only: usize,
+}
+
+/// Who has taken nothing for so long does not read.
+const STALLED: Duration = Duration::from_secs(3);
 
 impl<T: Weigh> Outlet<T> {
     /// One of a link in which so many bytes may wait; links make their own.
     pub fn new(limit: usize) -> Self {
-        let state = State { items: Vec::new(), bytes: 0, taken: 0, open: true };
+        let (waiting, taken) = (Load::default(), Load::default());
+        let state = State { items: Vec::new(), waiting, taken, moved: Instant::now(), open: true };
         let ended = watch::Sender::new(None);
         Self(Arc::new(Shared { state: Mutex::new(state), sender: AtomicWaker::new(), limit, ended }))
     }
 
     /// Sends one. False if the link is over.
     pub fn push(&self, item: T) -> bool {
-        let weight = item.weight();
-        self.fill(weight, |items| items.push(item))
+        let all = item.weight();
+        self.fill(Load { all, only: all }, |items| items.push(item))
     }
 
     /// Sends all, in order, leaving `batch` empty with its capacity. False if the link is over.
     pub fn append(&self, batch: &mut Vec<T>) -> bool {
-        let weight = batch.iter().map(Weigh::weight).sum();
-        let sent = weight == 0 || self.fill(weight, |items| items.append(batch));
+        let all = batch.iter().map(Weigh::weight).sum();
+        let sent = all == 0 || self.fill(Load { all, only: all }, |items| items.append(batch));
         batch.clear();
         sent
     }
 
-    /// As [`push`](Self::push), of something whose stanzas are [kept elsewhere](Weigh::place).
+    /// As [`push`](Self::push), of something that is [kept elsewhere](Weigh::place). However much that is, it ends no link whose
+    /// peer reads: it would be said again over the next one.
     pub fn push_kept(&self, item: T) -> bool {
-        let weight = item.place();
-        self.fill(weight, |items| items.push(item))
+        self.fill(Load { all: item.place(), only: 0 }, |items| items.push(item))
     }
 
     /// As [`append`](Self::append), of what is [kept elsewhere](Weigh::place).
     pub fn append_kept(&self, batch: &mut Vec<T>) -> bool {
-        let weight = batch.iter().map(Weigh::place).sum();
-        let sent = weight == 0 || self.fill(weight, |items| items.append(batch));
+        let all = batch.iter().map(Weigh::place).sum();
+        let sent = all == 0 || self.fill(Load { all, only: 0 }, |items| items.append(batch));
         batch.clear();
         sent
     }
 
-    fn fill(&self, weight: usize, add: impl FnOnce(&mut Vec<T>)) -> bool {
+    fn fill(&self, load: Load, add: impl FnOnce(&mut Vec<T>)) -> bool {
         {
             let mut state = self.0.state.lock();
             if !state.open {
                 return false;
             }
             let first = state.items.is_empty();
-            // One is always allowed.
-            if state.bytes + state.taken + weight <= self.0.limit || state.bytes + state.taken == 0 {
-                state.bytes += weight;
+            if state.has_room(load, self.0.limit) {
+                state.waiting.all += load.all;
+                state.waiting.only += load.only;
                 add(&mut state.items);
                 drop(state);
                 if first {
@@ -181,6 +197,22 @@ impl<T: Weigh> Outlet<T> {
     }
 }
 
+impl<T> State<T> {
+    fn has_room(&mut self, load: Load, limit: usize) -> bool {
+        let all = self.waiting.all + self.taken.all;
+        // One is always allowed.
+        if all == 0 {
+            self.moved = Instant::now();
+            return true;
+        }
+        if load.only > 0 {
+            let only = self.waiting.only + self.taken.only;
+            return only == 0 || only + load.only <= limit;
+        }
+        all + load.all <= limit || self.moved.elapsed() < STALLED
+    }
+}
+
 impl<T> Outlet<T> {
     /// Ends the link. What waits is not sent any more.
     pub fn close(&self, end: End) {
@@ -190,7 +222,7 @@ impl<T> Outlet<T> {
                 return;
             }
             state.open = false;
-            state.bytes = 0;
+            state.waiting = Load::default();
             std::mem::take(&mut state.items)
         };
         drop(items); // not under the lock
@@ -206,10 +238,10 @@ impl<T> Outlet<T> {
     /// Bytes that wait to be sent.
     pub fn waiting(&self) -> usize {
         let state = self.0.state.lock();
-        state.bytes + state.taken
+        state.waiting.all + state.taken.all
     }
 
-    /// Whether so much waits that one should make no more: a quarter of what ends the link.
+    /// Whether so much waits that one should make no more: a quarter of what may wait that nobody keeps.
     pub fn is_pressed(&self) -> bool {
         self.waiting() > self.0.limit / 4
     }
@@ -221,6 +253,11 @@ impl<T> Outlet<T> {
         end.unwrap_or(End::Closed)
     }
 
+    /// The peer takes what it is sent.
+    fn moves(&self) {
+        self.0.state.lock().moved = Instant::now();
+    }
+
     /// Takes all there is; `None` once the link is over.
     fn poll_take(&self, cx: &Context<'_>, out: &mut VecDeque<T>) -> Poll<Option<()>> {
         // Before looking: what is added from here on wakes.
@@ -229,11 +266,11 @@ impl<T> Outlet<T> {
         if !state.open {
             return Poll::Ready(None);
         }
-        state.taken = 0;
+        state.taken = Load::default();
         if state.items.is_empty() {
             return Poll::Pending;
         }
-        state.taken = std::mem::take(&mut state.bytes);
+        state.taken = std::mem::take(&mut state.waiting);
         out.extend(state.items.drain(..));
         if state.items.capacity() > KEPT {
             state.items = Vec::new();
@@ -277,6 +314,7 @@ where
                 return Poll::Ready(None);
             }
             if let Some(frame) = this.pieces.frame(&mut this.items) {
+                this.outlet.moves();
                 return Poll::Ready(Some(frame));
             }
             if this.items.capacity() > KEPT {
@@ -294,16 +332,17 @@ where
 impl<P: Pieces> Drop for Frames<P> {
     fn drop(&mut self) {
         self.outlet.close(End::Lost("the connection is gone".to_owned()));
-        self.outlet.0.state.lock().taken = 0;
+        self.outlet.0.state.lock().taken = Load::default();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{Forward, Home, Ticket};
+    use crate::frame::{Forward, Home, Leaving, Ticket};
     use crate::record::Queued;
     use crate::{ConnId, EdgeId, Epoch, Shard, Token};
+    use futures::StreamExt;
     use starling_store::Origin;
     use starling_xmpp::{BareJid, Element, FullJid, MessageType, Stanza, ns};
 
@@ -339,12 +378,12 @@ mod tests {
             }))
         };
         let outlet = Outlet::new(1 << 20);
-        assert!(outlet.push_kept(forward(None)), "an empty one takes whatever comes at once");
+        assert!(outlet.push(forward(None)), "an empty one takes whatever comes at once");
         assert!(
             (0..1_000).all(|_| outlet.push_kept(forward(Some(ticket.clone())))),
             "the sender's home has them"
         );
-        assert!(!(0..11).all(|_| outlet.push_kept(forward(None))), "nobody else has them");
+        assert!(!(0..11).all(|_| outlet.push(forward(None))), "nobody else has them");
     }
 
     #[test]
@@ -377,27 +416,56 @@ mod tests {
         // Notes are nowhere else.
         let notes = Down::Remember(bytes::Bytes::from(vec![0; 5_000]));
         assert!(RouterItem::Down(home, ToEdge { conn, down: notes }).place() > 5_000);
-        let jid = FullJid::parse("alice@example.org/phone").unwrap();
         let queued = |number| {
             Arc::new(Queued { number, position: None, waits: false, counts: true, stanza: large.clone() })
         };
-        let record = Record {
+        let record = Record { received: 100, queue: (1..=100).map(queued).collect(), ..record() };
+        let record = attach(record);
+        assert!((1_000..3_000).contains(&record.weight()), "{}", record.weight());
+    }
+
+    fn record() -> Record {
+        Record {
             detached: None,
             token: Token(1),
-            jid,
+            jid: FullJid::parse("alice@example.org/phone").unwrap(),
             epoch: Epoch(1),
             handled: 0,
             answered: Vec::new(),
-            received: 100,
+            received: 0,
             first: 1,
             management: None,
-            queue: (1..=100).map(queued).collect(),
+            queue: Vec::new(),
             acknowledged: Vec::new(),
             highest: None,
             notes: bytes::Bytes::new(),
-        };
+        }
+    }
+
+    fn attach(record: Record) -> EdgeItem {
+        let (home, conn) = (Home { shard: Shard(0), epoch: Epoch(1) }, ConnId { edge: EdgeId(1), number: 1 });
         let account = BareJid::parse("alice@example.org").unwrap();
-        let record = EdgeItem::Up(home, ToHome { account, conn, up: Up::Attach(Box::new(record)) });
-        assert!((1_000..3_000).contains(&record.weight()), "{}", record.weight());
+        EdgeItem::Up(home, ToHome { account, conn, up: Up::Attach(Box::new(record)) })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_said_again_ends_no_link_whose_peer_reads() {
+        let outlet = Outlet::new(1 << 20);
+        let mut frames = Frames::<crate::codec::EdgePieces>::new(crate::proto::EdgeFrame::default(), &outlet);
+        assert!((0..10_000).all(|_| outlet.push_kept(attach(record()))), "of so many sessions at once");
+        assert!(outlet.waiting() > 4 << 20 && outlet.is_pressed());
+        assert!(outlet.push(EdgeItem::Leaving(Leaving { phase: 1, left: 1 })), "and what follows");
+        // It reads slowly.
+        for _ in 0..4 {
+            tokio::time::advance(STALLED * 2 / 3).await;
+            assert!(frames.next().await.is_some());
+            assert!(outlet.push_kept(attach(record())));
+        }
+        tokio::time::advance(STALLED).await;
+        assert!(!outlet.push_kept(attach(record())) && !outlet.is_open(), "it does not read");
+        let outlet = Outlet::new(1 << 20);
+        assert!(outlet.push_kept(attach(record())));
+        tokio::time::advance(STALLED).await;
+        assert!(outlet.push_kept(attach(record())), "that is not much");
     }
 }
