@@ -40,6 +40,9 @@ use std::time::Duration;
 /// Bounds and times of links.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// For TCP alone. A network that swallows what it is sent lets a connection try again ever more rarely; a new one is tried at
+    /// once when it is back.
+    pub reach: Duration,
     /// For TCP and TLS together.
     pub connect: Duration,
     /// From the connection to the answered hello.
@@ -83,13 +86,14 @@ impl Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            reach: Duration::from_secs(1),
             connect: Duration::from_secs(3),
             hello: Duration::from_secs(5),
             keep_alive: Duration::from_secs(1),
             keep_alive_answer: Duration::from_secs(2),
             window: 4 << 20,
             outlet: 64 << 20,
-            pause: (Duration::from_millis(50), Duration::from_secs(2)),
+            pause: (Duration::from_millis(50), Duration::from_millis(500)),
             lookup: Duration::from_secs(5),
             question: Duration::from_secs(5),
             pulse: Duration::from_millis(500),

@@ -130,17 +130,17 @@ pub(super) async fn connect(
     tls: &Tls,
     options: &Options,
 ) -> Result<Connection, End> {
+    let late = || End::Lost("no answer in time".to_owned());
     let attempt = async {
-        let socket = TcpStream::connect(address).await.map_err(|error| end_of_connection(&error))?;
+        let reached = tokio::time::timeout(options.reach, TcpStream::connect(address)).await;
+        let socket = reached.map_err(|_| late())?.map_err(|error| end_of_connection(&error))?;
         socket.set_nodelay(true).map_err(|error| end_of_connection(&error))?;
         let name = ServerName::try_from(name).map_err(|error| end_of_connection(&error))?;
         let connector = tokio_rustls::TlsConnector::from(tls.client());
         let connecting = connector.connect(name, Guarded::new(socket, options.dead()));
         connecting.await.map_err(|error| end_of_connection(&error))
     };
-    let stream = tokio::time::timeout(options.connect, attempt)
-        .await
-        .map_err(|_| End::Lost("no answer in time".to_owned()))??;
+    let stream = tokio::time::timeout(options.connect, attempt).await.map_err(|_| late())??;
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let identity = leaf.ok_or_else(|| "no certificate".to_owned()).and_then(|leaf| Identity::of(leaf));
     let identity = identity.map_err(End::Refused)?;

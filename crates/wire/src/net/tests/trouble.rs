@@ -1,6 +1,6 @@
 //! Links that break, stall, or are too slow.
 
-use super::super::dial::{ROUTER, connect};
+use super::super::dial::{Outcome, ROUTER, connect, supervise};
 use super::super::*;
 use super::stage::*;
 use crate::codec;
@@ -8,12 +8,13 @@ use crate::frame::{EdgeHello, EdgeItem};
 use crate::proto::uplink_client::UplinkClient;
 use crate::{EdgeId, proto};
 use futures::StreamExt;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 /// A wire that can be held, in both directions, with nobody the wiser.
@@ -202,4 +203,44 @@ async fn a_router_that_is_killed_is_noticed_at_once() {
     drop(server);
     until(|| edge.count("ended") == 1).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// An address where nobody answers, not even with a refusal, while the listener and these connections live.
+async fn swallowing() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut full = Vec::new();
+    while let Ok(connected) =
+        tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await
+    {
+        full.push(connected.unwrap());
+    }
+    (address, listener, full)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_that_cannot_be_reached_is_tried_often() {
+    let (address, _listener, _full) = swallowing().await;
+    let tls = Site::new().tls("starling://one/edge/*");
+    let tries = Arc::new(Mutex::new(vec![Instant::now()]));
+    let attempt = {
+        let tries = Arc::clone(&tries);
+        move |address, _| {
+            let (tries, tls) = (Arc::clone(&tries), Arc::clone(&tls));
+            async move {
+                tries.lock().push(Instant::now());
+                let reached = connect(address, ROUTER, &tls, &Options::default()).await;
+                Outcome::Ended(reached.map_or_else(|end| end.to_string(), |_| "reached".to_owned()))
+            }
+        }
+    };
+    let dialling = supervise(Arc::new(Book::of(&[address])), Options::default(), attempt);
+    assert!(tokio::time::timeout(Duration::from_secs(60), dialling).await.is_err());
+    let tries = tries.lock();
+    let longest = tries.windows(2).map(|two| two[1] - two[0]).max().unwrap();
+    // With what follows a link is there within two seconds after the network is.
+    assert!(longest < Duration::from_millis(1_600), "{longest:?}");
+    assert!(tries.len() > 35, "{}", tries.len());
 }
