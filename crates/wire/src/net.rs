@@ -20,6 +20,7 @@ mod outlet;
 mod peer;
 mod raft;
 mod refused;
+mod room;
 mod server;
 mod services;
 mod slots;
@@ -45,7 +46,7 @@ pub struct Options {
     pub reach: Duration,
     /// For TCP and TLS together.
     pub connect: Duration,
-    /// From the connection to the answered hello.
+    /// From the connection to the answered hello. A server gives up a connection over which nothing is asked for so long.
     pub hello: Duration,
     /// How often a peer is asked for a sign of life.
     pub keep_alive: Duration,
@@ -67,6 +68,8 @@ pub struct Options {
     pub certificates: Duration,
     /// The most connections at one server.
     pub connections: usize,
+    /// The most of them of one address.
+    pub of_one_address: usize,
     /// The most requests at a time on one connection.
     pub streams: u32,
     /// Threads of their own for the links that carry Raft. Without them these wait in one row with everything else, and on
@@ -99,6 +102,7 @@ impl Default for Options {
             pulse: Duration::from_millis(500),
             certificates: Duration::from_secs(10),
             connections: 4096,
+            of_one_address: 512,
             streams: 1024,
             raft: None,
             refused: Refused::default(),

@@ -2,6 +2,7 @@
 
 use super::dial::{FRAME, HEADERS, RAFT, Task};
 use super::guard::Guarded;
+use super::room::Room;
 use super::services::{PeerService, UplinkService};
 use super::{Hears, Options, Outlet, Peers, causes};
 use crate::codec::MAX_MESSAGE;
@@ -19,11 +20,11 @@ use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
@@ -99,7 +100,7 @@ impl Server {
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         let services = Services { uplink, peer };
-        let room = Arc::new(Semaphore::new(options.connections));
+        let room = Room::new(options.connections, options.of_one_address);
         let mut tasks = vec![Task::spawn(watch(Arc::clone(&tls), options.clone()))];
         tasks.extend(listeners.into_iter().map(|listener| {
             let (tls, room) = (Arc::clone(&tls), Arc::clone(&room));
@@ -138,13 +139,7 @@ struct Services {
     peer: PeerServer<PeerService>,
 }
 
-async fn accept(
-    listener: TcpListener,
-    tls: Arc<Tls>,
-    options: Options,
-    services: Services,
-    room: Arc<Semaphore>,
-) {
+async fn accept(listener: TcpListener, tls: Arc<Tls>, options: Options, services: Services, room: Arc<Room>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -159,10 +154,13 @@ async fn accept(
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            options.refused.count("too_many");
-            tracing::warn!(%address, "too many links: one is turned away");
-            continue;
+        let place = match room.enter(address.ip()) {
+            Ok(place) => place,
+            Err(why) => {
+                options.refused.count("too_many");
+                tracing::warn!(%address, why, "a link is turned away");
+                continue;
+            }
         };
         let (tls, options, services) = (Arc::clone(&tls), options.clone(), services.clone());
         connections.spawn(async move {
@@ -172,7 +170,7 @@ async fn accept(
             };
             let Some(threads) = threads else {
                 turn_away(address, serve(socket, &tls, &options, services).await, &options);
-                return drop(permit);
+                return drop(place);
             };
             // Its events are to come to those threads as well, not only what is done about them.
             let Ok(socket) = socket.into_std() else { return };
@@ -182,7 +180,7 @@ async fn accept(
                     Err(error) => Err(Broken::Later(causes(&error))),
                 };
                 turn_away(address, served, &options);
-                drop(permit);
+                drop(place);
             };
             Task::spawn_on(Some(&threads), serving).ended().await;
         });
@@ -250,13 +248,13 @@ async fn serve(socket: TcpStream, tls: &Tls, options: &Options, services: Servic
     };
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let identity = leaf.ok_or_else(|| "no certificate".to_owned()).and_then(|leaf| Identity::of(leaf));
-    let ending = Arc::new(Notify::new());
-    let identity =
-        Caller { identity: Arc::new(identity.map_err(Broken::Handshake)?), ending: Arc::clone(&ending) };
+    let caller = Caller::new(identity.map_err(Broken::Handshake)?);
+    let (ending, unused) = (Arc::clone(&caller.ending), unused(caller.used.subscribe(), options.hello));
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(identity.clone());
-        let mut services = services.clone();
+        request.extensions_mut().insert(caller.clone());
+        let (mut services, using) = (services.clone(), caller.uses());
         async move {
+            let _using = using;
             let path = request.uri().path();
             if path.starts_with("/starling.cluster.v1.Uplink/") {
                 services.uplink.call(request).await
@@ -280,6 +278,10 @@ async fn serve(socket: TcpStream, tls: &Tls, options: &Options, services: Servic
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::select! {
         result = connection => result.map_err(|error| Broken::Later(causes(&error))),
+        () = unused => {
+            options.refused.count("no_hello");
+            Err(Broken::Later("nothing is asked for over it".to_owned()))
+        }
         () = ending.notified() => Err(Broken::Later("the peer does not read what it is sent".to_owned())),
     }
 }
@@ -296,6 +298,17 @@ async fn linger(mut socket: Guarded) {
     let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
 }
 
+/// Resolves when a connection was not used for so long.
+async fn unused(mut used: watch::Receiver<usize>, patience: Duration) {
+    loop {
+        let _ = used.wait_for(|uses| *uses == 0).await; // or its service is gone
+        let again = used.wait_for(|uses| *uses > 0);
+        if !matches!(tokio::time::timeout(patience, again).await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
 /// Who is at the other end of a request's connection.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
@@ -303,4 +316,39 @@ pub(super) struct Caller {
     pub(super) identity: Arc<Identity>,
     /// Ends the connection, with all that waits on it.
     pub(super) ending: Arc<Notify>,
+    /// How many requests and links there are over it.
+    used: Arc<watch::Sender<usize>>,
+    /// The process that has a link over it.
+    process: Arc<OnceLock<u64>>,
+}
+
+impl Caller {
+    fn new(identity: Identity) -> Self {
+        let (identity, used) = (Arc::new(identity), Arc::new(watch::Sender::new(0)));
+        Self { identity, ending: Arc::default(), used, process: Arc::default() }
+    }
+
+    /// The connection is used while this lives.
+    fn uses(&self) -> Using {
+        self.used.send_modify(|uses| *uses += 1);
+        Using(Arc::clone(&self.used))
+    }
+
+    /// The same for a link of this process.
+    pub(super) fn links(&self, process: u64) -> Result<Using, tonic::Status> {
+        if *self.process.get_or_init(|| process) == process {
+            return Ok(self.uses());
+        }
+        Err(tonic::Status::permission_denied("another process has a link over the same connection"))
+    }
+}
+
+/// One use of a connection.
+#[derive(Debug)]
+pub(super) struct Using(Arc<watch::Sender<usize>>);
+
+impl Drop for Using {
+    fn drop(&mut self) {
+        self.0.send_modify(|uses| *uses -= 1);
+    }
 }

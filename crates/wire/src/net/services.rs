@@ -123,6 +123,7 @@ impl UplinkService {
         }
         called(&caller.identity, &hello.name)?;
         let edge = hello.edge;
+        let using = caller.links(edge.0)?;
         let outlet = Outlet::new(self.options.outlet);
         let (held, answer) = self.slots.take_over(edge, || {
             let (answer, hears) =
@@ -141,6 +142,7 @@ impl UplinkService {
             refused.ended(&end);
             finish(&caller, &end);
             held.end(end);
+            drop(using);
         });
         Ok(Response::new(answers))
     }
@@ -281,6 +283,7 @@ impl PeerService {
         let first = first(&mut stream, &self.options).await?;
         let hello = self.judge(&caller.identity, &own, first.hello)?;
         let id = hello.router;
+        let using = caller.links(id.0)?;
         let outlet = Outlet::new(self.options.outlet);
         let (held, ()) = self.stanzas.take_over(id, || {
             let hears = self.peers.connected(hello).map_err(Status::failed_precondition)?;
@@ -297,6 +300,7 @@ impl PeerService {
             refused.ended(&end);
             finish(&caller, &end);
             held.end(end);
+            drop(using);
         });
         Ok(Response::new(answers))
     }
@@ -311,6 +315,7 @@ impl PeerService {
         let first = first(&mut stream, &self.options).await?;
         let hello = self.judge(&caller.identity, &own, first.hello)?;
         let (id, name) = (hello.router, Arc::from(hello.name));
+        let using = caller.links(id.0)?;
         let outlet = Outlet::new(self.options.outlet);
         let Ok((held, ())) = self.rafts.take_over(id, || {
             let shut = outlet.clone();
@@ -326,6 +331,7 @@ impl PeerService {
             refused.ended(&end);
             finish(&caller, &end);
             held.end(end);
+            drop(using);
         });
         Ok(Response::new(answers))
     }

@@ -390,3 +390,59 @@ async fn g03_a_flood_of_pings_holds_nobody_up() {
     });
     assert_eq!(ended, Ok(true), "who answers nothing is dead");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g03_who_asks_for_nothing_takes_no_room_for_long() {
+    let site = Site::new();
+    let router = Router::new(1);
+    let options = Options { connections: 4, hello: Duration::from_millis(500), ..options() };
+    let tls = site.tls("starling://one/router/r1");
+    let server = serve_with(tls, &router, options.clone(), 0).await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        let tls = site.tls("starling://one/edge/*");
+        silent.push(connect(server.address(), ROUTER, &tls, &options).await.unwrap());
+    }
+    let edge = Edge::new(7);
+    let _client = dial(site.tls("starling://one/edge/*"), &edge, &Book::of(&[server.address()]));
+    until(|| edge.link(1).is_some()).await;
+    assert!(options.refused.of("no_hello") > 0);
+    // A link is used, though nothing is said over it.
+    tokio::time::sleep(options.hello * 3).await;
+    assert_eq!(edge.count("ended"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g03_one_address_leaves_room_for_others() {
+    let site = Site::new();
+    let router = Router::new(1);
+    let options = Options { of_one_address: 4, connections: 5, ..options() };
+    let refused = options.refused.clone();
+    let server = serve_with(site.tls("starling://one/router/r1"), &router, options, 0).await;
+    // They show no certificate either.
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+        silent.push(socket.connect(server.address()).await.unwrap());
+    }
+    until(|| refused.of("too_many") == 1).await;
+    connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &super::stage::options())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g03_a_connection_carries_the_links_of_one_process() {
+    let site = Site::new();
+    let router = Router::new(1);
+    let server = serve(&site, &router).await;
+    let connection =
+        connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
+    let invented = EdgeHello { edge: EdgeId(67), ..hello() };
+    let (first, second) = tokio::join!(outcome(&connection, vec![opening(&hello())]), async {
+        until(|| router.edges.lock().contains_key(&66)).await;
+        outcome(&connection, vec![opening(&invented)]).await
+    });
+    assert_eq!((first.1.as_str(), second.0), ("still open", Code::PermissionDenied));
+}
