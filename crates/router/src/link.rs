@@ -9,7 +9,7 @@ use crate::far::Far;
 use crate::recognise::origin_id;
 use starling_store::{Origin, Position};
 use starling_wire::{ConnId, Down, Token, Trace};
-use starling_xmpp::{BareJid, FullJid, Stanza, Timestamp, sm};
+use starling_xmpp::{BareJid, FullJid, IqType, Kind, Stanza, Timestamp, sm};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub(crate) struct Unacked {
     /// The row waits for an acknowledgement of this session.
     pub(crate) waits: bool,
     pub(crate) size: u32,
+    /// It is a request that the client has answered.
+    pub(crate) answered: bool,
     /// The trace it belongs to: that of few.
     pub(crate) trace: Option<Box<Trace>>,
 }
@@ -402,7 +404,20 @@ impl Link {
         }
         let stanza = (self.management.is_some() || self.far.is_some()).then_some(stanza);
         let trace = trace.map(Box::new);
-        self.queue.push_back(Unacked { stanza, position, waits, size, trace });
+        self.queue.push_back(Unacked { stanza, position, waits, size, answered: false, trace });
+    }
+
+    /// The client answers a request that it need not have acknowledged.
+    pub(crate) fn has_answered(&mut self, answer: &Stanza) {
+        let is_it = |stanza: &Stanza| {
+            matches!(stanza.kind, Kind::Iq(IqType::Get | IqType::Set))
+                && stanza.id == answer.id
+                && stanza.from == answer.to
+        };
+        let request = self.queue.iter_mut().find(|entry| entry.stanza.as_ref().is_some_and(is_it));
+        if let Some(request) = request {
+            request.answered = true;
+        }
     }
 
     /// Whether stanzas go to its connection now, or only into its queue.

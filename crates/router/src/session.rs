@@ -374,7 +374,8 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
     home.deliveries.dropped(token);
     waits_again(home, &link);
     for entry in std::mem::take(&mut link.queue) {
-        let Some(stanza) = entry.stanza else { continue };
+        // Who asked has one answer, and is to get no other (RFC 6120 §8.2.3).
+        let Some(stanza) = entry.stanza.filter(|_| !entry.answered) else { continue };
         if let Kind::Iq(IqType::Get | IqType::Set) = stanza.kind
             && stanza
                 .from

@@ -29,6 +29,9 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, stanza: Stanza, 
     match (target, &stanza.to) {
         (Some(target), _) => return answer(turn, home, target, Some((at, sequence)), stanza),
         (None, Some(to)) if server.is_local(to) && to.local().is_some() => {
+            if let Kind::Iq(IqType::Result | IqType::Error) = stanza.kind {
+                home.links[at].has_answered(&stanza);
+            }
             let trace = turn.follows();
             turn.act(home, What::Route(stanza, trace));
         }

@@ -3,7 +3,7 @@
 use crate::site::Site;
 use crate::stage::{Client, Stage};
 use starling_router::RouterConfig;
-use starling_wire::{Down, Up};
+use starling_wire::{Down, Leave, Up};
 use starling_xmpp::{Element, IqType, Jid, Kind, Stanza};
 use std::time::Duration;
 
@@ -165,4 +165,26 @@ fn a_request_whose_own_home_is_lost_is_answered_once() {
         let expected = if case == "nothing" || case == "told" { "one" } else { "!one" };
         assert_eq!(told(&site.told(&alice)).1, [expected], "{case}, {homes}");
     }
+}
+
+/// Of a request that its device has answered and not acknowledged, and of one that it has not.
+#[test]
+fn who_has_an_answer_gets_no_other_when_the_device_goes() {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    stage.say(&bob, Up::EnableSm { resume: true, max: None });
+    let [to_alice, to_bob] =
+        ["alice", "bob"].map(|name| Jid::parse(&format!("{name}@localhost/phone")).unwrap());
+    for id in ["one", "two"] {
+        let mut question = Stanza::iq(IqType::Get).id(id).child(Element::new("urn:xmpp:ping", "ping"));
+        question.to = Some(to_bob.clone());
+        stage.send(&mut alice, question);
+    }
+    stage.run();
+    stage.send(&mut bob, Stanza::iq(IqType::Result).id("one").to(to_alice));
+    stage.run();
+    assert_eq!(told(&stage.told(&alice)).1, ["one"]);
+    stage.say(&bob, Up::Gone(Leave::Closed));
+    stage.run();
+    assert_eq!(told(&stage.told(&alice)).1, ["!two"]);
 }
