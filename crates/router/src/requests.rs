@@ -25,6 +25,8 @@ pub(crate) struct Requests {
     open: VecDeque<Request>,
     /// Those whose client was told that they have no answer.
     over: VecDeque<Request>,
+    /// Some that have no answer are not remembered.
+    forgot: bool,
 }
 
 /// One of them.
@@ -58,10 +60,15 @@ impl Requests {
         };
         self.open.retain(|other| !same(other));
         self.over.retain(|other| !same(other));
-        push(&mut self.open, Request { token, shard, stanza: head(request), doubt: None });
+        self.opens(Request { token, shard, stanza: head(request), doubt: None });
     }
 
-    /// An answer has come for this session; false where it was told that there is none.
+    fn opens(&mut self, request: Request) {
+        self.forgot |= push(&mut self.open, request);
+    }
+
+    /// An answer has come for this session; false where it has one, or was told that there is none. Homes and edges say once more
+    /// what may not have been heard.
     pub(crate) fn answered(&mut self, token: Token, answer: &Stanza) -> bool {
         if let Some(index) = self.over.iter().position(|request| request.is_answered_by(token, answer)) {
             self.over.remove(index);
@@ -69,8 +76,9 @@ impl Requests {
         }
         if let Some(index) = self.open.iter().position(|request| request.is_answered_by(token, answer)) {
             self.open.remove(index);
+            return true;
         }
-        true
+        self.forgot
     }
 
     /// What this session has asked and has no answer to.
@@ -80,7 +88,9 @@ impl Requests {
 
     /// This was asked by way of a home before this one.
     pub(crate) fn inherits(&mut self, token: Token, shard: Shard, request: Stanza, now: Duration) {
-        push(&mut self.open, Request { token, shard, stanza: head(&request), doubt: Some(now) });
+        // There may have been more than the home before could remember.
+        self.forgot |= self.open.len() + 1 >= MOST;
+        self.opens(Request { token, shard, stanza: head(&request), doubt: Some(now) });
     }
 
     /// The session is told that this request, which it may have sent by way of a home before this one, has no answer.
@@ -123,11 +133,14 @@ impl Requests {
     }
 }
 
-fn push(all: &mut VecDeque<Request>, request: Request) {
+/// Whether another one was forgotten for it.
+fn push(all: &mut VecDeque<Request>, request: Request) -> bool {
+    let before = all.len();
     all.push_back(request);
     while all.len() > MOST || all.iter().map(Request::bytes).sum::<usize>() > MOST_BYTES {
         all.pop_front();
     }
+    all.len() <= before
 }
 
 /// All of a request that an error needs: its client chooses how long the rest is.
@@ -227,8 +240,11 @@ mod tests {
         assert_eq!(requests.lost(secs(6)).and_then(|(_, stanza)| stanza.id).as_deref(), Some("one"));
         assert!(requests.lost(secs(60)).is_none(), "the other one went to the next home");
         assert!(!requests.answered(A, &answer("one")), "its client has been told");
+        assert!(!requests.answered(A, &answer("one")), "nobody has asked again");
+        requests.leaves(A, Shard(3), &request("one"));
         assert!(requests.answered(A, &answer("one")), "who asks again gets an answer");
         assert!(requests.answered(A, &answer("two")));
+        assert!(!requests.answered(A, &answer("two")), "and one");
         assert_eq!((requests.open(), requests.over.len()), (0, 0));
     }
 

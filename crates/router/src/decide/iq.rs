@@ -60,6 +60,10 @@ pub(crate) fn received(turn: &mut Turn, home: &mut Home, stanza: Stanza) {
     match session {
         Some(token) => {
             let answers = matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error));
+            // Only those of other accounts of a cluster are remembered.
+            let answers = answers
+                && turn.shared.tier.is_some()
+                && stanza.from.as_ref().is_some_and(|from| from.local().is_some());
             if answers && !home.requests.answered(token, &stanza) {
                 return;
             }

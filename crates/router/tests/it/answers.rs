@@ -188,3 +188,27 @@ fn who_has_an_answer_gets_no_other_when_the_device_goes() {
     stage.run();
     assert_eq!(told(&stage.told(&alice)).1, ["!two"]);
 }
+
+/// An edge says an answer once more to the next home of its device, and that passes it on.
+#[test]
+fn an_answer_that_is_said_again_comes_once() {
+    let mut site = Site::new(2);
+    let (mut alice, mut bob) = (site.client(0, "alice", "phone"), site.client(1, "bob", "phone"));
+    let [to_alice, to_bob] =
+        ["alice", "bob"].map(|name| Jid::parse(&format!("{name}@localhost/phone")).unwrap());
+    let mut question = Stanza::iq(IqType::Get).id("one").child(Element::new("urn:xmpp:ping", "ping"));
+    question.to = Some(to_bob);
+    site.send(&mut alice, question);
+    site.run();
+    let answer = Stanza::iq(IqType::Result).id("one").to(to_alice);
+    site.send(&mut bob, answer.clone());
+    site.run();
+    assert_eq!(told(&site.told(&alice)).1, ["one"]);
+    for moves in 0..2 {
+        site.send(&mut bob, answer.clone());
+        site.run();
+        assert_eq!(told(&site.told(&alice)).1, [""; 0], "after {moves} moves");
+        site.succeed("alice");
+        site.advance(SECOND);
+    }
+}
