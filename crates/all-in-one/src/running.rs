@@ -116,7 +116,7 @@ impl Running {
             }
         };
         let listeners = probes::for_clients(&edge.addresses().c2s, &edge.addresses().c2s_tls);
-        let watching = watch(health.clone(), Arc::clone(&edge), Arc::clone(&router), back_end.clone());
+        let watching = watch(&health, Arc::clone(&edge), Arc::clone(&router), back_end.clone());
         let tasks = vec![tokio::spawn(watching), tokio::spawn(back_end.clone().ask())];
         let (place, grace) = (settings::place(config), config.shutdown.grace);
         Ok(Self {
@@ -209,32 +209,39 @@ async fn reign(config: &Config, parts: RouterParts) -> Result<Router> {
     Ok(started.map_err(|error| store_obstacle(config, error))?)
 }
 
-/// Keeps the probes true.
-async fn watch(health: Health, edge: Arc<Edge>, router: Arc<Router>, store: BackEnd) {
+/// Keeps the probes true. What was not looked at yet is not ready.
+fn watch(
+    health: &Health,
+    edge: Arc<Edge>,
+    router: Arc<Router>,
+    store: BackEnd,
+) -> impl Future<Output = ()> + use<> {
     let serving = health.check("edge", &[Probe::Ready]);
     let homes = health.check("homes", &[Probe::Ready, Probe::Live]);
     let reign = health.check("reign", &[Probe::Ready]);
     let kept = health.check("store", store.probes());
-    loop {
-        if edge.ready() {
-            serving.pass()
-        } else {
-            serving.fail("stopping, or its homes do not serve")
+    async move {
+        loop {
+            if edge.ready() {
+                serving.pass()
+            } else {
+                serving.fail("stopping, or its homes do not serve")
+            }
+            if router.is_whole() {
+                homes.pass();
+            } else {
+                homes.fail("a worker has ended; restart");
+            }
+            if router.reigns() {
+                reign.pass();
+            } else {
+                reign.fail("the store has not confirmed the lease");
+            }
+            match store.trouble() {
+                None => kept.pass(),
+                Some(trouble) => kept.fail(trouble),
+            }
+            tokio::time::sleep(HEALTH_EVERY).await;
         }
-        if router.is_whole() {
-            homes.pass();
-        } else {
-            homes.fail("a worker has ended; restart");
-        }
-        if router.reigns() {
-            reign.pass();
-        } else {
-            reign.fail("the store has not confirmed the lease");
-        }
-        match store.trouble() {
-            None => kept.pass(),
-            Some(trouble) => kept.fail(trouble),
-        }
-        tokio::time::sleep(HEALTH_EVERY).await;
     }
 }

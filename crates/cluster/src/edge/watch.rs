@@ -6,8 +6,7 @@ use crate::level;
 use prometheus_client::metrics::gauge::Gauge;
 use starling_admin::Phase;
 use starling_edge::{Edge, EdgeTable};
-use starling_node::health::Health;
-use starling_node::{Metrics, Probe};
+use starling_node::{Check, Health, Metrics, Probe};
 use starling_wire::Shards;
 use starling_wire::frame::Leaving;
 use starling_wire::net::Uplink;
@@ -30,12 +29,12 @@ impl Scene {
         let gauges = Gauges::default();
         gauges.register(metrics);
         let pressing = press(Arc::clone(&self.table), Arc::clone(&self.uplink), self.shards);
-        vec![tokio::spawn(pressing), tokio::spawn(self.look(health.clone(), gauges))]
+        // Before anybody hears that it has started: what was not looked at yet is not ready.
+        let checks = ["edge", "homes"].map(|name| health.check(name, &[Probe::Ready]));
+        vec![tokio::spawn(pressing), tokio::spawn(self.look(checks, gauges))]
     }
 
-    async fn look(self, health: Health, gauges: Gauges) {
-        let serving = health.check("edge", &[Probe::Ready]);
-        let homes = health.check("homes", &[Probe::Ready]);
+    async fn look(self, [serving, homes]: [Check; 2], gauges: Gauges) {
         let all = usize::from(self.shards.count());
         let mut round = 0_u32;
         let mut heard = self.uplink.router_hello();

@@ -153,7 +153,7 @@ async fn assemble(
     tasks.extend(serving.map(tokio::spawn));
     tasks.push(tokio::spawn(upkeep::edges(Arc::clone(&board))));
     tasks.push(tokio::spawn(upkeep::watch(
-        health.clone(),
+        upkeep::checks(health),
         Arc::clone(&house),
         locations.clone(),
         own_store.clone(),

@@ -6,8 +6,7 @@ use super::switchboard::Switchboard;
 use crate::refusals::refused;
 use futures::future::join_all;
 use starling_locations::{Locations, Standing};
-use starling_node::Probe;
-use starling_node::health::Health;
+use starling_node::{Check, Health, Probe};
 use starling_setup::BackEnd;
 use starling_store::Retention;
 use starling_wire::Shard;
@@ -40,11 +39,22 @@ pub(super) async fn edges(board: Arc<Switchboard>) {
     }
 }
 
+/// The checks of [`watch`]: of shards, of the router itself and of its store. What was not looked at yet is not ready.
+pub(super) fn checks(health: &Health) -> [Check; 3] {
+    [
+        health.check("shards", &[Probe::Ready]),
+        health.check("router", &[Probe::Ready, Probe::Live]),
+        health.check("store", &[Probe::Ready]),
+    ]
+}
+
 /// Keeps probes and gauges true, for ever.
-pub(super) async fn watch(health: Health, house: Arc<House>, locations: Locations, store: Option<BackEnd>) {
-    let groups = health.check("shards", &[Probe::Ready]);
-    let whole = health.check("router", &[Probe::Ready, Probe::Live]);
-    let kept = health.check("store", &[Probe::Ready]);
+pub(super) async fn watch(
+    [groups, whole, kept]: [Check; 3],
+    house: Arc<House>,
+    locations: Locations,
+    store: Option<BackEnd>,
+) {
     let (failed, broken) = (locations.failed(), house.board.failed.subscribe());
     let mut leaders = BTreeMap::new();
     loop {
