@@ -48,6 +48,11 @@ impl Door {
         }
     }
 
+    /// How much waits to be taken.
+    pub fn waiting(&self) -> usize {
+        self.shared.inboxes[0].len()
+    }
+
     /// The home of that shard is another one than before, or can be reached again: what it has not answered goes once more.
     pub fn moved(&self, shard: Shard) {
         self.push(Msg::Network(Network::Moved(shard)));

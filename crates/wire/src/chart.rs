@@ -148,6 +148,11 @@ impl<D: Clone> Chart<D> {
         place.here.as_ref().filter(|here| here.open).map(|here| here.door.clone())
     }
 
+    /// The same, though it takes nothing new for a while.
+    pub fn door(&self, shard: Shard) -> Option<D> {
+        self.place(shard)?.read().here.as_ref().map(|here| here.door.clone())
+    }
+
     /// Where what is for a shard goes.
     pub fn way(&self, shard: Shard) -> Way<D> {
         self.place(shard).map_or(Way::Nowhere, |place| self.way_of(&place.read()))
@@ -314,6 +319,7 @@ mod tests {
         chart.begin(home(3), "three");
         assert_eq!((chart.close(home(3)), chart.close(home(3))), (Some(("three", 1)), None));
         assert_eq!((chart.way(Shard(0)), chart.here(Shard(0))), (Way::Nowhere, None));
+        assert_eq!(chart.door(Shard(0)), Some("three"), "who knows it finds it");
         assert!(chart.reopen(home(3)) && !chart.reopen(home(3)));
         assert_eq!(chart.take(home(3)), Ok(("three", 1)));
         assert_eq!(chart.leave(home(3)), Some(("three", 2)));
@@ -325,5 +331,7 @@ mod tests {
         assert!(chart.leave(home(2)).is_none() && chart.close(home(2)).is_none(), "of another reign");
         chart.end(home(2));
         assert_eq!(chart.here(Shard(0)), Some("three"));
+        chart.end(home(3));
+        assert_eq!(chart.door(Shard(0)), None);
     }
 }

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use starling_setup::Obstacle;
 use starling_wire::chart::{Chart, Way};
-use starling_wire::frame::{Forward, NotHome, PeerHello, PeerItem};
+use starling_wire::frame::{Forward, Home, NotHome, PeerHello, PeerItem};
 use starling_wire::net::{End, Hears, Outlet, Peers};
 use starling_wire::{RouterId, Shard};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
@@ -41,7 +42,7 @@ impl Neighbours {
         Self { board, working: Arc::new(working), answering: Arc::new(answering) }
     }
 
-    /// What it says of its homes at the beginning. What was lost with a link before comes again now.
+    /// What it says of its homes at the beginning. What was lost with a link of ours before goes again now.
     fn greet(&self, peer: &PeerHello) {
         for home in &peer.homes {
             self.board.chart.announced(peer.router, *home);
@@ -97,9 +98,13 @@ impl Peers for Neighbours {
     }
 
     fn connected(&self, peer: PeerHello) -> Result<Box<dyn Hears<PeerItem>>, String> {
-        self.greet(&peer);
         let (board, working) = (Arc::clone(&self.board), Arc::clone(&self.working));
-        Ok(Box::new(Ear { board, working, from: peer.router }))
+        let mut ear = Ear { board, working, from: peer.router, answered: HashSet::new() };
+        // Its homes cannot answer yet.
+        for home in &peer.homes {
+            ear.announced(*home, false);
+        }
+        Ok(Box::new(ear))
     }
 
     fn linked(&self, peer: PeerHello, outlet: Outlet<PeerItem>) -> Box<dyn Hears<PeerItem>> {
@@ -177,6 +182,8 @@ struct Ear {
     board: Arc<Switchboard>,
     working: Arc<Semaphore>,
     from: RouterId,
+    /// Shards whose homes have spoken over this link.
+    answered: HashSet<Shard>,
 }
 
 impl Hears<PeerItem> for Ear {
@@ -201,14 +208,19 @@ fn deny<D: Clone>(chart: &Chart<D>, outlet: &Outlet<PeerItem>, not: NotHome) {
 }
 
 impl Ear {
-    fn take(&self, item: PeerItem) {
+    /// A home is there; `answers`: it has the link by which it does, too. What it said before may have been lost with an earlier
+    /// one, so it is asked again, news or not.
+    fn announced(&mut self, home: Home, answers: bool) {
+        let news = self.board.chart.announced(self.from, home);
+        if news || answers && self.answered.insert(home.shard) {
+            self.board.moved(&[home.shard]);
+        }
+    }
+
+    fn take(&mut self, item: PeerItem) {
         let board = &self.board;
         match &item {
-            PeerItem::Home(home) => {
-                if board.chart.announced(self.from, *home) {
-                    board.moved(&[home.shard]);
-                }
-            }
+            PeerItem::Home(home) => self.announced(*home, true),
             PeerItem::NotHome(not) => {
                 if board.chart.denied(self.from, *not) {
                     board.moved(&[not.shard]);
@@ -257,11 +269,14 @@ impl Ear {
         }
     }
 
-    /// For the home of a sender, whichever reign that is: what it knows of the sequence it takes.
+    /// For the home of a sender, whichever reign that is: what it knows of the sequence it takes. One that takes nothing new for a
+    /// while goes on with that afterwards.
     fn of_sender(&self, shard: Shard, item: PeerItem) {
-        match self.board.chart.here(shard) {
-            Some(gate) => gate.door.peer(item),
-            None => self.deny(shard),
+        if self.board.chart.reign(shard).is_none() {
+            self.deny(shard);
+        }
+        if let Some(gate) = self.board.chart.door(shard) {
+            gate.door.peer(item);
         }
     }
 
@@ -320,21 +335,4 @@ impl Ear {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use starling_wire::frame::Home;
-    use starling_wire::{Epoch, Shards};
-
-    #[test]
-    fn what_a_router_hears_last_of_a_home_holds() {
-        let chart = Chart::new(RouterId(1), Shards::new(4).unwrap());
-        let (home, outlet) = (Home { shard: Shard(1), epoch: Epoch(5) }, Outlet::new(1 << 20));
-        let not = chart.not_home(home.shard);
-        deny(&chart, &outlet, not);
-        let one = outlet.waiting();
-        chart.begin(home, ());
-        assert!(outlet.push(PeerItem::Home(home)));
-        deny(&chart, &outlet, not);
-        assert_eq!(outlet.waiting(), 4 * one, "it is told once more of the home");
-    }
-}
+mod tests;

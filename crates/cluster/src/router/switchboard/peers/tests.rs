@@ -1,0 +1,67 @@
+//! What routers tell one another when links come and go.
+
+use super::super::tests::{board, gate};
+use super::*;
+use crate::router::figures::Figures;
+use starling_node::Telemetry;
+use starling_wire::frame::{Pair, Receipt};
+use starling_wire::{Epoch, Incarnation, Shards, Token};
+use starling_xmpp::BareJid;
+
+const HOME: Home = Home { shard: Shard(1), epoch: Epoch(5) };
+
+fn peer(board: &Switchboard, homes: Vec<Home>) -> PeerHello {
+    let (router, name) = (RouterId(2), "other".to_owned());
+    PeerHello { router, name, incarnation: Incarnation(7), homes, ..board.peer_hello() }
+}
+
+#[test]
+fn what_a_router_hears_last_of_a_home_holds() {
+    let chart = Chart::new(RouterId(1), Shards::new(4).unwrap());
+    let outlet = Outlet::new(1 << 20);
+    let not = chart.not_home(HOME.shard);
+    deny(&chart, &outlet, not);
+    let one = outlet.waiting();
+    chart.begin(HOME, ());
+    assert!(outlet.push(PeerItem::Home(HOME)));
+    deny(&chart, &outlet, not);
+    assert_eq!(outlet.waiting(), 4 * one, "it is told once more of the home");
+}
+
+#[tokio::test]
+async fn a_home_is_asked_again_as_soon_as_it_can_answer() {
+    let board = board(&Telemetry::off(), Figures::default());
+    let (gate, _homes) = gate(&board, Home { shard: Shard(0), epoch: Epoch(4) });
+    let neighbours = Neighbours::new(Arc::clone(&board));
+    let mut ear = neighbours.connected(peer(&board, vec![HOME])).unwrap();
+    // Of that it is told, and it makes a link of its own anew: the home is no news.
+    let before = gate.door.waiting();
+    ear.hear(vec![PeerItem::Home(HOME)]);
+    assert_eq!(gate.door.waiting(), before + 1, "what it has not answered goes again");
+    ear.hear(vec![PeerItem::Home(HOME)]);
+    assert_eq!(gate.door.waiting(), before + 1, "once for each link");
+    let mut ear = neighbours.connected(peer(&board, vec![HOME])).unwrap();
+    assert_eq!(gate.door.waiting(), before + 1, "it cannot answer yet");
+    ear.hear(vec![PeerItem::Home(HOME)]);
+    assert_eq!(gate.door.waiting(), before + 2);
+}
+
+#[tokio::test]
+async fn a_home_that_takes_nothing_new_hears_of_what_it_has_sent() {
+    let board = board(&Telemetry::off(), Figures::default());
+    let own = Home { shard: Shard(0), epoch: Epoch(4) };
+    let (gate, _homes) = gate(&board, own);
+    let mut ear = Neighbours::new(Arc::clone(&board)).connected(peer(&board, Vec::new())).unwrap();
+    let account = |name: &str| BareJid::parse(&format!("{name}@localhost")).unwrap();
+    let mut receipt = || {
+        let (sender, recipient) = (account("alice"), account("bob"));
+        let pair = Pair { shard: own.shard, sender, token: Token(1), recipient };
+        ear.hear(vec![PeerItem::Receipt(Box::new(Receipt { pair, sequence: 1, refused: None }))]);
+    };
+    board.chart.close(own);
+    receipt();
+    assert_eq!(gate.door.waiting(), 1, "it has no quorum for a while");
+    board.chart.end(own);
+    receipt();
+    assert_eq!(gate.door.waiting(), 1, "it is over");
+}
