@@ -120,6 +120,8 @@ pub struct PeerHello {
     pub homes: Vec<Home>,
     /// What the locations tell one another.
     pub notes: Bytes,
+    /// In the answer to a link: how many forwards without a ticket have come of the process that begins it, over all its links.
+    pub heard: Option<u64>,
 }
 
 /// The sender is the home of a shard.

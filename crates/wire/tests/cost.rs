@@ -105,6 +105,7 @@ impl Peers for Host {
             incarnation: Incarnation(1),
             homes: Vec::new(),
             notes: Bytes::new(),
+            heard: None,
         }
     }
     fn connected(&self, _peer: PeerHello) -> Result<Box<dyn Hears<PeerItem>>, String> {

@@ -16,6 +16,7 @@ type Count = Gauge<i64, AtomicI64>;
 type Seconds = Gauge<f64, AtomicU64>;
 /// The number of a shard: there are as many as are configured.
 type Shard = [(&'static str, u16); 1];
+type Reason = [(&'static str, &'static str); 1];
 
 /// Names are those of the operator's guide.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +29,8 @@ pub(super) struct Figures {
     links: Family<[(&'static str, &'static str); 1], Count>,
     /// `starling_router_not_home_total`: what came for a home that is not here.
     pub(super) not_home: Counter,
+    /// `starling_router_dropped_total{reason}`.
+    dropped: Family<Reason, Counter>,
     /// `starling_router_lookup_entries`: sessions that are recorded.
     entries: Count,
     /// `starling_router_apply_lag_entries`: the most that any group has in its log and not applied.
@@ -60,6 +63,11 @@ impl Figures {
                 "What came for a home that is not here",
                 self.not_home.clone(),
             );
+            to.register(
+                "starling_router_dropped",
+                "Presence and requests for other shards that were given up",
+                self.dropped.clone(),
+            );
             to.register("starling_router_lookup_entries", "Sessions that are recorded", self.entries.clone());
             to.register(
                 "starling_router_apply_lag_entries",
@@ -85,6 +93,17 @@ impl Figures {
     pub(super) fn serves(&self, shard: starling_wire::Shard, epoch: Option<starling_wire::Epoch>) {
         let epoch = epoch.map_or(0, |epoch| level(epoch.0));
         self.homes.get_or_create(&[("shard", shard.0)]).set(epoch);
+    }
+
+    /// Something that its sender does not keep was given up.
+    pub(super) fn dropped(&self, reason: &'static str, many: u64) {
+        self.dropped.get_or_create(&[("reason", reason)]).inc_by(many);
+    }
+
+    /// How many were, for this reason.
+    #[cfg(test)]
+    pub(super) fn has_dropped(&self, reason: &'static str) -> u64 {
+        self.dropped.get_or_create(&[("reason", reason)]).get()
     }
 
     /// How many homes tell nobody yet that a session is lost.

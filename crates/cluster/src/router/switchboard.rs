@@ -7,12 +7,14 @@ mod edges;
 mod lobby;
 mod peers;
 mod post;
+mod sent;
 
 pub(super) use edges::Reception;
 pub(super) use peers::Neighbours;
 pub(super) use post::{Deliveries, Gate, Mail};
 
 use self::lobby::Lobby;
+use self::sent::{Heard, Sent};
 use super::desk::Desk;
 use super::figures::Figures;
 use crate::leaving::Leaving;
@@ -67,6 +69,9 @@ pub(super) struct Switchboard {
     members: RwLock<Vec<String>>,
     /// What is for shards without a home.
     lobby: Lobby,
+    /// What has gone to other routers, and has come of them.
+    sent: Sent,
+    heard: Heard,
     /// Edges that leave, and how far they are.
     going: Mutex<HashMap<EdgeId, Leaves>>,
     /// This router itself.
@@ -103,6 +108,8 @@ impl Switchboard {
             peers: RwLock::default(),
             members: RwLock::default(),
             lobby: Lobby::default(),
+            sent: Sent::default(),
+            heard: Heard::default(),
             going: Mutex::default(),
             leaving: Arc::default(),
             refusals: Refusals::default(),
@@ -134,7 +141,15 @@ impl Switchboard {
 
     fn peer_hello(&self) -> PeerHello {
         let Own { version, router, name, incarnation, address, .. } = self.own.clone();
-        PeerHello { version, router, name, incarnation, homes: self.chart.homes(), notes: address }
+        PeerHello {
+            version,
+            router,
+            name,
+            incarnation,
+            homes: self.chart.homes(),
+            notes: address,
+            heard: None,
+        }
     }
 
     fn router_hello(&self) -> RouterHello {

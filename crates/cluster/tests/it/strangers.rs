@@ -213,6 +213,7 @@ impl Peers for Stranger {
             incarnation: Incarnation(9),
             homes: Vec::new(),
             notes: Bytes::from_static(b"127.0.0.1:1"),
+            heard: None,
         }
     }
 

@@ -87,6 +87,7 @@ pub(crate) fn peer_hello(hello: &PeerHello) -> proto::PeerHello {
         incarnation: hello.incarnation.0,
         homes: hello.homes.iter().copied().map(home).collect(),
         notes: hello.notes.clone(),
+        heard: hello.heard,
     }
 }
 
@@ -98,5 +99,6 @@ pub(crate) fn read_peer_hello(hello: proto::PeerHello) -> Result<PeerHello> {
         incarnation: Incarnation(hello.incarnation),
         homes: hello.homes.into_iter().map(read_home).collect::<Result<_>>()?,
         notes: own(&hello.notes),
+        heard: hello.heard,
     })
 }

@@ -289,6 +289,7 @@ fn hellos_arrive_and_are_judged() {
         incarnation: Incarnation(4),
         homes: vec![],
         notes: Bytes::from_static(b"n"),
+        heard: Some(7),
     };
     assert_eq!(read_peer_hello(peer_hello(&peer)).unwrap(), peer);
 

@@ -23,6 +23,11 @@ pub trait Peers: Send + Sync + 'static {
     /// How it begins and answers links.
     fn hello(&self) -> PeerHello;
 
+    /// How it answers a link of that router, whose one before has ended.
+    fn answer(&self, _to: RouterId) -> PeerHello {
+        self.hello()
+    }
+
     /// Whether links to a router may stand, whoever begins them.
     ///
     /// # Errors

@@ -291,7 +291,7 @@ impl PeerService {
             Ok::<_, Status>((Entry { hears, shut: Box::new(move |end| shut.close(end)) }, ()))
         })?;
         // Asked again: what the old link brought may have changed it.
-        let hello = Some(codec::peer_hello(&self.peers.hello()));
+        let hello = Some(codec::peer_hello(&self.peers.answer(id)));
         let answers = answers::<PeerPieces>(proto::PeerFrame { hello, items: Vec::new() }, &outlet);
         let refused = self.options.refused.clone();
         tokio::spawn(async move {

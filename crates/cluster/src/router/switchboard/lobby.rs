@@ -16,7 +16,7 @@ use std::time::Duration;
 const MOST: usize = 4_096;
 const MOST_BYTES: usize = 8 << 20;
 /// How long.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// All that wait.
 #[derive(Debug, Default)]
@@ -119,7 +119,11 @@ impl Switchboard {
     /// Keeps it until its shard has a home. False: there is no room.
     pub(super) fn wait(&self, shard: Shard, item: PeerItem) -> bool {
         let PeerItem::Forward(forward) = item else { return false };
-        self.lobby.keep(shard, forward, self.clock.monotonic()).is_ok()
+        let kept = self.lobby.keep(shard, forward, self.clock.monotonic()).is_ok();
+        if !kept {
+            self.figures.dropped("room", 1);
+        }
+        kept
     }
 
     /// These shards may have a home: what waits for it goes there.
@@ -141,7 +145,9 @@ impl Switchboard {
     /// too long.
     pub(in crate::router) fn clear_out(&self) {
         self.let_in(&self.lobby.shards());
-        for mut forward in self.lobby.over(self.clock.monotonic()) {
+        let over = self.lobby.over(self.clock.monotonic());
+        self.figures.dropped("homeless", over.len() as u64);
+        for mut forward in over {
             let Kind::Iq(IqType::Get | IqType::Set) = forward.stanza.kind else { continue };
             let error = StanzaError::new(StanzaCondition::ResourceConstraint)
                 .with_type(ErrorType::Wait)

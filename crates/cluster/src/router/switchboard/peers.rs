@@ -13,6 +13,7 @@ use starling_wire::{RouterId, Shard};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -54,6 +55,10 @@ impl Neighbours {
 impl Peers for Neighbours {
     fn hello(&self) -> PeerHello {
         self.board.peer_hello()
+    }
+
+    fn answer(&self, to: RouterId) -> PeerHello {
+        PeerHello { heard: self.board.heard.count(to), ..self.hello() }
     }
 
     fn admits(&self, peer: &PeerHello) -> Result<(), String> {
@@ -99,7 +104,8 @@ impl Peers for Neighbours {
 
     fn connected(&self, peer: PeerHello) -> Result<Box<dyn Hears<PeerItem>>, String> {
         let (board, working) = (Arc::clone(&self.board), Arc::clone(&self.working));
-        let mut ear = Ear { board, working, from: peer.router, answered: HashSet::new() };
+        let heard = board.heard.of(&peer);
+        let mut ear = Ear { board, working, from: peer.router, heard, answered: HashSet::new() };
         // Its homes cannot answer yet.
         for home in &peer.homes {
             ear.announced(*home, false);
@@ -110,6 +116,8 @@ impl Peers for Neighbours {
     fn linked(&self, peer: PeerHello, outlet: Outlet<PeerItem>) -> Box<dyn Hears<PeerItem>> {
         let (board, router, number) = (Arc::clone(&self.board), peer.router, self.board.number());
         let linked = Linked { number, name: peer.name.clone(), outlet: outlet.clone(), silent: false };
+        // Before anybody else has it.
+        board.figures.dropped("link", board.sent.again(&peer, &outlet, board.clock.monotonic()));
         board.peers.write().insert(router, linked);
         // The hello that it had may be older than this.
         for home in board.chart.homes() {
@@ -172,6 +180,7 @@ impl Hears<PeerItem> for Farewell {
         }
         peers.remove(&self.router);
         drop(peers);
+        self.board.sent.lost(self.router, self.board.clock.monotonic());
         // A question may have been lost with it.
         self.board.desk.lost(self.router);
     }
@@ -182,6 +191,8 @@ struct Ear {
     board: Arc<Switchboard>,
     working: Arc<Semaphore>,
     from: RouterId,
+    /// How much has come that its sender does not keep.
+    heard: Arc<AtomicU64>,
     /// Shards whose homes have spoken over this link.
     answered: HashSet<Shard>,
 }
@@ -219,6 +230,9 @@ impl Ear {
 
     fn take(&mut self, item: PeerItem) {
         let board = &self.board;
+        if Switchboard::waits(&item) {
+            self.heard.fetch_add(1, Ordering::Relaxed);
+        }
         match &item {
             PeerItem::Home(home) => self.announced(*home, true),
             PeerItem::NotHome(not) => {

@@ -37,17 +37,16 @@ impl Switchboard {
                 true
             }
             Way::There(epoch, router) => {
-                self.peer(router).is_some_and(|outlet| hand(&outlet, addressed(item, to, epoch)))
+                self.peer(router).is_some_and(|outlet| match addressed(item, to, epoch) {
+                    PeerItem::Forward(forward) if forward.ticket.is_none() => {
+                        self.sent.hand(router, &outlet, forward)
+                    }
+                    item => outlet.push_kept(item),
+                })
             }
             Way::Nowhere => false,
         }
     }
-}
-
-/// Hands it to a link. False: that is over, or much waits there already for something that nobody keeps: one client may cause
-/// much of that, and is not to end a link that others need.
-fn hand(outlet: &Outlet<PeerItem>, item: PeerItem) -> bool {
-    !(Switchboard::waits(&item) && outlet.is_pressed()) && outlet.push_kept(item)
 }
 
 fn addressed(mut item: PeerItem, shard: Shard, epoch: Epoch) -> PeerItem {
@@ -88,7 +87,9 @@ impl Edges for Deliveries {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sent::Sent;
     use super::*;
+    use starling_wire::RouterId;
     use starling_wire::frame::Forward;
     use starling_xmpp::{BareJid, Element, PresenceType, Stanza, ns};
 
@@ -99,9 +100,10 @@ mod tests {
         let account = BareJid::parse("bob@localhost").unwrap();
         let home = Home { shard: Shard(1), epoch: Epoch(1) };
         let forward = Forward { home, account, stanza, ticket: None, hops: 0, trace: None, passed: false };
-        let outlet = Outlet::new(1 << 20);
-        let gone = (0..1_000).filter(|_| hand(&outlet, PeerItem::Forward(Box::new(forward.clone())))).count();
+        let (outlet, sent) = (Outlet::new(1 << 20), Sent::default());
+        let hand = || sent.hand(RouterId(2), &outlet, Box::new(forward.clone()));
+        let gone = (0..1_000).filter(|_| hand()).count();
         assert!((2..20).contains(&gone), "{gone}");
-        assert!(outlet.is_open() && hand(&outlet, PeerItem::Home(home)), "what others need still goes");
+        assert!(outlet.is_open() && outlet.push_kept(PeerItem::Home(home)), "what others need still goes");
     }
 }

@@ -146,6 +146,7 @@ async fn g01_roles_are_kept_apart() {
         incarnation: Incarnation(1),
         homes: Vec::new(),
         notes: Bytes::new(),
+        heard: None,
     };
     let first = proto::PeerFrame { hello: Some(codec::peer_hello(&own)), items: Vec::new() };
     let denied = peer.stanzas(futures::stream::iter([first])).await.unwrap_err();

@@ -91,6 +91,10 @@ async fn routers_speak_and_know_themselves() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!one.peers.lock().contains_key(&1), "nobody links to itself");
     assert_eq!(two.count(|event| matches!(event, Event::Peer(1))), 1, "and once is enough");
+    // What a router says when a link begins is of that moment, and for whom has begun it.
+    to_two.close(End::Lost("cut".to_owned()));
+    until(|| one.told_heard.lock().len() == 2).await;
+    assert_eq!(*one.told_heard.lock(), [Some(0), Some(100)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

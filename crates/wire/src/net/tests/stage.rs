@@ -126,6 +126,8 @@ pub(super) struct Router {
     pub(super) edges: Mutex<HashMap<u64, Outlet<RouterItem>>>,
     pub(super) peers: Mutex<HashMap<u64, Outlet<PeerItem>>>,
     pub(super) pulses: Mutex<Vec<(u64, Bytes)>>,
+    /// What the answers to its links said of that.
+    pub(super) told_heard: Mutex<Vec<Option<u64>>>,
     pub(super) refuse: Mutex<Option<String>>,
     /// Ends as soon as another process has its identity.
     pub(super) server: Mutex<Option<Server>>,
@@ -141,6 +143,7 @@ impl Router {
             edges: Mutex::default(),
             peers: Mutex::default(),
             pulses: Mutex::default(),
+            told_heard: Mutex::default(),
             refuse: Mutex::default(),
             server: Mutex::default(),
             generation: AtomicU64::new(0),
@@ -269,7 +272,13 @@ impl Peers for Host {
             incarnation: Incarnation(self.0.incarnation.load(Ordering::Relaxed)),
             homes: vec![HOME],
             notes: Bytes::from_static(b"hello"),
+            heard: None,
         }
+    }
+
+    fn answer(&self, to: RouterId) -> PeerHello {
+        let heard = self.0.count(|event| matches!(event, Event::Item(from, _) if *from == to.0));
+        PeerHello { heard: Some(heard as u64), ..self.hello() }
     }
 
     fn connected(&self, peer: PeerHello) -> Result<Box<dyn Hears<PeerItem>>, String> {
@@ -284,6 +293,7 @@ impl Peers for Host {
 
     fn linked(&self, peer: PeerHello, outlet: Outlet<PeerItem>) -> Box<dyn Hears<PeerItem>> {
         self.0.events.lock().push(Event::Linked(peer.router.0));
+        self.0.told_heard.lock().push(peer.heard);
         self.0.peers.lock().insert(peer.router.0, outlet);
         Box::new(PeerEar { router: Arc::clone(&self.0), peer: peer.router.0, theirs: false })
     }

@@ -6,7 +6,7 @@ use crate::router::figures::Figures;
 use starling_node::Telemetry;
 use starling_wire::frame::{Pair, Receipt};
 use starling_wire::{Epoch, Incarnation, Shards, Token};
-use starling_xmpp::BareJid;
+use starling_xmpp::{BareJid, PresenceType, Stanza};
 
 const HOME: Home = Home { shard: Shard(1), epoch: Epoch(5) };
 
@@ -64,4 +64,80 @@ async fn a_home_that_takes_nothing_new_hears_of_what_it_has_sent() {
     board.chart.end(own);
     receipt();
     assert_eq!(gate.door.waiting(), 1, "it is over");
+}
+
+/// Presence on its way from one router to another, with a link that breaks and comes back.
+struct Between {
+    near: Arc<Switchboard>,
+    far: Arc<Switchboard>,
+    /// What the far one is linked to by, and hears by.
+    farewell: Box<dyn Hears<PeerItem>>,
+    outlet: Outlet<PeerItem>,
+    ear: Box<dyn Hears<PeerItem>>,
+}
+
+impl Between {
+    fn new() -> Self {
+        let boards = || board(&Telemetry::off(), Figures::default());
+        let (near, far) = (boards(), boards());
+        let (farewell, outlet, ear) = Self::link(&near, &far);
+        Self { near, far, farewell, outlet, ear }
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn link(
+        near: &Arc<Switchboard>,
+        far: &Arc<Switchboard>,
+    ) -> (Box<dyn Hears<PeerItem>>, Outlet<PeerItem>, Box<dyn Hears<PeerItem>>) {
+        let (from, to) = (Neighbours::new(Arc::clone(near)), Neighbours::new(Arc::clone(far)));
+        let ear = to.connected(from.hello()).unwrap();
+        let outlet = Outlet::new(1 << 20);
+        let hello = to.answer(near.own.router);
+        let answer = PeerHello { homes: vec![HOME], heard: hello.heard, ..peer(far, Vec::new()) };
+        let farewell = from.linked(answer, outlet.clone());
+        (farewell, outlet, ear)
+    }
+
+    fn breaks(&mut self) {
+        let end = End::Lost("cut".to_owned());
+        self.outlet.close(end.clone());
+        self.farewell.ended(&end);
+        self.ear.ended(&end);
+    }
+
+    fn heals(&mut self) {
+        (self.farewell, self.outlet, self.ear) = Self::link(&self.near, &self.far);
+    }
+
+    fn says(&self) -> PeerItem {
+        let account = BareJid::parse("bob@localhost").unwrap();
+        let stanza = Stanza::presence(PresenceType::Subscribe);
+        let forward =
+            Forward { home: HOME, account, stanza, ticket: None, hops: 0, trace: None, passed: false };
+        let item = PeerItem::Forward(Box::new(forward));
+        assert!(self.near.post(HOME.shard, item.clone()));
+        item
+    }
+}
+
+#[tokio::test]
+async fn presence_outlives_the_link_that_it_was_on() {
+    let mut between = Between::new();
+    let before = between.outlet.waiting();
+    let item = between.says();
+    let one = between.outlet.waiting() - before;
+    between.says();
+    // The first has come when the link breaks, and what is said then waits for the next.
+    between.ear.hear(vec![item.clone()]);
+    between.breaks();
+    between.says();
+    assert!(between.near.lobby.has(HOME.shard));
+    between.heals();
+    assert!(!between.near.lobby.has(HOME.shard));
+    assert_eq!(between.outlet.waiting(), before + 2 * one, "the second and the third");
+    between.ear.hear(vec![item.clone(), item]);
+    between.breaks();
+    between.heals();
+    assert_eq!(between.outlet.waiting(), before, "none of them twice");
+    assert_eq!(between.near.figures.has_dropped("link"), 0);
 }
