@@ -87,7 +87,7 @@ impl Gaps {
 mod tests {
     use super::*;
     use crate::detector::{Sight, Verdict, judge};
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -116,6 +116,7 @@ mod tests {
                     leader: Some(1),
                     configs: &configs,
                     linked: &linked,
+                    telling: &BTreeMap::from([(3, now)]),
                     taken,
                     heard,
                     patience: gaps.patience(now, ms(300)),

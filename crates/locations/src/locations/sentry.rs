@@ -240,6 +240,7 @@ impl Inner {
     ) -> Duration {
         let mut wait = LOOK_EVERY;
         let leaving = self.leaving.load(Ordering::Acquire);
+        let telling = self.telling(linked);
         for (group, watched) in self.groups.iter().zip(watched) {
             let core = group.core();
             let (leader, vote, configs) = {
@@ -254,7 +255,8 @@ impl Inner {
                 let linked = since.get(&RouterId(id)).copied().unwrap_or(now);
                 self.hears(RouterId(id), number, now).unwrap_or(now < linked + FRESH)
             };
-            let may_elect = !leaving && detector::may_elect(self.own.0, &configs, linked, hears);
+            let heard_by_any = linked.iter().any(|id| hears(*id));
+            let may_elect = !leaving && detector::may_elect(self.own.0, &configs, &telling, heard_by_any);
             if may_elect != watched.may_elect {
                 core.raft.runtime_config().elect(may_elect);
                 watched.may_elect = may_elect;
@@ -271,6 +273,7 @@ impl Inner {
                 leader,
                 configs: &configs,
                 linked,
+                telling: &telling,
                 taken: core.promised_to(leader.map(RouterId)),
                 heard,
                 patience,
@@ -306,6 +309,14 @@ impl Inner {
         seen.get(&router)
             .filter(|seen| now < seen.pinged + seen.gaps.patience(now, least))
             .map(|seen| has(&seen.ping.hears, group))
+    }
+
+    /// Who of these has lately told what it hears, and when.
+    fn telling(&self, linked: &BTreeSet<u64>) -> BTreeMap<u64, Duration> {
+        let (now, seen, least) = (self.clock.monotonic(), self.seen.lock(), self.options.times.election);
+        let seen = seen.iter().filter(|(id, _)| linked.contains(&id.0));
+        let telling = seen.filter(|(_, seen)| now < seen.pinged + seen.gaps.patience(now, least));
+        telling.map(|(id, seen)| (id.0, seen.pinged)).collect()
     }
 
     /// When something was last heard of a router, and how long it may be silent.

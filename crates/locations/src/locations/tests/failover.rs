@@ -171,6 +171,38 @@ async fn a_follower_that_was_cut_off_does_not_disturb() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_follower_that_hears_nobody_for_a_while_does_not_disturb() {
+    for shards in [1, 4] {
+        let cluster = Cluster::start(23, 3, shards, false).await;
+        cluster.settled(ms(3_000)).await;
+        let follower = (cluster.home(0).0 + 1) % 3;
+        let before = reigns(&cluster, shards);
+        let votes = || -> Vec<_> {
+            let follower = cluster.at(follower);
+            follower.groups().iter().map(|group| group.core().server.borrow().vote).collect()
+        };
+        let voted = votes();
+        for length in [350, 500, 900, 1_500, 4_000] {
+            // Not in step with the heartbeats.
+            sleep(cluster.net.random(|random| ms(rand::RngExt::random_range(random, 1_000..1_100)))).await;
+            cluster.net.silence(cluster.routers[follower].id);
+            for at in 0..length + 3_000 {
+                if at == length {
+                    cluster.net.heal();
+                }
+                sleep(ms(1)).await;
+                assert_eq!(
+                    reigns(&cluster, shards),
+                    before,
+                    "after {at} ms, of which {length} without a word"
+                );
+            }
+            assert_eq!(votes(), voted, "it asked nobody for a vote in {length} ms");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_home_without_a_quorum_says_that_nothing_was_done_and_goes_on_afterwards() {
     let cluster = Cluster::start(7, 3, 1, false).await;
     cluster.settled(ms(3_000)).await;
@@ -273,8 +305,8 @@ async fn outcomes_come_in_the_order_of_what_was_asked() {
 }
 
 /// Who reigns in which reign, over all shards.
-fn reigns(cluster: &Cluster) -> Vec<(usize, starling_wire::Epoch)> {
-    (0..16).flat_map(|shard| cluster.reigning(shard)).map(|(at, reign)| (at, reign.epoch)).collect()
+fn reigns(cluster: &Cluster, shards: u16) -> Vec<(usize, starling_wire::Epoch)> {
+    (0..shards).flat_map(|shard| cluster.reigning(shard)).map(|(at, reign)| (at, reign.epoch)).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,7 +314,7 @@ async fn disks_that_stand_still_for_a_while_cost_no_home_its_lease() {
     for all in [true, false] {
         let cluster = Cluster::start(21, 3, 16, false).await;
         cluster.settled(ms(3_000)).await;
-        let before = reigns(&cluster);
+        let before = reigns(&cluster, 16);
         let leader = before[0].0;
         for length in [200, 700, 1_500] {
             let still = (0..3).filter(|number| all || *number == leader);
@@ -292,7 +324,7 @@ async fn disks_that_stand_still_for_a_while_cost_no_home_its_lease() {
             let binds = futures::future::join_all(binds);
             let watched = async {
                 for at in 0..length {
-                    assert_eq!(reigns(&cluster), before, "all: {all}, after {at} ms of {length}");
+                    assert_eq!(reigns(&cluster, 16), before, "all: {all}, after {at} ms of {length}");
                     sleep(ms(1)).await;
                 }
                 still.for_each(|number| cluster.stand_still(number, false));
@@ -300,7 +332,7 @@ async fn disks_that_stand_still_for_a_while_cost_no_home_its_lease() {
             let (bound, ()) = futures::future::join(binds, watched).await;
             assert!(bound.iter().all(|bound| *bound), "what waited for the disk is there");
             sleep(ms(3_000)).await;
-            assert_eq!(reigns(&cluster), before, "all: {all}, long after {length} ms");
+            assert_eq!(reigns(&cluster, 16), before, "all: {all}, long after {length} ms");
         }
     }
 }
