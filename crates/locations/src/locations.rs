@@ -396,7 +396,9 @@ impl Locations {
             let server = group.core().server.borrow();
             let membership = server.membership_config.membership();
             let (own, voters) = (self.inner.own.0, detector::voters(membership.get_joint_config()));
-            let votes = membership.get_joint_config().iter().all(|voters| voters.contains(&own));
+            // Before it has heard of any members nobody votes.
+            let votes = !voters.is_empty()
+                && membership.get_joint_config().iter().all(|voters| voters.contains(&own));
             let replaces = |id: &u64| {
                 let other = membership.get_node(id).filter(|_| *id != own);
                 other.is_some_and(|other| other.name == self.inner.options.member.name)
