@@ -8,6 +8,7 @@ use crate::machine::{Batch, Op, Outcome};
 use crate::types::{Applied, Command, Vote};
 use starling_wire::{Epoch, Incarnation, RouterId};
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -278,6 +279,7 @@ impl Driver {
         // A leader that is cut off waits for ever; one that has lost its leadership need not wait any longer.
         let deposed = server.wait_for(|server| server.vote != vote || !server.state.is_leader());
         tokio::select! {
+            never = self.renew(vote) => match never {},
             written = timeout(ENTRY_WITHIN, write) => match written {
                 Ok(Ok(written)) => Ok(written.data),
                 Ok(Err(error)) => {
@@ -287,6 +289,17 @@ impl Driver {
                 Err(_) => Err(()),
             },
             _ = deposed => Err(()),
+        }
+    }
+
+    /// Looks after the lease while nothing else can be done, for ever: the answers of others come to it by themselves, but who
+    /// votes alone has it for as long as he looks, and who votes may change. A slow disk is no reason to lose it.
+    async fn renew(&self, vote: Vote) -> Infallible {
+        loop {
+            sleep(SOON).await;
+            if self.core.leads() == Some(vote) {
+                self.core.lease.lead(vote, self.core.configs(), self.core.clock.monotonic());
+            }
         }
     }
 
