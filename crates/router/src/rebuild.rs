@@ -206,7 +206,9 @@ pub(crate) fn build(
             asked_at: None,
         })
     });
-    (link.may_resend, link.feed.begun) = (notes.may_resend, notes.begun);
+    link.may_resend = notes.may_resend;
+    // The home before may have been lost between its presence and what follows from that.
+    link.feed.begun = notes.begun || session.is_available();
     link.feed.sent = notes.ceased;
     if parked.gone.is_some() || !there {
         (link.conn, link.detached_at) = (None, parked.gone);

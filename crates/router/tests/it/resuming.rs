@@ -4,7 +4,7 @@ use crate::bench::{body, chat};
 use crate::site::Site;
 use starling_node::Clock;
 use starling_wire::{Down, Leave, Up};
-use starling_xmpp::{PresenceType, Stanza};
+use starling_xmpp::{Element, PresenceType, Stanza, ns};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -253,4 +253,33 @@ fn a_session_that_was_not_all_there_waits_for_the_edge_before() {
         site.advance(SECOND);
         assert_eq!(site.messages(&new), ["one", "two", "three"], "{is_slow}");
     }
+}
+
+#[test]
+fn who_came_online_as_its_home_was_lost_gets_copies() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let phone = site.client(0, "bob", "phone");
+    let mut desk = site.connect(1, "bob", "desk");
+    site.run();
+    site.post(&mut alice, "bob", "one");
+    site.decide();
+    let mail: Vec<_> = site.mail().drain(..).collect();
+    assert!(!mail.is_empty());
+    site.store.hold();
+    for (shard, item) in mail {
+        site.hand_mail(shard, item);
+    }
+    site.decide();
+    // It is decided, and its edge remembers that; what follows from it waits for the message.
+    let priority = Element::new(ns::CLIENT, "priority").text("-1");
+    site.send(&mut desk, Stanza::presence(PresenceType::Available).child(priority));
+    site.run();
+    site.crash("bob");
+    site.store.release();
+    let shard = site.shard("bob");
+    site.begin(shard);
+    site.advance(SECOND);
+    assert_eq!(site.messages(&phone), ["one"]);
+    assert_eq!(site.messages(&desk), ["copy"]);
 }
