@@ -88,6 +88,7 @@ pub(crate) static ALL: &[Fault] = faults![
     "C09" lines::an_edge_is_not_heard,
     "C09" lines::an_edge_hears_nothing,
     "C09" lines::a_router_is_not_heard,
+    "C09" lines::a_router_hears_nothing,
     "C10" lines::edges_are_cut_off_from_each_other,
     "C11" lines::two_routers_are_cut_off_from_each_other,
     "C11" lines::the_leader_is_cut_off,

@@ -61,6 +61,19 @@ pub(super) async fn a_router_is_not_heard(drill: &mut Drill) -> Result<String> {
     Ok(format!("router-{router} for {time:.1?}, {}", drill.was_felt()?))
 }
 
+/// A router is heard by the others and hears nobody: shards that others lead are none of its business.
+pub(super) async fn a_router_hears_nothing(drill: &mut Drill) -> Result<String> {
+    let router = (drill.leader() + 1 + drill.any(ROUTERS - 1)) % ROUTERS;
+    let (place, routers) = (drill.site.place(Which::Router(router)), drill.site.router_places());
+    drill.site.link(|links| {
+        for other in &routers {
+            links.cut_one_way(*other, place);
+        }
+    })?;
+    let time = drill.hold(0.8..5.0).await;
+    Ok(format!("router-{router} for {time:.1?}, {}", drill.was_felt()?))
+}
+
 /// They have nothing to say to each other.
 pub(super) async fn edges_are_cut_off_from_each_other(drill: &mut Drill) -> Result<String> {
     let edges = drill.site.edge_places();
