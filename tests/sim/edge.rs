@@ -285,7 +285,7 @@ impl Inside {
                 self.read(conn);
             }
             Down::RequestAck => open.to.send(ToClient::Asked),
-            Down::Remember(_) | Down::Saved { .. } => {}
+            Down::Remember(_) | Down::Saved { .. } | Down::Decided { .. } => {}
             Down::Released => {
                 open.to.send(ToClient::Lost);
                 self.stage.socket(conn, None);

@@ -81,6 +81,14 @@ pub enum Down {
         /// Cumulative.
         through: Position,
     },
+    /// The home is about to be moved on purpose, and says how far it has come with what the client has said since what is
+    /// handled: the next one is not to take for decided what is not, nor decide anew what is.
+    Decided {
+        /// Nothing above this sequence was taken, nor will be.
+        through: u64,
+        /// Those up to it that are not settled, rising.
+        open: Vec<u64>,
+    },
     /// The session is over, or goes on at another connection: forget its record.
     Released,
     /// Ask the client for `<a/>`.

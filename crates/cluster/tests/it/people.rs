@@ -71,7 +71,11 @@ impl EdgeLink for Desk {
                 Down::Released => seen.closed = true,
                 Down::Refused(error) => seen.ended = Some(format!("{error:?}")),
                 Down::NotResumed { .. } => seen.ended = Some("not resumed".to_owned()),
-                Down::SmFailed | Down::Remember(_) | Down::Saved { .. } | Down::RequestAck => {}
+                Down::SmFailed
+                | Down::Remember(_)
+                | Down::Saved { .. }
+                | Down::Decided { .. }
+                | Down::RequestAck => {}
             }
         }
     }

@@ -79,7 +79,7 @@ impl Session {
             Down::Close(Some(error)) => self.fail(*error, Leave::Closed, work),
             Down::Handled { .. } | Down::RequestAck => {}
             // For what stands between a session and its home.
-            Down::Remember(_) | Down::Saved { .. } => {}
+            Down::Remember(_) | Down::Saved { .. } | Down::Decided { .. } => {}
             Down::Released => self.released(work),
             Down::Bound { .. } | Down::Refused(_) | Down::Resumed { .. } | Down::NotResumed { .. } => {
                 tracing::warn!("a home answers what was not asked");

@@ -126,6 +126,8 @@ fn downs() -> Vec<Down> {
         Down::Handled { sequence: 0 },
         Down::Remember(Bytes::from_static(b"abc")),
         Down::Saved { through: Position(0) },
+        Down::Decided { through: 300, open: vec![297, 299] },
+        Down::Decided { through: 0, open: vec![] },
         Down::Released,
         Down::RequestAck,
         Down::Close(None),

@@ -41,6 +41,8 @@ pub(super) struct Kept {
     pub(super) active: Option<bool>,
     /// The home has closed the socket. The session is over when it is released, not before.
     pub(super) closed: bool,
+    /// The home has said how far it has come, and takes nothing more.
+    pub(super) left: bool,
     /// How and when the socket went.
     pub(super) gone: Option<(Leave, Duration)>,
 }
@@ -65,6 +67,8 @@ pub(super) enum Pending {
         trace: Option<crate::Trace>,
         /// It has gone to a home, which may have decided it.
         said: bool,
+        /// The same of a home before the present one.
+        before: bool,
         /// Its answer has come.
         answered: bool,
     },
@@ -77,13 +81,16 @@ impl Pending {
             Self::Bind { resource } => Up::Bind { token, resource: resource.clone() },
             Self::Resume { handled } => Up::Resume { token, handled: *handled },
             Self::Enable { resume, max } => Up::EnableSm { resume: *resume, max: *max },
-            Self::Stanza { sequence, stanza, fault, trace, said, .. } => Up::Stanza {
-                sequence: *sequence,
-                stanza: stanza.clone(),
-                fault: fault.clone(),
-                trace: *trace,
-                again: std::mem::replace(said, true),
-            },
+            Self::Stanza { sequence, stanza, fault, trace, said, before, .. } => {
+                *before = std::mem::replace(said, true);
+                Up::Stanza {
+                    sequence: *sequence,
+                    stanza: stanza.clone(),
+                    fault: fault.clone(),
+                    trace: *trace,
+                    again: *before,
+                }
+            }
         }
     }
 
@@ -128,6 +135,7 @@ impl Kept {
             notes: Bytes::new(),
             active: None,
             closed: false,
+            left: false,
             gone: None,
         }
     }
@@ -216,6 +224,19 @@ impl Kept {
             {
                 *answered = true;
                 return;
+            }
+        }
+    }
+
+    /// The home leaves, and has come so far with what no `Handled` covers.
+    pub(super) fn decided(&mut self, through: u64, open: &[u64]) {
+        self.left = true;
+        for pending in &mut self.ups {
+            let Pending::Stanza { sequence, said, before, answered, .. } = pending else { continue };
+            if *sequence > through {
+                *said = *before;
+            } else if open.binary_search(sequence).is_err() {
+                *answered = true;
             }
         }
     }

@@ -194,7 +194,8 @@ impl Seat {
                 stanza: stanza.clone(),
                 fault: fault.clone(),
                 trace: *trace,
-                said: self.home.is_some(),
+                said: self.home.is_some() && !kept.left,
+                before: false,
                 answered: false,
             }),
             Up::EnableSm { resume, max } => {
@@ -312,6 +313,7 @@ impl Seat {
                 return;
             }
             Down::Saved { through } => return kept.saved(*through),
+            Down::Decided { through, open } => return kept.decided(*through, open),
             Down::Released => {
                 let connected = kept.gone.is_none();
                 self.forget(number);
@@ -363,6 +365,7 @@ impl Seat {
         }
         out.push(Output::Send(link, EdgeItem::AttachEnd(home)));
         for (number, kept) in &mut self.kept {
+            kept.left = false;
             for pending in &mut kept.ups {
                 out.push(say(number, &kept.account, pending.say(kept.token)));
             }

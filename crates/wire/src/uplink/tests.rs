@@ -329,6 +329,41 @@ fn the_record_tells_what_has_an_answer() {
 }
 
 #[test]
+fn what_a_home_that_leaves_has_not_taken_is_new_to_the_next() {
+    let mut bench = Bench::bound();
+    for sequence in 1..=3 {
+        bench.up(says(1, stanza(sequence)));
+    }
+    // The home before this one may have taken the first three.
+    bench.0.announced(link(OTHER, 2), Epoch(6), at(2), &mut bench.1);
+    for sequence in 4..=7 {
+        bench.up(says(1, stanza(sequence)));
+    }
+    let decided = |through, open| tells(1, Down::Decided { through, open });
+    bench.down(5, decided(7, vec![]));
+    bench.out();
+    bench.0.down(link(OTHER, 2), Epoch(6), decided(5, vec![1, 2, 5]), &mut bench.1);
+    // It takes nothing more, and there may be no other for a while.
+    bench.up(says(1, stanza(8)));
+    bench.0.not_home(link(OTHER, 2), Epoch(6), None, at(2), &mut bench.1);
+    bench.up(says(1, stanza(9)));
+    assert_eq!(bench.out(), ["2 stanza 8@6", "reading false"]);
+    assert_eq!(record(&mut bench, 7).answered, [3, 4]);
+    let said = bench.out();
+    let again = [1, 2, 3, 4, 5].map(|n| format!("1 stanza {n} again@7"));
+    let new = [6, 7, 8, 9].map(|n| format!("1 stanza {n}@7"));
+    assert_eq!(said[said.len() - 9..], [&again[..], &new[..]].concat());
+    // That one may have taken them.
+    bench.up(says(1, stanza(10)));
+    bench.down(7, decided(2, vec![1, 2]));
+    bench.0.announced(link(OTHER, 2), Epoch(8), at(3), &mut bench.1);
+    let said = bench.out();
+    let again = (1..=5).map(|n| format!("2 stanza {n} again@8"));
+    let new = (6..=10).map(|n| format!("2 stanza {n}@8"));
+    assert_eq!(said[said.len() - 10..], again.chain(new).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_record_tells_what_has_arrived() {
     let mut bench = Bench::bound();
     for number in 1..=2 {
