@@ -15,6 +15,7 @@ use starling_xmpp::{
     BareJid, Element, IqType, Kind, MessageType, Stanza, StanzaCondition, StreamCondition, StreamError, ns,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many stanzas may wait while nobody looks at the client (XEP-0352), and how many bytes of them.
 const UNSEEN: (usize, usize) = (128, 256 << 10);
@@ -229,14 +230,19 @@ fn push(
 /// Sends a session once more what it has not acknowledged, above this number: as much as the link to its edge takes. The rest
 /// stays in the queue, with what is new, until it [goes on](go_on).
 pub(crate) fn send_again(out: &mut Out<'_>, home: &mut Home, at: usize, after: u64) {
+    let link = &home.links[at];
+    let room = if out.is_pressed(link) { 0 } else { AT_ONCE.saturating_sub(out.downs.len()) };
+    let room = if link.far.is_some() { room } else { usize::MAX };
+    send_so_many(out, home, at, after, room);
+}
+
+fn send_so_many(out: &mut Out<'_>, home: &mut Home, at: usize, after: u64, room: usize) {
     let link = &mut home.links[at];
     if let Some(far) = &mut link.far {
         far.gone = None;
     }
     let Some(conn) = link.hears() else { return };
     home.touched = true;
-    let room = if out.is_pressed(link) { 0 } else { AT_ONCE.saturating_sub(out.downs.len()) };
-    let room = if link.far.is_some() { room } else { usize::MAX };
     let (mut sent, mut gone) = (after, None);
     for (index, down) in link.queued(after).enumerate() {
         if index >= room {
@@ -274,6 +280,30 @@ pub(crate) fn go_on(out: &mut Out<'_>, home: &mut Home, at: usize) {
         }
     }
     feed(out, home, token);
+}
+
+/// The home is about to be another one: what waits here for a session goes to the edge that keeps it, however much that is.
+pub(crate) fn give_away(out: &mut Out<'_>, home: &mut Home, at: usize) {
+    let Some(keeper) = home.links[at].keeper() else { return };
+    while let Some(stanza) = home.links[at].held.take() {
+        push(out, home, at, stanza, None, None);
+    }
+    home.touched = true;
+    let link = &mut home.links[at];
+    let there = link.conn == Some(keeper);
+    let Some(far) = &mut link.far else { return };
+    // What has changed goes there now, too.
+    far.rests = Duration::ZERO;
+    if !there {
+        // Nothing has gone there since it lost its client. What it has, it passes over.
+        out.downs.extend(link.queued(0).map(|down| ToEdge { conn: keeper, down }));
+    } else if let Some(sent) = far.gone {
+        let whole = far.whole;
+        send_so_many(out, home, at, sent, usize::MAX);
+        if !whole {
+            remember(out, home, at);
+        }
+    }
 }
 
 /// What can wait does, for nobody looks at the client.

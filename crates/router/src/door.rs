@@ -83,6 +83,19 @@ impl Door {
         Box::pin(async move { drop(wait.await) })
     }
 
+    /// The shard is about to be moved, and nothing more of edges is handed over: gives away what the next home cannot know
+    /// otherwise, to edges and by way of the [post](crate::Post). Resolves when all has left. What comes later is passed on.
+    pub fn leave(&self) -> BoxFuture<'static, ()> {
+        let (done, wait) = oneshot::channel();
+        self.push(Msg::Leave(done));
+        Box::pin(async move { drop(wait.await) })
+    }
+
+    /// It was not moved after all, and goes on.
+    pub fn stay(&self) {
+        self.push(Msg::Network(Network::Stay));
+    }
+
     /// The account's row with its keys; `NoHome` without a lease.
     pub fn account(&self, account: &BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
         let (door, row) = (self.clone(), self.shared.store.account(account));

@@ -426,6 +426,21 @@ impl Link {
         self.conn.filter(|_| self.resuming.is_none() && self.far.as_deref().is_none_or(takes))
     }
 
+    /// The connection whose edge keeps what it is sent, if that is known there by now.
+    pub(crate) fn keeper(&self) -> Option<ConnId> {
+        let far = self.far.as_deref().filter(|far| far.bound && !far.quiet && !far.repeats)?;
+        // Where it is about to go on, nothing of it is yet.
+        let next = self.resuming.and(self.conn);
+        far.holders.iter().rev().find(|holder| Some(**holder) != next).copied()
+    }
+
+    /// Up to where its stanzas were taken, and which of them are not settled. `None`: some are, and their client does not have
+    /// the error.
+    pub(crate) fn decided(&self) -> Option<(u64, Vec<u64>)> {
+        let open = self.unsettled.iter().map(|entry| entry.sequence).collect();
+        (!self.mute).then_some((self.received, open))
+    }
+
     /// What its connection is told of the stanza that is queued next.
     pub(crate) fn next(&self, stanza: Stanza, row: Option<Row>, trace: Option<Trace>) -> Down {
         self.told(self.sent + 1, self.management.is_some(), stanza, row, trace)

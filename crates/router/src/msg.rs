@@ -49,6 +49,8 @@ pub(crate) enum Msg {
     Flush(oneshot::Sender<()>),
     /// Say when no question is being worked on and nothing is under way.
     Quiet(oneshot::Sender<()>),
+    /// The shard is about to be moved: give away what the next home cannot know otherwise; answered when that has left.
+    Leave(oneshot::Sender<()>),
     /// Another reign has begun.
     Fenced,
 }
@@ -59,7 +61,7 @@ impl Msg {
         match self {
             Self::Edge(message) => !matches!(message.up, Up::Bind { .. } | Up::Resume { .. }),
             Self::Forward(_) | Self::Admin(_) | Self::Wake(_) => false,
-            Self::Network(_) | Self::Flush(_) | Self::Quiet(_) | Self::Fenced => false,
+            Self::Network(_) | Self::Flush(_) | Self::Quiet(_) | Self::Leave(_) | Self::Fenced => false,
             _ => true,
         }
     }
@@ -86,7 +88,7 @@ impl Msg {
             | Self::Full { account, .. }
             | Self::Wake(account) => Some(account),
             Self::Admin(admin) => admin.account(),
-            Self::Network(_) | Self::Flush(_) | Self::Quiet(_) | Self::Fenced => None,
+            Self::Network(_) | Self::Flush(_) | Self::Quiet(_) | Self::Leave(_) | Self::Fenced => None,
         }
     }
 
@@ -113,6 +115,8 @@ pub(crate) enum Network {
     Dead(EdgeId),
     /// What another shard's home has not answered is to go once more.
     Moved(Shard),
+    /// This one was not moved after all.
+    Stay,
 }
 
 /// Whether a stanza may have something written, or is answered from what the store holds.

@@ -13,6 +13,7 @@ mod doubts;
 mod ending;
 mod hearing;
 mod late;
+mod leaving;
 mod loading;
 mod losing;
 mod opening;
@@ -123,6 +124,8 @@ pub(crate) struct Worker {
     flushes: Vec<tokio::sync::oneshot::Sender<()>>,
     /// Who waits until all questions have their answers.
     quiets: Vec<tokio::sync::oneshot::Sender<()>>,
+    /// Who waits until what the next home needs has left.
+    partings: Vec<tokio::sync::oneshot::Sender<()>>,
     asking: Asking,
     /// Accounts that have asked something of other shards.
     requesting: Asking,
@@ -142,6 +145,8 @@ pub(crate) struct Worker {
     /// The lease has been over for long, and all sessions were sent away.
     adrift: bool,
     complaints: Complaints,
+    /// The shard is about to be moved, and what the next home needs has left.
+    left: bool,
 }
 
 impl Worker {
@@ -165,6 +170,7 @@ impl Worker {
             crowded: VecDeque::new(),
             flushes: Vec::new(),
             quiets: Vec::new(),
+            partings: Vec::new(),
             asking: Asking::default(),
             requesting: Asking::default(),
             counting: Counting::default(),
@@ -178,6 +184,7 @@ impl Worker {
             blind: None,
             adrift: false,
             complaints: Complaints::default(),
+            left: false,
         }
     }
 
@@ -276,6 +283,8 @@ impl Worker {
         if self.fenced {
             return self.turn_away(msg);
         }
+        let msg = if self.left { self.comes_late(msg) } else { Some(msg) };
+        let Some(msg) = msg else { return };
         let Some(account) = msg.account().cloned() else { return self.own(turn, msg) };
         if self.adrift
             && let Msg::Edge(ToHome { conn, up: Up::Resume { .. }, .. }) = msg
@@ -421,6 +430,7 @@ impl Worker {
             | Msg::Network(_)
             | Msg::Flush(_)
             | Msg::Quiet(_)
+            | Msg::Leave(_)
             | Msg::Fenced => {}
         }
         self.touch(account);
@@ -437,11 +447,13 @@ impl Worker {
                 self.flushes.push(done);
             }
             Msg::Quiet(done) => self.quiets.push(done),
+            Msg::Leave(done) => self.leave(turn, done),
             Msg::Fenced => self.end_all(turn),
             Msg::Network(Network::AttachBegin(edge, link)) => self.attach_begins(edge, link),
             Msg::Network(Network::AttachEnd(edge)) => self.attach_ends(turn, edge),
             Msg::Network(Network::Dead(edge)) => self.edge_died(turn, edge),
             Msg::Network(Network::Moved(shard)) => self.shard_moved(turn, shard),
+            Msg::Network(Network::Stay) => self.stay(),
             _ => {}
         }
     }

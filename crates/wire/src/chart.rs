@@ -118,9 +118,12 @@ impl<D: Clone> Chart<D> {
         })
     }
 
-    /// It was not moved after all; returns whether it takes again what comes.
-    pub fn stay(&self, home: Home) -> bool {
-        let left = self.change(home, |here| std::mem::take(&mut here.leaving).then_some(()));
+    /// It was not moved after all; returns whether it takes again what comes. Before it does, `first` is done.
+    pub fn stay(&self, home: Home, first: impl FnOnce(&D)) -> bool {
+        let left = self.change(home, |here| {
+            let left = std::mem::take(&mut here.leaving);
+            left.then(|| first(&here.door))
+        });
         left.is_some() && self.reopen(home)
     }
 
@@ -326,7 +329,7 @@ mod tests {
         assert_eq!((chart.leave(home(3)), chart.close(home(3))), (Some(("three", 2)), None));
         assert!(!chart.reopen(home(3)), "it is leaving");
         assert_eq!((chart.homes(), chart.doors()), (vec![], vec!["three"]));
-        assert!(chart.stay(home(3)) && !chart.stay(home(3)));
+        assert!(chart.stay(home(3), |_| ()) && !chart.stay(home(3), |_| ()));
         assert_eq!(chart.here(Shard(0)), Some("three"));
         assert!(chart.leave(home(2)).is_none() && chart.close(home(2)).is_none(), "of another reign");
         chart.end(home(2));

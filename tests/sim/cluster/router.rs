@@ -364,6 +364,7 @@ impl Router {
             match select(gate.door.quiet(), questions).await {
                 Either::Left(_) | Either::Right(_) => {}
             }
+            gate.door.leave().await;
             gate.deliveries.listeners.close(closings);
             self.withdraw(home.shard);
         };
@@ -379,7 +380,7 @@ impl Router {
             gate.deliveries.listeners.close(closings);
             self.withdraw(home.shard);
         }
-        if self.chart.stay(home) {
+        if self.chart.stay(home, |gate| gate.door.stay()) {
             self.announce(home);
         }
     }

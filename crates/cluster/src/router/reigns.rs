@@ -21,7 +21,8 @@ use tokio::time::timeout;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long without a lease edges go on reading. It is renewed every 75 ms; a disk may stand still for longer than it lasts.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a shard that is being moved waits for questions that are being worked on.
+/// How long a shard that is being moved waits for what is on its way to the store, and then for questions that are being worked on.
+const WRITTEN: Duration = Duration::from_secs(2);
 const QUESTIONS: Duration = Duration::from_millis(300);
 
 /// Serves a shard whenever this router reigns over it, for ever.
@@ -138,7 +139,13 @@ impl Drain for Leaving {
             let home = Home { shard, epoch };
             let Some((gate, closings)) = board.chart.leave(home) else { return };
             // What it has taken is answered first; what comes meanwhile is kept by whoever sent it.
-            flush(&gate.door).await;
+            if timeout(WRITTEN, flush(&gate.door)).await.is_err() {
+                tracing::warn!(
+                    event = "writes_left",
+                    shard = shard.0,
+                    "the next home finds out what became of them"
+                );
+            }
             if timeout(QUESTIONS, gate.door.quiet()).await.is_err() {
                 tracing::info!(
                     event = "questions_left",
@@ -146,6 +153,8 @@ impl Drain for Leaving {
                     "the next home answers that they failed"
                 );
             }
+            // What only it has goes to edges, and to the next one.
+            gate.door.leave().await;
             gate.deliveries.0.close(closings);
             board.withdraw(shard);
         })
@@ -162,7 +171,8 @@ impl Drain for Leaving {
             gate.deliveries.0.close(closings);
             board.withdraw(shard);
         }
-        if board.chart.stay(home) {
+        // Before anything comes again.
+        if board.chart.stay(home, |gate| gate.door.stay()) {
             board.announce(home);
         }
     }

@@ -21,10 +21,13 @@ impl Worker {
             self.shared.edge.deliver(&mut self.downs);
             self.downs.clear();
         }
+        for done in self.partings.drain(..) {
+            let _ = done.send(());
+        }
     }
 
     /// What one home has to tell, and what is to be looked at later.
-    fn tell(&mut self, now: Duration, account: &BareJid) {
+    pub(super) fn tell(&mut self, now: Duration, account: &BareJid) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         home.listed = false;
         let departed = std::mem::take(&mut home.departed);
@@ -154,7 +157,7 @@ impl Worker {
                 drop(answer.send(Err(StoreError::Fenced)))
             }
             Msg::Admin(Admin::Sessions(answer)) => drop(answer.send(Vec::new())),
-            Msg::Flush(done) | Msg::Quiet(done) => drop(done.send(())),
+            Msg::Flush(done) | Msg::Quiet(done) | Msg::Leave(done) => drop(done.send(())),
             _ => {}
         }
     }

@@ -30,6 +30,13 @@ impl Late {
         self.of.contains_key(account)
     }
 
+    /// For whom there is anything, in an order that is the same every time.
+    pub(super) fn accounts(&self) -> Vec<BareJid> {
+        let mut accounts: Vec<_> = self.of.keys().cloned().collect();
+        accounts.sort_unstable();
+        accounts
+    }
+
     /// Keeps one; of presence the last is enough. False: there is no room.
     fn add(&mut self, account: &BareJid, forward: &Forward) -> bool {
         self.overtake(account, &forward.stanza);
@@ -59,7 +66,7 @@ impl Late {
     }
 
     /// Takes what there is for this account.
-    fn take(&mut self, account: &BareJid) -> VecDeque<Box<Forward>> {
+    pub(super) fn take(&mut self, account: &BareJid) -> VecDeque<Box<Forward>> {
         let Waiting { line, bytes } = self.of.remove(account).unwrap_or_default();
         self.bytes -= bytes;
         line

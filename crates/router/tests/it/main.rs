@@ -21,6 +21,7 @@ mod notes;
 mod owed;
 mod panics;
 mod patience;
+mod planned;
 mod races;
 mod resuming;
 mod room;

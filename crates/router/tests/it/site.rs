@@ -2,21 +2,24 @@
 //! can be cut, homes can crash, what is on its way can be lost.
 
 mod book;
+mod clients;
+mod edges;
+mod planned;
 
 pub(crate) use self::book::{Book, Mood};
-use crate::bench::{account, body, chat, jid, parts};
-use crate::stage::{condition, now};
+use crate::bench::{account, jid, parts};
+use crate::stage::now;
 use parking_lot::Mutex;
 use starling_node::{Clock, ManualClock};
 use starling_router::{Door, Edges, Homes, Post, Reigning, RouterConfig, RouterParts, ShardParts};
 use starling_store::testing::FaultyStore;
-use starling_store::{LogFilter, Page, Position, Reign, SharedStore, Store};
+use starling_store::{Position, Reign, SharedStore, Store};
 use starling_wire::frame::{EdgeItem, PeerItem, UpBatch};
 use starling_wire::uplink::{LinkId, Output, Patience, Seat};
 use starling_wire::{
     ConnId, Down, EdgeId, EdgeLink, Epoch, Leave, RouterId, Shard, Shards, ToEdge, ToHome, Token, Up,
 };
-use starling_xmpp::{BareJid, Jid, Kind, MessageType, PresenceType, Stanza};
+use starling_xmpp::{BareJid, Jid};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -38,6 +41,8 @@ struct Wires {
     mail: Mutex<VecDeque<(Shard, PeerItem)>>,
     /// Shards to which nothing goes.
     closed: Mutex<Vec<Shard>>,
+    /// Shards that are being moved on purpose.
+    leaving: Mutex<Vec<Shard>>,
     /// Bytes that edges were to remember.
     remembered: AtomicUsize,
     /// The links to edges take nothing that can wait.
@@ -343,89 +348,6 @@ impl Site {
         self.carry_out(id, out);
     }
 
-    /// Gives an edge a link.
-    pub(crate) fn link(&mut self, edge: usize) {
-        self.links += 1;
-        (self.edges[edge].link, self.edges[edge].cut) = (Some(self.links), None);
-        self.wires.links.lock().insert(self.edges[edge].id, self.links);
-        for shard in self.shards.all() {
-            self.announce(edge, shard);
-        }
-    }
-
-    /// Takes it away. What is on its way is lost.
-    pub(crate) fn cut(&mut self, edge: usize) {
-        let (id, now) = (self.edges[edge].id, self.clock.monotonic());
-        let Some(number) = self.edges[edge].link.take() else { return };
-        self.edges[edge].cut = Some(now);
-        self.wires.links.lock().remove(&id);
-        let mut out = Vec::new();
-        for seat in &mut self.edges[edge].seats {
-            seat.unlinked(LinkId { router: ROUTER, number }, now, &mut out);
-        }
-        self.carry_out(id, out);
-    }
-
-    /// Homes take an edge for dead.
-    pub(crate) fn declare_dead(&mut self, edge: usize) {
-        for home in self.homes.iter().flatten() {
-            home.door.dead(self.edges[edge].before.unwrap_or(self.edges[edge].id));
-        }
-        self.run();
-    }
-
-    /// Its process is another one from now on, which knows nothing.
-    pub(crate) fn kill_edge(&mut self, edge: usize) {
-        self.cut(edge);
-        let (now, old) = (self.clock.monotonic(), self.edges[edge].id);
-        // Known edges have small numbers, and every process another one.
-        let id = EdgeId(old.0 + 100);
-        self.killed.push((old, now));
-        let own = &mut self.edges[edge];
-        (own.id, own.before, own.cut) = (id, Some(old), None);
-        own.told.clear();
-        own.seats = self.shards.all().map(|shard| Seat::new(id, shard, Patience::default(), now)).collect();
-    }
-
-    /// Time has passed for edges, and for those who have the links to them.
-    fn tick(&mut self) {
-        let now = self.clock.monotonic();
-        if self.usurped.is_some_and(|since| now > since + Duration::from_secs(1)) {
-            self.bury();
-        }
-        let late = |since: Duration| now >= since + Duration::from_secs(5);
-        let dead = self.killed.iter().filter(|(_, since)| late(*since));
-        let mut dead: Vec<EdgeId> = dead.map(|(id, _)| *id).collect();
-        self.killed.retain(|(_, since)| !late(*since));
-        for edge in 0..self.edges.len() {
-            let own = &mut self.edges[edge];
-            let mut out = Vec::new();
-            for seat in &mut own.seats {
-                seat.tick(now, &mut out);
-            }
-            if own.cut.take_if(|since| late(*since)).is_some() {
-                dead.push(own.id);
-            }
-            let id = own.id;
-            self.carry_out(id, out);
-        }
-        for home in self.homes.iter().flatten() {
-            for id in &dead {
-                home.door.dead(*id);
-            }
-        }
-    }
-
-    /// The present process of an edge.
-    pub(crate) fn edge(&self, edge: usize) -> EdgeId {
-        self.edges[edge].id
-    }
-
-    /// Whether this connection's edge is there.
-    pub(crate) fn is_there(&self, client: &Client) -> bool {
-        self.edges.iter().any(|own| own.id == client.conn.edge)
-    }
-
     fn carry_out(&mut self, edge: EdgeId, out: Vec<Output>) {
         let (mut gone, mut cut) = (Vec::new(), Vec::new());
         for output in out {
@@ -484,6 +406,9 @@ impl Site {
     }
 
     fn knock(&mut self, edge: EdgeId, link: u64, batch: UpBatch) {
+        if self.wires.leaving.lock().contains(&batch.home.shard) {
+            return;
+        }
         let present = self.homes[usize::from(batch.home.shard.0)].iter();
         if let Some(home) = present.chain(&self.zombies).find(|home| home.epoch == batch.home.epoch) {
             home.door.edge(edge, link, batch);
@@ -557,7 +482,7 @@ impl Site {
             self.carry_out(id, out);
         }
         loop {
-            let Some((shard, item)) = self.wires.mail.lock().pop_front() else { break };
+            let Some((shard, item)) = self.next_mail() else { break };
             any = true;
             if self.aloud {
                 eprintln!("    mail to shard {} {item:?}", shard.0);
@@ -567,6 +492,13 @@ impl Site {
             }
         }
         any
+    }
+
+    /// What is for a shard that is being moved waits.
+    fn next_mail(&self) -> Option<(Shard, PeerItem)> {
+        let (leaving, mut mail) = (self.wires.leaving.lock(), self.wires.mail.lock());
+        let index = mail.iter().position(|(shard, _)| !leaving.contains(shard))?;
+        mail.remove(index)
     }
 
     /// What is on its way between homes is lost; returns how much that was.
@@ -628,154 +560,6 @@ impl Site {
             let next = next.unwrap_or(end).clamp(at, end).min(at + Duration::from_secs(1));
             self.clock.advance((next - at).max(Duration::from_micros(1)));
         }
-    }
-
-    /// A connection that asks for a session.
-    pub(crate) fn connect(&mut self, edge: usize, account: &str, resource: &str) -> Client {
-        self.conns += 1;
-        let full = Jid::parse(&format!("{account}@localhost/{resource}")).unwrap();
-        let (conn, token) =
-            (ConnId { edge: self.edges[edge].id, number: self.conns }, Token(u128::from(self.conns)));
-        let client = Client { account: jid(account), full, conn, token, sequence: 0 };
-        self.say(&client, Up::Bind { token, resource: Some(resource.into()) });
-        client
-    }
-
-    /// Somebody who is available.
-    pub(crate) fn client(&mut self, edge: usize, account: &str, resource: &str) -> Client {
-        let mut client = self.connect(edge, account, resource);
-        self.run();
-        self.send(&mut client, Stanza::presence(PresenceType::Available));
-        self.run();
-        let downs = self.told(&client);
-        assert!(matches!(downs.first(), Some(Down::Bound { .. })), "{downs:?}");
-        client
-    }
-
-    /// The same with stream management.
-    pub(crate) fn managed(&mut self, edge: usize, account: &str, resource: &str) -> Client {
-        let client = self.client(edge, account, resource);
-        self.say(&client, Up::EnableSm { resume: true, max: None });
-        self.run();
-        let downs = self.told(&client);
-        assert!(
-            downs.iter().any(|down| matches!(down, Down::SmEnabled { resume: Some(_), .. })),
-            "{downs:?}"
-        );
-        client
-    }
-
-    /// The session goes on over a new connection.
-    pub(crate) fn resume(&mut self, client: &Client, edge: usize, handled: u32) -> Client {
-        self.conns += 1;
-        let conn = ConnId { edge: self.edges[edge].id, number: self.conns };
-        let client = Client { conn, ..client.clone() };
-        self.say(&client, Up::Resume { token: client.token, handled });
-        client
-    }
-
-    pub(crate) fn say(&mut self, client: &Client, up: Up) {
-        let message = ToHome { account: client.account.clone(), conn: client.conn, up };
-        self.accounts.insert(client.conn, client.account.clone());
-        let (shard, now) = (self.shards.of(&client.account), self.clock.monotonic());
-        let Some(edge) = self.edges.iter_mut().find(|own| own.id == client.conn.edge) else { return };
-        let mut out = Vec::new();
-        edge.seats[usize::from(shard.0)].up(message, now, &mut out);
-        let id = edge.id;
-        self.carry_out(id, out);
-    }
-
-    pub(crate) fn send(&mut self, client: &mut Client, mut stanza: Stanza) {
-        client.sequence += 1;
-        stanza.from = Some(client.full.clone());
-        let (sequence, fault, trace) = (client.sequence, None, None);
-        self.say(client, Up::Stanza { sequence, stanza, fault, trace, again: false });
-    }
-
-    /// It is on its way then.
-    pub(crate) fn post(&mut self, client: &mut Client, to: &str, body: &str) {
-        self.send(client, chat(&format!("{to}@localhost"), body));
-    }
-
-    /// Sends a message and lets all go on.
-    pub(crate) fn chat(&mut self, client: &mut Client, to: &str, body: &str) {
-        self.post(client, to, body);
-        self.run();
-    }
-
-    /// Its socket is lost.
-    pub(crate) fn lose(&mut self, client: &Client) {
-        self.say(client, Up::Gone(Leave::Lost));
-        self.run();
-    }
-
-    /// What it was told since the last time.
-    pub(crate) fn told(&mut self, client: &Client) -> Vec<Down> {
-        let Some(edge) = self.edges.iter_mut().find(|own| own.id == client.conn.edge) else {
-            return Vec::new();
-        };
-        edge.told.remove(&client.conn.number).unwrap_or_default()
-    }
-
-    /// The messages among that, as `body` or `!condition`.
-    pub(crate) fn messages(&mut self, client: &Client) -> Vec<String> {
-        let message = |down: &Down| {
-            let Down::Stanza { stanza, .. } = down else { return None };
-            match stanza.kind {
-                Kind::Message(MessageType::Error) => Some(condition(stanza)),
-                Kind::Message(_) if stanza.payload.has("urn:xmpp:carbons:2", "received") => {
-                    Some("copy".to_owned())
-                }
-                Kind::Message(_) => Some(body(stanza)),
-                _ => None,
-            }
-        };
-        self.told(client).iter().filter_map(message).collect()
-    }
-
-    /// Bytes that edges were to remember so far.
-    pub(crate) fn remembered(&self) -> usize {
-        self.wires.remembered.load(Ordering::Relaxed)
-    }
-
-    /// How far its stanzas are handled.
-    pub(crate) fn handled(&mut self, client: &Client) -> u64 {
-        let handled = self.told(client).into_iter().filter_map(|down| match down {
-            Down::Handled { sequence } => Some(sequence),
-            _ => None,
-        });
-        handled.max().unwrap_or(0)
-    }
-
-    /// How many connections this edge keeps something of.
-    pub(crate) fn kept(&self, edge: usize) -> usize {
-        self.edges[edge].seats.iter().map(|seat| seat.load().sessions).sum()
-    }
-
-    /// What this edge keeps, in words.
-    pub(crate) fn keeps(&self, edge: usize) -> String {
-        format!(
-            "{:?}",
-            self.edges[edge].seats.iter().filter(|seat| seat.load().sessions > 0).collect::<Vec<_>>()
-        )
-    }
-
-    /// The bodies of all rows of an account.
-    pub(crate) fn rows(&self, account: &str) -> Vec<String> {
-        let page = self.store.log_page(&jid(account), LogFilter::default(), Page::First(100_000));
-        now(page).unwrap().rows.into_iter().map(|row| body(&Stanza::decode(row.stanza).unwrap())).collect()
-    }
-
-    /// Who wrote what, of the rows that came to an account.
-    pub(crate) fn rows_from(&self, account: &str) -> Vec<(String, String)> {
-        let filter = LogFilter::default();
-        let rows = now(self.store.log_page(&jid(account), filter, Page::First(100_000))).unwrap().rows;
-        let came = rows.into_iter().filter(|row| row.direction != starling_store::Direction::Out);
-        came.map(|row| {
-            let with = row.with.as_jid().local().unwrap_or_default().to_owned();
-            (with, body(&Stanza::decode(row.stanza).unwrap()))
-        })
-        .collect()
     }
 
     /// The lease over this account's shard is over.

@@ -1,0 +1,263 @@
+//! A shard moves on purpose: nothing is lost, doubled or refused.
+
+use crate::site::{Client, Site};
+use crate::stage::condition;
+use starling_router::RouterConfig;
+use starling_wire::{Down, Leave, Up};
+use starling_xmpp::{Element, IqType, Jid, Kind, PresenceType, Stanza};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn to(stanza: Stanza, to: &str) -> Stanza {
+    stanza.to(Jid::parse(to).unwrap())
+}
+
+fn presence(kind: PresenceType) -> Stanza {
+    to(Stanza::presence(kind), "bob@localhost")
+}
+
+/// A request for one of bob's devices.
+fn ask(id: &str) -> Stanza {
+    let ask = Stanza::iq(IqType::Get).id(id).child(Element::new("urn:example:ask", "ask"));
+    to(ask, "bob@localhost/phone")
+}
+
+/// Presence and IQ stanzas that a client was told.
+fn told(site: &mut Site, client: &Client) -> Vec<String> {
+    let name = |down| match down {
+        Down::Stanza { stanza, .. } => match stanza.kind {
+            Kind::Presence(kind) => Some(format!("{kind:?}")),
+            Kind::Iq(IqType::Error) => Some(condition(&stanza)),
+            Kind::Iq(kind) => Some(format!("{kind:?} {}", stanza.id.unwrap_or_default())),
+            Kind::Message(_) => None,
+        },
+        _ => None,
+    };
+    site.told(client).into_iter().filter_map(name).collect()
+}
+
+#[test]
+fn what_waits_while_nobody_looks_goes_to_the_edge() {
+    for moves in 1..3 {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        let bob = site.managed(1, "bob", "phone");
+        site.say(&bob, Up::ClientState { active: false });
+        site.send(&mut alice, presence(PresenceType::Unavailable));
+        site.run();
+        assert_eq!(told(&mut site, &bob), [""; 0], "it is held back");
+        for _ in 0..moves {
+            site.hand_on("bob");
+        }
+        site.say(&bob, Up::ClientState { active: true });
+        site.run();
+        assert_eq!(told(&mut site, &bob), ["Unavailable"]);
+    }
+}
+
+#[test]
+fn what_a_session_without_connection_is_sent_goes_to_the_edge_that_keeps_it() {
+    for (edge, moves) in [(1, 1), (1, 2), (0, 1), (0, 2)] {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        let bob = site.managed(1, "bob", "phone");
+        site.lose(&bob);
+        site.send(&mut alice, presence(PresenceType::Unavailable));
+        site.chat(&mut alice, "bob", "hello");
+        site.send(&mut alice, ask("one"));
+        site.run();
+        for _ in 0..moves {
+            site.hand_on("bob");
+        }
+        site.send(&mut alice, ask("two"));
+        site.run();
+        let bob = site.resume(&bob, edge, 0);
+        site.run();
+        let downs = site.told(&bob);
+        let kinds = downs.iter().filter_map(|down| match down {
+            Down::Stanza { stanza, .. } => Some(format!("{:?}", stanza.kind)),
+            _ => None,
+        });
+        let all = ["Presence(Unavailable)", "Message(Chat)", "Iq(Get)", "Iq(Get)"];
+        assert_eq!(kinds.collect::<Vec<_>>(), all, "edge {edge}, {moves} moves");
+        assert_eq!(told(&mut site, &alice), [""; 0]);
+        assert_eq!(site.rows("bob"), ["hello"]);
+    }
+}
+
+#[test]
+fn what_waits_for_a_slow_client_goes_to_the_edge() {
+    let config = RouterConfig { max_unacked: 4, ..RouterConfig::default() };
+    let mut site = Site::with(2, config);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    let kinds = [PresenceType::Subscribe, PresenceType::Unsubscribed, PresenceType::Unavailable];
+    for kind in kinds {
+        site.send(&mut alice, presence(kind));
+        site.send(&mut alice, to(Stanza::presence(PresenceType::Available), "bob@localhost/phone"));
+        site.run();
+    }
+    let before = told(&mut site, &bob);
+    assert!(!before.is_empty() && before.len() < 4, "{before:?}");
+    site.hand_on("bob");
+    let after = told(&mut site, &bob);
+    assert!(!after.is_empty());
+    site.hand_on("bob");
+    let handled = u32::try_from(before.len() + after.len()).unwrap();
+    site.say(&bob, Up::Acknowledged { handled });
+    site.run();
+    assert_eq!(told(&mut site, &bob), [""; 0], "{before:?} {after:?}");
+    assert_eq!(after.last().map(String::as_str), Some("Available"));
+}
+
+#[test]
+fn what_its_link_takes_no_more_of_goes_there_all_the_same() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    site.lose(&bob);
+    for n in 0..3 {
+        site.send(&mut alice, ask(&n.to_string()));
+    }
+    site.run();
+    site.press(true);
+    let bob = site.resume(&bob, 1, 0);
+    site.run();
+    assert_eq!(told(&mut site, &bob), [""; 0], "the link has much to do");
+    site.hand_on("bob");
+    assert_eq!(told(&mut site, &bob), ["Get 0", "Get 1", "Get 2"]);
+    site.press(false);
+    site.advance(SECOND);
+    assert_eq!(told(&mut site, &bob), [""; 0]);
+}
+
+#[test]
+fn what_waits_for_its_home_is_passed_on() {
+    let mut site = Site::new(3);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    let _silent = site.managed(2, "bob", "desk");
+    site.told(&bob);
+    // For a moment the home waits for the edge of the other device.
+    site.cut(2);
+    site.succeed("bob");
+    site.send(&mut alice, presence(PresenceType::Subscribe));
+    site.send(&mut alice, ask("one"));
+    site.run();
+    assert_eq!(told(&mut site, &bob), [""; 0], "it waits");
+    site.hand_on("bob");
+    site.advance(SECOND);
+    assert_eq!(told(&mut site, &bob), ["Subscribe", "Get one"]);
+    assert_eq!(told(&mut site, &alice), [""; 0]);
+}
+
+#[test]
+fn what_waits_for_a_session_that_is_not_named_yet_is_passed_on() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let _desk = site.managed(0, "bob", "desk");
+    let bob = site.managed(1, "bob", "phone");
+    site.cut(1);
+    site.succeed("bob");
+    site.advance(Duration::from_millis(400));
+    site.send(&mut alice, ask("one"));
+    site.send(&mut alice, presence(PresenceType::Unavailable));
+    site.run();
+    site.hand_on("bob");
+    site.advance(Duration::from_millis(400));
+    assert_eq!(told(&mut site, &bob), [""; 0]);
+    site.link(1);
+    site.run();
+    assert_eq!(told(&mut site, &bob), ["Get one", "Unavailable"]);
+}
+
+#[test]
+fn a_request_that_comes_while_its_home_leaves_is_answered_by_the_next() {
+    for own in [true, false] {
+        let mut site = Site::new(2);
+        let mut alice = site.managed(0, "alice", "phone");
+        let mut bob = site.managed(1, "bob", "phone");
+        site.begin_to_leave("alice");
+        let list = Stanza::iq(IqType::Get).id("list").child(Element::new("urn:xmpp:blocking", "blocklist"));
+        site.send(&mut alice, if own { list } else { ask("list") });
+        site.run();
+        site.end_to_leave("alice");
+        if !own {
+            assert_eq!(told(&mut site, &bob), ["Get list"]);
+            site.send(&mut bob, to(Stanza::iq(IqType::Result).id("list"), "alice@localhost/phone"));
+            site.run();
+        }
+        assert_eq!(told(&mut site, &alice), ["Result list"]);
+        assert_eq!(site.handled(&alice), 0, "it was told before");
+    }
+}
+
+/// What is said behind a message that has no answer is not called handled yet, though it is done.
+#[test]
+fn what_is_done_is_not_done_again_by_the_next_home() {
+    for after in [false, true] {
+        let mut site = Site::new(2);
+        let mut alice = site.managed(0, "alice", "phone");
+        let mut bob = site.managed(1, "bob", "phone");
+        site.close_post("bob", true);
+        site.chat(&mut alice, "bob", "hello");
+        site.close_post("bob", false);
+        site.send(&mut alice, ask("one"));
+        site.send(&mut alice, to(Stanza::presence(PresenceType::Available), "bob@localhost/phone"));
+        site.run();
+        assert_eq!(told(&mut site, &bob), ["Get one", "Available"]);
+        let answer = || to(Stanza::iq(IqType::Result).id("one"), "alice@localhost/phone");
+        if !after {
+            site.send(&mut bob, answer());
+            site.run();
+        }
+        site.hand_on("alice");
+        if after {
+            site.send(&mut bob, answer());
+        }
+        site.advance(20 * SECOND);
+        assert_eq!(told(&mut site, &bob), [""; 0]);
+        assert_eq!(told(&mut site, &alice), ["Result one"]);
+        assert_eq!(site.rows("bob"), ["hello"]);
+    }
+}
+
+#[test]
+fn an_answer_behind_a_message_is_given_once() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let mut bob = site.managed(1, "bob", "phone");
+    site.send(&mut alice, ask("one"));
+    site.run();
+    site.close_post("alice", true);
+    site.chat(&mut bob, "alice", "hello");
+    site.close_post("alice", false);
+    site.send(&mut bob, to(Stanza::iq(IqType::Result).id("one"), "alice@localhost/phone"));
+    site.run();
+    assert_eq!(told(&mut site, &alice), ["Result one"]);
+    site.hand_on("bob");
+    site.advance(20 * SECOND);
+    assert_eq!(told(&mut site, &alice), [""; 0]);
+    assert_eq!(site.rows("alice"), ["hello"]);
+}
+
+#[test]
+fn a_home_that_leaves_and_stays_goes_on() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    site.lose(&bob);
+    site.send(&mut alice, ask("one"));
+    site.run();
+    site.leave_and_stay("bob");
+    site.send(&mut alice, ask("two"));
+    site.chat(&mut alice, "bob", "hello");
+    let bob = site.resume(&bob, 1, 0);
+    site.run();
+    assert_eq!(told(&mut site, &bob), ["Get one", "Get two"]);
+    site.leave_and_stay("alice");
+    site.say(&bob, Up::Gone(Leave::Closed));
+    site.chat(&mut alice, "bob", "more");
+    assert_eq!((told(&mut site, &alice).len(), site.rows("bob").len()), (2, 2));
+}
