@@ -60,10 +60,6 @@ pub const PASSWORD: &str = "sesame-42";
 /// How long a server may take to be ready, on a machine with much else to do.
 const START: Duration = Duration::from_secs(60);
 
-/// In its first seconds a new cluster may be an old one that has lost its disks: it waits for edges that may be about to say
-/// what they have, and says that a session cannot be resumed yet where it will say that there is none.
-const YOUNG: Duration = Duration::from_secs(6);
-
 /// A running server, or one that was stopped and can be started again on its data and ports.
 pub struct Server {
     kind: Kind,
@@ -312,8 +308,11 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
-        if self.cluster.is_some() && self.starts == 1 {
-            tokio::time::sleep(YOUNG).await;
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| self.starts == 1) {
+            while !cluster::grown_up(cluster).await? {
+                ensure!(Instant::now() < deadline, "the cluster is still young after {START:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
         Ok(())
     }

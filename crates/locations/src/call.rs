@@ -10,6 +10,7 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, V
 use prost::Message;
 use starling_wire::RouterId;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// A question of one router to another.
 #[derive(Debug)]
@@ -21,7 +22,10 @@ pub enum Call {
     /// A piece of a leader's snapshot.
     Piece(Piece),
     /// A leader asks its heir to campaign.
-    Elect,
+    Elect {
+        /// For how long there have been homes of the shard, one after the other.
+        age: Duration,
+    },
     /// Sent all the time.
     Ping(Ping),
     /// A router asks to be taken in.
@@ -162,7 +166,9 @@ impl Call {
                 last: piece.last,
                 bytes: piece.bytes.clone(),
             }),
-            Self::Elect => CallKind::Elect(EmptyPb {}),
+            Self::Elect { age } => {
+                CallKind::Elect(ElectPb { age: u64::try_from(age.as_millis()).unwrap_or(u64::MAX) })
+            }
             Self::Ping(ping) => CallKind::Ping(ping.into()),
             Self::Join { name, address } => {
                 CallKind::Join(JoinPb { name: name.clone(), address: address.clone() })
@@ -207,7 +213,7 @@ impl Call {
                 last: piece.last,
                 bytes: piece.bytes,
             }),
-            CallKind::Elect(EmptyPb {}) => Self::Elect,
+            CallKind::Elect(ElectPb { age }) => Self::Elect { age: Duration::from_millis(age) },
             CallKind::Ping(ping) => Self::Ping(ping.into()),
             CallKind::Join(join) => Self::Join { name: join.name, address: join.address },
             CallKind::Found(found) => {
@@ -342,7 +348,7 @@ enum CallKind {
     #[prost(message, tag = "4")]
     Piece(PiecePb),
     #[prost(message, tag = "5")]
-    Elect(EmptyPb),
+    Elect(ElectPb),
     #[prost(message, tag = "6")]
     Ping(PingPb),
     #[prost(message, tag = "7")]
@@ -365,6 +371,13 @@ struct WantedPb {
 
 #[derive(Clone, PartialEq, Message)]
 struct EmptyPb {}
+
+#[derive(Clone, PartialEq, Message)]
+struct ElectPb {
+    /// In milliseconds.
+    #[prost(uint64, tag = "1")]
+    age: u64,
+}
 
 #[derive(Clone, PartialEq, Message)]
 struct AppendPb {

@@ -71,6 +71,8 @@ pub struct Reigning {
     pub ceiling: Arc<AtomicU64>,
     /// When its lease ends, in microseconds of monotonic time; put off by every answer of a quorum, 0 when the reign is over.
     pub until: Arc<AtomicU64>,
+    /// For how long there have been homes of the shard before it, each moved on purpose to the next.
+    pub age: Duration,
 }
 
 /// One shard at this router. Clones are the same.
@@ -102,6 +104,8 @@ pub(crate) struct Core {
     pub(crate) led: AtomicU64,
     /// When openraft's task was asked to say that it runs, in microseconds; 0 once it has.
     pub(crate) probed: Arc<AtomicU64>,
+    /// How old the homes of the shard were when they were last to go on in another reign, and when that was.
+    pub(crate) inherits: Mutex<Option<(Duration, Duration)>>,
     /// Set while no heartbeats go out.
     pub(crate) quiet: AtomicBool,
     /// To whom this router, as the leader, gives its own vote; 0: nobody.
@@ -374,12 +378,14 @@ impl Core {
                 answer.await.unwrap_or(Answer::Refused(Refusal::Stopped))
             }
             Call::Piece(piece) => self.take_piece(from, piece).await,
-            Call::Elect => {
+            Call::Elect { age } => {
                 // Only the leader may ask for it, and only while it is believed to be that.
                 if self.leader() != Some(from) {
                     return Answer::Refused(Refusal::Busy);
                 }
-                self.promise.lock().release(self.clock.monotonic());
+                let now = self.clock.monotonic();
+                self.promise.lock().release(now);
+                *self.inherits.lock() = Some((age, now));
                 match self.raft.trigger().elect().await {
                     Ok(()) => Answer::Done,
                     Err(_) => Answer::Refused(Refusal::Stopped),

@@ -14,6 +14,7 @@ use starling_wire::{EdgeId, EdgeLink, Epoch, Shard, Shards, Token};
 use starling_xmpp::{BareJid, FullJid};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 /// A reign over one shard, as long as it lasts.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct Reigning {
     pub ceiling: Arc<AtomicU64>,
     /// When its lease ends, in microseconds of monotonic time. 0: the reign is over.
     pub until: Arc<AtomicU64>,
+    /// For how long there have been homes of the shard before it, each moved on purpose to the next.
+    pub age: Duration,
 }
 
 /// A change of who is where.

@@ -52,7 +52,7 @@ impl Positions {
 
     /// Those of a reign that others keep.
     pub(crate) fn of(reign: Reigning) -> Self {
-        let Reigning { epoch, floor, ceiling, until } = reign;
+        let Reigning { epoch, floor, ceiling, until, .. } = reign;
         let (floor, answered, closed) = (AtomicU64::new(floor.0), AtomicU64::new(0), AtomicBool::new(false));
         Self { epoch: epoch.0, alone: false, floor, ceiling, until, answered, closed }
     }

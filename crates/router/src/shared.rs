@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) tracer: Tracer,
     /// When this reign began (monotonic): every session of an earlier one ended unresumed then.
     pub(crate) began: Duration,
+    /// For how long there had been homes of the shard before it.
+    pub(crate) age: Duration,
     /// Presence that comes behind what its sender has said since.
     pub(crate) overtaken: Overtaken,
     /// Chooses workers and hides addresses; decides nothing.
@@ -81,6 +83,7 @@ impl Shared {
             metrics,
             tracer,
             began,
+            age: Duration::ZERO,
             overtaken: Overtaken::new(began),
             hasher: std::hash::RandomState::new(),
             spawn,
@@ -92,7 +95,7 @@ impl Shared {
     pub(crate) fn of_shard(parts: ShardParts, spawn: Option<Spawn>) -> Arc<Self> {
         let ShardParts { config, server, hooks, store, edges, register, post, .. } = parts;
         let ShardParts { clock, metrics, tracer, shard, shards, reign, .. } = parts;
-        let began = clock.monotonic();
+        let (began, age) = (clock.monotonic(), reign.age);
         Arc::new(Self {
             config,
             server,
@@ -107,6 +110,7 @@ impl Shared {
             metrics,
             tracer,
             began,
+            age,
             overtaken: Overtaken::new(began),
             hasher: std::hash::RandomState::new(),
             spawn,

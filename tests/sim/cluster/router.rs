@@ -212,6 +212,7 @@ impl Router {
                 floor: Position(term.floor),
                 ceiling: term.ceiling.clone(),
                 until,
+                age: Duration::ZERO,
             },
         });
         let gate = Gate { door: homes.door(), deliveries };

@@ -135,6 +135,21 @@ pub(super) async fn ready(cluster: &Cluster, process: &str) -> Result<bool> {
     Ok(matches!(http::page(address, "/readyz", Duration::from_secs(2)).await, Ok((200, _))))
 }
 
+/// Whether all routers believe their table of locations. In its first seconds a new cluster may be an old one that has lost its
+/// disks: it waits for edges that may be about to say what they have, and says that a session cannot be resumed yet where it
+/// will say that there is none.
+pub(super) async fn grown_up(cluster: &Cluster) -> Result<bool> {
+    for [_, admin] in cluster.links() {
+        let address = ([127, 0, 0, 1], admin).into();
+        let (_, metrics) = http::page(address, "/metrics", Duration::from_secs(2)).await?;
+        let young = metrics.lines().find_map(|line| line.strip_prefix("starling_router_young_homes "));
+        if young.context("no word of young homes")?.trim() != "0" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn role(process: &str) -> &str {
     process.split('-').next().unwrap_or(process)
 }

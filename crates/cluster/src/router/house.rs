@@ -33,7 +33,7 @@ impl House {
         home: Home,
         reign: &Reigning,
     ) -> (Gate, impl Future<Output = ()> + Send + 'static) {
-        let Reigning { epoch, floor, ceiling, until } = reign.clone();
+        let Reigning { epoch, floor, ceiling, until, age } = reign.clone();
         let deliveries = Arc::new(Deliveries(Listeners::new(home)));
         let (door, homes) = Homes::serve(ShardParts {
             config: self.config.clone(),
@@ -48,7 +48,7 @@ impl House {
             tracer: self.telemetry.tracer.clone(),
             shard: home.shard,
             shards: self.shards,
-            reign: starling_router::Reigning { epoch, floor: Position(floor), ceiling, until },
+            reign: starling_router::Reigning { epoch, floor: Position(floor), ceiling, until, age },
         });
         (Gate { door, deliveries }, homes)
     }

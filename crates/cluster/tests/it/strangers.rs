@@ -286,7 +286,12 @@ async fn g04_a_stranger_changes_nothing_in_the_groups() {
         }
         // Of another cluster, and of none.
         for other in [0, cluster ^ 1] {
-            for call in [candidate(HUGE, 9), entries(HUGE, 9), snapshot(HUGE, 9, 0, b"?"), Call::Elect] {
+            for call in [
+                candidate(HUGE, 9),
+                entries(HUGE, 9),
+                snapshot(HUGE, 9, 0, b"?"),
+                Call::Elect { age: Duration::ZERO },
+            ] {
                 let answer = ask(*to, 3, call.encode(other)).await;
                 assert_eq!(refusal(&answer), Some(Refusal::Stranger));
             }

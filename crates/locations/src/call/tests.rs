@@ -19,7 +19,7 @@ fn calls_arrive_as_they_were_sent() {
         }),
         Call::Vote(VoteRequest { vote, last_log_id: Some(id(1, 2)) }),
         Call::Piece(Piece { vote, id: 9, number: 1 << 33, last: true, bytes: vec![7; 100].into() }),
-        Call::Elect,
+        Call::Elect { age: Duration::from_millis(4_321) },
         Call::Ping(Ping {
             cluster: 7,
             era: 8,

@@ -28,6 +28,8 @@ const LATER: Duration = Duration::from_millis(250);
 const RARELY: Duration = Duration::from_secs(1);
 /// How long an entry may take.
 const ENTRY_WITHIN: Duration = Duration::from_secs(2);
+/// How long after the end of a reign that was given away the next one goes on from it.
+const NEXT_WITHIN: Duration = Duration::from_secs(2);
 /// How soon what waits for a lease is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -53,6 +55,7 @@ pub(crate) struct Driver {
 struct Reign {
     vote: Vote,
     told: Reigning,
+    began: Duration,
     granted: Duration,
 }
 
@@ -136,9 +139,11 @@ impl Driver {
     }
 
     fn begin_reign(&mut self, vote: Vote, epoch: Epoch, floor: u64, ceiling: u64) -> bool {
+        let began = self.core.clock.monotonic();
         let told = Reigning {
             epoch,
             floor,
+            age: self.inherited(began),
             ceiling: Arc::new(AtomicU64::new(ceiling)),
             until: Arc::new(AtomicU64::new(0)),
         };
@@ -147,8 +152,22 @@ impl Driver {
         }
         tracing::info!(shard = self.core.shard.0, epoch = epoch.0, "a reign begins");
         self.core.reign.send_replace(Some(told.clone()));
-        self.reign = Some(Reign { vote, told, granted: self.core.clock.monotonic() });
+        self.reign = Some(Reign { vote, told, began, granted: began });
         true
+    }
+
+    /// For how long there had been homes of the shard when this reign began, if the last one gave it away.
+    fn inherited(&self, now: Duration) -> Duration {
+        let last = self.core.inherits.lock().take().filter(|(_, ended)| now < *ended + NEXT_WITHIN);
+        last.map_or(Duration::ZERO, |(age, ended)| age.saturating_add(now.saturating_sub(ended)))
+    }
+
+    /// For how long there have been homes of the shard.
+    pub(super) fn age(&self) -> Duration {
+        let now = self.core.clock.monotonic();
+        self.reign
+            .as_ref()
+            .map_or(Duration::ZERO, |reign| reign.told.age.saturating_add(now.saturating_sub(reign.began)))
     }
 
     /// From now on nothing that its homes do counts.

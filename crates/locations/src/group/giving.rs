@@ -52,16 +52,25 @@ impl Driver {
         }
         // A router far behind is no heir; better to find out while the reign goes on.
         caught_up(&core, to).await?;
+        let age = self.age();
+        // Should the other one not be elected, the next reign here goes on as well.
+        *core.inherits.lock() = Some((age, core.clock.monotonic()));
         self.end_reign();
         self.settle();
         // No entry is under way: this task writes them one at a time.
-        let given = self.hand_to(&core, to, voters.len()).await;
+        let given = self.hand_to(&core, to, voters.len(), age).await;
         core.heir.store(0, Ordering::Release);
         core.heartbeats(true);
         given
     }
 
-    async fn hand_to(&self, core: &Core, to: RouterId, voters: usize) -> Result<(), GiveError> {
+    async fn hand_to(
+        &self,
+        core: &Core,
+        to: RouterId,
+        voters: usize,
+        age: Duration,
+    ) -> Result<(), GiveError> {
         for attempt in 0..2 {
             if attempt > 0 {
                 core.heartbeats(true);
@@ -79,7 +88,7 @@ impl Driver {
                 sleep(GRANTED + MARGIN).await;
             }
             let cluster = self.limits.cluster();
-            let call = self.peers.call(to, core.shard.0, Call::Elect.encode(cluster), ELECTED_WITHIN);
+            let call = self.peers.call(to, core.shard.0, Call::Elect { age }.encode(cluster), ELECTED_WITHIN);
             let asked = call.await.ok().and_then(|answer| Answer::decode(answer).ok());
             if matches!(asked, Some(Answer::Done)) {
                 let mut server = core.raft.server_metrics();

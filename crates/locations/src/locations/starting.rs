@@ -67,6 +67,7 @@ impl Start<'_> {
             confirmed: Mutex::default(),
             led: 0.into(),
             probed: Arc::default(),
+            inherits: Mutex::default(),
             quiet: false.into(),
             heir: 0.into(),
             stopped: false.into(),

@@ -292,7 +292,8 @@ impl Worker {
     /// Whether nobody is told yet that a session is lost: the table of locations may have lost what it knew, for its log has
     /// hardly begun, and edges may be about to say what they have.
     pub(crate) fn waits_for_edges(shared: &Shared, now: Duration) -> bool {
-        now < shared.began + DEAD_AFTER && Epoch(shared.positions.epoch()).index() < YOUNG
+        let age = now.saturating_sub(shared.began).saturating_add(shared.age);
+        age < DEAD_AFTER && Epoch(shared.positions.epoch()).index() < YOUNG
     }
 
     /// Keeps what was named until the account opens.

@@ -3,7 +3,7 @@
 use crate::site::{Client, Site};
 use crate::stage::condition;
 use starling_router::RouterConfig;
-use starling_wire::{Down, Leave, Up};
+use starling_wire::{Down, Leave, Token, Up};
 use starling_xmpp::{Element, IqType, Jid, Kind, PresenceType, Stanza};
 use std::time::Duration;
 
@@ -260,4 +260,19 @@ fn a_home_that_leaves_and_stays_goes_on() {
     site.say(&bob, Up::Gone(Leave::Closed));
     site.chat(&mut alice, "bob", "more");
     assert_eq!((told(&mut site, &alice).len(), site.rows("bob").len()), (2, 2));
+}
+
+#[test]
+fn a_home_that_goes_on_from_an_old_one_knows_who_is_lost() {
+    for (age, known) in [(0, false), (4, false), (5, true)] {
+        let mut site = Site::new(1);
+        let bob = site.managed(0, "bob", "phone");
+        site.age = age * SECOND;
+        site.hand_on("bob");
+        let stranger = site.resume(&Client { token: Token(999), ..bob }, 0, 0);
+        site.run();
+        let told = site.told(&stranger);
+        let lost = told.iter().any(|down| matches!(down, Down::NotResumed { .. }));
+        assert!(lost == known && !told.is_empty(), "{age} s: {told:?}");
+    }
 }

@@ -131,6 +131,8 @@ pub(crate) struct Site {
     pub(crate) saved: usize,
     accounts: BTreeMap<ConnId, BareJid>,
     epochs: u64,
+    /// How old homes are when they begin.
+    pub(crate) age: Duration,
     links: u64,
     conns: u64,
     /// What goes to and fro is told.
@@ -145,7 +147,7 @@ pub(crate) struct Site {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) account: BareJid,
-    full: Jid,
+    pub(crate) full: Jid,
     pub(crate) conn: ConnId,
     pub(crate) token: Token,
     pub(crate) sequence: u64,
@@ -191,6 +193,7 @@ impl Site {
             saved: 0,
             accounts: BTreeMap::new(),
             epochs: 0,
+            age: Duration::ZERO,
             links: 0,
             conns: 0,
             aloud: false,
@@ -325,6 +328,7 @@ impl Site {
                 floor: Position(micros + epoch.index() * 1_000),
                 ceiling: ceiling.clone(),
                 until: until.clone(),
+                age: self.age,
             },
         });
         let door = homes.door();

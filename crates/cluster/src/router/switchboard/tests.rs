@@ -87,6 +87,7 @@ pub(super) fn gate(
             floor: Position(1),
             ceiling: Arc::new(AtomicU64::new(u64::MAX / 2)),
             until: Arc::new(AtomicU64::new(u64::MAX / 2)),
+            age: Duration::ZERO,
         },
     });
     let gate = Gate { door, deliveries };

@@ -266,6 +266,27 @@ async fn moves(seed: u64, routers: usize, most: std::time::Duration) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_home_is_as_old_as_the_one_that_was_moved_there_on_purpose() {
+    let cluster = Cluster::start(12, 3, 1, false).await;
+    cluster.settled(ms(3_000)).await;
+    assert_eq!(cluster.home(0).2.age, ms(0));
+    for seconds in [3, 5] {
+        sleep(ms(if seconds == 3 { 3_000 } else { 2_000 })).await;
+        let (home, ..) = cluster.home(0);
+        let heir = cluster.routers[(home + 1) % 3].id;
+        cluster.at(home).give(Shard(0), heir).await.unwrap();
+        cluster.settled(ms(1_000)).await;
+        let age = cluster.home(0).2.age;
+        assert!((ms(seconds * 1_000)..ms(seconds * 1_000 + 900)).contains(&age), "{age:?}");
+    }
+    // A crash: nobody knows what the next one has yet to hear.
+    let (home, ..) = cluster.home(0);
+    cluster.kill(home).await;
+    cluster.settled(ms(3_000)).await;
+    assert_eq!(cluster.home(0).2.age, ms(0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_leaves_gives_everything_away_first() {
     let cluster = Cluster::start(10, 3, 16, true).await;
     cluster.settled(ms(3_000)).await;
