@@ -4,6 +4,7 @@
 mod asking;
 mod calm;
 mod failover;
+mod leaving;
 mod members;
 mod people;
 mod refusals;

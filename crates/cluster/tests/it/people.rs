@@ -6,7 +6,7 @@ use starling_node::SystemClock;
 use starling_wire::net::{EdgeClient, Options, Own, Roll, Sockets, Uplink};
 use starling_wire::uplink::Patience;
 use starling_wire::{ConnId, Down, EdgeId, EdgeLink, Leave, RouterLink, Shard, ToEdge, ToHome, Token, Up};
-use starling_xmpp::{BareJid, Element, FullJid, Jid, Kind, MessageType, PresenceType, Stanza, ns};
+use starling_xmpp::{BareJid, Element, FullJid, IqType, Jid, Kind, MessageType, PresenceType, Stanza, ns};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,10 +24,31 @@ pub(crate) struct Seen {
     pub(crate) resumed: Option<u64>,
     /// Bodies, in order; errors as `!` and the id of what was refused, which is its body.
     pub(crate) messages: Vec<String>,
+    /// What it was asked.
+    pub(crate) requests: Vec<Stanza>,
+    /// Ids of what it has asked and was answered; of errors with `!`.
+    pub(crate) answers: Vec<String>,
+    /// Ids of presence that has one.
+    pub(crate) presences: Vec<String>,
     /// Stanzas that count for stream management.
     counted: u32,
     pub(crate) closed: bool,
     pub(crate) ended: Option<String>,
+}
+
+impl Seen {
+    fn takes(&mut self, stanza: Stanza) {
+        let id = stanza.id.clone().unwrap_or_default().to_string();
+        match stanza.kind {
+            Kind::Message(MessageType::Error) => self.messages.push(format!("!{id}")),
+            Kind::Message(_) => self.messages.push(body(&stanza)),
+            Kind::Iq(IqType::Get | IqType::Set) => self.requests.push(stanza),
+            Kind::Iq(IqType::Result) => self.answers.push(id),
+            Kind::Iq(IqType::Error) => self.answers.push(format!("!{id}")),
+            Kind::Presence(_) if id.is_empty() => {}
+            Kind::Presence(_) => self.presences.push(id),
+        }
+    }
 }
 
 /// What homes said to the connections of one edge.
@@ -58,11 +79,7 @@ impl EdgeLink for Desk {
                         seen.counted = seen.counted.wrapping_add(1);
                         self.acks.lock().push((conn.number, seen.counted));
                     }
-                    if let Kind::Message(kind) = stanza.kind {
-                        let id = stanza.id.as_deref().unwrap_or_default();
-                        let body = body(&stanza);
-                        seen.messages.push(if kind == MessageType::Error { format!("!{id}") } else { body });
-                    }
+                    seen.takes(stanza);
                 }
                 Down::Close(error) => {
                     seen.closed = true;
