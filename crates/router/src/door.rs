@@ -63,6 +63,11 @@ impl Door {
         self.shared.positions.hold(self.shared.clock.monotonic())
     }
 
+    /// Whether the store has said that another reign has followed: nothing is taken or answered any more.
+    pub fn is_fenced(&self) -> bool {
+        self.shared.fence.is_raised()
+    }
+
     /// Whether these homes tell nobody yet that a session is lost: a table of locations that has just begun may have lost what
     /// it knew, and edges may be about to say what they have.
     pub fn is_young(&self) -> bool {

@@ -21,6 +21,9 @@ use tokio::time::timeout;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long without a lease edges go on reading. It is renewed every 75 ms; a disk may stand still for longer than it lasts.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a home that the store takes nothing of waits for word of who reigns, where this router is still promised that nobody
+/// else does.
+const TURNED_AWAY: Duration = Duration::from_secs(5);
 /// How long a shard that is being moved waits for what is on its way to the store, and then for questions that are being worked on.
 const WRITTEN: Duration = Duration::from_secs(2);
 const QUESTIONS: Duration = Duration::from_millis(300);
@@ -65,6 +68,8 @@ struct Led {
     homes: JoinHandle<()>,
     /// When it began; its lease may come a moment later.
     began: Duration,
+    /// Since when the store takes nothing of its homes, though nobody else reigns as far as is known here.
+    turned_away: Option<Duration>,
     over: bool,
 }
 
@@ -76,13 +81,16 @@ impl Led {
         house.board.figures.young(house.board.young());
         house.board.announce(home);
         let began = house.clock.monotonic();
-        Self { house: Arc::clone(house), home, gate, homes, began, over: false }
+        Self { house: Arc::clone(house), home, gate, homes, began, turned_away: None, over: false }
     }
 
     /// Looks whether it may go on taking what comes.
-    fn look(&self, reign: &Reigning) {
+    fn look(&mut self, reign: &Reigning) {
         let until = Duration::from_micros(reign.until.load(Ordering::Acquire));
-        let open = self.house.clock.monotonic() < until.max(self.began) + PATIENCE;
+        let now = self.house.clock.monotonic();
+        let fenced = self.gate.door.is_fenced();
+        self.give_up_if(fenced && now < until, now);
+        let open = !fenced && now < until.max(self.began) + PATIENCE;
         let (board, Home { shard, epoch }) = (&self.house.board, self.home);
         if open {
             if board.chart.reopen(self.home) {
@@ -99,10 +107,22 @@ impl Led {
                 event = "home_closed",
                 shard = shard.0,
                 epoch = epoch.0,
-                "no quorum confirms that this router leads; edges stop reading"
+                fenced,
+                "no quorum confirms that this router leads, or the store knows of a later home; edges stop reading"
             );
             gate.deliveries.0.close(closings);
             board.withdraw(shard);
+        }
+    }
+
+    /// The store has heard of a later home, and this router has not: one of the two is wrong, and it would be so for ever.
+    fn give_up_if(&mut self, turned_away: bool, now: Duration) {
+        self.turned_away = turned_away.then(|| self.turned_away.unwrap_or(now));
+        if self.turned_away.is_some_and(|since| now >= since + TURNED_AWAY) {
+            let shard = self.home.shard.0;
+            self.turned_away = Some(now);
+            self.house
+                .fail(format!("the store takes nothing of shard {shard} from it, though it leads that"));
         }
     }
 

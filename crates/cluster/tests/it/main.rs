@@ -4,6 +4,7 @@
 mod asking;
 mod calm;
 mod failover;
+mod fenced;
 mod leaving;
 mod members;
 mod people;

@@ -98,6 +98,13 @@ impl EdgeLink for Desk {
     }
 }
 
+impl Desk {
+    /// Whether the edge has given this connection up, for nobody was home.
+    pub(crate) fn has_cut(&self, conn: ConnId) -> bool {
+        self.cut.lock().contains(&conn.number)
+    }
+}
+
 impl Sockets for Desk {
     fn reading(&self, _shard: Shard, _on: bool) {}
 
