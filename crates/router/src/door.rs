@@ -1,18 +1,24 @@
 //! The way to the homes of one shard, for whoever has the links.
 
-use crate::mail;
-use crate::msg::{Admin, Msg, Network};
+use crate::msg::{Admin, Forward, Msg, Network};
 use crate::router::{create, stopped};
 use crate::shared::Shared;
 use crate::worker::Worker;
+use crate::{decide, mail, pairs, route};
 use futures::future::BoxFuture;
 use starling_store::{AccountRow, StoreError};
 use starling_wire::frame::{PeerItem, UpBatch};
 use starling_wire::{EdgeId, LinkError, SessionInfo, Shard};
-use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
+use starling_xmpp::{BareJid, IqType, Kind};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// Bytes of forwards that may wait to be taken. Of presence and requests a home sends as many as its client has contacts, and
+/// nobody's credit bounds them.
+const MOST_BYTES: usize = 32 << 20;
+/// What one takes besides its stanza.
+const FRAME: usize = 512;
 
 /// What is handed over is taken in that order, with the next turn. When the reign is over nobody takes it, and whoever waits
 /// for an answer may wait for ever.
@@ -41,11 +47,32 @@ impl Door {
         self.push(Msg::Network(Network::Dead(edge)));
     }
 
-    /// What came from the home of another shard: forwards for accounts of this one, and what is said of its own.
-    pub fn peer(&self, item: PeerItem) {
-        if let Some(msg) = mail::read(&self.shared, item) {
+    /// What came from the home of another shard: forwards for accounts of this one, and what is said of its own. False: so much
+    /// waits that it was given up. That is presence, which nobody waits for; all else comes again, or is answered.
+    pub fn peer(&self, item: PeerItem) -> bool {
+        let Some(msg) = mail::read(&self.shared, item) else { return true };
+        let Msg::Forward(forward) = msg else {
             self.push(msg);
+            return true;
+        };
+        let weight = FRAME + forward.stanza.encoded_len();
+        match self.shared.inboxes[0].offer(Msg::Forward(forward), weight, MOST_BYTES) {
+            Err(Msg::Forward(forward)) => self.turn_away(&forward),
+            _ => true,
         }
+    }
+
+    fn turn_away(&self, forward: &Forward) -> bool {
+        if pairs::is_put_off(&self.shared, forward) {
+            return true;
+        }
+        let Forward { account, stanza, ticket, hops, .. } = forward;
+        let asks = matches!(stanza.kind, Kind::Iq(IqType::Get | IqType::Set));
+        if asks {
+            let error = decide::message::not_confirmed();
+            route::refuse(&self.shared, account, ticket.as_ref(), stanza, &error, hops + 1);
+        }
+        asks
     }
 
     /// How much waits to be taken.

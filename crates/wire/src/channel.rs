@@ -5,18 +5,22 @@
 
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-/// A queue that is drained whole, by one receiver. Its bound is kept by its senders' credit, see the crate's docs.
+/// A queue that is drained whole, by one receiver. Its bound is kept by its senders' credit, see the crate's docs; what nobody's
+/// credit bounds is [offered](Self::offer).
 #[derive(Debug)]
 pub struct Inbox<T> {
     items: Mutex<Vec<T>>,
+    /// Bytes of what was offered since it was last drained.
+    offered: AtomicUsize,
     receiver: AtomicWaker,
 }
 
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        Self { items: Mutex::new(Vec::new()), receiver: AtomicWaker::new() }
+        Self { items: Mutex::new(Vec::new()), offered: AtomicUsize::new(0), receiver: AtomicWaker::new() }
     }
 }
 
@@ -31,6 +35,27 @@ impl<T> Inbox<T> {
         if first {
             self.receiver.wake();
         }
+    }
+
+    /// Appends one of so many bytes, unless as much as may has been offered.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn offer(&self, item: T, weight: usize, most: usize) -> Result<(), T> {
+        let first = {
+            let mut items = self.items.lock();
+            // Changed under the lock only.
+            if self.offered.load(Ordering::Relaxed) >= most {
+                return Err(item);
+            }
+            self.offered.fetch_add(weight, Ordering::Relaxed);
+            items.push(item);
+            items.len() == 1
+        };
+        if first {
+            self.receiver.wake();
+        }
+        Ok(())
     }
 
     /// Appends all, leaving `batch` empty with its capacity.
@@ -72,6 +97,7 @@ impl<T> Inbox<T> {
             return false;
         }
         std::mem::swap(&mut *items, out);
+        self.offered.store(0, Ordering::Relaxed);
         true
     }
 
@@ -90,6 +116,18 @@ impl<T> Inbox<T> {
 mod tests {
     use super::Inbox;
     use std::sync::Arc;
+
+    #[test]
+    fn what_is_offered_is_bounded() {
+        let inbox = Inbox::default();
+        let offered = |inbox: &Inbox<u32>| (0..9).filter(|item| inbox.offer(*item, 10, 30).is_ok()).count();
+        assert_eq!(offered(&inbox), 3);
+        inbox.push(9);
+        let mut out = Vec::new();
+        assert!(inbox.try_take(&mut out));
+        assert_eq!(out, [0, 1, 2, 9], "what comes otherwise is taken");
+        assert_eq!(offered(&inbox), 3, "there is room again");
+    }
 
     #[tokio::test]
     async fn takes_all_in_order_and_wakes_once_empty() {

@@ -330,7 +330,9 @@ impl Router {
             PeerItem::Forward(forward) => {
                 let home = forward.home;
                 match self.chart.take(home) {
-                    Ok((gate, _)) => gate.door.peer(item),
+                    Ok((gate, _)) => {
+                        gate.door.peer(item);
+                    }
                     Err(_) => self.deny(from, home.shard),
                 }
             }
@@ -342,7 +344,9 @@ impl Router {
 
     fn of_sender(&self, from: usize, shard: Shard, item: PeerItem) {
         match self.chart.here(shard) {
-            Some(gate) => gate.door.peer(item),
+            Some(gate) => {
+                gate.door.peer(item);
+            }
             None => self.deny(from, shard),
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct Figures {
     pub(super) not_home: Counter,
     /// `starling_router_dropped_total{reason}`.
     dropped: Family<Reason, Counter>,
+    /// `starling_router_inbox_items`: what waits to be taken by homes, of the shard with the most.
+    inbox: Count,
     /// `starling_router_lookup_entries`: sessions that are recorded.
     entries: Count,
     /// `starling_router_apply_lag_entries`: the most that any group has in its log and not applied.
@@ -68,6 +70,11 @@ impl Figures {
                 "Presence and requests for other shards that were given up",
                 self.dropped.clone(),
             );
+            to.register(
+                "starling_router_inbox_items",
+                "What waits to be taken by homes here, of the shard with the most",
+                self.inbox.clone(),
+            );
             to.register("starling_router_lookup_entries", "Sessions that are recorded", self.entries.clone());
             to.register(
                 "starling_router_apply_lag_entries",
@@ -93,6 +100,11 @@ impl Figures {
     pub(super) fn serves(&self, shard: starling_wire::Shard, epoch: Option<starling_wire::Epoch>) {
         let epoch = epoch.map_or(0, |epoch| level(epoch.0));
         self.homes.get_or_create(&[("shard", shard.0)]).set(epoch);
+    }
+
+    /// How much waits to be taken by the homes of one shard.
+    pub(super) fn waits(&self, most: usize) {
+        self.inbox.set(level(most));
     }
 
     /// Something that its sender does not keep was given up.

@@ -130,6 +130,11 @@ impl Switchboard {
         self.chart.doors().iter().filter(|gate| gate.door.is_young()).count()
     }
 
+    /// How much waits to be taken by the homes of a shard here, of that where it is most.
+    pub(super) fn waiting(&self) -> usize {
+        self.chart.doors().iter().map(|gate| gate.door.waiting()).max().unwrap_or(0)
+    }
+
     /// The groups, once they have started.
     pub(super) fn locations(&self) -> Option<&Locations> {
         self.locations.get()

@@ -92,6 +92,7 @@ pub(super) async fn watch(
             board.fail(refused("router", refusal));
         }
         board.figures.young(board.young());
+        board.figures.waits(board.waiting());
         board.figures.linked(board.edges().len(), board.peers().len());
         board.figures.stand(&standings, &mut leaders);
         sleep(HEALTH_EVERY).await;

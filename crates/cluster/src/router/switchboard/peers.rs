@@ -243,7 +243,7 @@ impl Ear {
             PeerItem::Forward(forward) => {
                 if self.is_proper(forward) {
                     match board.chart.take(forward.home) {
-                        Ok((gate, _)) => gate.door.peer(item),
+                        Ok((gate, _)) => board.enter(&gate, item),
                         Err(_) => self.misled(item),
                     }
                 }
@@ -290,7 +290,7 @@ impl Ear {
             self.deny(shard);
         }
         if let Some(gate) = self.board.chart.door(shard) {
-            gate.door.peer(item);
+            self.board.enter(&gate, item);
         }
     }
 

@@ -29,11 +29,18 @@ impl Switchboard {
         !self.lobby.has(to) && self.pass_on(to, item.clone()) || self.wait(to, item)
     }
 
+    /// Hands it to a home in this process.
+    pub(super) fn enter(&self, gate: &Gate, item: PeerItem) {
+        if !gate.door.peer(item) {
+            self.figures.dropped("busy", 1);
+        }
+    }
+
     /// Hands it over, if that home is known and can be reached.
     pub(super) fn pass_on(&self, to: Shard, item: PeerItem) -> bool {
         match self.chart.way(to) {
             Way::Here(epoch, gate) => {
-                gate.door.peer(addressed(item, to, epoch));
+                self.enter(&gate, addressed(item, to, epoch));
                 true
             }
             Way::There(epoch, router) => {

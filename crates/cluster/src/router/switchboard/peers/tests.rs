@@ -4,9 +4,10 @@ use super::super::tests::{board, gate};
 use super::*;
 use crate::router::figures::Figures;
 use starling_node::Telemetry;
-use starling_wire::frame::{Pair, Receipt};
+use starling_store::Origin;
+use starling_wire::frame::{Pair, Receipt, Ticket};
 use starling_wire::{Epoch, Incarnation, Shards, Token};
-use starling_xmpp::{BareJid, PresenceType, Stanza};
+use starling_xmpp::{BareJid, Element, IqType, Jid, Kind, MessageType, PresenceType, Stanza, ns};
 
 const HOME: Home = Home { shard: Shard(1), epoch: Epoch(5) };
 
@@ -140,4 +141,54 @@ async fn presence_outlives_the_link_that_it_was_on() {
     between.heals();
     assert_eq!(between.outlet.waiting(), before, "none of them twice");
     assert_eq!(between.near.figures.has_dropped("link"), 0);
+}
+
+#[tokio::test]
+async fn a_home_that_has_too_much_to_do_is_handed_no_more() {
+    let board = board(&Telemetry::off(), Figures::default());
+    let own = Home { shard: Shard(0), epoch: Epoch(4) };
+    let (gate, _homes) = gate(&board, own);
+    let neighbours = Neighbours::new(Arc::clone(&board));
+    let outlet = Outlet::new(64 << 20);
+    let _farewell = neighbours.linked(peer(&board, vec![HOME]), outlet.clone());
+    let mut ear = neighbours.connected(peer(&board, Vec::new())).unwrap();
+    let of = |shard: Shard| {
+        let mut all = (0..).map(|n| BareJid::parse(&format!("u{n}@localhost")).unwrap());
+        all.find(|account| board.own.shards.of(account) == shard).unwrap()
+    };
+    let (asker, account) = (of(HOME.shard), of(own.shard));
+    let says = |kind: Kind| {
+        let mut stanza = Stanza::new(kind).child(Element::new(ns::CLIENT, "x").text("x".repeat(30_000)));
+        stanza.id = Some("1".into());
+        stanza.from = Some(Jid::from(asker.clone()));
+        stanza.to = Some(Jid::from(account.clone()));
+        let account = account.clone();
+        Forward { home: own, account, stanza, ticket: None, hops: 0, trace: None, passed: false }
+    };
+    let mut comes = |forward: &Forward| ear.hear(vec![PeerItem::Forward(Box::new(forward.clone()))]);
+    let (presence, request) = (says(Kind::Presence(PresenceType::Unavailable)), says(Kind::Iq(IqType::Get)));
+    for _ in 0..2_000 {
+        comes(&presence);
+    }
+    let waiting = gate.door.waiting();
+    assert!((1_000..1_200).contains(&waiting), "{waiting}");
+    assert_eq!(board.figures.has_dropped("busy"), 2_001 - waiting as u64);
+    // Whoever asks is told, and whoever keeps it sends it again.
+    let before = outlet.waiting();
+    comes(&request);
+    let told = outlet.waiting();
+    let ticket = Ticket {
+        origin: Origin { session: 1, sequence: 1 },
+        sender: asker.clone(),
+        token: Token(1),
+        sequence: 1,
+        prev: None,
+        again: false,
+        resent: None,
+        before: 0,
+    };
+    comes(&Forward { ticket: Some(ticket), ..says(Kind::Message(MessageType::Chat)) });
+    assert!(before < told && told < outlet.waiting());
+    assert_eq!(gate.door.waiting(), waiting);
+    assert_eq!(board.figures.has_dropped("busy"), 2_001 - waiting as u64);
 }
