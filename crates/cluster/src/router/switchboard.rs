@@ -245,6 +245,12 @@ impl Switchboard {
         });
     }
 
+    /// Whether nothing waits here for others, on links or for want of a home.
+    pub(super) fn has_said_all(&self) -> bool {
+        let edges = self.edges.read().values().all(|edge| edge.outlet.waiting() == 0);
+        edges && self.peers.read().values().all(|peer| peer.outlet.waiting() == 0) && self.lobby.is_empty()
+    }
+
     /// Asks an edge to leave. False if it is not linked.
     pub(super) fn send_away(&self, edge: EdgeId) -> bool {
         self.edges.read().get(&edge).is_some_and(|linked| linked.outlet.push(RouterItem::Leave))

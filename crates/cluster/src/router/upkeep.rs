@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
+/// How long a router that leaves waits until it has nothing more to say.
+const SAID_WITHIN: Duration = Duration::from_secs(2);
 /// A router that belongs to no cluster and is refused for so long ends. Longer than those that it takes the place of are taken
 /// for alive.
 const REFUSED_FOR: Duration = Duration::from_secs(12);
@@ -144,6 +146,19 @@ pub(super) async fn leave(house: &House, locations: &Locations, grace: Duration)
         tracing::warn!(
             event = "flush_late",
             "homes were not written down in time; messages may be delivered a second time"
+        );
+    }
+    // What waits here for the next homes goes there when they begin, and what links have yet to take goes before they end.
+    let said = async {
+        while !house.board.has_said_all() {
+            sleep(LOOK_AGAIN).await;
+        }
+        sleep(LOOK_AGAIN).await;
+    };
+    if timeout(SAID_WITHIN.min(grace), said).await.is_err() {
+        tracing::warn!(
+            event = "words_left",
+            "what was for homes that have yet to begin is lost with this router"
         );
     }
 }

@@ -43,6 +43,10 @@ impl Lobby {
         self.0.lock().shards.contains_key(&shard)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().shards.is_empty()
+    }
+
     /// The shards for which something waits.
     fn shards(&self) -> Vec<Shard> {
         self.0.lock().shards.keys().copied().collect()
