@@ -174,7 +174,7 @@ impl Cluster {
             if let Some(term) = &leader {
                 let router = &routers[term.router];
                 let heard = router.life == term.life && self.is_heard(router);
-                group.renew(term, heard, micros(now + LEASE), now, router.now_micros());
+                group.renew(&self.stage, term, heard, micros(now + LEASE), now, router.now_micros());
                 if heard || micros(now) < term.until.load(std::sync::atomic::Ordering::SeqCst) {
                     continue;
                 }
@@ -192,7 +192,7 @@ impl Cluster {
         else {
             return;
         };
-        self.losses.lock().opened(group.shard, self.stage.world.now());
+        self.losses.lock().opened(group.shard, router.index, self.stage.world.now());
         let applied = Duration::from_micros(dice.within(500..[5_000, 60_000][dice.clone().place(2)]));
         let (group, router) = (group.clone(), router.clone());
         let process = router.process.clone();

@@ -19,7 +19,7 @@ const REPORT_AFTER: Duration = Duration::from_millis(400);
 /// How many stanzas it tells at once.
 const REPORT_EVERY: u64 = 32;
 /// Credit of a session, as the real edge has it.
-const CREDIT: (usize, usize) = (64, 256 * 1024);
+pub(crate) const CREDIT: (usize, usize) = (64, 256 * 1024);
 
 /// What comes to an edge.
 enum Input {
@@ -41,11 +41,14 @@ pub(crate) struct Edge {
     inputs: mpsc::UnboundedSender<Input>,
 }
 
-/// Where homes hand over what they say.
-struct Told(mpsc::UnboundedSender<Input>);
+/// Where homes hand over what they say; without a link in between it is looked at here.
+struct Told(mpsc::UnboundedSender<Input>, Option<Arc<Stage>>);
 
 impl EdgeLink for Told {
     fn deliver(&self, batch: &mut Vec<ToEdge>) {
+        if let Some(stage) = &self.1 {
+            stage.records.told(batch, false);
+        }
         for down in batch.drain(..) {
             let _ = self.0.unbounded_send(Input::Down(down)); // nobody listens any more
         }
@@ -102,9 +105,14 @@ impl Edge {
         (Self { id, inputs: sender }, inside)
     }
 
-    /// The homes' way to it.
+    /// The way to it from whoever has the links of homes.
     pub(crate) fn told(&self) -> Arc<dyn EdgeLink> {
-        Arc::new(Told(self.inputs.clone()))
+        Arc::new(Told(self.inputs.clone(), None))
+    }
+
+    /// The same for homes of its own process.
+    pub(crate) fn told_by_homes(&self, stage: &Arc<Stage>) -> Arc<dyn EdgeLink> {
+        Arc::new(Told(self.inputs.clone(), Some(stage.clone())))
     }
 
     /// Sockets of this shard's sessions may be read, or not.
@@ -208,10 +216,12 @@ impl Inside {
                 FromClient::Bind(resource) => {
                     let token = Token(u128::from(self.dice.next()) << 64 | u128::from(self.dice.next()));
                     open.token = Some(token);
+                    self.stage.records.asks(conn, token);
                     self.say(conn, Up::Bind { token, resource: Some(resource.into()) });
                 }
                 FromClient::Resume(token, handled) => {
                     open.token = Some(token);
+                    self.stage.records.asks(conn, token);
                     self.say(conn, Up::Resume { token, handled });
                 }
                 FromClient::Enable => self.say(conn, Up::EnableSm { resume: true, max: None }),
@@ -234,6 +244,9 @@ impl Inside {
         let Some(jid) = &open.jid else { return };
         stanza.from = Some(jid.as_jid().clone());
         let sequence = open.credit.spend(stanza.encoded_len());
+        if let Some(token) = open.token {
+            self.stage.records.said(token, sequence, jid.as_str(), &stanza);
+        }
         self.say(conn, Up::Stanza { sequence, stanza, fault: None, trace: None, again: false });
     }
 

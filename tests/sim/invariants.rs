@@ -1,7 +1,9 @@
 //! What must hold, one file each. Most look at the history that clients wrote and at the archives at the end.
 
 mod bounded;
+mod copies;
 mod durable;
+mod early;
 mod isolation;
 mod liveness;
 mod locations;
@@ -19,7 +21,6 @@ use crate::promises::{Demand, Promise};
 use crate::run::MAYFLY;
 use crate::stage::{Stage, Wrong};
 use starling_tests::history::{History, Violation, What, bare, check};
-use std::time::Duration;
 
 /// What invariants look at.
 pub(crate) struct Evidence<'a> {
@@ -33,18 +34,17 @@ pub(crate) struct Evidence<'a> {
     pub(crate) rows: &'a [(String, Rows)],
 }
 
-/// So long something may wait for its home, or for a commit, before it is refused; less what a line may take.
-const WAIT: Duration = Duration::from_millis(4_500);
-
 /// An invariant: its name, and what it finds.
 type Invariant = (&'static str, fn(&Evidence<'_>) -> Vec<(Option<String>, String)>);
 
-const ALL: [Invariant; 12] = [
+const ALL: [Invariant; 14] = [
     ("durable", durable::find),
+    ("early", early::find),
     ("one row", one_row::find),
     ("sessions", sessions::find),
     ("order", order::find),
     ("isolation", isolation::find),
+    ("copies", copies::find),
     ("one owner", one_owner::find),
     ("bounded", bounded::find),
     ("memory", memory::find),
@@ -108,19 +108,17 @@ impl Evidence<'_> {
                     | Kind::OutOfPosition
             );
         }
+        let origin = violation.origin.as_deref();
         match violation.kind {
             // What was on the way to a client that does not count is lost with its connection.
-            Kind::NeverSeen => plain || self.may_be_blocked(violation),
+            Kind::NeverSeen => plain || self.may_be_blocked(origin),
             // Blocked: the error that said so may be lost with a session that is not resumed.
-            Kind::MissingRow => self.may_be_blocked(violation),
+            Kind::MissingRow => self.may_be_blocked(origin),
             // It was on the way to such a client when that left, and comes again when the server has died since.
             Kind::SeenOutOfOrder if plain => true,
-            // Refused in a session that was lost with the error, while what came after it was taken: sent again it comes
-            // after that. Whose client heard of the refusal is judged with the history.
+            // Blocked at first; and when its sender's home was lost with that answer, decided anew.
             Kind::SeenOutOfOrder | Kind::StoredOutOfOrder => {
-                violation.origin.as_deref().is_some_and(|origin| self.may_be_refused(origin))
-                    // Blocked at first; and when its sender's home was lost with that answer, decided anew.
-                    || self.stage.plan.shape.is_some() && self.may_be_blocked(violation)
+                self.stage.plan.shape.is_some() && self.may_be_blocked(origin)
             }
             _ => false,
         }
@@ -142,36 +140,16 @@ impl Evidence<'_> {
     }
 
     /// Whether a message of the pest was for somebody who ever wanted to block it.
-    fn may_be_blocked(&self, violation: &Violation) -> bool {
+    fn may_be_blocked(&self, origin: Option<&str>) -> bool {
         let logs = self.stage.logs();
         let mut events = logs.iter().filter(|log| bare(&log.client) == PEST).flat_map(|log| &log.events);
         let to = events.find_map(|event| match &event.what {
-            What::Sent(message) if Some(&message.origin) == violation.origin.as_ref() => Some(&message.to),
+            What::Sent(message) if Some(message.origin.as_str()) == origin => Some(&message.to),
             _ => None,
         });
         let Some(to) = to else { return false };
         let promises = self.stage.promises();
         let blocks = |promise: &Promise| matches!(promise.what, Demand::Block(true, _));
         promises.all().iter().any(|promise| promise.account == bare(to) && blocks(promise))
-    }
-
-    /// Whether a message was sent again after it may have been refused: something had gone wrong by then, or it had waited
-    /// as long as homes let anything wait.
-    fn may_be_refused(&self, origin: &str) -> bool {
-        let logs = self.stage.logs();
-        let (mut sent, rough) = (None, self.stage.rough_since());
-        for event in logs.iter().flat_map(|log| &log.events) {
-            match &event.what {
-                What::Sent(message) if message.origin == origin => sent = Some(event.at),
-                What::SentAgain(again) if again == origin => {
-                    let waited = sent.replace(event.at).is_some_and(|sent| event.at >= sent + WAIT);
-                    if waited || rough.is_some_and(|rough| rough < event.at) {
-                        return true;
-                    }
-                }
-                _ => {}
-            }
-        }
-        false
     }
 }

@@ -23,6 +23,7 @@ mod peek;
 mod plan;
 mod planted;
 mod promises;
+mod records;
 mod report;
 mod run;
 mod server;

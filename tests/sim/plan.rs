@@ -133,6 +133,8 @@ pub(crate) enum Strike {
     Quorum,
     /// A router and an edge are killed.
     Both,
+    /// An edge is killed, and soon after it the home of some whose sessions were there, wherever they are by then.
+    Orphan,
     /// A router gives away what it leads, and ends.
     Leave,
 }
@@ -157,13 +159,13 @@ impl Accent {
 
     fn strikes(self) -> Vec<Strike> {
         use Strike::{
-            Alone, Apart, Both, Chase, Doze, Edge, Leave, Links, Move, Quorum, Router, Sleep, Split,
+            Alone, Apart, Both, Chase, Doze, Edge, Leave, Links, Move, Orphan, Quorum, Router, Sleep, Split,
         };
         match self {
             Self::None => {
                 vec![
                     Router, Router, Edge, Edge, Move, Chase, Sleep, Sleep, Doze, Alone, Apart, Split, Links,
-                    Quorum, Both, Leave,
+                    Quorum, Both, Orphan, Leave,
                 ]
             }
             Self::Moves => vec![Move, Chase, Links],

@@ -55,7 +55,7 @@ impl Host for Server {
         self.life
     }
 
-    fn keeps(&self, (life, _): Life, _: &BareJid) -> bool {
+    fn keeps(&self, (life, _): Life, _: &BareJid, _: bool) -> bool {
         self.life == life
     }
 
@@ -92,8 +92,15 @@ impl Server {
         planted::store(stage, crate::back_end::open(stage, process, clock))
     }
 
-    fn parts(&self, stage: &Stage, store: SharedStore) -> RouterParts {
-        Self::parts_of(stage, store, self.edge.told(), self.clock.clone(), self.instance, self.life)
+    fn parts(&self, stage: &Arc<Stage>, store: SharedStore) -> RouterParts {
+        Self::parts_of(
+            stage,
+            store,
+            self.edge.told_by_homes(stage),
+            self.clock.clone(),
+            self.instance,
+            self.life,
+        )
     }
 
     /// What homes are made of.

@@ -27,11 +27,16 @@ pub(crate) fn sighting(message: &Element, account: &str) -> Sighting {
         .and_then(|child| child.attribute("id"));
     Sighting {
         id: id.map(str::to_owned),
-        origin: message.find(ns::SID, "origin-id").and_then(|child| child.attribute("id")).map(str::to_owned),
+        origin: origin(message),
         from: message.attribute("from").unwrap_or_default().to_owned(),
         body: message.find(ns::CLIENT, "body").map(Element::content).unwrap_or_default(),
         delayed: message.find(DELAY, "delay").is_some(),
     }
+}
+
+/// The `origin-id` of a message.
+pub(crate) fn origin(message: &Element) -> Option<String> {
+    message.find(ns::SID, "origin-id").and_then(|child| child.attribute("id")).map(str::to_owned)
 }
 
 /// The message inside a copy that the account itself has made.

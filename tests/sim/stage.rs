@@ -5,11 +5,12 @@ use crate::line::Line;
 use crate::peek::Peek;
 use crate::plan::Plan;
 use crate::promises::Promises;
+use crate::records::Records;
 use crate::server::Server;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use starling_store::SharedStore;
 use starling_store_scylla::model::{Dice, Faults, Model, Process, Reach, World};
-use starling_tests::history::{Event, Log, What};
+use starling_tests::history::{Event, Log, What, bare};
 use starling_wire::{ConnId, EdgeId, Token};
 use starling_xmpp::{BareJid, FullJid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,8 @@ pub(crate) struct Stage {
     pub(crate) plan: Plan,
     /// Clients, and whoever directs the run.
     pub(crate) crowd: Process,
+    /// What is recorded, and what homes tell.
+    pub(crate) records: Records,
     numbers: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -60,8 +63,6 @@ struct Inner {
     removed: Option<Duration>,
     /// Since when commits may have failed.
     rough: Option<Duration>,
-    /// Since when homes may have been without a lease.
-    shaken: Option<Duration>,
     /// Sockets that have a session: whose, and which.
     sockets: BTreeMap<ConnId, (String, Token)>,
     /// Where sessions are, as the locations have it at the end, and sockets as they were then.
@@ -86,8 +87,9 @@ pub(crate) trait Host: Send + Sync {
     /// What a session is lost with, named by a number.
     fn life(&self) -> u64;
 
-    /// Whether somebody has a session in any case that was lost with that.
-    fn keeps(&self, life: Life, account: &BareJid) -> bool;
+    /// Whether somebody has a session in any case that was lost with that; `asked`: its client has only asked for it there, and
+    /// has not heard that it has it.
+    fn keeps(&self, life: Life, account: &BareJid, asked: bool) -> bool;
 
     /// A new connection of an account.
     fn line(&self, stage: &Stage, account: &BareJid) -> Line;
@@ -142,7 +144,6 @@ impl Stage {
             healed: None,
             removed: None,
             rough: None,
-            shaken: None,
             sockets: BTreeMap::new(),
             located: None,
             resumed: None,
@@ -154,7 +155,16 @@ impl Stage {
             dice: world.dice(),
         };
         let crowd = world.process();
-        Arc::new(Self { world, model, plan, crowd, numbers: AtomicU64::new(0), inner: Mutex::new(inner) })
+        let records = Records::new(&world);
+        Arc::new(Self {
+            world,
+            model,
+            plan,
+            crowd,
+            records,
+            numbers: AtomicU64::new(0),
+            inner: Mutex::new(inner),
+        })
     }
 
     /// What is planted in a cluster.
@@ -300,18 +310,6 @@ impl Stage {
         self.inner.lock().rough.is_none()
     }
 
-    /// Since when the server has an excuse.
-    pub(crate) fn rough_since(&self) -> Option<Duration> {
-        let inner = self.inner.lock();
-        inner.rough.into_iter().chain(inner.shaken).min()
-    }
-
-    /// From now on homes may be without a lease.
-    pub(crate) fn shake(&self) {
-        let now = self.world.now();
-        self.inner.lock().shaken.get_or_insert(now);
-    }
-
     /// A connection has a session from now on, or none any more.
     pub(crate) fn socket(&self, conn: ConnId, session: Option<(String, Token)>) {
         let sockets = &mut self.inner.lock().sockets;
@@ -334,6 +332,13 @@ impl Stage {
     /// All sockets of an edge are gone.
     pub(crate) fn no_sockets(&self, edge: EdgeId) {
         self.inner.lock().sockets.retain(|conn, _| conn.edge != edge);
+    }
+
+    /// Whether an edge has a socket with a session of such an account.
+    pub(crate) fn has_socket(&self, edge: EdgeId, of: impl Fn(&BareJid) -> bool) -> bool {
+        let inner = self.inner.lock();
+        let mut here = inner.sockets.iter().filter(|(conn, _)| conn.edge == edge);
+        here.any(|(_, (jid, _))| BareJid::parse(bare(jid)).is_ok_and(|account| of(&account)))
     }
 
     /// Where sessions are, now that nothing changes any more.

@@ -99,6 +99,8 @@ pub enum What {
     Seen(Sighting),
     /// The client got a copy of a message that another device of its account sent or received (XEP-0280).
     Copied(Sighting),
+    /// The server has confirmed that the session is available and gets copies (XEP-0280) from here on.
+    Copying,
     /// From here on the client knows that all it saw is acknowledged and that the server had time to write this down.
     Settled,
     /// The server broke the protocol in a way that a client notices at once.

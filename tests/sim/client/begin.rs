@@ -1,5 +1,6 @@
 //! How a client gets a session: the one it left, or a new one.
 
+use super::duties::COPIES;
 use super::{Client, Session};
 use crate::line::{FromClient, Line, ToClient};
 use crate::run::MAYFLY;
@@ -56,6 +57,7 @@ impl Client {
         self.replaced = before;
         self.note(What::Opened);
         self.again.clear();
+        self.begin_duties();
         let mut session = Session::new(token, life);
         if !self.plain {
             line.up.send(FromClient::Enable);
@@ -67,8 +69,11 @@ impl Client {
 
     /// Whether somebody has the session in any case, wherever it may be.
     pub(super) fn is_kept(&self, session: &Session, host: &dyn Host) -> bool {
-        let kept = session.lives.iter().all(|life| host.keeps(*life, &self.account));
-        kept && self.stage.is_smooth() && !self.may_come(self.replaced)
+        let mut lives = session.lives.iter().enumerate();
+        let kept = lives.all(|(nth, life)| host.keeps(*life, &self.account, nth > 0));
+        // Without a lease for long a server sends its clients away. A cluster gives the shard to another one.
+        let smooth = self.stage.plan.shape.is_some() || self.stage.is_smooth();
+        kept && smooth && !self.may_come(self.replaced)
     }
 
     /// Whether what it asked for then may yet come about.
@@ -134,7 +139,7 @@ impl Client {
         if self.receives() {
             return self.send(line, session, speech::presence(0));
         }
-        let enable = speech::request(IqType::Set, "copies", Element::new(CARBONS, "enable"));
+        let enable = speech::request(IqType::Set, COPIES, Element::new(CARBONS, "enable"));
         self.send(line, session, enable);
         self.send(line, session, speech::presence(-1));
     }

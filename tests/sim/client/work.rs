@@ -101,6 +101,7 @@ impl Client {
             if session.enabled {
                 line.up.send(FromClient::Acknowledge(session.seen));
             }
+            self.has_answers();
             self.note(What::Settled);
         }
         if session.counted && !self.open.is_empty() && now >= times.ask {
@@ -248,6 +249,8 @@ impl Client {
                 let from = stanza.from.as_ref().map(|from| from.as_str().to_owned()).unwrap_or_default();
                 if bare(&from) != self.account.as_str() {
                     self.note(What::Fault(format!("presence of a stranger: {from}")));
+                } else if from == self.name {
+                    self.is_available();
                 }
             }
             Kind::Iq(IqType::Get) => {

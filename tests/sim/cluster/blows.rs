@@ -13,7 +13,6 @@ impl Cluster {
     pub(super) async fn storm(self: &Arc<Self>) {
         let stage = self.stage.clone();
         stage.crowd.sleep(Duration::from_secs(1)).await;
-        stage.shake();
         if stage.plan.steady {
             stage.set_faults(stage.plan.faults);
         }
@@ -91,6 +90,15 @@ impl Cluster {
                 self.kill_router(router);
                 self.pause(Duration::from_secs(1)).await;
             }
+            Strike::Orphan => {
+                self.kill_tip(edge);
+                self.pause(Duration::from_secs(3)).await;
+                let shard = dice.place(self.groups.len());
+                if let Some(term) = self.groups[shard].leader() {
+                    self.kill_router(term.router);
+                }
+                self.pause(Duration::from_millis(1_500)).await;
+            }
             Strike::Leave => {
                 // Whoever leads goes away in order.
                 for shard in 0..self.groups.len() {
@@ -147,7 +155,6 @@ impl Cluster {
             return;
         }
         self.stage.tell("cluster", format!("edge {} is killed", tip.id.0));
-        self.lose(tip.id);
         tip.kill();
         self.sever_tip(tip.id, Fall::Soon);
     }
@@ -171,7 +178,6 @@ impl Cluster {
     async fn stop_tip(self: &Arc<Self>, index: usize, dice: &mut Dice) {
         let tip = self.tips()[index].clone();
         self.stage.tell("cluster", format!("edge {} is stopped", tip.id.0));
-        self.lose(tip.id);
         tip.asleep.store(true, Ordering::SeqCst);
         tip.process.stop();
         let long = nap(dice);
@@ -203,7 +209,6 @@ impl Cluster {
         let id = self.tips()[edge].id;
         self.stage.tell("cluster", format!("edge {} and routers {routers:?} are apart", id.0));
         self.state.lock().apart.extend(routers.iter().map(|router| (edge, *router)));
-        self.lose(id);
         for router in routers {
             self.unlink(id, *router, Fall::Silent);
         }
@@ -233,7 +238,6 @@ impl Cluster {
                 false => continue,
             };
             self.state.lock().apart.extend(beyond.iter().map(|router| (place, *router)));
-            self.lose(tip.id);
             for router in beyond {
                 self.unlink(tip.id, router, Fall::Silent);
             }
@@ -250,7 +254,6 @@ impl Cluster {
         for tip in self.tips() {
             for router in 0..3 {
                 if dice.permille(300) {
-                    self.lose(tip.id);
                     self.unlink(tip.id, router, Fall::Soon);
                 }
             }

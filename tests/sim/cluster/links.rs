@@ -179,14 +179,10 @@ impl Cluster {
         })
     }
 
-    /// Whether an edge has links to all routers that run.
-    pub(super) fn is_linked(&self, tip: &Tip) -> bool {
-        let routers = self.routers();
+    /// The link of an edge to a router, by its number, while it is whole.
+    pub(super) fn link_of(&self, edge: EdgeId, router: usize) -> Option<u64> {
         let links = self.links.lock();
-        let linked = |router: &Arc<Router>| {
-            links.wires.get(&(tip.id, router.index)).is_some_and(|link| !link.breaking)
-        };
-        routers.iter().filter(|router| router.runs()).all(linked)
+        links.wires.get(&(edge, router)).filter(|link| !link.breaking).map(|link| link.wire.number)
     }
 
     /// The link of an edge to a router breaks.

@@ -7,62 +7,97 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long before an edge was away a home may have begun without having heard from it.
-const UNHEARD: Duration = Duration::from_secs(4);
+/// How long a link has to last for a new home to have heard from an edge what it keeps.
+const HEARD: Duration = Duration::from_secs(1);
+/// How long a new home waits for an edge, less what links may take.
+const WAITS: Duration = Duration::from_millis(4_500);
 
-/// When edges were away, and when reigns began.
+/// A reign began, at that router.
+struct Opening {
+    shard: Shard,
+    router: usize,
+    at: Duration,
+}
+
+/// An edge and a router heard each other all the time, over one link.
+struct Span {
+    link: u64,
+    from: Duration,
+    to: Duration,
+    ended: bool,
+}
+
+/// When reigns began, and who heard whom.
 #[derive(Default)]
 pub(super) struct Losses {
-    openings: Vec<(Shard, Duration)>,
-    /// Of each edge, from when to when it was not linked to all routers.
-    away: BTreeMap<EdgeId, Vec<(Duration, Option<Duration>)>>,
+    openings: Vec<Opening>,
+    spans: BTreeMap<(EdgeId, usize), Vec<Span>>,
 }
 
 impl Losses {
-    pub(super) fn opened(&mut self, shard: Shard, now: Duration) {
-        self.openings.push((shard, now));
+    pub(super) fn opened(&mut self, shard: Shard, router: usize, at: Duration) {
+        self.openings.push(Opening { shard, router, at });
     }
 
-    fn see(&mut self, edge: EdgeId, is_away: bool, now: Duration) {
-        let spans = self.away.entry(edge).or_default();
-        match spans.last_mut() {
-            Some((_, end @ None)) if !is_away => *end = Some(now),
-            Some((_, None)) => {}
-            _ if is_away => spans.push((now, None)),
-            _ => {}
+    /// Whether a reign has begun since then.
+    fn is_opened(&self, since: Duration, shard: Shard) -> bool {
+        self.openings.iter().any(|opening| opening.shard == shard && opening.at >= since)
+    }
+
+    fn see(&mut self, edge: EdgeId, router: usize, link: Option<u64>, now: Duration) {
+        let spans = self.spans.entry((edge, router)).or_default();
+        match (spans.last_mut(), link) {
+            (Some(span), Some(link)) if span.link == link && !span.ended => span.to = now,
+            (_, Some(link)) => spans.push(Span { link, from: now, to: now, ended: false }),
+            (Some(span), None) => span.ended = true,
+            (None, None) => {}
         }
     }
 
-    /// Whether a session of this shard that was at this edge from then on is somewhere in any case.
-    fn keeps(&self, edge: EdgeId, since: Duration, shard: Shard) -> bool {
-        let Some(spans) = self.away.get(&edge) else { return true };
-        !spans.iter().any(|(from, to)| {
-            let to = to.map_or(Duration::MAX, |to| to + UNHEARD);
-            let lost = |(of, at): &(Shard, Duration)| {
-                *of == shard && *at >= since && *at + UNHEARD >= *from && *at <= to
+    /// Whether a session of this shard that was at this edge from then on is somewhere in any case: every home since has had the
+    /// time to hear of it there, or none to take the edge for dead.
+    fn keeps(&self, edge: EdgeId, since: Duration, shard: Shard, now: Duration) -> bool {
+        let mut openings =
+            self.openings.iter().filter(|opening| opening.shard == shard && opening.at >= since);
+        let mut next = openings.next();
+        while let Some(opening) = next {
+            next = openings.next();
+            let end = next.map_or(now, |next| next.at);
+            let heard = |span: &Span| {
+                let from = span.from.max(opening.at);
+                span.to.min(end) >= from + HEARD && from + HEARD <= opening.at + WAITS
             };
-            self.openings.iter().any(lost)
-        })
+            let spans = self.spans.get(&(edge, opening.router));
+            let any = |is: &dyn Fn(&Span) -> bool| spans.is_some_and(|spans| spans.iter().any(is));
+            if end > opening.at + WAITS && !any(&heard) {
+                return false;
+            }
+            // One that begins waits for all that it does not take for dead yet.
+            if next.is_none() && now <= opening.at + WAITS && !any(&|span| span.to + WAITS >= now) {
+                return false;
+            }
+        }
+        true
     }
 }
 
 impl Cluster {
-    /// Notes which edges are away.
+    /// Notes who hears whom.
     pub(super) fn keep_losses(self: &Arc<Self>) {
         let now = self.stage.world.now();
         for tip in self.tips() {
-            let is_away = !tip.runs() || !self.is_linked(&tip);
-            self.losses.lock().see(tip.id, is_away, now);
+            for router in self.routers() {
+                let link =
+                    (tip.runs() && router.runs()).then(|| self.link_of(tip.id, router.index)).flatten();
+                self.losses.lock().see(tip.id, router.index, link, now);
+            }
         }
     }
 
-    /// An edge is away from now on.
-    pub(super) fn lose(&self, edge: EdgeId) {
-        self.losses.lock().see(edge, true, self.stage.world.now());
-    }
-
     /// Whether an account's session that was at this edge is to be had.
-    pub(super) fn keeps(&self, edge: EdgeId, since: Duration, account: &BareJid) -> bool {
-        self.losses.lock().keeps(edge, since, self.shards.of(account))
+    pub(super) fn keeps(&self, edge: EdgeId, since: Duration, account: &BareJid, asked: bool) -> bool {
+        let (losses, shard) = (self.losses.lock(), self.shards.of(account));
+        // It may be recorded there, and no edge have it under that name.
+        !(asked && losses.is_opened(since, shard)) && losses.keeps(edge, since, shard, self.stage.world.now())
     }
 }

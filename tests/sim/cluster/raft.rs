@@ -101,7 +101,7 @@ impl Group {
         stray.retain(|ops| {
             let found = dice.permille(500);
             if found {
-                state.apply(ops);
+                state.apply(stage, ops);
             }
             !found
         });
@@ -113,7 +113,9 @@ impl Group {
             floor: 0,
             ceiling: (now + AHEAD).max(before + ABOVE),
         };
-        let Some(Outcome::Opened { epoch, floor, ceiling }) = state.apply(&[open]).pop() else { return None };
+        let Some(Outcome::Opened { epoch, floor, ceiling }) = state.apply(stage, &[open]).pop() else {
+            return None;
+        };
         // Nobody may take these any more, whenever they come.
         for mut ops in stray {
             if stage.breaks() == Some(Break::AcceptOldReign) {
@@ -121,7 +123,7 @@ impl Group {
             }
             let (group, at) = (self.clone(), stage.clone());
             let late = Duration::from_micros(dice.within(0..3_000_000));
-            stage.world.after(late, move || refused(&at, group.shard, &group.state.lock().apply(&ops)));
+            stage.world.after(late, move || refused(&at, group.shard, &group.state.lock().apply(&at, &ops)));
         }
         let term = Arc::new(Term {
             router,
@@ -141,7 +143,15 @@ impl Group {
     }
 
     /// A quorum hears its leader, or not.
-    pub(super) fn renew(&self, term: &Term, heard: bool, until: u64, now: Duration, clock: u64) {
+    pub(super) fn renew(
+        &self,
+        stage: &Stage,
+        term: &Term,
+        heard: bool,
+        until: u64,
+        now: Duration,
+        clock: u64,
+    ) {
         term.heard.store(heard, Ordering::SeqCst);
         if !heard {
             return;
@@ -155,7 +165,7 @@ impl Group {
                 state.stray.iter().filter(|(_, (_, left))| *left).map(|(number, _)| *number).collect();
             for number in left {
                 if let Some((ops, _)) = state.stray.remove(&number) {
-                    state.apply(&ops);
+                    state.apply(stage, &ops);
                 }
             }
         }
@@ -164,7 +174,7 @@ impl Group {
             *granted = now;
             let held = term.ceiling.load(Ordering::SeqCst);
             let ceiling = (clock + AHEAD).max(held.saturating_sub(ABOVE).max(term.floor) + ABOVE);
-            let outcomes = self.state.lock().apply(&[Op::Grant { epoch: term.epoch, ceiling }]);
+            let outcomes = self.state.lock().apply(stage, &[Op::Grant { epoch: term.epoch, ceiling }]);
             if let Some(Outcome::Granted { ceiling }) = outcomes.first() {
                 term.ceiling.fetch_max(*ceiling, Ordering::SeqCst);
             }
@@ -195,7 +205,7 @@ impl Group {
                 let epoch = state.machine.head().epoch;
                 ops.iter_mut().for_each(|op| rename(op, epoch));
             }
-            let outcomes = state.apply(&ops);
+            let outcomes = state.apply(stage, &ops);
             refused(stage, self.shard, &outcomes);
             return Proposed::Done(outcomes);
         }
@@ -207,7 +217,7 @@ impl Group {
             return Proposed::Waits;
         }
         state.stray.remove(&number);
-        Proposed::Done(state.apply(ops))
+        Proposed::Done(state.apply(stage, ops))
     }
 
     /// Nobody waits any more for an entry that was sent; whether there is one.
@@ -227,9 +237,15 @@ impl Group {
 }
 
 impl State {
-    fn apply(&mut self, ops: &[Op]) -> Vec<Outcome> {
+    fn apply(&mut self, stage: &Stage, ops: &[Op]) -> Vec<Outcome> {
         self.index += 1;
-        self.machine.apply(self.index, ops)
+        let outcomes = self.machine.apply(self.index, ops);
+        for outcome in &outcomes {
+            if let Outcome::Bound { row, .. } | Outcome::Moved { row, .. } = outcome {
+                stage.records.placed(row.token, row.edge);
+            }
+        }
+        outcomes
     }
 }
 

@@ -7,6 +7,7 @@ use super::planted::Break;
 use super::raft::{Group, Ledger, Term};
 use crate::clock::SimClock;
 use crate::server::Server;
+use crate::stage::Stage;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, poll_fn, select};
 use parking_lot::Mutex;
@@ -58,12 +59,14 @@ struct Gate {
 
 /// A reign's way to edges.
 struct Deliveries {
+    stage: Arc<Stage>,
     home: Home,
     listeners: Listeners<Wire>,
 }
 
 impl EdgeLink for Deliveries {
     fn deliver(&self, batch: &mut Vec<ToEdge>) {
+        self.stage.records.told(batch, true);
         self.listeners.deliver(batch, |wire, items| {
             for item in items.drain(..) {
                 wire.down.send(item);
@@ -84,6 +87,7 @@ struct Mail(Arc<Router>);
 impl Post for Mail {
     fn send(&self, to: Shard, mut item: PeerItem) -> bool {
         let router = &self.0;
+        router.cluster.stage.records.passed(&item);
         if let PeerItem::Forward(forward) = &mut item
             && let Some(ticket) = forward.ticket.as_mut().filter(|ticket| ticket.again)
         {
@@ -179,7 +183,7 @@ impl Router {
             "cluster",
             format!("router {} reigns over {} as {}", self.index, home.shard.0, home.epoch.0),
         );
-        let deliveries = Arc::new(Deliveries { home, listeners: Listeners::new(home) });
+        let deliveries = Arc::new(Deliveries { stage: stage.clone(), home, listeners: Listeners::new(home) });
         let edge: Arc<dyn EdgeLink> = deliveries.clone();
         let RouterParts { config, server, hooks, store, clock, metrics, tracer, .. } =
             Server::parts_of(&stage, self.store.clone(), edge, self.clock.clone(), 1, self.life);

@@ -21,6 +21,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// How often seats are told that time passes, and after how many times without a home no socket is left.
+const TICK: Duration = Duration::from_millis(500);
+const GONE_BY: u32 = 13;
+
 type Socket = (Pipe<FromClient>, Pipe<ToClient>, mpsc::UnboundedSender<ToClient>);
 
 /// A process.
@@ -39,6 +43,8 @@ struct Inner {
     seats: Vec<Seat>,
     /// Of each seat, as its sockets were last told.
     reading: Vec<bool>,
+    /// How many times it was looked since each had a home.
+    homeless: Vec<u32>,
     links: BTreeMap<LinkId, Pipe<EdgeItem>>,
 }
 
@@ -82,6 +88,7 @@ impl Tip {
             inner: Mutex::new(Inner {
                 seats: seats.collect(),
                 reading: cluster.shards.all().map(|_| false).collect(),
+                homeless: cluster.shards.all().map(|_| 0).collect(),
                 links: BTreeMap::new(),
             }),
             lines: Mutex::default(),
@@ -92,7 +99,8 @@ impl Tip {
         process.spawn(
             async move {
                 loop {
-                    ticking.process.sleep(Duration::from_millis(500)).await;
+                    ticking.process.sleep(TICK).await;
+                    ticking.look_for_homeless();
                     ticking.with(|inner, now, out| {
                         inner.seats.iter_mut().for_each(|seat| seat.tick(now, out));
                     });
@@ -106,6 +114,20 @@ impl Tip {
     /// It is neither dead nor asleep.
     pub(super) fn runs(&self) -> bool {
         self.process.is_alive() && !self.asleep.load(Ordering::SeqCst)
+    }
+
+    /// Promise 8: clients whose home is away for long are sent elsewhere.
+    fn look_for_homeless(&self) {
+        let mut inner = self.inner.lock();
+        let Inner { seats, homeless, .. } = &mut *inner;
+        for (seat, looks) in seats.iter().zip(homeless) {
+            *looks += 1;
+            let (shards, stage) = (self.cluster.shards, &self.cluster.stage);
+            if *looks == GONE_BY && stage.has_socket(self.id, |account| shards.of(account) == seat.shard()) {
+                let text = format!("edge {} keeps sockets without a home for long", self.id.0);
+                stage.wrong("liveness", None, text);
+            }
+        }
     }
 
     /// Does something with its seats, and what comes of it.
@@ -129,8 +151,11 @@ impl Tip {
                 }
             }
         }
-        let Inner { seats, reading, .. } = &mut *inner;
-        for (seat, reading) in seats.iter().zip(reading) {
+        let Inner { seats, reading, homeless, .. } = &mut *inner;
+        for ((seat, reading), looks) in seats.iter().zip(reading).zip(homeless) {
+            if seat.reading() {
+                *looks = 0;
+            }
             if seat.reading() != *reading {
                 *reading = seat.reading();
                 self.edge.reading(seat.shard(), *reading);
@@ -206,8 +231,8 @@ impl Host for Tip {
         self.id.0
     }
 
-    fn keeps(&self, (life, since): Life, account: &BareJid) -> bool {
-        self.cluster.keeps(EdgeId(life), since, account)
+    fn keeps(&self, (life, since): Life, account: &BareJid, asked: bool) -> bool {
+        self.cluster.keeps(EdgeId(life), since, account, asked)
     }
 
     fn line(&self, stage: &Stage, account: &BareJid) -> Line {

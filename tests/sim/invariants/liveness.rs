@@ -54,6 +54,8 @@ fn refused(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
         for event in &log.events {
             if let What::Refused { origin, condition } = &event.what
                 && condition == "resource-constraint"
+                // Blocked at first; and when its sender's home had moved before it knew, decided anew.
+                && !evidence.may_be_blocked(Some(origin))
             {
                 found.push((Some(origin.clone()), format!("{} is refused at {:?}", log.client, event.at)));
             }

@@ -2,6 +2,7 @@
 
 use super::Planted;
 use crate::clock::SimClock;
+use crate::records::Records;
 use crate::stage::Stage;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -95,6 +96,30 @@ impl WrongCql {
             .boxed()
     }
 
+    /// Notes these rows when they are there.
+    fn recorded(&self, rows: Vec<(String, String)>, done: Answer<()>) -> Answer<()> {
+        let stage = self.stage.clone();
+        done.map(move |answer| {
+            if answer.is_ok() {
+                stage.records.recorded(rows);
+            }
+            answer
+        })
+        .boxed()
+    }
+
+    /// Notes the rows that were read.
+    fn read(&self, owner: &Owner, found: Answer<Vec<Found>>) -> Answer<Vec<Found>> {
+        let (stage, owner) = (self.stage.clone(), owner.jid.clone());
+        found
+            .inspect(move |found| {
+                if let Ok(found) = found {
+                    stage.records.read(&owner, found);
+                }
+            })
+            .boxed()
+    }
+
     fn conditional(&self, answer: Answer<bool>) -> Answer<bool> {
         if self.has(Planted::RefusedInstead) { self.taken_for(Ok(false), PATIENCE, answer) } else { answer }
     }
@@ -134,7 +159,9 @@ impl Cql for WrongCql {
         // The last attempt must not be the one that the store gives up, which is then in doubt by itself.
         let within = Duration::from_millis(if mutation.attempt < 3 { 1_200 } else { 1 });
         let told = self.stage.plan.told.then(|| summary(&mutation));
+        let rows = Records::rows_of(&mutation);
         let done = self.inner.write(mutation);
+        let done = if rows.is_empty() { done } else { self.recorded(rows, done) };
         let done = match told {
             Some(told) => {
                 let stage = self.stage.clone();
@@ -158,11 +185,11 @@ impl Cql for WrongCql {
     }
 
     fn rows(&self, owner: &Owner, bucket: Bucket, slice: Slice) -> Answer<Vec<Found>> {
-        self.inner.rows(owner, bucket, slice)
+        self.read(owner, self.inner.rows(owner, bucket, slice))
     }
 
     fn rows_at(&self, owner: &Owner, bucket: Bucket, positions: Vec<Position>) -> Answer<Vec<Found>> {
-        self.inner.rows_at(owner, bucket, positions)
+        self.read(owner, self.inner.rows_at(owner, bucket, positions))
     }
 
     fn peers(

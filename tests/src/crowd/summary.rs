@@ -40,7 +40,7 @@ impl Summary {
                 What::Opened => &mut sum.sessions,
                 What::Resumed => &mut sum.resumed,
                 What::NotResumed { .. } => &mut sum.not_resumed,
-                What::Settled | What::Fault(_) | What::Remark(_) => continue,
+                What::Copying | What::Settled | What::Fault(_) | What::Remark(_) => continue,
             };
             *count += 1;
         }

@@ -93,6 +93,7 @@ impl What {
             Self::Opened
             | Self::Resumed
             | Self::NotResumed { .. }
+            | Self::Copying
             | Self::Settled
             | Self::Fault(_)
             | Self::Remark(_) => None,
@@ -125,6 +126,7 @@ impl fmt::Display for Event {
             What::GivenUp(origin) => write!(f, "given up {origin}"),
             What::Seen(sighting) => write!(f, "saw {sighting}"),
             What::Copied(sighting) => write!(f, "got a copy of {sighting}"),
+            What::Copying => write!(f, "gets copies"),
             What::Settled => write!(f, "settled"),
             What::Fault(fault) => write!(f, "fault: {fault}"),
             What::Remark(remark) => write!(f, "{remark}"),
