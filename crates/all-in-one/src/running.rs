@@ -116,7 +116,7 @@ impl Running {
             }
         };
         let listeners = probes::for_clients(&edge.addresses().c2s, &edge.addresses().c2s_tls);
-        let watching = watch(&health, Arc::clone(&edge), Arc::clone(&router), back_end.clone());
+        let watching = watch(health, Arc::clone(&edge), Arc::clone(&router), back_end.clone());
         let tasks = vec![tokio::spawn(watching), tokio::spawn(back_end.clone().ask())];
         let (place, grace) = (settings::place(config), config.shutdown.grace);
         Ok(Self {
