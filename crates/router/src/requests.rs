@@ -23,10 +23,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     open: VecDeque<Request>,
-    /// Those whose client was told that they have no answer.
+    /// Those that have their answer, or whose client was told that they have none.
     over: VecDeque<Request>,
-    /// Some that have no answer are not remembered.
-    forgot: bool,
 }
 
 /// One of them.
@@ -60,25 +58,20 @@ impl Requests {
         };
         self.open.retain(|other| !same(other));
         self.over.retain(|other| !same(other));
-        self.opens(Request { token, shard, stanza: head(request), doubt: None });
-    }
-
-    fn opens(&mut self, request: Request) {
-        self.forgot |= push(&mut self.open, request);
+        push(&mut self.open, Request { token, shard, stanza: head(request), doubt: None });
     }
 
     /// An answer has come for this session; false where it has one, or was told that there is none. Homes and edges say once more
     /// what may not have been heard.
     pub(crate) fn answered(&mut self, token: Token, answer: &Stanza) -> bool {
-        if let Some(index) = self.over.iter().position(|request| request.is_answered_by(token, answer)) {
-            self.over.remove(index);
+        if self.over.iter().any(|request| request.is_answered_by(token, answer)) {
             return false;
         }
-        if let Some(index) = self.open.iter().position(|request| request.is_answered_by(token, answer)) {
-            self.open.remove(index);
-            return true;
+        let index = self.open.iter().position(|request| request.is_answered_by(token, answer));
+        if let Some(request) = index.and_then(|index| self.open.remove(index)) {
+            push(&mut self.over, request);
         }
-        self.forgot
+        true
     }
 
     /// What this session has asked and has no answer to.
@@ -88,9 +81,7 @@ impl Requests {
 
     /// This was asked by way of a home before this one.
     pub(crate) fn inherits(&mut self, token: Token, shard: Shard, request: Stanza, now: Duration) {
-        // There may have been more than the home before could remember.
-        self.forgot |= self.open.len() + 1 >= MOST;
-        self.opens(Request { token, shard, stanza: head(&request), doubt: Some(now) });
+        push(&mut self.open, Request { token, shard, stanza: head(&request), doubt: Some(now) });
     }
 
     /// The session is told that this request, which it may have sent by way of a home before this one, has no answer.
@@ -133,14 +124,11 @@ impl Requests {
     }
 }
 
-/// Whether another one was forgotten for it.
-fn push(all: &mut VecDeque<Request>, request: Request) -> bool {
-    let before = all.len();
+fn push(all: &mut VecDeque<Request>, request: Request) {
     all.push_back(request);
     while all.len() > MOST || all.iter().map(Request::bytes).sum::<usize>() > MOST_BYTES {
         all.pop_front();
     }
-    all.len() <= before
 }
 
 /// All of a request that an error needs: its client chooses how long the rest is.
@@ -245,7 +233,7 @@ mod tests {
         assert!(requests.answered(A, &answer("one")), "who asks again gets an answer");
         assert!(requests.answered(A, &answer("two")));
         assert!(!requests.answered(A, &answer("two")), "and one");
-        assert_eq!((requests.open(), requests.over.len()), (0, 0));
+        assert_eq!(requests.open(), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::site::Site;
 use crate::stage::{Client, Stage};
 use starling_router::RouterConfig;
 use starling_wire::{Down, Leave, Up};
-use starling_xmpp::{Element, IqType, Jid, Kind, Stanza};
+use starling_xmpp::{Element, IqType, Jid, Kind, PresenceType, Stanza};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -204,11 +204,62 @@ fn an_answer_that_is_said_again_comes_once() {
     site.send(&mut bob, answer.clone());
     site.run();
     assert_eq!(told(&site.told(&alice)).1, ["one"]);
-    for moves in 0..2 {
-        site.send(&mut bob, answer.clone());
-        site.run();
-        assert_eq!(told(&site.told(&alice)).1, [""; 0], "after {moves} moves");
-        site.succeed("alice");
-        site.advance(SECOND);
-    }
+    site.succeed("bob");
+    site.send(&mut bob, answer);
+    site.advance(SECOND);
+    assert_eq!(told(&site.told(&alice)).1, [""; 0]);
+}
+
+#[test]
+fn an_open_request_is_answered_by_the_next_home() {
+    let mut site = Site::new(1);
+    let mut alice = site.managed(0, "alice", "phone");
+    let mut ask = Stanza::iq(IqType::Get).child(Element::new("urn:xmpp:blocking", "blocklist"));
+    ask.id = Some("q1".into());
+    site.send(&mut alice, ask);
+    site.crash("alice");
+    let shard = site.shard("alice");
+    site.begin(shard);
+    site.run();
+    let downs = site.told(&alice);
+    let answers = downs.iter().filter_map(|down| match down {
+        Down::Stanza { stanza, .. } if matches!(stanza.kind, Kind::Iq(_)) => {
+            Some(crate::stage::condition(stanza))
+        }
+        _ => None,
+    });
+    assert_eq!(answers.collect::<Vec<_>>(), ["!resource-constraint wait"]);
+    assert!(downs.iter().any(|down| matches!(down, Down::Handled { sequence: 2 })));
+}
+
+#[test]
+fn answers_that_were_lost_are_given_once_more() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let mut bob = site.connect(0, "bob", "phone");
+    site.decide();
+    site.decide();
+    site.cut(0);
+    site.run();
+    site.link(0);
+    site.run();
+    let downs = site.told(&bob);
+    assert!(matches!(downs[..], [Down::Bound { .. }]), "{downs:?}");
+    site.send(&mut bob, Stanza::presence(PresenceType::Available));
+    site.say(&bob, Up::EnableSm { resume: true, max: None });
+    site.decide();
+    site.post(&mut alice, "bob", "counted");
+    site.decide();
+    site.cut(0);
+    site.run();
+    site.link(0);
+    site.run();
+    let downs = site.told(&bob);
+    let enabled = downs.iter().position(|down| matches!(down, Down::SmEnabled { base: 1, .. }));
+    let message = downs.iter().position(|down| matches!(down, Down::Stanza { counts: true, .. }));
+    assert!(enabled.is_some() && enabled < message, "{downs:?}");
+    assert_eq!(downs.iter().filter(|down| matches!(down, Down::SmEnabled { .. })).count(), 1);
+    site.say(&bob, Up::Acknowledged { handled: 1 });
+    site.run();
+    assert!(!site.told(&bob).iter().any(|down| matches!(down, Down::Close(_))));
 }

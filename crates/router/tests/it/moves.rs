@@ -1,10 +1,10 @@
 //! Sessions go on when their home moves, when links break, and over another edge.
 
 use crate::bench::body;
-use crate::site::{Client, Site};
+use crate::site::Site;
 use starling_router::RecordError;
 use starling_wire::{Down, Leave, Up};
-use starling_xmpp::{Element, IqType, Jid, Kind, MessageType, PresenceType, Stanza, ns};
+use starling_xmpp::{Element, IqType, Jid, MessageType, PresenceType, Stanza, ns};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -189,28 +189,6 @@ fn what_no_home_has_handled_comes_again_and_has_one_row() {
             assert_eq!(site.messages(&bob), ["hello"]);
         }
     }
-}
-
-#[test]
-fn an_open_request_is_answered_by_the_next_home() {
-    let mut site = Site::new(1);
-    let mut alice = site.managed(0, "alice", "phone");
-    let mut ask = Stanza::iq(IqType::Get).child(Element::new("urn:xmpp:blocking", "blocklist"));
-    ask.id = Some("q1".into());
-    site.send(&mut alice, ask);
-    site.crash("alice");
-    let shard = site.shard("alice");
-    site.begin(shard);
-    site.run();
-    let downs = site.told(&alice);
-    let answers = downs.iter().filter_map(|down| match down {
-        Down::Stanza { stanza, .. } if matches!(stanza.kind, Kind::Iq(_)) => {
-            Some(crate::stage::condition(stanza))
-        }
-        _ => None,
-    });
-    assert_eq!(answers.collect::<Vec<_>>(), ["!resource-constraint wait"]);
-    assert!(downs.iter().any(|down| matches!(down, Down::Handled { sequence: 2 })));
 }
 
 #[test]
@@ -552,7 +530,7 @@ fn who_has_not_been_named_yet_is_not_gone() {
     assert_eq!(site.told(&alice).into_iter().filter_map(error).count(), 1, "and not for ever");
 }
 
-fn error(down: Down) -> Option<String> {
+pub(crate) fn error(down: Down) -> Option<String> {
     let Down::Stanza { stanza, .. } = down else { return None };
     let text = stanza.to_element().to_string();
     let kind = ["wait", "cancel"].into_iter().find(|kind| text.contains(&format!("type='{kind}'")))?;
@@ -585,38 +563,6 @@ fn what_is_not_recorded_is_not_bound() {
 }
 
 #[test]
-fn answers_that_were_lost_are_given_once_more() {
-    let mut site = Site::new(1);
-    let mut alice = site.client(0, "alice", "phone");
-    let mut bob = site.connect(0, "bob", "phone");
-    site.decide();
-    site.decide();
-    site.cut(0);
-    site.run();
-    site.link(0);
-    site.run();
-    let downs = site.told(&bob);
-    assert!(matches!(downs[..], [Down::Bound { .. }]), "{downs:?}");
-    site.send(&mut bob, Stanza::presence(PresenceType::Available));
-    site.say(&bob, Up::EnableSm { resume: true, max: None });
-    site.decide();
-    site.post(&mut alice, "bob", "counted");
-    site.decide();
-    site.cut(0);
-    site.run();
-    site.link(0);
-    site.run();
-    let downs = site.told(&bob);
-    let enabled = downs.iter().position(|down| matches!(down, Down::SmEnabled { base: 1, .. }));
-    let message = downs.iter().position(|down| matches!(down, Down::Stanza { counts: true, .. }));
-    assert!(enabled.is_some() && enabled < message, "{downs:?}");
-    assert_eq!(downs.iter().filter(|down| matches!(down, Down::SmEnabled { .. })).count(), 1);
-    site.say(&bob, Up::Acknowledged { handled: 1 });
-    site.run();
-    assert!(!site.told(&bob).iter().any(|down| matches!(down, Down::Close(_))));
-}
-
-#[test]
 fn a_short_lapse_of_the_lease_is_waited_for() {
     let mut site = Site::new(1);
     let mut alice = site.client(0, "alice", "phone");
@@ -629,147 +575,6 @@ fn a_short_lapse_of_the_lease_is_waited_for() {
     site.advance(SECOND / 10);
     assert_eq!(site.messages(&bob), ["hello"]);
     assert_eq!(site.handled(&alice), 2);
-}
-
-/// The disks of all routers are lost, and with them who is where: what edges hold is believed.
-#[test]
-fn sessions_outlive_the_table_of_locations() {
-    let mut site = Site::new(2);
-    let mut alice = site.managed(0, "alice", "phone");
-    let bob = site.managed(1, "bob", "phone");
-    // It has moved before, and loses its socket while there is no home.
-    let bob = site.resume(&bob, 0, 0);
-    site.run();
-    assert!(site.told(&bob).iter().any(|down| matches!(down, Down::Resumed { .. })));
-    site.lose_table();
-    site.lose(&bob);
-    site.chat(&mut alice, "bob", "one");
-    let bob = site.resume(&bob, 1, 0);
-    site.advance(Duration::from_secs(1));
-    assert_eq!(site.messages(&bob), ["one"]);
-    assert_eq!(site.handled(&alice), 2);
-    let recorded: usize = site.books.iter().map(|book| book.edges().len()).sum();
-    assert_eq!(recorded, 2);
-    // The next home finds them as any others.
-    site.succeed("bob");
-    site.chat(&mut alice, "bob", "two");
-    site.advance(Duration::from_secs(1));
-    assert_eq!(site.messages(&bob), ["two"]);
-    assert_eq!((site.kept(0), site.kept(1)), (1, 1));
-}
-
-/// The same where the client had gone on elsewhere, at an edge that is lost with them.
-#[test]
-fn what_an_edge_kept_is_not_asked_for_for_ever() {
-    for moves in 0..2 {
-        let mut site = Site::new(3);
-        let mut alice = site.managed(2, "alice", "phone");
-        let first = site.managed(0, "bob", "phone");
-        site.chat(&mut alice, "bob", "0");
-        assert_eq!(site.messages(&first).len(), 1);
-        // That edge does not learn of it.
-        site.cut(0);
-        let second = site.resume(&first, 1, 1);
-        site.run();
-        // Of these there are no rows.
-        let to = Jid::parse("bob@localhost/phone").unwrap();
-        for _ in 0..3 {
-            site.send(&mut alice, Stanza::presence(PresenceType::Available).to(to.clone()));
-        }
-        site.run();
-        site.chat(&mut alice, "bob", "1");
-        let had = site.told(&second).iter().filter(|down| matches!(down, Down::Stanza { .. })).count();
-        assert_eq!(had, 4);
-        site.advance(3 * SECOND);
-        site.kill_edge(1);
-        site.lose_table();
-        site.link(0);
-        site.advance(SECOND);
-        for _ in 0..moves {
-            site.succeed("bob");
-            site.advance(SECOND);
-        }
-        let third = site.resume(&second, 2, 5);
-        site.advance(SECOND);
-        let downs = site.told(&third);
-        assert!(matches!(downs.first(), Some(Down::NotResumed { .. })), "{moves} moves: {downs:?}");
-        site.advance(SECOND);
-        assert_eq!((site.kept(0), site.books.iter().map(|book| book.edges().len()).sum()), (0, 1_usize));
-        // What was not acknowledged is not lost with it.
-        let mut bob = site.connect(2, "bob", "phone");
-        site.run();
-        site.send(&mut bob, Stanza::presence(PresenceType::Available));
-        site.run();
-        assert_eq!(site.messages(&bob), ["1"]);
-    }
-}
-
-#[test]
-fn what_is_sent_again_waits_for_the_link_to_take_it() {
-    // In the midst of it all goes well; the home is lost; its link is; it is lost and so is the edge before.
-    for trouble in 0..4 {
-        let mut site = Site::new(2);
-        let mut alice = site.client(0, "alice", "phone");
-        let bob = site.managed(0, "bob", "phone");
-        for text in ["1", "2", "3"] {
-            site.chat(&mut alice, "bob", text);
-        }
-        assert_eq!(site.messages(&bob), ["1", "2", "3"]);
-        site.press(true);
-        let bob = site.resume(&bob, 1, 1);
-        site.run();
-        site.advance(SECOND);
-        site.chat(&mut alice, "bob", "4");
-        let told = site.told(&bob);
-        assert!(matches!(told[..], [Down::Resumed { .. }]), "{told:?}");
-        assert_eq!((site.kept(0), site.kept(1)), (2, 1), "the edge before has what this one has not");
-        match trouble {
-            1 => site.succeed("bob"),
-            2 => {
-                site.cut(1);
-                site.link(1);
-            }
-            3 => {
-                site.press(false);
-                site.advance(SECOND);
-                site.press(true);
-                site.kill_edge(0);
-                site.succeed("bob");
-            }
-            _ => {}
-        }
-        site.run();
-        site.press(false);
-        site.advance(SECOND);
-        assert_eq!(site.messages(&bob), ["2", "3", "4"], "{trouble}");
-        if trouble < 3 {
-            assert_eq!((site.kept(0), site.kept(1)), (1, 1), "it may forget it now");
-            site.chat(&mut alice, "bob", "5");
-            assert_eq!(site.messages(&bob), ["5"]);
-            site.say(&bob, Up::Acknowledged { handled: 5 });
-            site.run();
-        }
-        site.succeed("bob");
-        assert!(site.messages(&bob).is_empty());
-    }
-}
-
-#[test]
-fn what_waits_in_the_log_waits_for_the_link_to_take_it() {
-    let mut site = Site::new(2);
-    let mut alice = site.client(0, "alice", "phone");
-    site.chat(&mut alice, "bob", "1");
-    site.chat(&mut alice, "bob", "2");
-    site.press(true);
-    let bob = site.managed(1, "bob", "phone");
-    site.advance(SECOND);
-    site.chat(&mut alice, "bob", "3");
-    assert!(site.messages(&bob).is_empty(), "nothing overtakes what waits");
-    site.press(false);
-    site.advance(SECOND);
-    assert_eq!(site.messages(&bob), ["1", "2", "3"]);
-    site.chat(&mut alice, "bob", "4");
-    assert_eq!(site.messages(&bob), ["4"]);
 }
 
 #[test]
@@ -810,66 +615,5 @@ fn what_the_edge_before_could_not_say_again_is_known_however_often_the_home_chan
         assert_eq!(site.rows("alice"), ["hello"], "{homes}");
         assert_eq!(site.rows("bob"), ["hello"], "{homes}");
         assert_eq!(site.handled(&alice), 2, "{homes}");
-    }
-}
-
-/// Who asks hears that there is no such session when the account has been removed meanwhile.
-#[test]
-fn what_waits_for_a_session_of_an_account_that_goes_is_answered() {
-    let mut site = Site::new(2);
-    let mut alice = site.client(0, "alice", "phone");
-    let _bob = site.managed(1, "bob", "phone");
-    site.cut(1);
-    site.succeed("bob");
-    site.advance(Duration::from_millis(400));
-    let mut question = Stanza::iq(IqType::Get).id("question").child(Element::new("urn:xmpp:ping", "ping"));
-    question.to = Some(Jid::parse("bob@localhost/phone").unwrap());
-    site.send(&mut alice, question);
-    site.advance(SECOND);
-    assert!(site.told(&alice).into_iter().filter_map(error).next().is_none(), "it waits");
-    site.remove("bob");
-    site.advance(6 * SECOND);
-    assert_eq!(site.told(&alice).into_iter().filter_map(error).count(), 1);
-}
-
-/// An account does not wait for an edge that is silent for long; what nobody says again does, where it is for a session there.
-#[test]
-fn what_comes_for_a_session_that_is_not_named_yet_is_not_lost() {
-    for named in [true, false] {
-        let mut site = Site::new(2);
-        let mut alice = site.client(0, "alice", "phone");
-        let (desk, bob) = (site.managed(0, "bob", "desk"), site.managed(1, "bob", "phone"));
-        site.cut(1);
-        site.succeed("bob");
-        site.advance(Duration::from_millis(400));
-        site.told(&desk);
-        let states = [PresenceType::Unavailable, PresenceType::Available];
-        for (kind, to) in states.map(|kind| (kind, "bob@localhost")) {
-            let mut presence = Stanza::presence(kind);
-            presence.to = Some(Jid::parse(to).unwrap());
-            site.send(&mut alice, presence);
-        }
-        let mut question = Stanza::iq(IqType::Get).id("question");
-        question = question.child(Element::new("urn:xmpp:ping", "ping"));
-        question.to = Some(Jid::parse("bob@localhost/phone").unwrap());
-        site.send(&mut alice, question);
-        site.advance(SECOND);
-        let stanzas = |site: &mut Site, client: &Client| {
-            let name = |down| match down {
-                Down::Stanza { stanza, .. } => Some(format!("{:?}", stanza.kind)),
-                _ => None,
-            };
-            site.told(client).into_iter().filter_map(name).collect::<Vec<_>>()
-        };
-        assert_eq!(stanzas(&mut site, &alice), [""; 0], "nobody knows yet");
-        assert_eq!(stanzas(&mut site, &desk).len(), 2, "who is here is told at once");
-        if named {
-            site.link(1);
-            site.run();
-            assert_eq!(stanzas(&mut site, &bob), ["Presence(Available)", "Iq(Get)"]);
-        }
-        site.advance(6 * SECOND);
-        let answer = if named { vec![] } else { vec!["Iq(Error)"] };
-        assert_eq!(stanzas(&mut site, &alice), answer);
     }
 }
