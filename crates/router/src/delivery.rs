@@ -3,6 +3,7 @@
 use crate::home::{Home, Read};
 use crate::link::{As, Link, Row};
 use crate::msg::{Fed, Msg};
+use crate::notes;
 use crate::reads;
 use crate::session::{self, remember};
 use crate::shared::Shared;
@@ -295,7 +296,13 @@ pub(crate) fn give_away(out: &mut Out<'_>, home: &mut Home, at: usize) {
     // What has changed goes there now, too.
     far.rests = Duration::ZERO;
     if !there {
-        // Nothing has gone there since it lost its client. What it has, it passes over.
+        // Nothing has gone there since it lost its client. What it has, it passes over. Answers are worth nothing to the next
+        // home without what follows from them.
+        if std::mem::take(&mut far.news) {
+            let notes = notes::encode(&home.account.sessions[at], &home.links[at]);
+            out.downs.push(ToEdge { conn: keeper, down: Down::Remember(notes) });
+        }
+        let link = &home.links[at];
         out.downs.extend(link.queued(0).map(|down| ToEdge { conn: keeper, down }));
     } else if let Some(sent) = far.gone {
         let whole = far.whole;

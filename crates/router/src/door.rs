@@ -10,7 +10,7 @@ use starling_store::{AccountRow, StoreError};
 use starling_wire::frame::{PeerItem, UpBatch};
 use starling_wire::{EdgeId, LinkError, SessionInfo, Shard};
 use starling_xmpp::sasl::Credentials;
-use starling_xmpp::{BareJid, IqType, Kind};
+use starling_xmpp::{BareJid, IqType, Kind, PresenceType};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -25,6 +25,15 @@ const FRAME: usize = 512;
 #[derive(Clone)]
 pub struct Door {
     pub(crate) shared: Arc<Shared>,
+}
+
+/// Whether nobody says it again, and somebody would wait for it.
+fn is_missed(forward: &Forward) -> bool {
+    use PresenceType::{Available, Probe, Unavailable};
+    let kind = forward.stanza.kind;
+    let answered = matches!(kind, Kind::Iq(IqType::Get | IqType::Set));
+    let said_again = matches!(kind, Kind::Presence(Available | Unavailable | Probe));
+    forward.ticket.is_none() && !answered && !said_again
 }
 
 impl Door {
@@ -48,7 +57,8 @@ impl Door {
     }
 
     /// What came from the home of another shard: forwards for accounts of this one, and what is said of its own. False: so much
-    /// waits that it was given up. That is presence, which nobody waits for; all else comes again, or is answered.
+    /// waits that it was given up. That is presence, which nobody waits for; messages come again, and requests are answered. What
+    /// nobody says again and somebody waits for, answers and subscriptions, has as much room once more.
     pub fn peer(&self, item: PeerItem) -> bool {
         let Some(msg) = mail::read(&self.shared, item) else { return true };
         let Msg::Forward(forward) = msg else {
@@ -56,7 +66,8 @@ impl Door {
             return true;
         };
         let weight = FRAME + forward.stanza.encoded_len();
-        match self.shared.inboxes[0].offer(Msg::Forward(forward), weight, MOST_BYTES) {
+        let most = if is_missed(&forward) { 2 * MOST_BYTES } else { MOST_BYTES };
+        match self.shared.inboxes[0].offer(Msg::Forward(forward), weight, most) {
             Err(Msg::Forward(forward)) => self.turn_away(&forward),
             _ => true,
         }

@@ -56,6 +56,25 @@ fn what_waits_while_nobody_looks_goes_to_the_edge() {
     }
 }
 
+/// It says it and is gone: its edge has not been told what follows from that.
+#[test]
+fn what_a_client_said_last_holds_at_the_next_home() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let mut bob = site.connect(1, "bob", "phone");
+    site.say(&bob, Up::EnableSm { resume: true, max: None });
+    site.run();
+    site.send(&mut bob, Stanza::presence(PresenceType::Available));
+    site.say(&bob, Up::Gone(Leave::Lost));
+    site.run();
+    site.hand_on("bob");
+    let bob = site.resume(&bob, 1, 0);
+    site.advance(SECOND);
+    site.told(&bob);
+    site.chat(&mut alice, "bob", "hello");
+    assert_eq!(site.messages(&bob), ["hello"]);
+}
+
 #[test]
 fn what_a_session_without_connection_is_sent_goes_to_the_edge_that_keeps_it() {
     for (edge, moves) in [(1, 1), (1, 2), (0, 1), (0, 2)] {
