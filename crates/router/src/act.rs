@@ -249,10 +249,7 @@ pub(crate) fn carry_out(
 /// What is undone or tried again when a write was not confirmed.
 fn not_written(home: &mut Home, wrote: Wrote) {
     match wrote {
-        Wrote::Cursor(_, mut holders) => {
-            home.holders.append(&mut holders);
-            home.deliveries.is_to_be_written();
-        }
+        Wrote::Cursor(..) => home.deliveries.is_to_be_written(),
         Wrote::Contact(contact) => {
             if let Some(doubt) = &mut home.doubt {
                 doubt.contacts.insert(contact);
@@ -482,5 +479,6 @@ pub(crate) fn deleted(out: &mut Out<'_>, home: &mut Home) {
         }
         session::release(out.downs, &link);
     }
+    session::release_all(out.downs, home);
     home.account.sessions.clear();
 }

@@ -82,6 +82,8 @@ struct Step {
     at: Option<Position>,
     /// Of its writes, when that is known.
     result: Option<Result<(), StoreError>>,
+    /// That they fail is known, and it waits for its record.
+    fails: bool,
     recorded: bool,
 }
 
@@ -217,7 +219,7 @@ impl Pipeline {
         let idle = steps.is_none_or(VecDeque::is_empty);
         // What is known to have failed waits for its turn to be told. This was decided behind it, and would come before it once
         // its client says it again (promise 4).
-        let fails = |step: &Step| matches!(step.result, Some(Err(_)));
+        let fails = |step: &Step| step.fails || matches!(step.result, Some(Err(_)));
         let (result, batch) = match batch {
             Some(_) if steps.is_some_and(|steps| steps.iter().any(fails)) => {
                 (Some(Err(StoreError::Overloaded)), None)
@@ -240,7 +242,8 @@ impl Pipeline {
         let steps = self.lanes.entry(lane.clone()).or_default();
         let number = steps.first + steps.steps.len() as u64;
         let flies = result.is_none();
-        steps.steps.push_back(Step { acts, at, result, recorded: true });
+        let fails = matches!(commit, Doing::Over(Some(Err(_))));
+        steps.steps.push_back(Step { acts, at, result, fails, recorded: true });
         self.steps += 1;
         if flies {
             let record = record.map_or(Doing::Over(None), Doing::Going);

@@ -331,6 +331,19 @@ pub(crate) fn cut(turn: &mut Turn, home: &mut Home, at: usize, timers: &mut Time
     gone(turn, home, at, Leave::Lost, timers);
 }
 
+/// A session is over: which of its connections its edges may forget at once. The others when the cursor is kept: should this home
+/// be lost before, only they know what need not come again.
+pub(crate) fn ended(home: &mut Home, link: &Link) -> Vec<ConnId> {
+    let Some(far) = &link.far else { return Vec::new() };
+    if far.unsaved.is_empty() && far.carried.is_empty() || home.holders.len() >= MOST_HOLDERS {
+        return far.holders.to_vec();
+    }
+    home.holders.extend(far.holders.iter().copied());
+    home.deliveries.is_to_be_written();
+    home.departed = true;
+    Vec::new()
+}
+
 /// Connections of sessions that are over and whose edges are yet to forget them, of one account; more are told at once.
 const MOST_HOLDERS: usize = 64;
 
@@ -347,20 +360,12 @@ pub(crate) fn end(turn: &mut Turn, home: &mut Home, token: Token, error: Option<
         turn.act(home, What::Tell(conn, Down::Close(Some(Box::new(error)))));
     }
     let parts = link.waits_for_others();
-    if let Some(far) = &mut link.far {
+    if link.far.is_some() {
         if parts {
-            far.parted = Some(session.jid);
+            link.far.iter_mut().for_each(|far| far.parted = Some(session.jid.clone()));
         } else {
-            let holders = far.holders.clone();
-            if !(far.unsaved.is_empty() && far.carried.is_empty()) && home.holders.len() < MOST_HOLDERS {
-                // Should this home be lost before the cursor is kept, only they know what need not come again.
-                home.holders.extend(holders);
-                home.deliveries.is_to_be_written();
-                home.departed = true;
-            } else {
-                for holder in holders {
-                    turn.act(home, What::Tell(holder, Down::Released));
-                }
+            for holder in ended(home, &link) {
+                turn.act(home, What::Tell(holder, Down::Released));
             }
             turn.unbinds.push(LocationOp::Unbind { jid: session.jid, token });
         }
@@ -452,6 +457,7 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: Po
 
 /// What was acknowledged is kept by the store now: up to where for each session, and who may forget one that is over.
 pub(crate) fn saved(out: &mut Out<'_>, home: &mut Home, saved: &[(Token, Position)], holders: Vec<ConnId>) {
+    home.holders.retain(|conn| !holders.contains(conn));
     out.downs.extend(holders.into_iter().map(|conn| ToEdge { conn, down: Down::Released }));
     for (token, through) in saved {
         let Some(at) = home.find(*token) else { continue };
@@ -464,6 +470,12 @@ pub(crate) fn saved(out: &mut Out<'_>, home: &mut Home, saved: &[(Token, Positio
             out.downs.push(ToEdge { conn, down: Down::Saved { through: *through } });
         }
     }
+}
+
+/// The home goes, and with it what waits for its cursor.
+pub(crate) fn release_all(downs: &mut Vec<ToEdge>, home: &mut Home) {
+    let holders = std::mem::take(&mut home.holders).into_iter();
+    downs.extend(holders.map(|conn| ToEdge { conn, down: Down::Released }));
 }
 
 /// Tells edges that they may forget a session.

@@ -184,6 +184,7 @@ impl Worker {
         self.ended.keep(account.clone(), now, now, window);
         self.shared.positions.forget(home.top);
         self.unbind_all(&home);
+        session::release_all(&mut self.downs, &mut home);
         let error = || Some(Box::new(StreamError::new(StreamCondition::InternalServerError)));
         for link in &home.links {
             if let Some(conn) = link.conn {

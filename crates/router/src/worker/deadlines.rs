@@ -173,7 +173,7 @@ impl Worker {
             && let Some(cursor) = home.deliveries.take_moved()
         {
             let saved = saved(home, &cursor);
-            let holders = std::mem::take(&mut home.holders);
+            let holders = home.holders.clone();
             turn.write(home, Write::Cursor(account.clone(), cursor), act::Wrote::Cursor(saved, holders));
         }
     }

@@ -82,7 +82,13 @@ fn elsewhere(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, conn: ConnId, 
         return stanza(turn, home, at, up);
     }
     let holds = |link: &Link| link.far.as_ref().is_some_and(|far| far.holders.contains(&conn));
-    let Some(at) = home.links.iter().position(holds) else { return unknown(out, conn, &up) };
+    let Some(at) = home.links.iter().position(holds) else {
+        if matches!(up, Up::Gone(_)) && home.holders.contains(&conn) {
+            // It is told when the cursor is kept.
+            return;
+        }
+        return unknown(out, conn, &up);
+    };
     let Up::Gone(leave) = up else { return unknown(out, conn, &up) };
     let link = &home.links[at];
     let far = link.far.as_ref();

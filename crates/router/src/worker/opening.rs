@@ -364,7 +364,7 @@ fn other_record(home: &mut Home, parked: &Parked, downs: &mut Vec<ToEdge>) {
         home.deliveries.was_acknowledged(*position);
     }
     let far = home.find(parked.record.token).and_then(|at| home.links[at].far.as_ref());
-    if far.is_some_and(|far| far.holders.contains(&conn)) {
+    if far.is_some_and(|far| far.holders.contains(&conn)) || home.holders.contains(&conn) {
         return;
     }
     if home.deliveries.is_dirty() {

@@ -97,7 +97,8 @@ impl Worker {
                 home.parted.push_back((since, link));
                 continue;
             }
-            session::release(&mut self.downs, &link);
+            let holders = session::ended(home, &link).into_iter();
+            self.downs.extend(holders.map(|conn| ToEdge { conn, down: Down::Released }));
             if let Some(jid) = link.far.and_then(|far| far.parted) {
                 self.unbinding.push(LocationOp::Unbind { jid, token: link.token });
             }

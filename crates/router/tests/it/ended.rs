@@ -1,7 +1,7 @@
 //! Sessions that are over: what their clients have acknowledged does not come again, whoever is lost (promise 3).
 
 use crate::site::Site;
-use starling_wire::{Down, Leave, Up};
+use starling_wire::{Leave, Up};
 use std::time::Duration;
 
 /// Its home is lost before the store has the cursor: the edge still knows, and tells the next home.
@@ -38,24 +38,23 @@ fn what_was_acknowledged_before_the_end_does_not_come_again() {
     }
 }
 
-/// It had moved, and the table of locations is made anew, in parts: between them it is not taken for one that is elsewhere.
+/// Its home ends it, and its socket goes after that.
 #[test]
-fn a_session_is_not_over_while_it_is_recorded_in_parts() {
+fn what_a_session_had_acknowledged_that_was_replaced_is_remembered_too() {
     let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
     let bob = site.managed(1, "bob", "phone");
-    let bob = site.resume(&bob, 0, 0);
+    site.chat(&mut alice, "bob", "once");
+    site.store.hold();
+    site.say(&bob, Up::Acknowledged { handled: 1 });
     site.run();
-    let shard = site.shard("bob");
-    site.lose_table_of(&[shard]);
-    // Somebody looks at the account in between.
-    site.cut(1);
-    site.link(1);
-    site.advance(Duration::from_millis(500));
-    assert_eq!(site.kept(0), 1);
-    site.books[usize::from(shard.0)].calm();
-    site.advance(Duration::from_secs(1));
-    site.lose(&bob);
-    let bob = site.resume(&bob, 1, 0);
-    site.advance(Duration::from_secs(1));
-    assert!(site.told(&bob).iter().any(|down| matches!(down, Down::Resumed { .. })));
+    let other = site.connect(0, "bob", "phone");
+    site.run();
+    site.say(&bob, Up::Gone(Leave::Lost));
+    site.run();
+    assert!(site.kept(1) > 0);
+    site.store.release();
+    site.run();
+    assert_eq!(site.kept(1), 0);
+    assert!(site.is_there(&other));
 }
