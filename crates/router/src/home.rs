@@ -255,19 +255,21 @@ impl Home {
         }
     }
 
-    /// Whether the tail has to be read to know whether there is a row of this message.
+    /// Whether the tail has to be read to know whether there is a row of this message, which this session says now: what it said
+    /// up to `before` went to a home before this one.
     pub(crate) fn may_have(
         &self,
         origin: Origin,
         message: Option<&Fingerprint>,
-        before: u64,
+        (session, before): (u128, u64),
         reach: Reach,
         shared: &Shared,
     ) -> bool {
         let Some(recent) = &self.recent else { return true };
-        let found = |message| recent.find(message, origin, before).is_some();
+        let found = |message| recent.find(message, session, before).is_some();
         let known = recent.has(origin) || message.is_some_and(found);
-        !known && (!recent.tells(reach) || self.since.may_have(origin, message, before, &shared.hasher))
+        let may = || self.since.may_have(origin, message, (session, before), &shared.hasher);
+        !known && (!recent.tells(reach) || may())
     }
 
     /// What is known of a message that a session sends, if it was refused before.

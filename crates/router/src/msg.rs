@@ -166,6 +166,13 @@ pub(crate) struct Ticket {
     pub(crate) heard: u64,
 }
 
+impl Ticket {
+    /// Under which its session says it now. Of what was said before, its origin is another one.
+    pub(crate) fn said(&self) -> Origin {
+        crate::act::origin(self.token, self.sequence)
+    }
+}
+
 /// The order of what one session sends to one account of another shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pairing {

@@ -150,10 +150,10 @@ impl Recent {
             }
     }
 
-    /// The origin under which a message was taken before. Of the session it comes from now, only what that had said up to
+    /// The origin under which a message was taken before. Of the session that says it now, only what that had said up to
     /// `before`: to a home before this one, which alone knew what it had refused.
-    pub(crate) fn find(&self, fingerprint: &Fingerprint, now: Origin, before: u64) -> Option<Origin> {
-        let other = |origin: &Origin| origin.session != now.session || origin.sequence <= before;
+    pub(crate) fn find(&self, fingerprint: &Fingerprint, session: u128, before: u64) -> Option<Origin> {
+        let other = |origin: &Origin| origin.session != session || origin.sequence <= before;
         self.fingerprints.get(&self.hash(fingerprint)).copied().filter(other)
     }
 
@@ -206,23 +206,23 @@ impl Since {
         room
     }
 
-    /// Whether the row of this message may be among them: one of this origin, or one that another session has sent, or this one
-    /// to a home before this.
+    /// Whether the row of this message may be among them: one of this origin, or one that another session than the one that says
+    /// it now has sent, or this one to a home before this.
     pub(crate) fn may_have(
         &self,
         origin: Origin,
         message: Option<&Fingerprint>,
-        before: u64,
+        (session, before): (u128, u64),
         hasher: &RandomState,
     ) -> bool {
         if self.rows.is_empty() {
             return false;
         }
-        let session = |hash: u64| self.rows.get(&hash);
-        session(hasher.hash_one(origin)).is_some()
+        let sent = |hash: u64| self.rows.get(&hash);
+        sent(hasher.hash_one(origin)).is_some()
             || message
-                .and_then(|message| session(hasher.hash_one(message)))
-                .is_some_and(|session| *session != origin.session || before > 0)
+                .and_then(|message| sent(hasher.hash_one(message)))
+                .is_some_and(|sender| *sender != session || before > 0)
     }
 
     /// The tail is about to be read.
@@ -334,24 +334,24 @@ mod tests {
     fn only_what_was_decided_since_makes_another_read_worth_while() {
         let (hasher, mut since) = (RandomState::new(), Since::default());
         let (one, two) = (message("1"), message("2"));
-        assert!(!since.may_have(of(1, 1), Some(&one), 0, &hasher));
+        assert!(!since.may_have(of(1, 1), Some(&one), (1, 0), &hasher));
         assert!(since.add(of(1, 1), Some(&one), false, &hasher));
-        assert!(since.may_have(of(1, 1), None, 0, &hasher), "refused, and sent again");
-        assert!(since.may_have(of(2, 7), Some(&one), 0, &hasher), "from another session");
-        assert!(!since.may_have(of(1, 2), Some(&one), 0, &hasher), "its own client says what is new");
-        assert!(since.may_have(of(1, 2), Some(&one), 1, &hasher), "but for what it said to another home");
-        assert!(!since.may_have(of(2, 7), Some(&two), 0, &hasher));
+        assert!(since.may_have(of(1, 1), None, (1, 0), &hasher), "refused, and sent again");
+        assert!(since.may_have(of(2, 7), Some(&one), (2, 0), &hasher), "from another session");
+        assert!(!since.may_have(of(1, 2), Some(&one), (1, 0), &hasher), "its own client says what is new");
+        assert!(since.may_have(of(1, 2), Some(&one), (1, 1), &hasher), "but for what it said to another home");
+        assert!(!since.may_have(of(2, 7), Some(&two), (2, 0), &hasher));
         assert!(since.add(of(2, 7), Some(&one), false, &hasher));
         assert!(
-            since.may_have(of(1, 2), Some(&one), 0, &hasher)
-                && since.may_have(of(2, 8), Some(&one), 0, &hasher)
+            since.may_have(of(1, 2), Some(&one), (1, 0), &hasher)
+                && since.may_have(of(2, 8), Some(&one), (2, 0), &hasher)
         );
         since.begins();
         assert!(since.add(of(3, 1), Some(&two), true, &hasher));
-        assert!(since.may_have(of(1, 1), None, 0, &hasher), "until it has been read");
+        assert!(since.may_have(of(1, 1), None, (1, 0), &hasher), "until it has been read");
         since.ends();
-        assert!(!since.may_have(of(1, 1), Some(&one), 0, &hasher));
-        assert!(since.may_have(of(3, 1), None, 0, &hasher), "it was decided meanwhile");
+        assert!(!since.may_have(of(1, 1), Some(&one), (1, 0), &hasher));
+        assert!(since.may_have(of(3, 1), None, (3, 0), &hasher), "it was decided meanwhile");
     }
 
     #[tokio::test]
@@ -390,9 +390,9 @@ mod tests {
         assert_eq!(most.get(), FIRST as u64, "and fewer as soon as it is known how large they are");
         assert_eq!((recent.origins.len(), recent.fingerprints.len()), (300, 300));
         let message = Fingerprint::of(&alice, &bob, &said(17)).unwrap();
-        assert_eq!(recent.find(&message, of(2, 1), 0), Some(of(1, 17)));
+        assert_eq!(recent.find(&message, 2, 0), Some(of(1, 17)));
         let other = Fingerprint::of(&alice, &bob, &said(301)).unwrap();
-        assert_eq!(recent.find(&other, of(2, 1), 0), None);
+        assert_eq!(recent.find(&other, 2, 0), None);
     }
 
     /// What was read of a log of so many rows, in how many questions, and how many rows that were.

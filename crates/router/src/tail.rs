@@ -42,15 +42,15 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
                 (None, None) => return false,
             };
             let with = stanza.to.as_ref().map_or_else(|| account.clone(), Jid::to_bare);
-            let before = at.map_or(0, |at| home.links[at].before);
+            let said = at.map_or((0, 0), |at| (home.links[at].token.0, home.links[at].before));
             let message = Fingerprint::of(account, &with, stanza);
             // It may have been refused in another session.
             let reach = if earlier.is_some() { Reach::Whole } else { reach };
-            home.may_have(origin, message.as_ref(), before, reach, shared).then_some(reach)
+            home.may_have(origin, message.as_ref(), said, reach, shared).then_some(reach)
         }
         Msg::Forward(forward) => {
             let Some(ticket) = &forward.ticket else { return false };
-            let own = ticket.origin == origin(ticket.token, ticket.sequence);
+            let own = ticket.origin == ticket.said();
             let reach = if own && (ticket.again.is_none() || !may_be_recognised(&forward.stanza)) {
                 Reach::Session(ticket.token.0)
             } else {
@@ -63,7 +63,8 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
                 return false;
             }
             let message = Fingerprint::of(&ticket.sender, &home.account.jid, &forward.stanza);
-            home.may_have(ticket.origin, message.as_ref(), ticket.before, reach, shared).then_some(reach)
+            let said = (ticket.token.0, ticket.before);
+            home.may_have(ticket.origin, message.as_ref(), said, reach, shared).then_some(reach)
         }
         _ => return false,
     };

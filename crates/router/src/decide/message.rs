@@ -190,7 +190,7 @@ fn is_known(
     }
     let Some(fingerprint) = resent(turn, home, at, with, stanza) else { return false };
     ticket.again = ticket.again.max(Some(home.lost_until(&turn.shared)));
-    match recent.and_then(|recent| recent.find(&fingerprint, ticket.origin, ticket.before)) {
+    match recent.and_then(|recent| recent.find(&fingerprint, ticket.token.0, ticket.before)) {
         Some(origin) => ticket.origin = origin,
         None => return false,
     }
@@ -233,7 +233,7 @@ pub(crate) fn received(
         (Some(ticket), Some(recent)) if ticket.again.is_some() || ticket.repeated => {
             recent.has(ticket.origin)
                 || Fingerprint::of(&ticket.sender, &home.account.jid, &stanza)
-                    .is_some_and(|message| recent.find(&message, ticket.origin, ticket.before).is_some())
+                    .is_some_and(|message| recent.find(&message, ticket.token.0, ticket.before).is_some())
         }
         _ => false,
     };
@@ -357,7 +357,7 @@ fn comes_late(home: &Home, ticket: &Ticket) -> bool {
     if !ticket.repeated {
         return false;
     }
-    let same = ticket.origin == crate::act::origin(ticket.token, ticket.sequence);
+    let same = ticket.origin == ticket.said();
     home.heard.is_late(ticket.token, ticket.sequence)
         || same && home.recent.as_ref().is_some_and(|recent| recent.has_later(ticket.origin))
 }

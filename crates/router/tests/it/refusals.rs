@@ -80,6 +80,49 @@ fn nothing_is_taken_that_was_said_before_its_client_had_the_error() {
     assert_eq!(site.messages(&bob), all);
 }
 
+/// What was refused has its row at the sender's, and is said again to a home that knows nothing of that and refuses it as well: in
+/// the same session, and then in another one.
+#[test]
+fn what_several_homes_have_refused_has_one_row() {
+    for at_recipient in [false, true] {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let bob = site.client(0, "bob", "phone");
+        site.chat(&mut alice, "bob", "before");
+        for n in 0..2 {
+            site.send(&mut alice, named(n));
+        }
+        site.decide();
+        if at_recipient {
+            // It has its row there, too, and only its receipt is lost.
+            let mail: Mail = site.mail().drain(..).collect();
+            mail.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+            site.decide();
+        }
+        assert_eq!(site.lose_mail(), 2);
+        site.close_post("bob", true);
+        site.advance(11 * SECOND);
+        assert_eq!(site.messages(&alice), ["!resource-constraint wait"; 2]);
+        site.succeed("alice");
+        for n in 0..2 {
+            site.send(&mut alice, named(n));
+        }
+        site.run();
+        site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+        site.run();
+        site.close_post("bob", false);
+        let mut alice = site.client(0, "alice", "phone");
+        for n in 0..3 {
+            site.send(&mut alice, named(n));
+        }
+        site.run();
+        let all = ["before", "0", "1", "2"];
+        assert_eq!(site.rows("alice"), all, "at recipient: {at_recipient}");
+        assert_eq!(site.rows("bob"), all, "at recipient: {at_recipient}");
+        assert_eq!(site.messages(&bob), all, "at recipient: {at_recipient}");
+    }
+}
+
 type Mail = Vec<(Shard, PeerItem)>;
 
 /// The recipient's home has what is under way, and cannot keep the first of it: its refusal, and the rest.
