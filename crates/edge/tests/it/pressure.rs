@@ -132,7 +132,6 @@ async fn a_slow_reader_gets_everything_in_order() {
             }
         });
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
     for number in 0..300 {
         client.expect(&format!("<body>{number} ")).await;
     }
