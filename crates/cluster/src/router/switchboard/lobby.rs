@@ -149,7 +149,9 @@ impl Switchboard {
     /// too long.
     pub(in crate::router) fn clear_out(&self) {
         self.let_in(&self.lobby.shards());
-        let over = self.lobby.over(self.clock.monotonic());
+        let now = self.clock.monotonic();
+        self.sent.clear_out(now);
+        let over = self.lobby.over(now);
         self.figures.dropped("homeless", over.len() as u64);
         for mut forward in over {
             let Kind::Iq(IqType::Get | IqType::Set) = forward.stanza.kind else { continue };

@@ -66,6 +66,15 @@ impl Sent {
         self.0.lock().entry(to).or_default().lost = Some(now);
     }
 
+    /// What was for routers that have had no link for too long is given up, with its memory: they may be gone for ever.
+    pub(super) fn clear_out(&self, now: Duration) {
+        for line in self.0.lock().values_mut() {
+            if line.lost.is_some_and(|since| now >= since + PATIENCE) {
+                (line.last, line.bytes) = (VecDeque::new(), 0);
+            }
+        }
+    }
+
     /// There is a new one, over which nothing has gone yet: what the one before has not brought does. Returns how many nobody has
     /// any more, though that router lives on.
     pub(super) fn again(&self, peer: &PeerHello, outlet: &Outlet<PeerItem>, now: Duration) -> u64 {
@@ -186,6 +195,17 @@ mod tests {
         assert_eq!(broken(MOST + 9).again(&hello(1, Some(4)), &outlet, soon), 5, "too many");
         outlet.close(starling_wire::net::End::Closed);
         assert_eq!(broken(5).again(&hello(1, Some(3)), &outlet, soon), 2, "gone again");
+    }
+
+    #[test]
+    fn what_was_for_a_router_that_is_gone_does_not_stay() {
+        let (sent, late) = (broken(5), Duration::from_secs(10) + PATIENCE);
+        sent.clear_out(late - Duration::from_millis(1));
+        assert_eq!(kept(&sent).len(), 5);
+        sent.clear_out(late);
+        assert_eq!(kept(&sent).len(), 0);
+        assert_eq!(sent.0.lock().get(&TO).unwrap().bytes, 0);
+        assert_eq!(sent.again(&hello(1, Some(3)), &Outlet::new(1 << 20), late), 2, "and that is counted");
     }
 
     #[test]
