@@ -188,6 +188,25 @@ fn end_of(status: &tonic::Status) -> End {
     }
 }
 
+/// How long a peer that has ended a stream may take to say why.
+const REASON_WITHIN: Duration = Duration::from_millis(100);
+
+/// Why a link that we have begun is over. When its peer ends the stream, what we say is dropped, at times before the status is
+/// read that says why.
+async fn why<F>(end: End, stream: &mut tonic::Streaming<F>) -> End {
+    let End::Lost(_) = end else { return end };
+    let last = async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(status) => return Some(end_of(&status)),
+            }
+        }
+    };
+    tokio::time::timeout(REASON_WITHIN, last).await.ok().flatten().unwrap_or(end)
+}
+
 /// The status that tells the peer why.
 fn status_of(end: &End) -> tonic::Status {
     let text = end.to_string();

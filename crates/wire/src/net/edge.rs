@@ -5,7 +5,7 @@ use super::outlet::Frames;
 use super::server::watch;
 use super::slots::{Entry, Held, Slots};
 use super::ways::{Life, Ways};
-use super::{Addresses, End, Hears, Options, Outlet, end_of};
+use super::{Addresses, End, Hears, Options, Outlet, end_of, why};
 use crate::codec::{self, EdgePieces, MAX_MESSAGE};
 use crate::frame::{EdgeHello, EdgeItem, RouterHello, RouterNews, TraceReport};
 use crate::proto::uplink_client::UplinkClient;
@@ -256,7 +256,7 @@ async fn read(
     loop {
         let frame = tokio::select! {
             biased;
-            end = &mut ended => return end,
+            end = &mut ended => return why(end, stream).await,
             frame = stream.message() => frame,
         };
         match frame {

@@ -5,7 +5,7 @@ use super::outlet::Frames;
 use super::raft::{RaftLinks, converse};
 use super::slots::{Entry, Held, Slots};
 use super::ways::{Life, Ways};
-use super::{Addresses, End, Hears, Options, Outlet, end_of};
+use super::{Addresses, End, Hears, Options, Outlet, end_of, why};
 use crate::codec::{self, MAX_MESSAGE, PeerPieces};
 use crate::frame::{PeerHello, PeerItem};
 use crate::proto::peer_client;
@@ -268,7 +268,7 @@ pub(super) async fn read(
     loop {
         let frame = tokio::select! {
             biased;
-            end = &mut ended => return end,
+            end = &mut ended => return why(end, stream).await,
             frame = stream.message() => frame,
         };
         match frame {
