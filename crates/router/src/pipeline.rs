@@ -18,6 +18,8 @@ use starling_xmpp::BareJid;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -82,9 +84,19 @@ struct Step {
     at: Option<Position>,
     /// Of its writes, when that is known.
     result: Option<Result<(), StoreError>>,
-    /// That they fail is known, and it waits for its record.
-    fails: bool,
+    /// That they fail may be known while it waits for its record.
+    fails: Option<Fails>,
     recorded: bool,
+}
+
+/// Whether the writes of a step have failed, which waits for its record.
+type Fails = Arc<AtomicBool>;
+
+impl Step {
+    /// Whether it is known that its writes have failed.
+    fn has_failed(&self) -> bool {
+        matches!(self.result, Some(Err(_))) || self.fails.as_ref().is_some_and(|fails| fails.load(Relaxed))
+    }
 }
 
 /// A commit under way.
@@ -94,6 +106,8 @@ struct Flight {
     began: Duration,
     commit: Doing<StoreError>,
     record: Doing<RecordError>,
+    /// Where there is a record.
+    fails: Option<Fails>,
 }
 
 /// Something under way, or what came of it.
@@ -141,6 +155,9 @@ impl Future for Flight {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landing> {
         let commit = self.commit.poll(cx, panicked);
+        if let (Doing::Over(Some(Err(_))), Some(fails)) = (&self.commit, &self.fails) {
+            fails.store(true, Relaxed);
+        }
         let record = self.record.poll(cx, || RecordError::Unknown);
         ready!(commit);
         ready!(record);
@@ -219,9 +236,8 @@ impl Pipeline {
         let idle = steps.is_none_or(VecDeque::is_empty);
         // What is known to have failed waits for its turn to be told. This was decided behind it, and would come before it once
         // its client says it again (promise 4).
-        let fails = |step: &Step| step.fails || matches!(step.result, Some(Err(_)));
         let (result, batch) = match batch {
-            Some(_) if steps.is_some_and(|steps| steps.iter().any(fails)) => {
+            Some(_) if steps.is_some_and(|steps| steps.iter().any(Step::has_failed)) => {
                 (Some(Err(StoreError::Overloaded)), None)
             }
             batch => (result, batch),
@@ -242,12 +258,14 @@ impl Pipeline {
         let steps = self.lanes.entry(lane.clone()).or_default();
         let number = steps.first + steps.steps.len() as u64;
         let flies = result.is_none();
-        let fails = matches!(commit, Doing::Over(Some(Err(_))));
-        steps.steps.push_back(Step { acts, at, result, fails, recorded: true });
+        let failed = matches!(commit, Doing::Over(Some(Err(_))));
+        let fails = record.is_some().then(|| Arc::new(AtomicBool::new(failed)));
+        steps.steps.push_back(Step { acts, at, result, fails: fails.clone(), recorded: true });
         self.steps += 1;
         if flies {
             let record = record.map_or(Doing::Over(None), Doing::Going);
-            self.flights.push(Flight { lane, number, began: shared.clock.monotonic(), commit, record });
+            let began = shared.clock.monotonic();
+            self.flights.push(Flight { lane, number, began, commit, record, fails });
         }
         None
     }

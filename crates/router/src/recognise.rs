@@ -339,7 +339,10 @@ mod tests {
         assert!(since.may_have(of(1, 1), None, (1, 0), &hasher), "refused, and sent again");
         assert!(since.may_have(of(2, 7), Some(&one), (2, 0), &hasher), "from another session");
         assert!(!since.may_have(of(1, 2), Some(&one), (1, 0), &hasher), "its own client says what is new");
-        assert!(since.may_have(of(1, 2), Some(&one), (1, 1), &hasher), "but for what it said to another home");
+        assert!(
+            since.may_have(of(1, 2), Some(&one), (1, 1), &hasher),
+            "but for what it said to another home"
+        );
         assert!(!since.may_have(of(2, 7), Some(&two), (2, 0), &hasher));
         assert!(since.add(of(2, 7), Some(&one), false, &hasher));
         assert!(

@@ -64,3 +64,29 @@ fn what_came_back_in_time_is_not_confirmed_behind_what_did_not() {
     site.advance(Duration::from_secs(5));
     assert_eq!((site.messages(&bob), site.messages(&alice)), (vec![], vec![REFUSED.to_owned(); 2]));
 }
+
+/// The same where what has failed waits for its record.
+#[test]
+fn nothing_is_written_behind_what_has_failed_and_waits_for_its_record() {
+    let mut site = Site::new(1);
+    let (mut alice, bob) = (site.managed(0, "alice", "phone"), site.client(0, "bob", "phone"));
+    let shard = usize::from(site.shard("alice").0);
+    site.books[shard].next(Mood::Late);
+    site.store.overload_next(1);
+    site.send(&mut alice, message("0"));
+    site.connect(0, "alice", "desk");
+    site.run();
+    site.send(&mut alice, message("1"));
+    site.run();
+    site.books[shard].calm();
+    site.run();
+    assert_eq!((site.messages(&bob), site.messages(&alice)), (vec![], vec![REFUSED.to_owned(); 2]));
+    for text in ["0", "1"] {
+        site.send(&mut alice, message(text));
+    }
+    site.run();
+    assert_eq!(
+        (site.messages(&bob), site.rows("alice")),
+        (vec!["0".into(), "1".into()], vec!["0".into(), "1".into()])
+    );
+}
