@@ -5,6 +5,7 @@
 //! repaired by going through it again: until the first group has state, all founders count as empty, whatever cluster they
 //! have been told of. Should two found at once, because each is linked to others only, the store gives an era to one of them.
 
+use super::joining::MOST_VOTERS;
 use super::{Inner, write_cluster};
 use crate::call::{Answer, Call, Ping, Refusal, has};
 use crate::era::{Era, first_ceiling};
@@ -111,8 +112,9 @@ impl Inner {
         let _ = self.found_with(founders, Era::default()).await;
     }
 
-    /// Founds a cluster with these.
-    async fn found_with(&self, founders: BTreeMap<RouterId, Member>, above: Era) -> Result<(), RestoreError> {
+    /// Founds a cluster with these, or as many of them as are to vote.
+    async fn found_with(&self, there: BTreeMap<RouterId, Member>, above: Era) -> Result<(), RestoreError> {
+        let founders = first_voters(self.own, there);
         let id = rand::random::<u64>().max(1);
         let era = match self.options.eras.begin(id, above).await {
             Ok(era) => era,
@@ -289,5 +291,33 @@ impl Inner {
         }
         // Where this router leads, it can change its own address itself.
         let _ = self.ask_admission(self.own, self.options.member.clone());
+    }
+}
+
+/// Those that vote from the beginning: the one that founds, and of the others the first by number. Nobody would take the votes
+/// of more away, and each bind waits for more disks. Who is left out joins without a vote, as one that comes later.
+fn first_voters(own: RouterId, there: BTreeMap<RouterId, Member>) -> BTreeMap<RouterId, Member> {
+    let mut all: Vec<_> = there.into_iter().collect();
+    // Of `router-2` and `router-10` the first one votes.
+    all.sort_by_key(|(id, member)| (*id != own, member.name.len(), member.name.clone()));
+    all.into_iter().take(MOST_VOTERS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_founds_votes_and_of_the_others_the_first_by_number() {
+        let there: BTreeMap<_, _> =
+            (0..12).map(|n| (RouterId(20 - n), Member::new(format!("r-{n}"), "host:1"))).collect();
+        let names = |own: u64| -> Vec<String> {
+            let voters = first_voters(RouterId(own), there.clone());
+            voters.into_values().rev().map(|member| member.name).collect()
+        };
+        assert_eq!(names(9), ["r-0", "r-1", "r-2", "r-3", "r-11"]);
+        assert_eq!(names(20), ["r-0", "r-1", "r-2", "r-3", "r-4"]);
+        let few: BTreeMap<_, _> = there.into_iter().take(3).collect();
+        assert_eq!(first_voters(RouterId(9), few.clone()), few);
     }
 }

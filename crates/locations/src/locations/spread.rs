@@ -37,10 +37,7 @@ pub(super) async fn spread(inner: Arc<Inner>) {
         if !inner.options.spread || !settled || inner.leaving.load(Ordering::Acquire) {
             continue;
         }
-        let led: Vec<&Arc<Core>> = inner.led();
-        if let Some(to) = heir_of_one(inner.own, led.len(), &inner.loads())
-            && let Some(core) = led.iter().rev().find(|core| inner.may_move(core, to))
-        {
+        if let Some((core, to)) = inner.next_move() {
             match inner.give(core.shard, to).await {
                 Ok(()) => {
                     tracing::info!(shard = core.shard.0, to = to.0, "a shard was moved to spread the load");
@@ -87,10 +84,16 @@ impl Inner {
         moved
     }
 
-    /// Whether a shard can be moved there only to spread the load.
-    fn may_move(&self, core: &Core, to: RouterId) -> bool {
-        let calm = self.options.drain.as_ref().is_none_or(|drain| drain.is_calm(core.shard));
-        calm && voters(&core.configs()).contains(&to.0)
+    /// A shard to move only to spread the load, and where to: to one that votes in it, whoever else leads nothing.
+    fn next_move(&self) -> Option<(&Arc<Core>, RouterId)> {
+        let (led, loads) = (self.led(), self.loads());
+        led.iter().rev().find_map(|core| {
+            let voters = voters(&core.configs());
+            let able = loads.iter().filter(|(id, _)| voters.contains(&id.0));
+            let to = heir_of_one(self.own, led.len(), &able.map(|(id, load)| (*id, *load)).collect())?;
+            let calm = self.options.drain.as_ref().is_none_or(|drain| drain.is_calm(core.shard));
+            calm.then_some((*core, to))
+        })
     }
 
     fn led(&self) -> Vec<&Arc<Core>> {

@@ -204,3 +204,33 @@ async fn a_cluster_comes_after_the_one_that_was_lost() {
         })
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn however_many_are_there_when_a_cluster_is_founded_five_vote() {
+    let cluster = Cluster::start(37, 7, 1, false).await;
+    cluster.settled(ms(3_000)).await;
+    cluster
+        .until(ms(20_000), "all have their part", |this| (0..7).all(|at| this.at(at).has_its_part()))
+        .await;
+    let five: BTreeSet<usize> = (0..MOST_VOTERS).collect();
+    assert!((0..7).all(|at| voters(&cluster, at, 0) == five));
+    assert!((0..7).all(|at| cluster.at(at).cluster() == cluster.at(0).cluster()));
+    cluster.kill(1).await;
+    cluster.kill(2).await;
+    cluster.settled(ms(2_000)).await;
+    assert!(cluster.bind(0, 1).await, "three of five are a majority");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaders_are_spread_over_those_that_vote_whoever_else_is_there() {
+    let cluster = Cluster::start(38, 5, 15, true).await;
+    cluster.settled(ms(3_000)).await;
+    cluster.at(0).reconcile(3, ms(20_000)).await.unwrap();
+    let even = |this: &Cluster| (0..3).all(|at| this.leads(at) == 5);
+    cluster.until(ms(120_000), "spread over three", even).await;
+    cluster.kill(1).await;
+    cluster.settled(ms(2_000)).await;
+    sleep(ms(2_000)).await;
+    cluster.run(1).await;
+    cluster.until(ms(120_000), "spread again", even).await;
+}
