@@ -51,6 +51,30 @@ pub(crate) fn plain(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: St
     say(out, home, token, 0, stanza, trace);
 }
 
+/// The same of a message that has come, which is not to overtake those that its sender has sent before and that are to be read
+/// from the log (promise 4).
+fn unlogged(out: &mut Out<'_>, home: &mut Home, token: Token, stanza: Stanza, trace: Option<Trace>) {
+    let Some(at) = home.find(token) else { return };
+    match home.links[at].feed.last() {
+        Some(last) => {
+            home.links[at].feed.behind.add(last, stanza, trace);
+            bound(out, home, at);
+        }
+        None => say(out, home, token, 0, stanza, trace),
+    }
+}
+
+/// Rows have gone to a session, and what came behind them follows.
+fn follow(out: &mut Out<'_>, home: &mut Home, at: usize) {
+    let token = home.links[at].token;
+    loop {
+        let feed = &mut home.links[at].feed;
+        let given = feed.given();
+        let Some((stanza, trace)) = feed.behind.take(given) else { return };
+        say(out, home, token, 0, stanza, trace);
+    }
+}
+
 /// The same with what answers a stanza of the session, if it does.
 fn say(out: &mut Out<'_>, home: &mut Home, token: Token, answers: u64, stanza: Stanza, trace: Option<Trace>) {
     let Some(at) = home.find(token) else { return };
@@ -142,7 +166,7 @@ pub(crate) fn committed(
         for (token, how) in to {
             let stanza = dress(home, *token, *how, stanza);
             if let Some(stanza) = stanza {
-                plain(out, home, *token, stanza, trace);
+                unlogged(out, home, *token, stanza, trace);
             }
         }
         return;
@@ -289,6 +313,9 @@ pub(crate) fn give_away(out: &mut Out<'_>, home: &mut Home, at: usize) {
     while let Some(stanza) = home.links[at].held.take() {
         push(out, home, at, stanza, None, None);
     }
+    while let Some((stanza, trace)) = home.links[at].feed.behind.take(Position(u64::MAX)) {
+        push(out, home, at, stanza, None, trace);
+    }
     home.touched = true;
     let link = &mut home.links[at];
     let there = link.conn == Some(keeper);
@@ -364,7 +391,8 @@ fn overflow(out: &mut Out<'_>, home: &mut Home, at: usize, stanza: Stanza) {
 
 /// A session ends for which too much waits.
 fn bound(out: &Out<'_>, home: &Home, at: usize) {
-    if home.links[at].held.exceeds(MAX_HELD, out.shared.config.max_unacked_bytes) {
+    let (link, bytes) = (&home.links[at], out.shared.config.max_unacked_bytes);
+    if link.held.exceeds(MAX_HELD, bytes) || link.feed.behind.exceeds(MAX_HELD, bytes) {
         broken(out, home, at);
     }
 }
@@ -460,6 +488,7 @@ pub(crate) fn fed(out: &mut Out<'_>, home: &mut Home, token: Token, rows: Result
             return;
         }
     }
+    follow(out, home, at);
     feed(out, home, token);
 }
 
@@ -484,6 +513,7 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
         home.deliveries.read_through(from, position);
         from = position;
         home.links[at].feed.waiting = Some((from, through));
+        follow(out, home, at);
     }
     let Some(reach) = reach else { return };
     home.deliveries.read_through(from, reach);
@@ -521,6 +551,7 @@ fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, asked: &[Position]
             let trace = home.waiting_traces.is_fed(position, &span);
             push(out, home, at, stanza, Some(Row { position, waits }), trace);
         }
+        follow(out, home, at);
     }
 }
 

@@ -3,7 +3,7 @@
 mod refusals;
 
 use self::refusals::Refusal;
-use crate::aside::Aside;
+use crate::aside::{Aside, Behind};
 use crate::config::RouterConfig;
 use crate::far::Far;
 use crate::recognise::origin_id;
@@ -121,6 +121,8 @@ pub(crate) struct Feed {
     pub(crate) again: Option<Position>,
     /// Messages for this session that did not fit its window; they are in the log.
     pub(crate) missed: VecDeque<(Position, As)>,
+    /// What has no row and came behind these.
+    pub(crate) behind: Behind,
     /// A read is under way.
     pub(crate) busy: bool,
     /// The session has been available: from then on what waits comes to it, in order with what is new.
@@ -133,6 +135,19 @@ impl Feed {
     /// Whether messages may go straight to the session.
     pub(crate) fn is_live(&self) -> bool {
         self.waiting.is_none() && self.missed.is_empty()
+    }
+
+    /// The last row that is to be read for it.
+    pub(crate) fn last(&self) -> Option<Position> {
+        let missed = self.missed.back().map(|(position, _)| *position);
+        missed.max(self.waiting.map(|(_, through)| through))
+    }
+
+    /// Up to where none is to be read any more.
+    pub(crate) fn given(&self) -> Position {
+        let missed = self.missed.front().map(|(position, _)| Position(position.0.saturating_sub(1)));
+        let waiting = self.waiting.map(|(from, _)| from);
+        missed.into_iter().chain(waiting).min().unwrap_or(Position(u64::MAX))
     }
 }
 

@@ -34,3 +34,4 @@ mod strays;
 mod swarm;
 mod table;
 mod toil;
+mod unstored;
