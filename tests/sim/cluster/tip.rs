@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How often seats are told that time passes, and after how many times without a home no socket is left.
-const TICK: Duration = Duration::from_millis(500);
-const GONE_BY: u32 = 13;
+const TICK: Duration = Duration::from_millis(100);
+const GONE_BY: u32 = 65;
 
 type Socket = (Pipe<FromClient>, Pipe<ToClient>, mpsc::UnboundedSender<ToClient>);
 

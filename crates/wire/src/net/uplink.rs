@@ -61,7 +61,7 @@ impl std::fmt::Debug for Uplink {
 }
 
 /// How often seats look at the time.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(100);
 /// How long a question waits for a home: as long as one may be away when its router is lost, or its shard is moved.
 const HOMELESS: Duration = Duration::from_secs(2);
 /// How often it looks for one.
@@ -144,12 +144,9 @@ impl Uplink {
 
     /// Carries out what a seat returned. The seat is still locked: what it says over a link keeps its order.
     fn act(&self, seat: &Seat, out: &mut Vec<Output>) {
-        self.carry_out(seat, out, false);
-    }
-
-    /// `kept`: it says again what it keeps. However much that is, it has to fit the link: a home that cannot be told all of it
-    /// cannot be told anything.
-    fn carry_out(&self, seat: &Seat, out: &mut Vec<Output>, kept: bool) {
+        // It says again what it keeps. However much that is, it has to fit the link: a home that cannot be told all of it cannot be
+        // told anything.
+        let kept = out.iter().any(|output| matches!(output, Output::Send(_, EdgeItem::AttachBegin(_))));
         let mut told = Vec::new();
         for output in out.drain(..) {
             match output {
@@ -194,7 +191,6 @@ impl Uplink {
             RouterNews::NotHome(not) => not.shard,
         };
         let Some(seat) = self.of(shard) else { return };
-        let attaches = matches!(news, RouterNews::Home(_));
         let mut seat = seat.lock();
         match news {
             RouterNews::Home(home) => seat.announced(link, home.epoch, now, &mut out),
@@ -205,7 +201,7 @@ impl Uplink {
                 }
             }
         }
-        self.carry_out(&seat, &mut out, attaches);
+        self.act(&seat, &mut out);
     }
 
     fn tick(&self) {

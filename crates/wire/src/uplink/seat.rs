@@ -11,6 +11,9 @@ use std::time::Duration;
 
 /// How often what nobody speaks of any more is looked for.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How long a home that is followed by one of another router may still say what only it has. One that moves on purpose says that
+/// it has done so; of one that is gone the link ends, mostly.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(150);
 
 /// The home of one shard, and this edge's sessions of that shard. Every call names the present time (monotonic).
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct Seat {
     patience: Patience,
     /// Where the home is; absent while none is linked.
     home: Option<(LinkId, Epoch)>,
+    /// The one that follows it, while it may still say something, and since when.
+    next: Option<(LinkId, Epoch, Duration)>,
     /// The highest reign that anybody spoke of.
     highest: Epoch,
     /// Since when there is no home.
@@ -41,6 +46,7 @@ impl Seat {
             shard,
             patience,
             home: None,
+            next: None,
             highest: Epoch(0),
             homeless: Some(now),
             closed: false,
@@ -62,7 +68,12 @@ impl Seat {
 
     /// Whether sockets of its sessions may be read.
     pub fn reading(&self) -> bool {
-        self.home.is_some()
+        self.listens().is_some()
+    }
+
+    /// Where anything that is said goes to.
+    fn listens(&self) -> Option<(LinkId, Epoch)> {
+        self.home.filter(|_| self.next.is_none())
     }
 
     /// What is kept now; it counts, so for metrics, not for every stanza.
@@ -78,7 +89,8 @@ impl Seat {
 
     /// A router says that it is the home, in its hello or since.
     pub fn announced(&mut self, link: LinkId, epoch: Epoch, now: Duration, out: &mut Vec<Output>) {
-        let news = match self.home {
+        let present = self.next.map(|(link, epoch, _)| (link, epoch)).or(self.home);
+        let news = match present {
             Some((old, _)) => {
                 epoch > self.highest || epoch == self.highest && old.router == link.router && old < link
             }
@@ -88,11 +100,24 @@ impl Seat {
         if !news {
             return;
         }
-        if self.home.is_none() {
+        self.highest = epoch;
+        if self.home.is_some_and(|(old, _)| old.router != link.router) {
+            // What a home gives away before it moves comes over a link of its own, and may come later than this.
+            let since = self.next.map_or(now, |(.., since)| since);
+            if self.next.replace((link, epoch, since)).is_none() {
+                out.push(Output::Reading(false));
+            }
+            return;
+        }
+        self.follow(link, epoch, now, out);
+    }
+
+    fn follow(&mut self, link: LinkId, epoch: Epoch, now: Duration, out: &mut Vec<Output>) {
+        if !self.reading() {
             out.push(Output::Reading(true));
         }
-        self.highest = epoch;
         self.home = Some((link, epoch));
+        self.next = None;
         self.homeless = None;
         self.closed = false;
         self.attach(link, epoch, now, out);
@@ -110,27 +135,40 @@ impl Seat {
         self.highest = self.highest.max(epoch);
         let Some((home, own)) = self.home else { return };
         // An answer to what was sent to its last reign comes after word of the next one.
-        let stale = link == home && hint == Some(link.router) && epoch <= own;
-        if epoch > own || link == home && !stale {
-            self.lose(now, out);
+        let stale = |own| hint == Some(link.router) && epoch <= own;
+        match self.next {
+            Some((next, own, _)) if epoch > own || link == next && !stale(own) => self.lose(now, out),
+            Some((next, own, _)) if link == home => self.follow(next, own, now, out),
+            None if epoch > own || link == home && !stale(own) => self.lose(now, out),
+            _ => {}
         }
     }
 
     /// The link has ended.
     pub fn unlinked(&mut self, link: LinkId, now: Duration, out: &mut Vec<Output>) {
-        if self.home.is_some_and(|(home, _)| home == link) {
-            self.lose(now, out);
+        match self.next {
+            Some((next, ..)) if next == link => self.lose(now, out),
+            Some((next, epoch, _)) if self.home.is_some_and(|(home, _)| home == link) => {
+                self.follow(next, epoch, now, out);
+            }
+            None if self.home.is_some_and(|(home, _)| home == link) => self.lose(now, out),
+            _ => {}
         }
     }
 
     fn lose(&mut self, now: Duration, out: &mut Vec<Output>) {
-        self.home = None;
+        if self.reading() {
+            out.push(Output::Reading(false));
+        }
+        (self.home, self.next) = (None, None);
         self.homeless = Some(now);
-        out.push(Output::Reading(false));
     }
 
     /// Time passes: to be called some times a second.
     pub fn tick(&mut self, now: Duration, out: &mut Vec<Output>) {
+        if let Some((next, epoch, _)) = self.next.filter(|(.., since)| now >= *since + LAST_WORDS) {
+            self.follow(next, epoch, now, out);
+        }
         let Patience { homeless, detached, ended } = self.patience;
         if now.saturating_sub(self.swept) >= SWEEP {
             self.swept = now;
@@ -186,6 +224,7 @@ impl Seat {
             }
             self.kept.insert(number, Kept::new(account.clone(), token, question));
         }
+        let listens = self.listens();
         // A session that is over or elsewhere says nothing more.
         let Some(kept) = self.kept.get_mut(&number).filter(|kept| kept.gone.is_none()) else { return };
         match &up {
@@ -194,7 +233,7 @@ impl Seat {
                 stanza: stanza.clone(),
                 fault: fault.clone(),
                 trace: *trace,
-                said: self.home.is_some() && !kept.left,
+                said: listens.is_some() && !kept.left,
                 before: false,
                 answered: false,
             }),
@@ -213,7 +252,7 @@ impl Seat {
             // is there.
             self.forget(number);
         }
-        match self.home {
+        match listens {
             Some((link, epoch)) => {
                 let home = Home { shard: self.shard, epoch };
                 out.push(Output::Send(link, EdgeItem::Up(home, ToHome { account, conn, up })));

@@ -1,5 +1,6 @@
 mod any_order;
 
+use super::seat::LAST_WORDS;
 use super::*;
 use crate::frame::{EdgeItem, Home};
 use crate::{Down, EdgeId, Epoch, Leave, Record, Shard, ToHome, Token, Up};
@@ -143,7 +144,10 @@ fn a_new_home_gets_all_sessions_and_then_what_is_not_handled() {
     bench.up(bind(2));
     bench.out();
     bench.0.announced(link(OTHER, 2), Epoch(6), at(2), &mut bench.1);
+    bench.0.unlinked(link(ROUTER, 1), at(2), &mut bench.1);
     let expected = [
+        "reading false",
+        "reading true",
         "2 begin@6",
         "2 record 1/1@6",
         "2 end@6",
@@ -163,11 +167,80 @@ fn a_new_home_gets_all_sessions_and_then_what_is_not_handled() {
     assert_eq!(bench.out(), ["deliver handled 3", "deliver stanza 2"]);
 }
 
+/// It comes over another link than the next one's word, and may come later.
+#[test]
+fn what_a_home_says_before_it_moves_counts() {
+    for how in ["it has moved", "its link ends", "it says nothing more"] {
+        let mut bench = Bench::bound();
+        for sequence in 1..=2 {
+            bench.up(says(1, stanza(sequence)));
+        }
+        bench.out();
+        bench.0.announced(link(OTHER, 2), Epoch(6), at(2), &mut bench.1);
+        assert_eq!(bench.out(), ["reading false"]);
+        // It is for the next one.
+        bench.up(says(1, stanza(3)));
+        bench.down(5, tells(1, down(1, false)));
+        bench.down(5, tells(1, Down::Decided { through: 1, open: vec![1] }));
+        assert_eq!(bench.out()[0], "deliver stanza 1");
+        match how {
+            "it has moved" => {
+                bench.0.not_home(link(ROUTER, 1), Epoch(6), Some(OTHER), at(2), &mut bench.1);
+            }
+            "its link ends" => bench.0.unlinked(link(ROUTER, 1), at(2), &mut bench.1),
+            _ => {
+                bench.0.tick(at(2) + LAST_WORDS - Duration::from_millis(1), &mut bench.1);
+                assert_eq!(bench.out(), [""; 0]);
+                bench.0.tick(at(2) + LAST_WORDS, &mut bench.1);
+            }
+        }
+        let expected = [
+            "reading true",
+            "2 begin@6",
+            "2 record 0/1@6",
+            "2 end@6",
+            "2 stanza 1 again@6",
+            "2 stanza 2@6",
+            "2 stanza 3@6",
+        ];
+        assert_eq!(bench.out(), expected, "{how}");
+        bench.down(5, tells(1, down(2, false)));
+        assert_eq!(bench.out(), [""; 0], "{how}");
+    }
+}
+
+#[test]
+fn who_follows_may_be_gone_before_it_is_told_anything() {
+    for gone in ["another follows", "its link ends", "its reign is over", "there is a later one"] {
+        let mut bench = Bench::bound();
+        bench.0.announced(link(OTHER, 2), Epoch(6), at(2), &mut bench.1);
+        bench.out();
+        match gone {
+            "another follows" => {
+                bench.0.announced(link(RouterId(9), 3), Epoch(7), at(2), &mut bench.1);
+                bench.0.announced(link(OTHER, 2), Epoch(6), at(2), &mut bench.1);
+                bench.0.tick(at(3), &mut bench.1);
+                assert_eq!(bench.out()[..2], ["reading true", "3 begin@7"]);
+                continue;
+            }
+            "its link ends" => bench.0.unlinked(link(OTHER, 2), at(2), &mut bench.1),
+            "its reign is over" => bench.0.not_home(link(OTHER, 2), Epoch(6), None, at(2), &mut bench.1),
+            _ => bench.0.not_home(link(RouterId(9), 3), Epoch(7), None, at(2), &mut bench.1),
+        }
+        bench.0.unlinked(link(ROUTER, 1), at(2), &mut bench.1);
+        bench.0.tick(at(3), &mut bench.1);
+        assert_eq!((bench.0.home(), bench.out()), (None, vec![]), "{gone}");
+        bench.0.announced(link(RouterId(9), 3), Epoch(7), at(3), &mut bench.1);
+        assert_eq!(bench.out()[..2], ["reading true", "3 begin@7"]);
+    }
+}
+
 #[test]
 fn the_highest_reign_counts_whoever_is_heard_last() {
     let mut bench = Bench::bound();
     let mut say = |router, number, epoch| {
         bench.0.announced(link(router, number), Epoch(epoch), at(1), &mut bench.1);
+        bench.0.tick(at(2), &mut bench.1);
         bench.0.home().map(|(link, epoch)| (link.number, epoch.0))
     };
     assert_eq!(say(OTHER, 2, 4), Some((1, 5)), "an older reign");
@@ -178,7 +251,16 @@ fn the_highest_reign_counts_whoever_is_heard_last() {
     assert_eq!(say(OTHER, 3, 9), Some((3, 9)), "the same home over a new link");
     assert_eq!(
         bench.out(),
-        ["2 begin@9", "2 record 0/0@9", "2 end@9", "3 begin@9", "3 record 0/0@9", "3 end@9"]
+        [
+            "reading false",
+            "reading true",
+            "2 begin@9",
+            "2 record 0/0@9",
+            "2 end@9",
+            "3 begin@9",
+            "3 record 0/0@9",
+            "3 end@9"
+        ]
     );
 }
 
@@ -336,6 +418,7 @@ fn what_a_home_that_leaves_has_not_taken_is_new_to_the_next() {
     }
     // The home before this one may have taken the first three.
     bench.0.announced(link(OTHER, 2), Epoch(6), at(2), &mut bench.1);
+    bench.0.unlinked(link(ROUTER, 1), at(2), &mut bench.1);
     for sequence in 4..=7 {
         bench.up(says(1, stanza(sequence)));
     }
@@ -356,6 +439,7 @@ fn what_a_home_that_leaves_has_not_taken_is_new_to_the_next() {
     // That one may have taken them.
     bench.up(says(1, stanza(10)));
     bench.down(7, decided(2, vec![1, 2]));
+    bench.0.not_home(link(ROUTER, 1), Epoch(7), None, at(3), &mut bench.1);
     bench.0.announced(link(OTHER, 2), Epoch(8), at(3), &mut bench.1);
     let said = bench.out();
     let again = (1..=5).map(|n| format!("2 stanza {n} again@8"));
