@@ -93,6 +93,8 @@ pub struct Ping {
     pub reigns: u32,
     /// It is about to leave and takes no leadership.
     pub leaving: bool,
+    /// A group of it has waited for its disk for a while: it could not take one.
+    pub stuck: bool,
     /// In a call: the groups and terms in which it leads and asks that nobody else be given a vote for a while.
     pub renews: Vec<(u16, u64)>,
     /// In the answer: the groups in which that was promised, a bit each.
@@ -436,24 +438,27 @@ struct PingPb {
     renews: Vec<u64>,
     #[prost(bytes = "vec", tag = "10")]
     promised: Vec<u8>,
+    #[prost(bool, tag = "11")]
+    stuck: bool,
 }
 
 impl From<&Ping> for PingPb {
     fn from(ping: &Ping) -> Self {
-        let Ping { cluster, era, floor, fresh, hears, leads, reigns, leaving, renews, promised } =
+        let Ping { cluster, era, floor, fresh, hears, leads, reigns, leaving, stuck, renews, promised } =
             ping.clone();
         let renews = renews.into_iter().flat_map(|(group, term)| [u64::from(group), term]).collect();
-        Self { cluster, fresh, hears, leads, reigns, leaving, era, floor, renews, promised }
+        Self { cluster, fresh, hears, leads, reigns, leaving, era, floor, renews, promised, stuck }
     }
 }
 
 impl From<PingPb> for Ping {
     fn from(ping: PingPb) -> Self {
-        let PingPb { cluster, fresh, hears, leads, reigns, leaving, era, floor, renews, promised } = ping;
+        let PingPb { cluster, fresh, hears, leads, reigns, leaving, era, floor, renews, promised, stuck } =
+            ping;
         let (pairs, _) = renews.as_chunks();
         let renews =
             pairs.iter().filter_map(|[group, term]| Some((u16::try_from(*group).ok()?, *term))).collect();
-        Self { cluster, era, floor, fresh, hears, leads, reigns, leaving, renews, promised }
+        Self { cluster, era, floor, fresh, hears, leads, reigns, leaving, stuck, renews, promised }
     }
 }
 

@@ -3,6 +3,7 @@
 mod finishing;
 mod founding;
 mod joining;
+mod moving;
 mod opening;
 mod reconcile;
 mod sentry;
@@ -19,7 +20,7 @@ use crate::attention::Gaps;
 use crate::call::{Answer, Call, Ping, Refusal, bits, has};
 use crate::detector;
 use crate::era::{Era, Eras, Limits};
-use crate::group::{Control, GiveError, Group, nearly_caught_up};
+use crate::group::{GiveError, Group};
 use crate::lease::{GRANTED, Lease};
 use crate::logs::Logs;
 use crate::network::Network;
@@ -39,7 +40,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// What a router says about itself and its part in the cluster.
@@ -156,6 +157,8 @@ struct Inner {
     /// Since when it listens.
     began: Duration,
     leaving: AtomicBool,
+    /// To whom a shard could not be moved, and when that was last.
+    unmoved: Mutex<BTreeMap<RouterId, Duration>>,
     removed: Arc<AtomicBool>,
     failed: watch::Sender<Option<Failure>>,
     admissions: mpsc::Sender<joining::Admission>,
@@ -243,6 +246,7 @@ impl Locations {
             groups,
             seen: Mutex::default(),
             leaving: AtomicBool::new(false),
+            unmoved: Mutex::default(),
             removed,
             failed: watch::Sender::new(None),
             admissions,
@@ -307,11 +311,22 @@ impl Locations {
         members
     }
 
-    /// Whether every shard has a leader that a quorum has answered within the last second, as far as is known here: what a
-    /// router's readiness tells.
+    /// Whether every shard has a leader that a quorum has answered within the last second, as far as is known here, and this
+    /// router's disk does not stand still: what a router's readiness tells.
     pub fn is_ready(&self) -> bool {
         let groups = &self.inner.groups;
-        !groups.is_empty() && groups.iter().all(|group| group.core().led_by().is_some())
+        let led = !groups.is_empty() && groups.iter().all(|group| group.core().led_by().is_some());
+        led && !self.stands_still()
+    }
+
+    /// For how long a group has waited for the disk here, of the one that has waited the longest.
+    pub fn waits(&self) -> Duration {
+        self.inner.stuck(self.inner.clock.monotonic())
+    }
+
+    /// Whether that is so long that this router's votes do not count any more, whatever else it answers.
+    pub fn stands_still(&self) -> bool {
+        self.waits() >= sentry::STUCK
     }
 
     /// The time that a question to a router and back took lately.
@@ -501,6 +516,7 @@ impl Inner {
             reigns: u32::try_from(leads.len()).unwrap_or(u32::MAX),
             leads: bits(leads.into_iter()),
             leaving: self.leaving.load(Ordering::Acquire),
+            stuck: self.stuck(now) >= sentry::STILL,
             ..Ping::default()
         }
     }
@@ -520,42 +536,7 @@ impl Inner {
     fn is_fresh(&self) -> bool {
         self.groups.iter().all(|group| group.core().fresh.load(Ordering::Acquire))
     }
-
-    async fn give(&self, shard: Shard, to: RouterId) -> Result<(), GiveError> {
-        let core = self.groups.get(usize::from(shard.0)).ok_or(GiveError::NotLeader)?.core();
-        if core.leads().is_none() {
-            return Err(GiveError::NotLeader);
-        }
-        if to == self.own || !detector::voters(&core.configs()).contains(&to.0) {
-            return Err(GiveError::NoVoter);
-        }
-        nearly_caught_up(core, to).await?;
-        let reign = core.reign.borrow().clone();
-        let home = reign.zip(self.options.drain.as_ref());
-        if let Some((reign, drain)) = &home {
-            let drained = tokio::time::timeout(DRAINED_WITHIN, drain.drain(shard, reign.epoch)).await;
-            if drained.is_err() {
-                tracing::warn!(
-                    event = "drain_late",
-                    shard = shard.0,
-                    "the home did not finish in time; messages may be delivered a second time"
-                );
-            }
-        }
-        let (done, given) = oneshot::channel();
-        let given = match core.control.send(Control::Give { to, done }).await {
-            Ok(()) => given.await.unwrap_or(Err(GiveError::NotLeader)),
-            Err(_) => Err(GiveError::NotLeader),
-        };
-        if let (Some((reign, drain)), Err(_)) = (home, &given) {
-            drain.resume(shard, reign.epoch);
-        }
-        given
-    }
 }
-
-/// How long a home may take to finish what it has begun.
-const DRAINED_WITHIN: Duration = Duration::from_secs(3);
 
 impl std::fmt::Debug for Locations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

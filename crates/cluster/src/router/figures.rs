@@ -41,6 +41,8 @@ pub(super) struct Figures {
     changes: Counter,
     /// `starling_raft_quorum_ack_age_seconds`: the oldest of all groups.
     age: Seconds,
+    /// `starling_raft_stuck_seconds`: the longest that any group has waited for the disk.
+    stuck: Seconds,
     /// `starling_router_shards_without_leader`.
     leaderless: Count,
 }
@@ -88,6 +90,12 @@ impl Figures {
                 Unit::Seconds,
                 self.age.clone(),
             );
+            to.register_with_unit(
+                "starling_raft_stuck",
+                "For how long a group has waited for the disk of the Raft log, of the one that has waited longest",
+                Unit::Seconds,
+                self.stuck.clone(),
+            );
             to.register(
                 "starling_router_shards_without_leader",
                 "Shards of which no leader is known here that a quorum has confirmed within the last second",
@@ -128,6 +136,11 @@ impl Figures {
         for (to, links) in [("edge", edges), ("router", routers)] {
             self.links.get_or_create(&[("to", to)]).set(level(links));
         }
+    }
+
+    /// For how long the disk has not answered.
+    pub(super) fn stuck(&self, waits: Duration) {
+        self.stuck.set(waits.as_secs_f64());
     }
 
     /// How the groups stand; `leaders` is who led them when it was looked last.

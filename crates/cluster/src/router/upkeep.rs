@@ -68,6 +68,8 @@ pub(super) async fn watch(
             groups.pass();
         } else if locations.is_ready() {
             groups.fail("it is not taken in yet: it does not vote in every shard");
+        } else if locations.stands_still() {
+            groups.fail("the disk of the Raft log does not answer: this router's vote does not count");
         } else if locations.cluster() == 0 {
             groups.fail("waiting for other routers");
         } else {
@@ -97,6 +99,7 @@ pub(super) async fn watch(
         board.figures.waits(board.waiting());
         board.figures.linked(board.edges().len(), board.peers().len());
         board.figures.stand(&standings, &mut leaders);
+        board.figures.stuck(locations.waits());
         sleep(HEALTH_EVERY).await;
     }
 }

@@ -29,6 +29,7 @@ fn calls_arrive_as_they_were_sent() {
             leads: vec![2],
             reigns: 3,
             leaving: true,
+            stuck: true,
             renews: vec![(0, 7), (1023, 1 << 40)],
             promised: vec![4],
         }),

@@ -27,7 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A group that was asked a moment ago whether it runs has hardly had the time to say so.
 const PROBED: Duration = Duration::from_millis(20);
 /// A leader that has done nothing for so long asks nobody to wait for it any more: its disk is dead, or it is itself.
-const STUCK: Duration = Duration::from_secs(2);
+pub(super) const STUCK: Duration = Duration::from_secs(2);
+/// One that has done nothing for so long takes no leadership.
+pub(super) const STILL: Duration = GRANTED;
 /// A voter that has said nothing for so long is not there, link or no link: at the least.
 const ABSENT: Duration = Duration::from_secs(1);
 /// So many pings to one router may be under way: what a lease needs does not wait for the answer to the last one.
@@ -66,6 +68,8 @@ pub(super) async fn ping(inner: Arc<Inner>) {
         tick.tick().await;
         let linked: Vec<RouterId> = links.borrow().keys().copied().collect();
         under_way.retain(|id, _| linked.contains(id));
+        // Those that others lead as well: a disk that stands still is seen by nothing else.
+        inner.groups.iter().for_each(|group| group.core().probe());
         let leads = inner.renewable();
         lapses.look(&inner);
         let ping = inner.ping();
@@ -201,6 +205,11 @@ impl Inner {
         present.map(|id| id.0).collect()
     }
 
+    /// For how long openraft's task has done nothing, of the group where that is longest.
+    pub(super) fn stuck(&self, now: Duration) -> Duration {
+        self.groups.iter().map(|group| group.core().stuck(now)).max().unwrap_or_default()
+    }
+
     /// Whether a leader here could have the promise of a quorum. One that could not says nothing as the leader, neither asks
     /// for promises nor sends heartbeats: it would only keep those who hear it from electing another one with the rest.
     fn reaches_quorum(&self, core: &Core, present: &BTreeSet<u64>) -> bool {
@@ -216,7 +225,6 @@ impl Inner {
         let renewable = self.groups.iter().filter_map(|group| {
             let core = group.core();
             let vote = core.leads()?;
-            core.probe();
             if !self.reaches_quorum(core, &present) {
                 return None;
             }

@@ -17,8 +17,6 @@ const EVERY: Duration = Duration::from_millis(500);
 const SETTLED: Duration = Duration::from_secs(10);
 /// How long a router that leaves looks for others.
 const ALONE: Duration = Duration::from_secs(2);
-/// How old a ping may be.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// Moves one leadership at a time while they are spread unevenly, for ever.
 pub(super) async fn spread(inner: Arc<Inner>) {
@@ -89,7 +87,7 @@ impl Inner {
         let (led, loads) = (self.led(), self.loads());
         led.iter().rev().find_map(|core| {
             let voters = voters(&core.configs());
-            let able = loads.iter().filter(|(id, _)| voters.contains(&id.0));
+            let able = loads.iter().filter(|(id, _)| voters.contains(&id.0) && !self.failed_lately(**id));
             let to = heir_of_one(self.own, led.len(), &able.map(|(id, load)| (*id, *load)).collect())?;
             let calm = self.options.drain.as_ref().is_none_or(|drain| drain.is_calm(core.shard));
             calm.then_some((*core, to))
@@ -98,30 +96,6 @@ impl Inner {
 
     fn led(&self) -> Vec<&Arc<Core>> {
         self.groups.iter().map(super::Group::core).filter(|core| core.leads().is_some()).collect()
-    }
-
-    /// How many shards each other router leads that could lead more.
-    fn loads(&self) -> BTreeMap<RouterId, usize> {
-        let now = self.clock.monotonic();
-        let links = self.peers.links().borrow().clone();
-        let seen = self.seen.lock();
-        seen.iter()
-            .filter(|(id, seen)| links.contains_key(id) && now < seen.pinged + FRESH && !seen.ping.leaving)
-            .map(|(id, seen)| (*id, usize::try_from(seen.ping.reigns).unwrap_or(usize::MAX)))
-            .collect()
-    }
-
-    /// Who is best to lead this shard in one's stead.
-    pub(super) fn heir(&self, core: &Core) -> Option<RouterId> {
-        self.heir_of(core, |_| true)
-    }
-
-    /// The same among some.
-    pub(super) fn heir_of(&self, core: &Core, among: impl Fn(RouterId) -> bool) -> Option<RouterId> {
-        let voters = voters(&core.configs());
-        let loads = self.loads();
-        let able = loads.iter().filter(|(id, _)| **id != self.own && voters.contains(&id.0) && among(**id));
-        able.min_by_key(|(id, load)| (**load, id.0 ^ u64::from(core.shard.0))).map(|(id, _)| *id)
     }
 }
 

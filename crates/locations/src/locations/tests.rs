@@ -14,4 +14,5 @@ mod readiness;
 mod stopped;
 mod storage;
 mod strangers;
+mod stuck;
 mod voters;

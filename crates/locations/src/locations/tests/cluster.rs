@@ -9,7 +9,7 @@ use crate::machine::{Op, Outcome};
 use crate::peers::{Links, PeerError, Peers};
 use crate::places::Places;
 use crate::types::Member;
-use crate::{Locations, Opened, Options, Times};
+use crate::{Drain, Locations, Opened, Options, Times};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -288,6 +288,7 @@ pub(super) struct Cluster {
     pub(super) routers: Vec<Router>,
     pub(super) clock: SharedClock,
     pub(super) eras: Arc<dyn Eras>,
+    pub(super) drain: Option<Arc<dyn Drain>>,
     shards: Shards,
     spread: bool,
     lives: AtomicU64,
@@ -301,6 +302,7 @@ impl Cluster {
             routers: Vec::new(),
             clock: Arc::new(TestClock(Instant::now())),
             eras: Arc::new(OneEra),
+            drain: None,
             shards: Shards::new(shards).unwrap(),
             spread,
             lives: AtomicU64::new(1),
@@ -333,7 +335,7 @@ impl Cluster {
             incarnation: Incarnation(self.lives.fetch_add(1, Ordering::Relaxed)),
             found_with: router.founds,
             eras: Arc::clone(&self.eras),
-            drain: None,
+            drain: self.drain.clone(),
             spread: self.spread,
             times: Times::default(),
         };

@@ -1,0 +1,98 @@
+//! Moving a shard to another router, and to whom.
+
+use super::Inner;
+use crate::detector::voters;
+use crate::group::{Control, Core, GiveError, nearly_caught_up};
+use starling_wire::{RouterId, Shard};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a home may take to finish what it has begun.
+const DRAINED_WITHIN: Duration = Duration::from_secs(3);
+/// How old a ping may be.
+const FRESH: Duration = Duration::from_secs(1);
+/// For how long nobody is given a shard, if it can be helped, after one could not be moved there: each try stops a home that
+/// works, and what the other one lacks may be nothing that it says.
+const SHUNNED: Duration = Duration::from_secs(60);
+
+impl Inner {
+    /// Moves a shard that is led here, and remembers to whom that did not work.
+    pub(super) async fn give(&self, shard: Shard, to: RouterId) -> Result<(), GiveError> {
+        let given = self.try_to_give(shard, to).await;
+        let mut unmoved = self.unmoved.lock();
+        match given {
+            Ok(()) => drop(unmoved.remove(&to)),
+            Err(GiveError::Behind | GiveError::NotElected) => {
+                unmoved.insert(to, self.clock.monotonic());
+            }
+            Err(GiveError::NotLeader | GiveError::NoVoter) => {}
+        }
+        given
+    }
+
+    async fn try_to_give(&self, shard: Shard, to: RouterId) -> Result<(), GiveError> {
+        let core = self.groups.get(usize::from(shard.0)).ok_or(GiveError::NotLeader)?.core();
+        if core.leads().is_none() {
+            return Err(GiveError::NotLeader);
+        }
+        if to == self.own || !voters(&core.configs()).contains(&to.0) {
+            return Err(GiveError::NoVoter);
+        }
+        nearly_caught_up(core, to).await?;
+        let reign = core.reign.borrow().clone();
+        let home = reign.zip(self.options.drain.as_ref());
+        if let Some((reign, drain)) = &home {
+            let drained = tokio::time::timeout(DRAINED_WITHIN, drain.drain(shard, reign.epoch)).await;
+            if drained.is_err() {
+                tracing::warn!(
+                    event = "drain_late",
+                    shard = shard.0,
+                    "the home did not finish in time; messages may be delivered a second time"
+                );
+            }
+        }
+        let (done, given) = oneshot::channel();
+        let given = match core.control.send(Control::Give { to, done }).await {
+            Ok(()) => given.await.unwrap_or(Err(GiveError::NotLeader)),
+            Err(_) => Err(GiveError::NotLeader),
+        };
+        if let (Some((reign, drain)), Err(_)) = (home, &given) {
+            drain.resume(shard, reign.epoch);
+        }
+        given
+    }
+
+    /// Whether a shard could not be moved there a while ago.
+    pub(super) fn failed_lately(&self, to: RouterId) -> bool {
+        let now = self.clock.monotonic();
+        self.unmoved.lock().get(&to).is_some_and(|at| now < *at + SHUNNED)
+    }
+
+    /// How many shards each other router leads that could lead more.
+    pub(super) fn loads(&self) -> BTreeMap<RouterId, usize> {
+        let now = self.clock.monotonic();
+        let links = self.peers.links().borrow().clone();
+        let seen = self.seen.lock();
+        let able = seen.iter().filter(|(id, seen)| {
+            let ping = &seen.ping;
+            links.contains_key(id) && now < seen.pinged + FRESH && !ping.leaving && !ping.stuck
+        });
+        able.map(|(id, seen)| (*id, usize::try_from(seen.ping.reigns).unwrap_or(usize::MAX))).collect()
+    }
+
+    /// Who is best to lead this shard in one's stead.
+    pub(super) fn heir(&self, core: &Core) -> Option<RouterId> {
+        self.heir_of(core, |_| true)
+    }
+
+    /// The same among some.
+    pub(super) fn heir_of(&self, core: &Core, among: impl Fn(RouterId) -> bool) -> Option<RouterId> {
+        let voters = voters(&core.configs());
+        let loads = self.loads();
+        let able = loads.iter().filter(|(id, _)| **id != self.own && voters.contains(&id.0) && among(**id));
+        let best =
+            able.min_by_key(|(id, load)| (self.failed_lately(**id), **load, id.0 ^ u64::from(core.shard.0)));
+        best.map(|(id, _)| *id)
+    }
+}

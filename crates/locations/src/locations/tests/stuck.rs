@@ -1,0 +1,93 @@
+//! A router whose disk stands still: its process answers, its groups do nothing.
+
+use super::cluster::{Cluster, ms};
+use crate::{Drain, GiveError};
+use futures::future::BoxFuture;
+use starling_wire::{Epoch, Shard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::time::sleep;
+
+/// Counts homes that were stopped, and those of them that were not moved.
+#[derive(Debug, Default)]
+struct Homes {
+    stopped: AtomicUsize,
+    resumed: AtomicUsize,
+}
+
+impl Drain for Homes {
+    fn drain(&self, _: Shard, _: Epoch) -> BoxFuture<'static, ()> {
+        self.stopped.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async {})
+    }
+
+    fn resume(&self, _: Shard, _: Epoch) {
+        self.resumed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_calm(&self, _: Shard) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_a_disk_that_stands_still_is_not_ready() {
+    let cluster = Cluster::start(91, 3, 4, false).await;
+    cluster.settled(ms(3_000)).await;
+    let ready = |this: &Cluster| (0..3).all(|at| this.at(at).is_ready());
+    cluster.until(ms(500), "all are ready", ready).await;
+    // One that leads nothing: nothing else would be seen of it.
+    let idle = (0..3).find(|at| cluster.leads(*at) == 0).expect("one that only follows");
+    cluster.stand_still(idle, true);
+    cluster.until(ms(8_000), "it is not ready", |this| !this.at(idle).is_ready()).await;
+    assert!(cluster.at(idle).waits() >= ms(2_000));
+    assert!((0..3).all(|at| at == idle || cluster.at(at).is_ready()));
+    cluster.stand_still(idle, false);
+    cluster.until(ms(1_000), "all are ready again", ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_home_is_stopped_to_be_moved_to_a_disk_that_stands_still() {
+    let homes = Arc::new(Homes::default());
+    let mut cluster = Cluster::start(92, 0, 10, true).await;
+    cluster.drain = Some(Arc::clone(&homes) as Arc<dyn Drain>);
+    for number in 0..5 {
+        let one = cluster.add(&format!("router-{number}"), 101 + number, Some(5));
+        cluster.run(one).await;
+    }
+    cluster.settled(ms(5_000)).await;
+    let even = |this: &Cluster| (0..5).all(|at| this.leads(at) == 2);
+    cluster.until(ms(120_000), "spread", even).await;
+    assert!(homes.stopped.load(Ordering::Relaxed) > 0, "they are asked");
+    cluster.stand_still(4, true);
+    sleep(ms(3_000)).await;
+    cluster.settled(ms(3_000)).await;
+    sleep(ms(25_000)).await;
+    assert_eq!(homes.resumed.load(Ordering::Relaxed), 0, "all that were stopped have moved");
+    let busiest = (0..4).max_by_key(|at| cluster.leads(*at)).unwrap();
+    assert!(cluster.leads(busiest) >= 3, "the one that stands still leads nothing");
+    assert!(cluster.at(busiest).leave(ms(5_000)).await);
+    assert_eq!(homes.resumed.load(Ordering::Relaxed), 0, "nor to make room");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_shard_could_not_be_moved_none_is_moved_for_a_while() {
+    let cluster = Cluster::start(93, 3, 6, false).await;
+    cluster.settled(ms(3_000)).await;
+    // Started again it leads nothing, so it would be the first that is given something.
+    let shy = 2;
+    cluster.kill(shy).await;
+    cluster.settled(ms(2_000)).await;
+    cluster.run(shy).await;
+    sleep(ms(3_000)).await;
+    let shard = (0..6).find(|shard| cluster.home(*shard).0 == 0).expect("the first leads a shard");
+    cluster.stand_still(shy, true);
+    assert!(cluster.bind(shard, 1).await);
+    let to = cluster.routers[shy].id;
+    assert_eq!(cluster.at(0).give(Shard(shard), to).await, Err(GiveError::Behind));
+    cluster.stand_still(shy, false);
+    sleep(ms(1_000)).await;
+    assert!(cluster.at(0).leave(ms(5_000)).await);
+    cluster.settled(ms(1_000)).await;
+    assert_eq!((cluster.leads(0), cluster.leads(shy)), (0, 0), "the other one takes all");
+}
