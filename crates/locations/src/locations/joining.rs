@@ -2,35 +2,38 @@
 
 use super::Inner;
 use crate::call::{Answer, Call, Refusal, Wanted};
-use crate::group::Core;
+use crate::group::{Core, Group};
 use crate::lease::is_quorum;
 use crate::peers::NO_GROUP;
 use crate::types::Member;
 use futures::{StreamExt, stream};
-use openraft::ChangeMembers;
+use openraft::{ChangeMembers, RaftMetrics};
 use starling_wire::RouterId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-/// How long a new router may take to have all entries of one shard, its snapshot among them.
-const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
+/// How long a new router is waited for until it has all entries of one shard. Others are waiting for their turn meanwhile, and
+/// it asks again all the time until it votes.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_millis(250);
+/// How often it is told that a new router does not catch up.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How many entries it may lag behind then.
 const CLOSE: u64 = 10;
 /// How long a change of who votes may take.
 const CHANGED_WITHIN: Duration = Duration::from_secs(10);
 /// Who has said nothing for so long is gone, and another disk may stand in for it.
 pub(super) const GONE: Duration = Duration::from_secs(1);
-/// A new router that has said nothing for so long is not waited for: it asks again when it is back.
+/// A new router that has said nothing for so long is not taken in: it asks again when it is back.
 const DEAD: Duration = Duration::from_secs(5);
 /// So many vote in a shard; more routers take part without a vote. Each voter more is one more to wait for, and five bear
 /// the loss of two.
 pub(super) const MOST_VOTERS: usize = 5;
 /// A voter that has said nothing for so long gives its vote to a router that has none and is there.
 const LOST: Duration = Duration::from_secs(300);
-/// In how many groups a router is taken in at the same time: it gets as many snapshots.
+/// In how many groups a router is taken in at the same time: from each leader it gets as many snapshots.
 pub(super) const AT_ONCE: usize = 4;
 
 /// What routers ask of those who lead.
@@ -43,6 +46,7 @@ pub(super) enum Admission {
 
 /// Does what is asked, one thing after the other, for ever.
 pub(super) async fn admit(inner: Arc<Inner>, mut wanted: mpsc::Receiver<Admission>) {
+    let mut late = BTreeMap::new();
     while let Some(first) = wanted.recv().await {
         let mut all = vec![first];
         while let Ok(more) = wanted.try_recv() {
@@ -56,19 +60,22 @@ pub(super) async fn admit(inner: Arc<Inner>, mut wanted: mpsc::Receiver<Admissio
                 Admission::Reconcile(last) => wanted = Some(last),
             }
         }
+        // First: who is to go may be the one that all others wait for. And what it asked before does not bring it back.
+        for router in &removing {
+            for group in &inner.groups {
+                inner.take_out(group.core(), *router).await;
+            }
+        }
+        joining.retain(|router, _| !removing.contains(router));
         for (router, member) in joining {
             let (inner, member) = (&inner, &member);
             let each = stream::iter(&inner.groups);
             each.for_each_concurrent(AT_ONCE, |group| inner.take_in(group.core(), router, member)).await;
+            inner.tell_of_late(router, &mut late);
         }
         if let Some(wanted) = &wanted {
             let (inner, each) = (&inner, stream::iter(&inner.groups));
             each.for_each_concurrent(AT_ONCE, |group| inner.bring_to(group.core(), wanted)).await;
-        }
-        for router in removing {
-            for group in &inner.groups {
-                inner.take_out(group.core(), router).await;
-            }
         }
     }
 }
@@ -133,6 +140,8 @@ impl Inner {
                 return;
             }
             Some(_) => {}
+            // Not more than it can have at once; those it lags behind in may be slow.
+            None if self.lags_behind(router) >= AT_ONCE => return,
             None => {
                 let spare = membership.nodes().any(|(_, other)| other.name == member.name && other.spare);
                 let added = core.raft.add_learner(router.0, Member { spare, ..member.clone() }, false);
@@ -161,7 +170,6 @@ impl Inner {
         }
         after.insert(router.0);
         if !self.caught_up(core, router).await {
-            tracing::warn!(shard = core.shard.0, router = router.0, "a new router does not catch up");
             return;
         }
         if self.change(core, ChangeMembers::ReplaceAllVoters(after), lost.is_some()).await {
@@ -247,24 +255,39 @@ impl Inner {
         }
     }
 
-    /// Waits until a router has all entries of a shard; not for one that is gone meanwhile.
+    /// Whether a router has all entries of a shard, or will in a moment.
     pub(super) async fn caught_up(&self, core: &Core, router: RouterId) -> bool {
         let mut figures = core.raft.metrics();
-        let close = figures.wait_for(|figures| {
-            let Some(others) = &figures.replication else { return true };
-            let there = others.get(&router.0).copied().flatten().map(|id| id.index);
-            there.is_some_and(|there| there + CLOSE >= figures.last_log_index.unwrap_or_default())
-        });
-        let gone = async {
-            while self.silent(router) < DEAD {
-                sleep(GONE).await;
-            }
+        let close = figures.wait_for(|figures| !lacks_entries(figures, router));
+        timeout(CAUGHT_UP_WITHIN, close).await.is_ok_and(|result| result.is_ok()) && core.leads().is_some()
+    }
+
+    /// In how many shards that are led here a member lacks entries.
+    fn lags_behind(&self, router: RouterId) -> usize {
+        let lacks = |group: &&Group| {
+            let figures = group.core().figures.borrow();
+            let member = figures.membership_config.membership().get_node(&router.0).is_some();
+            member && lacks_entries(&figures, router)
         };
-        tokio::select! {
-            close = timeout(CAUGHT_UP_WITHIN, close) => {
-                close.is_ok_and(|result| result.is_ok()) && core.leads().is_some()
-            }
-            () = gone => false,
+        self.groups.iter().filter(lacks).count()
+    }
+
+    /// Tells now and then of a new router that lacks entries; `late` is since when, or when it was last told.
+    fn tell_of_late(&self, router: RouterId, late: &mut BTreeMap<RouterId, Duration>) {
+        late.retain(|other, _| self.lags_behind(*other) > 0);
+        let (now, shards) = (self.clock.monotonic(), self.lags_behind(router));
+        if shards == 0 {
+            return;
+        }
+        let since = late.entry(router).or_insert(now);
+        if now >= *since + TOLD_EVERY {
+            *since = now;
+            tracing::warn!(
+                event = "late_router",
+                router = router.0,
+                shards,
+                "a new router does not catch up"
+            );
         }
     }
 
@@ -286,4 +309,11 @@ impl Inner {
         let heard = self.seen.lock().get(&router).map_or(self.began, |seen| seen.heard.max(self.began));
         self.clock.monotonic().saturating_sub(heard)
     }
+}
+
+/// Whether a router has not nearly all entries of a shard, as its leader knows; nobody else does.
+fn lacks_entries(figures: &RaftMetrics<u64, Member>, router: RouterId) -> bool {
+    let Some(others) = &figures.replication else { return false };
+    let there = others.get(&router.0).copied().flatten().map(|id| id.index);
+    there.is_none_or(|there| there + CLOSE < figures.last_log_index.unwrap_or_default())
 }

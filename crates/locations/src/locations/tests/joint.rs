@@ -1,6 +1,7 @@
 //! A change of voters that ends between its two steps: nobody but the next leader can make the second one.
 
 use super::cluster::{Cluster, ms};
+use crate::locations::joining::AT_ONCE;
 use starling_wire::{RouterId, Shard};
 use std::collections::BTreeSet;
 use tokio::time::sleep;
@@ -135,4 +136,52 @@ async fn a_disk_that_dies_while_it_is_taken_in_holds_nobody_up_and_is_forgotten(
     println!("taken in after {took:?}");
     let done = |this: &Cluster| all_know(this, &[0, 1, good], &[0, 1, good], &[0, 1, good]);
     cluster.until(ms(60_000), "the first one is forgotten", done).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_router_that_does_not_catch_up_holds_nobody_up_and_can_be_removed() {
+    let mut cluster = Cluster::start(69, 3, SHARDS, false).await;
+    cluster.settled(ms(3_000)).await;
+    let bad = cluster.add("router-3", 777, None);
+    // It answers, asks to be taken in again and again, and has no entry.
+    cluster.stand_still(bad, true);
+    cluster.run(bad).await;
+    let id = cluster.routers[bad].id;
+    let waited_for = |this: &Cluster| (0..3).all(|at| this.at(at).members().contains_key(&id));
+    cluster.until(ms(20_000), "it is waited for", waited_for).await;
+    sleep(ms(15_000)).await;
+    let good = cluster.add("router-4", 778, None);
+    cluster.run(good).await;
+    let votes = |this: &Cluster| {
+        let id = this.routers[good].id.0;
+        (0..SHARDS).all(|shard| configs(this, 0, shard).iter().all(|voters| voters.contains(&id)))
+    };
+    cluster.until(ms(20_000), "another new router votes", votes).await;
+    let start = cluster.now();
+    let done = |this: &Cluster| all_know(this, &[0, 1, 2], &[0, 1, 2, good], &[0, 1, 2, good]);
+    while !done(&cluster) {
+        assert!(cluster.now() < start + ms(10_000), "it is not removed");
+        cluster.at(0).remove(id).await.unwrap();
+        sleep(ms(500)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_nothing_is_taken_in_in_a_few_shards_only() {
+    const MANY: u16 = 12;
+    let mut cluster = Cluster::start(70, 1, MANY, false).await;
+    cluster.settled(ms(3_000)).await;
+    let other = cluster.add("router-1", 777, None);
+    cluster.stand_still(other, true);
+    cluster.run(other).await;
+    let id = cluster.routers[other].id;
+    sleep(ms(10_000)).await;
+    let member = |shard: &u16| {
+        let standing = cluster.at(0).group(Shard(*shard)).unwrap().standing();
+        standing.learners.contains(&id)
+    };
+    assert_eq!((0..MANY).filter(member).count(), AT_ONCE, "each is a snapshot");
+    cluster.stand_still(other, false);
+    let done = |this: &Cluster| this.at(other).members().get(&id).is_some_and(|(_, votes)| *votes);
+    cluster.until(ms(20_000), "it votes in all", done).await;
 }
