@@ -48,6 +48,8 @@ pub enum Call {
     Remove(RouterId),
     /// These routers are to vote, and no others.
     Reconcile(Wanted),
+    /// A router asks the leader whether it is to campaign, as it was asked to.
+    Heir,
 }
 
 /// Who is to vote. With nobody who votes it is only asked whether those who are to go are gone.
@@ -183,6 +185,7 @@ impl Call {
                 voters: wanted.voters.iter().map(|id| id.0).collect(),
                 gone: wanted.gone.iter().map(|id| id.0).collect(),
             }),
+            Self::Heir => CallKind::Heir(EmptyPb {}),
         };
         CallPb { cluster, kind: Some(kind) }.encode_to_vec().into()
     }
@@ -226,6 +229,7 @@ impl Call {
                 voters: voters.into_iter().map(RouterId).collect(),
                 gone: gone.into_iter().map(RouterId).collect(),
             }),
+            CallKind::Heir(EmptyPb {}) => Self::Heir,
         };
         Ok((call.cluster, kind))
     }
@@ -337,7 +341,7 @@ pub(crate) fn bits(groups: impl Iterator<Item = u16>) -> Vec<u8> {
 struct CallPb {
     #[prost(fixed64, tag = "1")]
     cluster: u64,
-    #[prost(oneof = "CallKind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "CallKind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     kind: Option<CallKind>,
 }
 
@@ -361,6 +365,8 @@ enum CallKind {
     Remove(u64),
     #[prost(message, tag = "10")]
     Reconcile(WantedPb),
+    #[prost(message, tag = "11")]
+    Heir(EmptyPb),
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -391,6 +391,8 @@ impl Core {
                     Err(_) => Answer::Refused(Refusal::Stopped),
                 }
             }
+            Call::Heir if self.heir.load(Ordering::Acquire) == from.0 => Answer::Done,
+            Call::Heir => Answer::Refused(Refusal::Busy),
             Call::Ping(_) | Call::Join { .. } | Call::Found { .. } | Call::Remove(_) | Call::Reconcile(_) => {
                 Answer::Refused(Refusal::Malformed)
             }

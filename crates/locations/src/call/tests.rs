@@ -40,6 +40,7 @@ fn calls_arrive_as_they_were_sent() {
             voters: [1, 2].map(RouterId).into(),
             gone: [u64::MAX].map(RouterId).into(),
         }),
+        Call::Heir,
     ];
     for call in calls {
         let (cluster, again) = Call::decode(call.encode(77)).unwrap();

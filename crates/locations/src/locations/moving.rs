@@ -1,6 +1,7 @@
 //! Moving a shard to another router, and to whom.
 
 use super::Inner;
+use crate::call::{Answer, Call, Refusal};
 use crate::detector::voters;
 use crate::group::{Control, Core, GiveError, nearly_caught_up};
 use starling_wire::{RouterId, Shard};
@@ -10,6 +11,8 @@ use tokio::sync::oneshot;
 
 /// How long a home may take to finish what it has begun.
 const DRAINED_WITHIN: Duration = Duration::from_secs(3);
+/// How long a leader may take to say that it still waits: on a slow link there and back is longer than an election is given.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(300);
 /// How old a ping may be.
 const FRESH: Duration = Duration::from_secs(1);
 /// For how long nobody is given a shard, if it can be helped, after one could not be moved there: each try stops a home that
@@ -67,6 +70,19 @@ impl Inner {
     pub(super) fn failed_lately(&self, to: RouterId) -> bool {
         let now = self.clock.monotonic();
         self.unmoved.lock().get(&to).is_some_and(|at| now < *at + SHUNNED)
+    }
+
+    /// Whether the leader of a shard still waits for this router to be elected. It asks when it was told to campaign: that may
+    /// have been on its way for long, or this router has not run, and a leader that went on would lose its reign for nothing.
+    pub(super) async fn is_heir(&self, leader: RouterId, group: u16) -> bool {
+        let call = Call::Heir.encode(self.limits.cluster());
+        let answer = self.peers.call(leader, group, call, ANSWERED_WITHIN).await;
+        match answer.ok().and_then(|answer| Answer::decode(answer).ok()) {
+            Some(Answer::Done) => true,
+            // One of an earlier version cannot read the question.
+            Some(Answer::Refused(why)) => why == Refusal::Malformed,
+            _ => false,
+        }
     }
 
     /// How many shards each other router leads that could lead more.

@@ -8,6 +8,7 @@ mod founding;
 mod joint;
 mod leases;
 mod membership;
+mod moving;
 mod narrow;
 mod pieces;
 mod readiness;

@@ -1,6 +1,7 @@
 //! The routers, their disks and the network between them.
 #![allow(clippy::disallowed_methods)] // tokio's time is the test's own
 
+use crate::call::Call;
 use crate::disk::faulty::FaultyDisk;
 use crate::era::{Eras, OneEra};
 use crate::group::{Group, Reigning};
@@ -67,6 +68,8 @@ struct State {
     waited: Duration,
     /// Calls that have come to a router.
     carried: BTreeMap<RouterId, u64>,
+    /// How late an heir is told to campaign.
+    late: Duration,
 }
 
 struct End {
@@ -89,6 +92,7 @@ impl Net {
             taken: BTreeMap::new(),
             waited: Duration::ZERO,
             carried: BTreeMap::new(),
+            late: Duration::ZERO,
         })))
     }
 
@@ -124,6 +128,11 @@ impl Net {
 
     pub(super) fn mute(&self, one: RouterId, other: RouterId) {
         self.0.lock().mute.insert((one.min(other), one.max(other)));
+    }
+
+    /// From now on heirs are told to campaign so late, and all else is as before.
+    pub(super) fn tell_heirs_late(&self, late: Duration) {
+        self.0.lock().late = late;
     }
 
     pub(super) fn isolate(&self, one: RouterId) {
@@ -249,8 +258,15 @@ async fn carry(net: Net, from: RouterId, to: RouterId, group: u16, body: Bytes) 
         (state.ends[&to].locations.clone(), state.ends[&from].member.name.clone())
     };
     let Some(locations) = locations else { return Err(PeerError::Lost) };
+    let late = match Call::decode(body.clone()) {
+        Ok((_, Call::Elect { .. })) => net.0.lock().late,
+        _ => Duration::ZERO,
+    };
     // Who answers goes on even when nobody awaits the answer any more.
-    let answer = tokio::spawn(async move { locations.answer(from, &name, group, body).await });
+    let answer = tokio::spawn(async move {
+        sleep(late).await;
+        locations.answer(from, &name, group, body).await
+    });
     let answer = answer.await.map_err(|_| PeerError::Lost)?;
     pass(&net, to, from, answer.len()).await;
     Ok(answer)
