@@ -6,6 +6,7 @@ use crate::detector::voters;
 use crate::group::{Control, Core, GiveError, nearly_caught_up};
 use starling_wire::{RouterId, Shard};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -104,11 +105,31 @@ impl Inner {
 
     /// The same among some.
     pub(super) fn heir_of(&self, core: &Core, among: impl Fn(RouterId) -> bool) -> Option<RouterId> {
+        self.heir_with(&self.loads(), core, among)
+    }
+
+    /// The same when each leads so many.
+    fn heir_with(
+        &self,
+        loads: &BTreeMap<RouterId, usize>,
+        core: &Core,
+        among: impl Fn(RouterId) -> bool,
+    ) -> Option<RouterId> {
         let voters = voters(&core.configs());
-        let loads = self.loads();
         let able = loads.iter().filter(|(id, _)| **id != self.own && voters.contains(&id.0) && among(**id));
         let best =
             able.min_by_key(|(id, load)| (self.failed_lately(**id), **load, id.0 ^ u64::from(core.shard.0)));
         best.map(|(id, _)| *id)
+    }
+
+    /// To whom each of these shards goes, one after the other: none of them is told in pings before it is there.
+    pub(super) fn heirs<'a>(&self, led: &[&'a Arc<Core>]) -> Vec<(&'a Arc<Core>, RouterId)> {
+        let mut loads = self.loads();
+        let heirs = led.iter().filter_map(|core| {
+            let to = self.heir_with(&loads, core, |_| true)?;
+            *loads.entry(to).or_default() += 1;
+            Some((*core, to))
+        });
+        heirs.collect()
     }
 }

@@ -3,6 +3,7 @@
 use super::Inner;
 use crate::detector::voters;
 use crate::group::Core;
+use futures::{StreamExt, stream};
 use starling_wire::RouterId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ const EVERY: Duration = Duration::from_millis(500);
 /// How long all must have been there, and all leaders the same, before anything is moved: where leaders are lost again and
 /// again, moving them does not help.
 const SETTLED: Duration = Duration::from_secs(10);
+/// How many shards a router that leaves gives away at the same time: with many voters each takes as long as a promise.
+const AT_ONCE: usize = 8;
 /// How long a router that leaves looks for others.
 const ALONE: Duration = Duration::from_secs(2);
 
@@ -56,13 +59,17 @@ pub(super) async fn leave(inner: &Arc<Inner>) -> bool {
         if led.is_empty() {
             return true;
         }
-        for core in led {
-            let Some(to) = inner.heir(core) else { continue };
+        let heirs = inner.heirs(&led);
+        if !heirs.is_empty() {
             alone = inner.clock.monotonic();
+        }
+        // Of many shards one after the other the last ones would end as in a crash.
+        let each = stream::iter(heirs).for_each_concurrent(AT_ONCE, |(core, to)| async move {
             if let Err(error) = inner.give(core.shard, to).await {
                 tracing::warn!(shard = core.shard.0, %error, "a shard could not be moved");
             }
-        }
+        });
+        each.await;
         if inner.clock.monotonic() >= alone + ALONE {
             return false;
         }

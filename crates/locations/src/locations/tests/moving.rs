@@ -1,4 +1,4 @@
-//! Shards that are moved on purpose: heirs that are late.
+//! Shards that are moved on purpose: heirs that are late, and many shards at once.
 
 use super::cluster::{Cluster, ms};
 use crate::GiveError;
@@ -31,4 +31,26 @@ async fn who_is_told_too_late_to_campaign_ends_no_reign() {
         cluster.settled(ms(500)).await;
         assert_eq!(cluster.home(0).0, heir);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_shards_are_given_away_in_time_and_to_all_others() {
+    const SHARDS: u16 = 40;
+    let cluster = Cluster::start(97, 5, SHARDS, false).await;
+    cluster.settled(ms(5_000)).await;
+    // The first leads most of them, and the last one none.
+    for shard in 0..SHARDS {
+        let (home, ..) = cluster.home(shard);
+        let to = if shard < 12 { 1 + usize::from(shard) % 3 } else { 0 };
+        if home != to {
+            cluster.at(home).give(Shard(shard), cluster.routers[to].id).await.unwrap();
+        }
+    }
+    let led = |this: &Cluster| (0..5).map(|at| this.leads(at)).collect::<Vec<_>>();
+    cluster.until(ms(2_000), "all are there", |this| led(this) == [28, 4, 4, 4, 0]).await;
+    sleep(ms(500)).await;
+    // One at a time, each waits until the promise to the one before is over: 310 ms.
+    assert!(cluster.at(0).leave(ms(4_000)).await);
+    cluster.settled(ms(1_000)).await;
+    assert_eq!(led(&cluster), [0, 10, 10, 10, 10]);
 }
