@@ -4,12 +4,14 @@ mod driver;
 mod giving;
 mod incoming;
 mod promise;
+mod snapshot;
 mod standing;
 
 pub(crate) use driver::{Control, Driver};
 pub use giving::GiveError;
 pub(crate) use giving::nearly_caught_up;
 pub(crate) use promise::Promise;
+pub use snapshot::NoSnapshot;
 pub use standing::Standing;
 
 use crate::call::{Answer, Call, Refusal};
@@ -172,9 +174,12 @@ impl Group {
         Standing::of(&self.core)
     }
 
-    /// Has a snapshot made soon; false if the group has stopped.
-    pub async fn snapshot(&self) -> bool {
-        self.core.raft.trigger().snapshot().await.is_ok()
+    /// Has a snapshot made soon.
+    ///
+    /// # Errors
+    /// When there is no room for it, or the group has stopped.
+    pub async fn snapshot(&self) -> Result<(), NoSnapshot> {
+        self.core.snapshot().await
     }
 
     /// Whom the last vote that counts here names as the shard's leader, alive or not. Who leads at present is in

@@ -124,6 +124,11 @@ pub fn write(
     Ok((writer.finish()?, size))
 }
 
+/// About how many bytes a snapshot has. As much work as writing it, without the disk.
+pub fn size(view: &View) -> u64 {
+    view.encode_rows(PART).map(|part| part.len() as u64).sum()
+}
+
 impl Image {
     /// The file.
     ///

@@ -28,7 +28,7 @@ pub mod state;
 pub mod types;
 pub mod wal;
 
-pub use group::{GiveError, Group, RecordError, Reigning, Standing};
+pub use group::{GiveError, Group, NoSnapshot, RecordError, Reigning, Standing};
 pub use locations::{
     Drain, Failure, Locations, Opened, Options, ReconcileError, Reconciled, RemoveError, RestoreError,
     StartError, Times,

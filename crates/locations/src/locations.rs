@@ -159,6 +159,8 @@ struct Inner {
     leaving: AtomicBool,
     /// To whom a shard could not be moved, and when that was last.
     unmoved: Mutex<BTreeMap<RouterId, Duration>>,
+    /// A snapshot is due, and does not fit on the disk.
+    short_of_room: AtomicBool,
     removed: Arc<AtomicBool>,
     failed: watch::Sender<Option<Failure>>,
     admissions: mpsc::Sender<joining::Admission>,
@@ -247,6 +249,7 @@ impl Locations {
             seen: Mutex::default(),
             leaving: AtomicBool::new(false),
             unmoved: Mutex::default(),
+            short_of_room: AtomicBool::new(false),
             removed,
             failed: watch::Sender::new(None),
             admissions,
@@ -322,6 +325,11 @@ impl Locations {
     /// For how long a group has waited for the disk here, of the one that has waited the longest.
     pub fn waits(&self) -> Duration {
         self.inner.stuck(self.inner.clock.monotonic())
+    }
+
+    /// Whether a snapshot is due that does not fit on the disk: until it does, the log grows.
+    pub fn is_short_of_room(&self) -> bool {
+        self.inner.short_of_room.load(Ordering::Acquire)
     }
 
     /// Whether that is so long that this router's votes do not count any more, whatever else it answers.

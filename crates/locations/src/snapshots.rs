@@ -34,6 +34,9 @@ pub const MAX_PART: usize = 4 << 20;
 /// The largest description, in bytes.
 pub const MAX_META: usize = 1 << 20;
 
+/// How much room a snapshot needs beside its rows: what describes it, and what the log takes while it is written.
+const SPARE: u64 = 4 << 20;
+
 /// Why a snapshot cannot be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SnapshotError {
@@ -132,6 +135,24 @@ impl Snapshots {
         let files = self.files.lock();
         let of_group = files.iter().filter(|((of, _), _)| *of == group);
         of_group.map(|(_, file)| file.clone()).rev().collect()
+    }
+
+    /// Whether a snapshot of a group of about so many bytes can be written now: those before stay until it is whole. Blocks.
+    ///
+    /// Where the file system reserves nothing, that is found out only when it is written.
+    pub fn has_room(&self, group: u16, bytes: u64) -> bool {
+        let name = format!("{}room-{group:05}", format::UNFINISHED);
+        let reserve = || {
+            let mut file = self.disk.create(&name)?;
+            let reserved = file.reserve(bytes.saturating_add(bytes / 8).saturating_add(SPARE));
+            drop(file);
+            self.disk.remove(&name)?;
+            reserved
+        };
+        // Any other error shows again where it counts.
+        !reserve().is_err_and(|error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        })
     }
 
     /// Takes the snapshots of a group that are older than the one up to `keep` away, each as soon as nobody reads it.

@@ -43,6 +43,8 @@ pub(super) struct Figures {
     age: Seconds,
     /// `starling_raft_stuck_seconds`: the longest that any group has waited for the disk.
     stuck: Seconds,
+    /// `starling_raft_snapshot_short_of_space`.
+    room: Count,
     /// `starling_router_shards_without_leader`.
     leaderless: Count,
 }
@@ -97,6 +99,11 @@ impl Figures {
                 self.stuck.clone(),
             );
             to.register(
+                "starling_raft_snapshot_short_of_space",
+                "1 while a snapshot is due that does not fit on the disk",
+                self.room.clone(),
+            );
+            to.register(
                 "starling_router_shards_without_leader",
                 "Shards of which no leader is known here that a quorum has confirmed within the last second",
                 self.leaderless.clone(),
@@ -141,6 +148,11 @@ impl Figures {
     /// For how long the disk has not answered.
     pub(super) fn stuck(&self, waits: Duration) {
         self.stuck.set(waits.as_secs_f64());
+    }
+
+    /// Whether a snapshot does not fit on the disk.
+    pub(super) fn short_of_room(&self, short: bool) {
+        self.room.set(i64::from(short));
     }
 
     /// How the groups stand; `leaders` is who led them when it was looked last.

@@ -158,9 +158,8 @@ impl Raft for Administration {
                 return Err(ControlError::NotFound);
             }
             for group in groups {
-                if !group.snapshot().await {
-                    return Err(ControlError::Unavailable("the group has stopped".to_owned()));
-                }
+                let made = group.snapshot().await;
+                made.map_err(|error| ControlError::Unavailable(error.to_string()))?;
             }
             Ok(())
         })

@@ -100,6 +100,7 @@ pub(super) async fn watch(
         board.figures.linked(board.edges().len(), board.peers().len());
         board.figures.stand(&standings, &mut leaders);
         board.figures.stuck(locations.waits());
+        board.figures.short_of_room(locations.is_short_of_room());
         sleep(HEALTH_EVERY).await;
     }
 }

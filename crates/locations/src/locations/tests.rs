@@ -12,6 +12,7 @@ mod moving;
 mod narrow;
 mod pieces;
 mod readiness;
+mod room;
 mod stopped;
 mod storage;
 mod strangers;

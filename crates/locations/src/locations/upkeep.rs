@@ -1,6 +1,7 @@
 //! What has to be done from time to time: snapshots, the era's ceiling, and looking whether all still runs.
 
 use super::{Failure, Inner};
+use crate::group::NoSnapshot;
 use crate::wal::WalError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +13,8 @@ use tokio::time::{sleep, timeout};
 const AT_LEAST: u64 = 16 << 20;
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(1);
+/// How soon it is looked again where there was no room for one.
+const NO_ROOM: Duration = Duration::from_secs(10);
 /// How long one may take before another group has its turn.
 const MADE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -25,8 +28,10 @@ pub(super) async fn snapshots(inner: Arc<Inner>) {
     let count = inner.groups.len().max(1);
     // Not all routers at once with the same group.
     let mut turn = rand::random::<u32>() as usize % count;
+    let mut pause = EVERY;
     loop {
-        sleep(EVERY).await;
+        sleep(pause).await;
+        let mut short = false;
         for _ in 0..count {
             turn = (turn + 1) % count;
             let Some(group) = inner.groups.get(turn) else { continue };
@@ -36,10 +41,25 @@ pub(super) async fn snapshots(inner: Arc<Inner>) {
                 continue;
             }
             let before = core.figures.borrow().snapshot;
-            if core.raft.trigger().snapshot().await.is_ok() {
-                let mut figures = core.raft.metrics();
-                let made = figures.wait_for(|figures| figures.snapshot > before);
-                let _ = timeout(MADE_WITHIN, made).await;
+            match core.snapshot().await {
+                Ok(()) => {
+                    let mut figures = core.raft.metrics();
+                    let made = figures.wait_for(|figures| figures.snapshot > before);
+                    let _ = timeout(MADE_WITHIN, made).await;
+                }
+                Err(NoSnapshot::NoRoom) => short = true,
+                // That is noticed elsewhere.
+                Err(NoSnapshot::Stopped) => {}
+            }
+        }
+        pause = if short { NO_ROOM } else { EVERY };
+        if inner.short_of_room.swap(short, Ordering::AcqRel) != short {
+            match short {
+                true => tracing::error!(
+                    event = "snapshot_no_room",
+                    "there is no room for a snapshot; until there is, the Raft log grows"
+                ),
+                false => tracing::info!("there is room for snapshots again"),
             }
         }
     }

@@ -295,6 +295,8 @@ pub(super) struct Router {
     pub(super) id: RouterId,
     pub(super) member: Member,
     places: Places,
+    /// The disk of its snapshots.
+    pub(super) disk: FaultyDisk,
     logs: MemoryLogs,
     founds: Option<usize>,
 }
@@ -336,10 +338,11 @@ impl Cluster {
     /// A router with an empty disk.
     pub(super) fn add(&mut self, name: &str, id: u64, founds: Option<usize>) -> usize {
         let disk = || Arc::new(FaultyDisk::default()) as crate::disk::SharedDisk;
-        let places = Places { home: disk(), log: disk(), snapshots: disk() };
+        let snapshots = FaultyDisk::default();
+        let places = Places { home: disk(), log: disk(), snapshots: Arc::new(snapshots.clone()) };
         let member = Member::new(name, format!("{name}:5270"));
         let logs = MemoryLogs::default();
-        self.routers.push(Router { id: RouterId(id), member, places, logs, founds });
+        self.routers.push(Router { id: RouterId(id), member, places, disk: snapshots, logs, founds });
         self.routers.len() - 1
     }
 
