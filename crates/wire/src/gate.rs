@@ -7,10 +7,11 @@ use crate::{EdgeId, Epoch, Shard, ToEdge};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 
-/// The reigns that a link's edge has attached to. After something for one was refused, what comes next is refused as well,
-/// until the edge attaches again: a home that was closed for a moment must not take what followed without what it missed.
+/// The reigns that a link's edge has attached to, and how often each was closed by then. What comes after something for one was
+/// refused, or after it was closed, is refused until the edge attaches again: a home must not take what followed without what
+/// it missed, nor anything but the beginning after it has said how far it has come.
 #[derive(Debug, Default)]
-pub struct Attachments(HashMap<Shard, Epoch>);
+pub struct Attachments(HashMap<Shard, (Epoch, u64)>);
 
 /// What becomes of something that an edge has said to a reign.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl Attachments {
     pub fn take<D: Clone>(&mut self, chart: &Chart<D>, home: Home, begins: bool) -> Taken<D> {
         let taken = chart.take(home);
         if let Ok((door, closings)) = &taken
-            && self.allow(home, begins)
+            && self.allow(home, begins, *closings)
         {
             return Taken::By(door.clone(), *closings);
         }
@@ -41,11 +42,11 @@ impl Attachments {
     }
 
     /// Whether a home that is open may take it.
-    fn allow(&mut self, home: Home, begins: bool) -> bool {
+    fn allow(&mut self, home: Home, begins: bool, closings: u64) -> bool {
         if begins {
-            self.0.insert(home.shard, home.epoch);
+            self.0.insert(home.shard, (home.epoch, closings));
         }
-        self.0.get(&home.shard) == Some(&home.epoch)
+        self.0.get(&home.shard) == Some(&(home.epoch, closings))
     }
 }
 
@@ -166,6 +167,14 @@ mod tests {
         chart.reopen(home(1));
         assert_eq!(attached.take(&chart, home(1), false), refused(1, Some(1)), "it has missed something");
         assert_eq!(attached.take(&chart, home(1), true), Taken::By("one", 1));
+        chart.close(home(1));
+        chart.reopen(home(1));
+        assert_eq!(attached.take(&chart, home(1), false), refused(1, Some(1)), "it was closed meanwhile");
+        assert_eq!(attached.take(&chart, home(1), true), Taken::By("one", 2));
+        chart.leave(home(1));
+        assert!(chart.stay(home(1), |_| ()));
+        assert_eq!(attached.take(&chart, home(1), false), refused(1, Some(1)), "it was about to move");
+        assert_eq!(attached.take(&chart, home(1), true), Taken::By("one", 3));
         chart.leave(home(1));
         assert_eq!(attached.take(&chart, home(1), false), Taken::Dropped);
         chart.begin(home(2), "two");
