@@ -312,6 +312,10 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
             delivery::refusal(out, home, (ticket.token, ticket.sequence), answer, trace);
         }
         settle_ticket(home, &ticket);
+        if let Some(to) = &stanza.to {
+            // What follows it may have no row, and would come before it.
+            refuse_behind(out, home, ticket.token, &to.to_bare(), ticket.sequence);
+        }
         return;
     }
     if let Some(position) = position {

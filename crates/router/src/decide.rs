@@ -228,7 +228,7 @@ pub(crate) fn reply(
         let trace = turn.follows();
         // What is decided from here on comes behind it.
         if let (Some(to), Some(at)) = (delivery::unconfirmed(&answer), home.find(token)) {
-            home.links[at].will_refuse(to, turn.monotonic);
+            home.links[at].will_refuse(to, sequence, turn.monotonic);
         }
         turn.act(home, What::Refuse(token, sequence, answer, trace));
     }

@@ -138,7 +138,7 @@ pub(crate) fn refusal(
     }
     answer(out, home, (token, sequence), refusal, trace);
     if let (Some(to), Some(at)) = (to, home.find(token)) {
-        home.links[at].refuses(to, out.shared.clock.monotonic());
+        home.links[at].refuses(to, sequence, out.shared.clock.monotonic());
     }
 }
 

@@ -137,18 +137,29 @@ fn overtakes(
     let token = home.links[at].token;
     let earlier = home.earlier(stanza, turn.monotonic, &turn.shared);
     if earlier.is_some_and(|earlier| earlier.origin.session == token.0) {
-        return !home.links[at].has_heard(with);
+        let earlier = earlier.map_or(0, |earlier| earlier.origin.sequence);
+        return !home.links[at].has_heard(with, earlier);
     }
     true
 }
 
 /// Should it come again it is to keep the origin under which a home before this one may have taken it.
 fn refuse_to_overtake(turn: &Turn, home: &mut Home, (token, sequence): (Token, u64), stanza: &Stanza) {
-    if home.earlier(stanza, turn.monotonic, &turn.shared).is_none()
+    if !refuse_once_more(turn, home, stanza)
         && let Some(message) = fingerprint(home, stanza)
     {
         home.refuses(&message, crate::act::origin(token, sequence), false, &turn.shared);
     }
+}
+
+/// What is known of a message that was refused before counts from now on: its client may send it again for as long as that. False:
+/// nothing is.
+pub(crate) fn refuse_once_more(turn: &Turn, home: &mut Home, stanza: &Stanza) -> bool {
+    let Some(earlier) = home.earlier(stanza, turn.monotonic, &turn.shared) else { return false };
+    if let Some(message) = fingerprint(home, stanza) {
+        home.refuses(&message, earlier.origin, earlier.kept, &turn.shared);
+    }
+    true
 }
 
 /// Answers a message with an error, which belongs to its trace.

@@ -23,23 +23,25 @@ pub(super) struct Refusal {
     through: u64,
     /// Among them are some of a home before this one: which messages these were is not known.
     inherited: bool,
+    /// The last of these messages.
+    last: u64,
 }
 
 impl Link {
-    /// What was queued last tells that a message to this account is not confirmed.
-    pub(crate) fn refuses(&mut self, to: BareJid, now: Duration) {
+    /// What was queued last tells that this message to this account is not confirmed.
+    pub(crate) fn refuses(&mut self, to: BareJid, sequence: u64, now: Duration) {
         let number = self.sent;
-        self.is_refused(to, number, now);
+        self.is_refused(to, sequence, number, now);
     }
 
     /// The same of what is queued soon: until then it comes after all that is there.
-    pub(crate) fn will_refuse(&mut self, to: BareJid, now: Duration) {
-        self.is_refused(to, u64::MAX, now);
+    pub(crate) fn will_refuse(&mut self, to: BareJid, sequence: u64, now: Duration) {
+        self.is_refused(to, sequence, u64::MAX, now);
     }
 
     /// The same of what a home before this one has queued under this number.
     pub(crate) fn was_refused(&mut self, to: BareJid, number: u64, now: Duration) {
-        self.is_refused(to, number, now);
+        self.is_refused(to, 0, number, now);
         self.refusals.iter_mut().for_each(|refusal| refusal.inherited = true);
     }
 
@@ -58,15 +60,22 @@ impl Link {
         self.echoes.is_some()
     }
 
-    fn is_refused(&mut self, to: BareJid, number: u64, now: Duration) {
+    fn is_refused(&mut self, to: BareJid, sequence: u64, number: u64, now: Duration) {
         self.may_echo(now);
+        let first = self.first();
         match self.refusals.iter_mut().find(|refusal| refusal.to == to) {
-            Some(refusal) => refusal.number = number,
+            Some(refusal) => {
+                if refusal.number < first {
+                    // Of those before it has heard.
+                    (refusal.since, refusal.inherited) = (now, false);
+                }
+                (refusal.number, refusal.last) = (number, sequence.max(refusal.last));
+            }
             None => {
-                let first = self.first();
                 let received = self.received;
                 self.refusals.retain(|refusal| refusal.number >= first || refusal.through > received);
-                self.refusals.push(Refusal { to, number, since: now, through: 0, inherited: false });
+                let (through, last, inherited) = (0, sequence, false);
+                self.refusals.push(Refusal { to, number, since: now, through, inherited, last });
             }
         }
     }
@@ -103,11 +112,12 @@ impl Link {
         self.refusals.iter_mut().for_each(|refusal| refusal.since = now);
     }
 
-    /// The client sends a message to this account again that was refused: it has heard of it. False where others may have been
-    /// refused by a home before this one, which are not known when they come again: none of them is to overtake another.
-    pub(crate) fn has_heard(&mut self, to: &BareJid) -> bool {
-        self.refusals.retain(|refusal| refusal.to != *to || refusal.inherited);
-        self.refusals.iter().all(|refusal| refusal.to != *to)
+    /// The client sends this message to this account again, which was refused: it has heard of that, and of those before it. False
+    /// where others may have been refused by a home before this one, which are not known when they come again: none of them is
+    /// to overtake another.
+    pub(crate) fn has_heard(&mut self, to: &BareJid, sequence: u64) -> bool {
+        self.refusals.retain(|refusal| refusal.to != *to || refusal.inherited || sequence < refusal.last);
+        self.refusals.iter().all(|refusal| refusal.to != *to || !refusal.inherited)
     }
 
     /// A message of it to this account is not confirmed: takes out what it has sent there since that its client may send again,

@@ -4,6 +4,7 @@ use crate::between::named;
 use crate::site::Site;
 use starling_wire::Shard;
 use starling_wire::frame::PeerItem;
+use starling_xmpp::{Element, ns};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -360,4 +361,84 @@ fn a_client_that_resumes_has_not_heard_of_what_was_refused_before() {
         assert_eq!(site.messages(&bob), ["0", "1", "2"], "moved: {moved}");
         assert_eq!(site.rows("bob"), ["0", "1", "2"], "moved: {moved}");
     }
+}
+
+/// The store is away, and its client has acknowledged all errors but the last.
+#[test]
+fn a_client_has_as_long_for_the_last_refusal_as_for_the_first() {
+    let mut site = Site::new(1);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    site.chat(&mut alice, "bob", "before");
+    for n in 0..5 {
+        site.store.fail_next_reads(99);
+        site.send(&mut alice, named(n));
+        site.advance(2 * SECOND);
+        assert_eq!(site.messages(&alice), ["!resource-constraint wait"], "{n}");
+        if n < 4 {
+            site.say(&alice, starling_wire::Up::Acknowledged { handled: n as u32 + 1 });
+        }
+    }
+    site.store.fail_next_reads(0);
+    site.advance(SECOND);
+    site.send(&mut alice, named(5));
+    site.run();
+    site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+    site.run();
+    let mut alice = site.client(0, "alice", "phone");
+    for n in 4..7 {
+        site.send(&mut alice, named(n));
+    }
+    site.run();
+    assert_eq!(
+        (site.messages(&bob), site.messages(&alice)),
+        (vec!["before".to_owned(), "4".into(), "5".into(), "6".into()], vec![])
+    );
+}
+
+/// It has read the first error only, when it says the first one again and something new.
+#[test]
+fn who_has_heard_of_one_refusal_has_not_heard_of_all() {
+    let mut site = Site::new(1);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    site.chat(&mut alice, "bob", "before");
+    site.store.overload_next(1);
+    site.send(&mut alice, named(0));
+    site.run();
+    for n in [1, 0, 2] {
+        site.send(&mut alice, named(n));
+    }
+    site.run();
+    site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+    site.run();
+    let mut alice = site.client(0, "alice", "phone");
+    for n in 1..4 {
+        site.send(&mut alice, named(n));
+    }
+    site.run();
+    let all = ["before", "0", "1", "2", "3"];
+    assert_eq!(
+        (site.messages(&bob), site.rows("alice")),
+        (all.map(str::to_owned).into(), all.map(str::to_owned).into())
+    );
+}
+
+/// It has no row at its sender's that could fail with that one's.
+#[test]
+fn what_follows_a_message_without_a_row_of_its_own_does_not_overtake_it() {
+    let mut site = Site::new(1);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    site.chat(&mut alice, "bob", "before");
+    let fleeting = |n| named(n).child(Element::new(ns::HINTS, "no-permanent-store"));
+    site.store.overload_next(1);
+    site.send(&mut alice, named(0));
+    site.send(&mut alice, fleeting(1));
+    site.run();
+    assert_eq!(site.messages(&alice), ["!resource-constraint wait"; 2]);
+    site.send(&mut alice, named(0));
+    site.send(&mut alice, fleeting(1));
+    site.run();
+    assert_eq!(site.messages(&bob), ["before", "0", "1"]);
 }
