@@ -185,7 +185,8 @@ pub(crate) fn build(
         far.sent = record.highest.unwrap_or_default().max(notes.sent);
     }
     link.sent = record.received;
-    link.echoes = notes.echoes.then(|| out.shared.clock.monotonic());
+    // What it has yet to say may have been said by another that was there first.
+    link.echoes = (notes.echoes || !home.links.is_empty()).then(|| out.shared.clock.monotonic());
     for queued in &record.queue {
         if let Some(to) = delivery::unconfirmed(&queued.stanza) {
             link.was_refused(to, queued.number, out.shared.clock.monotonic());

@@ -225,6 +225,11 @@ impl Since {
                 .is_some_and(|sender| *sender != session || before > 0)
     }
 
+    /// Whether a row of this origin may be among them.
+    pub(crate) fn has(&self, origin: Origin, hasher: &RandomState) -> bool {
+        !self.rows.is_empty() && self.rows.contains_key(&hasher.hash_one(origin))
+    }
+
     /// The tail is about to be read.
     pub(crate) fn begins(&mut self) {
         self.during = HashMap::new();

@@ -66,9 +66,14 @@ pub(crate) fn bind(
             .with_text("too many resources");
         return refuse_bind(turn, home, conn, error);
     }
-    if home.links.iter().any(|link| link.conn.is_none() && link.may_resend) {
+    let edges = turn.shared.tier.is_some();
+    if home.links.iter().any(|link| edges || link.conn.is_none() && link.may_resend) {
         // Whoever could resume that session may be the one who comes now, and will say again what it is not sure of.
         home.unresumed = Some(turn.monotonic);
+    }
+    if edges {
+        // And may say it before its edge does, which may be cut off.
+        home.links.iter_mut().for_each(|link| link.may_echo(turn.monotonic));
     }
     // Without stream management it does not know what was taken.
     home.is_back(|link| link.management.is_some() && link.was(&jid));

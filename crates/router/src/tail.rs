@@ -60,7 +60,12 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
                 return read_first(turn, home, reach);
             }
             if ticket.again.is_none() {
-                return false;
+                // It may come after what its client has said again.
+                let known = home.recent.as_ref().is_some_and(|recent| !recent.has(ticket.origin));
+                let reach = Reach::Session(ticket.origin.session);
+                return known
+                    && home.since.has(ticket.origin, &shared.hasher)
+                    && read_first(turn, home, reach);
             }
             let message = Fingerprint::of(&ticket.sender, &home.account.jid, &forward.stanza);
             let said = (ticket.token.0, ticket.before);

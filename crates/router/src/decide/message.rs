@@ -241,10 +241,11 @@ pub(crate) fn received(
     trace: Option<Trace>,
 ) {
     let known = match (&ticket, &home.recent) {
-        (Some(ticket), Some(recent)) if ticket.again.is_some() || ticket.repeated => {
-            recent.has(ticket.origin)
-                || Fingerprint::of(&ticket.sender, &home.account.jid, &stanza)
-                    .is_some_and(|message| recent.find(&message, ticket.token.0, ticket.before).is_some())
+        (Some(ticket), Some(recent)) => {
+            let may = ticket.again.is_some() || ticket.repeated;
+            let message = || Fingerprint::of(&ticket.sender, &home.account.jid, &stanza);
+            let find = |message| recent.find(&message, ticket.token.0, ticket.before).is_some();
+            recent.has(ticket.origin) || may && message().is_some_and(find)
         }
         _ => false,
     };

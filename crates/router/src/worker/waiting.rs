@@ -144,6 +144,7 @@ impl Worker {
                             link.was_decided(sequence);
                         }
                         home.touched = true;
+                        decide::message::refuse_once_more(turn, home, &stanza);
                         let error = decide::message::not_confirmed();
                         decide::refuse(turn, home, token, sequence, &stanza, &error);
                     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests, not only tests
 
+mod again;
 mod answered;
 mod answers;
 mod apart;

@@ -1,0 +1,89 @@
+//! What a client says once more has one row, whichever way it comes first (promise 2).
+
+use crate::between::named;
+use crate::site::Site;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The store is away for longer than a refusal is remembered, and the client does what it is told.
+#[test]
+fn what_is_refused_again_and_again_is_remembered() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    site.advance(2_000 * SECOND);
+    site.store.doubt_next(1);
+    site.send(&mut alice, named(0));
+    site.run();
+    for _ in 0..22 {
+        // Its row is there, and cannot be looked for.
+        site.store.fail_next_reads(99);
+        site.advance(30 * SECOND);
+        site.send(&mut alice, named(0));
+        site.advance(SECOND);
+        assert!(site.messages(&bob).is_empty());
+    }
+    site.store.fail_next_reads(0);
+    site.advance(20 * SECOND);
+    site.send(&mut alice, named(0));
+    site.run();
+    site.advance(SECOND);
+    assert_eq!((site.rows("alice"), site.rows("bob")), (vec!["0".to_owned()], vec!["0".to_owned()]));
+    assert_eq!(site.messages(&bob), ["0"]);
+}
+
+/// What a home that is lost has sent to another shard is held up on its way there, and nobody but its client knows of it.
+#[test]
+fn what_comes_after_it_was_said_again_has_its_row() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.client(1, "bob", "phone");
+    site.chat(&mut alice, "bob", "before");
+    site.send(&mut alice, named(0));
+    site.decide();
+    let first: Vec<_> = site.mail().drain(..).collect();
+    assert_eq!(first.len(), 1);
+    site.kill_edge(0);
+    site.succeed("alice");
+    site.declare_dead(0);
+    let mut alice = site.client(1, "alice", "phone");
+    site.send(&mut alice, named(0));
+    site.run();
+    first.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+    site.run();
+    let all = ["before", "0"];
+    assert_eq!(site.messages(&bob), all);
+    assert_eq!(
+        (site.rows("alice"), site.rows("bob")),
+        (all.map(str::to_owned).into(), all.map(str::to_owned).into())
+    );
+}
+
+/// It waits at an edge that is cut off, and its client says it over another one, by another name.
+#[test]
+fn what_an_edge_says_late_was_said_by_another_session() {
+    for moved in [false, true] {
+        let mut site = Site::new(2);
+        // Nobody has any reason to look for anything.
+        site.advance(2_000 * SECOND);
+        let mut phone = site.managed(0, "alice", "phone");
+        let bob = site.client(1, "bob", "phone");
+        site.chat(&mut phone, "bob", "before");
+        site.cut(0);
+        site.send(&mut phone, named(0));
+        if moved {
+            site.succeed("alice");
+        }
+        site.advance(SECOND / 2);
+        let mut tablet = site.client(1, "alice", "tablet");
+        site.send(&mut tablet, named(0));
+        site.run();
+        site.link(0);
+        site.run();
+        let all = ["before", "0"];
+        assert_eq!(site.rows("alice"), all, "moved: {moved}");
+        assert_eq!(site.rows("bob"), all, "moved: {moved}");
+        assert_eq!(site.messages(&bob), all, "moved: {moved}");
+    }
+}
