@@ -323,14 +323,15 @@ pub(crate) fn give_away(out: &mut Out<'_>, home: &mut Home, at: usize) {
     // What has changed goes there now, too.
     far.rests = Duration::ZERO;
     if !there {
-        // Nothing has gone there since it lost its client. What it has, it passes over. Answers are worth nothing to the next
-        // home without what follows from them.
+        // Nothing has gone there since it lost its client. Answers are worth nothing to the next home without what follows from
+        // them.
+        let told = std::mem::replace(&mut far.told, link.sent);
         if std::mem::take(&mut far.news) {
             let notes = notes::encode(&home.account.sessions[at], &home.links[at]);
             out.downs.push(ToEdge { conn: keeper, down: Down::Remember(notes) });
         }
         let link = &home.links[at];
-        out.downs.extend(link.queued(0).map(|down| ToEdge { conn: keeper, down }));
+        out.downs.extend(link.queued(told).map(|down| ToEdge { conn: keeper, down }));
     } else if let Some(sent) = far.gone {
         let whole = far.whole;
         send_so_many(out, home, at, sent, usize::MAX);

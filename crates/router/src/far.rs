@@ -44,7 +44,9 @@ pub(crate) struct Far {
     pub(crate) lacks: Option<EdgeId>,
     /// Up to where its queue has gone to its edge, whose link takes no more at present; `None`: all of it has.
     pub(crate) gone: Option<u64>,
-    /// For the same reason it is not fed from the log.
+    /// While it has no connection: up to here its keeper has its queue, at least.
+    pub(crate) told: u64,
+    /// Its link takes no more, and it is not fed from the log.
     pub(crate) starved: bool,
     /// It is looked soon whether that link takes more.
     pub(crate) knocks: bool,
@@ -116,6 +118,7 @@ impl Far {
             whole: true,
             lacks: None,
             gone: None,
+            told: 0,
             starved: false,
             knocks: false,
             news: true,
@@ -146,6 +149,7 @@ impl Far {
     pub(crate) fn goes_to(&mut self, conn: ConnId) -> Option<ConnId> {
         self.holders.retain(|holder| *holder != conn);
         self.holders.push(conn);
+        self.told = 0;
         // The first one has all of it; of the others that is not known.
         (self.holders.len() > MAX_HOLDERS).then(|| self.holders.remove(1))
     }

@@ -30,19 +30,20 @@ impl Worker {
     pub(super) fn tell(&mut self, now: Duration, account: &BareJid) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         home.listed = false;
+        let touched = std::mem::take(&mut home.touched);
+        if touched && !home.parted.is_empty() {
+            self.part(now, account);
+        }
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         let departed = std::mem::take(&mut home.departed);
         if home.deliveries.is_dirty() && (departed || !home.cursor_timer) {
             home.cursor_timer = true;
             let delay = if departed { Duration::ZERO } else { CURSOR_DELAY };
             self.timers.set(now + delay, account.clone(), Why::Cursor);
         }
-        if !std::mem::take(&mut home.touched) {
+        if !touched {
             return;
         }
-        if !home.parted.is_empty() {
-            self.part(now, account);
-        }
-        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         if !home.answer_timer
             && let Some(since) = home.waits_since()
         {

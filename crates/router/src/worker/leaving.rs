@@ -15,6 +15,9 @@ impl Worker {
         self.partings.push(done);
         for account in self.accounts() {
             self.guard(&account, |worker| worker.give_away(turn, &account));
+            // Of a whole shard that would be much at once.
+            self.shared.edge.deliver(&mut self.downs);
+            self.downs.clear();
         }
         for account in self.attaching.late.accounts() {
             for forward in self.attaching.late.take(&account) {
@@ -39,8 +42,12 @@ impl Worker {
         None
     }
 
-    /// A stanza that nobody has decided on and nobody says again goes to the next home.
+    /// A stanza that nobody has decided on and nobody says again goes to the next home. Whoever says it again is to do so soon:
+    /// should this home stay, it is no news to anybody.
     fn pass_on(&self, mut forward: Forward) {
+        if pairs::is_put_off(&self.shared, &forward) {
+            return;
+        }
         if let (None, Some(tier)) = (&forward.ticket, &self.shared.tier) {
             forward.hops += 1;
             // Its sender may say something newer to that one first.

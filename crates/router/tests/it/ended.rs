@@ -58,3 +58,22 @@ fn what_a_session_had_acknowledged_that_was_replaced_is_remembered_too() {
     assert_eq!(site.kept(1), 0);
     assert!(site.is_there(&other));
 }
+
+/// It has ended, and waits for a receipt of another shard.
+#[test]
+fn its_edge_forgets_it_as_soon_as_its_last_message_has_its_receipt() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let mut bob = site.managed(1, "bob", "phone");
+    site.chat(&mut alice, "bob", "once");
+    site.close_post("alice", true);
+    site.chat(&mut bob, "alice", "answer");
+    site.say(&bob, Up::Acknowledged { handled: 1 });
+    site.say(&bob, Up::Gone(Leave::Closed));
+    site.advance(Duration::from_secs(3));
+    assert!(site.kept(1) > 0, "it has yet to be sent");
+    site.close_post("alice", false);
+    site.advance(Duration::from_secs(4));
+    assert_eq!(site.kept(1), 0);
+    assert_eq!(site.messages(&alice), ["answer"]);
+}

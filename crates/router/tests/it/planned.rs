@@ -295,3 +295,46 @@ fn a_home_that_goes_on_from_an_old_one_knows_who_is_lost() {
         assert!(lost == known && !told.is_empty(), "{age} s: {told:?}");
     }
 }
+
+/// Its edge has kept what was said before the client was gone.
+#[test]
+fn what_an_edge_has_of_a_session_is_not_said_to_it_again() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    for n in 0..3 {
+        site.chat(&mut alice, "bob", &n.to_string());
+    }
+    site.lose(&bob);
+    for moves in 0..3 {
+        site.send(&mut alice, ask("more"));
+        site.run();
+        let before = site.stanzas();
+        site.begin_to_leave("bob");
+        site.end_to_leave("bob");
+        assert_eq!(site.stanzas() - before, 1, "{moves} moves");
+    }
+    let bob = site.resume(&bob, 1, 0);
+    site.run();
+    let downs = site.told(&bob);
+    let numbers = downs.iter().filter(|down| matches!(down, Down::Stanza { number: 1.., .. }));
+    assert_eq!(numbers.count(), 3 + 3);
+}
+
+/// Nobody hears of a home that stays: who waits for it is told.
+#[test]
+fn what_waits_for_a_home_that_stays_comes_soon() {
+    let mut site = Site::new(3);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    let _silent = site.managed(2, "bob", "desk");
+    // For a moment the home waits for the edge of the other device.
+    site.cut(2);
+    site.succeed("bob");
+    site.chat(&mut alice, "bob", "hello");
+    assert_eq!(site.messages(&bob), [""; 0], "it waits");
+    site.leave_and_stay("bob");
+    site.advance(SECOND);
+    assert_eq!(site.messages(&bob), ["hello"]);
+    assert_eq!(site.handled(&alice), 2);
+}

@@ -45,6 +45,7 @@ struct Wires {
     leaving: Mutex<Vec<Shard>>,
     /// Bytes that edges were to remember.
     remembered: AtomicUsize,
+    stanzas: AtomicUsize,
     /// The links to edges take nothing that can wait.
     pressed: AtomicBool,
 }
@@ -72,9 +73,10 @@ impl EdgeLink for Tagged {
         let open = self.open.lock();
         for message in batch.drain(..) {
             let edge = message.conn.edge;
-            if let Down::Remember(notes) = &message.down {
-                self.wires.remembered.fetch_add(notes.len(), Ordering::Relaxed);
-            }
+            let notes = if let Down::Remember(notes) = &message.down { notes.len() } else { 0 };
+            let stanzas = usize::from(matches!(message.down, Down::Stanza { .. }));
+            self.wires.remembered.fetch_add(notes, Ordering::Relaxed);
+            self.wires.stanzas.fetch_add(stanzas, Ordering::Relaxed);
             if let Some(link) = open.get(&edge) {
                 self.wires.downs.lock().push_back((edge, *link, self.shard, self.epoch, message));
             }

@@ -113,6 +113,11 @@ impl Site {
         self.told(client).iter().filter_map(message).collect()
     }
 
+    /// How many stanzas were said to edges so far.
+    pub(crate) fn stanzas(&self) -> usize {
+        self.wires.stanzas.load(Ordering::Relaxed)
+    }
+
     /// Bytes that edges were to remember so far.
     pub(crate) fn remembered(&self) -> usize {
         self.wires.remembered.load(Ordering::Relaxed)
