@@ -420,11 +420,14 @@ pub(crate) fn refused_there(
 ) {
     let Refusal { answer, unsure } = refusal;
     let message = home.sender(token).and_then(|link| link.message(sequence));
-    let to = message.and_then(|message| Some(message.to.as_ref()?.to_bare()));
+    let to = message.and_then(|message| Some(message.stanza.to.as_ref()?.to_bare()));
     let is_unsure = unsure.is_some();
+    // Nobody has it but its sender, whose row is the same when it comes again.
+    let put_off = message.filter(|_| answer.as_ref().is_some_and(delivery::is_put_off));
+    let unsure = unsure.or_else(|| Some((None, put_off?.origin)));
     if let Some((message, origin)) = unsure {
         let own = || home.find(token).and_then(|at| home.links[at].message(sequence));
-        let message = message.or_else(|| decide::message::fingerprint(home, own()?));
+        let message = message.or_else(|| decide::message::fingerprint(home, &own()?.stanza));
         if let Some(message) = message {
             home.refuses(&message, origin, true, out.shared);
         }

@@ -129,7 +129,7 @@ pub(crate) fn refusal(
     trace: Option<Trace>,
 ) {
     let to = unconfirmed(&refusal);
-    if let Some(at) = home.find(token).filter(|_| to.is_some()) {
+    if let Some(at) = home.find(token).filter(|_| to.is_some() || is_put_off(&refusal)) {
         home.links[at].may_echo(out.shared.clock.monotonic());
         if home.links[at].far.as_ref().is_some_and(|far| far.news) {
             // Whoever is its home when its client has read this and says the message again, has to know that it may be there.
@@ -144,12 +144,19 @@ pub(crate) fn refusal(
 
 /// For whom the message was of which this says that it is not confirmed.
 pub(crate) fn unconfirmed(answer: &Stanza) -> Option<BareJid> {
-    if answer.kind != Kind::Message(MessageType::Error) {
-        return None;
-    }
-    let error = answer.payload.get(ns::CLIENT, "error")?.element();
-    error.find(ns::STANZAS, StanzaCondition::ResourceConstraint.as_str())?;
-    answer.from.as_ref().map(starling_xmpp::Jid::to_bare)
+    let says = refuses(answer, StanzaCondition::ResourceConstraint);
+    answer.from.as_ref().filter(|_| says).map(starling_xmpp::Jid::to_bare)
+}
+
+/// Whether it says that a message, which its sender may have in its log, is to be sent again: whom it is for is not there yet.
+pub(crate) fn is_put_off(answer: &Stanza) -> bool {
+    refuses(answer, StanzaCondition::RecipientUnavailable)
+}
+
+fn refuses(answer: &Stanza, condition: StanzaCondition) -> bool {
+    let error = answer.payload.get(ns::CLIENT, "error");
+    answer.kind == Kind::Message(MessageType::Error)
+        && error.is_some_and(|error| error.element().find(ns::STANZAS, condition.as_str()).is_some())
 }
 
 /// A committed message for the sessions it concerns.

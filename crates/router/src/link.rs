@@ -293,9 +293,9 @@ impl Link {
     }
 
     /// A message that has no answer yet.
-    pub(crate) fn message(&self, sequence: u64) -> Option<&Stanza> {
+    pub(crate) fn message(&self, sequence: u64) -> Option<&Unanswered> {
         let entry = self.place(sequence).and_then(|index| self.unsettled.get(index))?;
-        entry.message.as_ref().map(|message| &message.stanza)
+        entry.message.as_deref()
     }
 
     /// Whether a message of this id to this account has no answer yet.

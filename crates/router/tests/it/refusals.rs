@@ -4,7 +4,7 @@ use crate::between::named;
 use crate::site::Site;
 use starling_wire::Shard;
 use starling_wire::frame::PeerItem;
-use starling_xmpp::{Element, ns};
+use starling_xmpp::{Element, Jid, Kind, MessageType, Stanza, ns};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -441,4 +441,49 @@ fn what_follows_a_message_without_a_row_of_its_own_does_not_overtake_it() {
     site.send(&mut alice, fleeting(1));
     site.run();
     assert_eq!(site.messages(&bob), ["before", "0", "1"]);
+}
+
+/// Its recipient's edge has yet to name the session that it is for; its sender's log has it all the same.
+#[test]
+fn what_is_to_wait_for_a_session_has_one_row_at_its_sender_however_often_it_is_sent() {
+    for case in ["here", "another home", "another session"] {
+        let mut site = Site::new(2);
+        // Nothing of before could be said again.
+        site.advance(2_000 * SECOND);
+        let mut alice = site.managed(0, "alice", "phone");
+        let bob = site.managed(1, "bob", "phone");
+        site.cut(1);
+        site.succeed("bob");
+        site.advance(Duration::from_millis(500));
+        let to = Jid::parse("bob@localhost/phone").unwrap();
+        let normal = |n| Stanza { kind: Kind::Message(MessageType::Normal), ..named(n).to(to.clone()) };
+        for _ in 0..3 {
+            site.send(&mut alice, normal(0));
+            site.run();
+            let errors = site.told(&alice).into_iter().filter_map(crate::moves::error).collect::<Vec<_>>();
+            assert_eq!(errors, ["wait recipient-unavailable"], "{case}");
+            match case {
+                "here" => {}
+                "another home" => site.succeed("alice"),
+                _ => {
+                    site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+                    site.run();
+                    alice = site.managed(0, "alice", "phone");
+                }
+            }
+            assert_eq!(site.rows("alice"), ["0"], "{case}");
+        }
+        // Nothing else is refused for that.
+        site.send(&mut alice, normal(1));
+        site.send(&mut alice, named(2));
+        site.run();
+        site.link(1);
+        site.run();
+        site.send(&mut alice, normal(0));
+        site.send(&mut alice, normal(1));
+        site.run();
+        assert_eq!(site.rows("alice"), ["0", "1", "2"], "{case}");
+        assert_eq!(site.rows("bob"), ["2", "0", "1"], "{case}");
+        assert_eq!(site.messages(&bob), ["2", "0", "1"], "{case}");
+    }
 }
