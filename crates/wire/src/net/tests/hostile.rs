@@ -171,9 +171,9 @@ async fn g05_who_does_not_fit_is_told_why() {
         connect(server.address(), ROUTER, &site.tls("starling://one/edge/*"), &options()).await.unwrap();
     let own = version();
     for (version, word) in [
-        (Version { major: 2, ..own.clone() }, "protocol version differs: 1 here, 2 there"),
+        (Version { major: 2, ..own.clone() }, "protocol version differs: 1 and 2"),
         (Version { cluster: "two".to_owned(), ..own.clone() }, "cluster differs"),
-        (Version { shards: 32, ..own.clone() }, "number of shards differs: 16 here, 32 there"),
+        (Version { shards: 32, ..own.clone() }, "number of shards differs: 16 and 32"),
         (Version { hash: "crc".to_owned(), ..own.clone() }, "hash of shards differs"),
     ] {
         let (code, text) = outcome(&connection, vec![opening(&EdgeHello { version, ..hello() })]).await;
