@@ -6,8 +6,8 @@
 
 use crate::{Account, Change, Cx, Effect, Session};
 use compact_str::{CompactString, format_compact};
-use starling_store::{RosterItem, Subscription};
-use starling_xmpp::{BareJid, Element, IqType, Jid, PresenceType, Stanza, ns};
+use starling_store::{Roster, RosterItem, Subscription};
+use starling_xmpp::{BareJid, Element, IqType, Jid, Kind, PresenceType, Stanza, ns};
 
 /// Changes a contact; returns it with its new version. Pushes nothing: some changes are not for clients to see.
 pub fn put(cx: &mut Cx<'_>, mut item: RosterItem) -> RosterItem {
@@ -42,6 +42,30 @@ pub fn push_to(cx: &mut Cx<'_>, session: &Session, item: Element, version: u64) 
         .to(Jid::from(session.jid.clone()))
         .child(query);
     cx.push(Effect::Deliver(session.token, push));
+}
+
+/// What has changed since a version, oldest first; `None` where that is more than so much.
+pub fn changes(roster: &Roster, since: u64, most: usize) -> Option<Vec<(u64, Element)>> {
+    let items = roster.items.values().filter(|item| item.visible && item.version > since);
+    let gone = roster.removed.iter().filter(|(_, version)| **version > since);
+    if items.clone().count() + gone.clone().count() > most {
+        return None;
+    }
+    let mut changes: Vec<(u64, Element)> = items.map(|item| (item.version, element(item))).collect();
+    changes.extend(gone.map(|(contact, version)| (*version, removed(contact))));
+    changes.sort_by_key(|(version, _)| *version);
+    Some(changes)
+}
+
+/// Up to which version of the roster whoever gets this has it, if it is a push.
+pub fn pushed(stanza: &Stanza) -> Option<u64> {
+    let Kind::Iq(IqType::Set) = stanza.kind else { return None };
+    // Others may send what looks like one.
+    let (from, to) = stanza.from.as_ref().zip(stanza.to.as_ref())?;
+    if from.as_str() != to.to_bare().as_str() {
+        return None;
+    }
+    stanza.payload.get(ns::ROSTER, "query")?.attribute("ver")?.parse().ok()
 }
 
 /// The `item` element that a client sees. A waiting request of the contact is never shown (RFC 6121 §3.1.3).
@@ -131,5 +155,20 @@ mod tests {
         assert!(lines[1].contains("ver='2'") && lines[3].contains("ver='3'"));
         assert_eq!(bench.account.roster.items[&bare("b@localhost")].version, 2);
         assert_eq!(bench.account.roster.removed[&bare("a@localhost")], 3);
+    }
+
+    #[test]
+    fn only_the_account_itself_pushes() {
+        let push = |from: &str| {
+            let query = Element::new(ns::ROSTER, "query").attr("ver", "7");
+            let to = Jid::parse("alice@localhost/phone").unwrap();
+            Stanza::iq(IqType::Set).from(Jid::parse(from).unwrap()).to(to).child(query)
+        };
+        assert_eq!(pushed(&push("alice@localhost")), Some(7));
+        for other in ["alice@localhost/phone", "bob@localhost", "localhost"] {
+            assert_eq!(pushed(&push(other)), None);
+        }
+        let kind = Kind::Iq(IqType::Result);
+        assert_eq!(pushed(&Stanza { kind, ..push("alice@localhost") }), None);
     }
 }

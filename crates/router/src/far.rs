@@ -78,6 +78,10 @@ pub(crate) struct Far {
     pub(crate) had: u64,
     /// Requests of it that have left and have no answer: their heads.
     pub(crate) asked: Vec<Stanza>,
+    /// The version of the roster up to which it has been told of changes, if it wants that.
+    pub(crate) listed: Option<u64>,
+    /// The same as its edge remembers it: of what had gone there.
+    pub(crate) noted: Option<u64>,
     /// The home has closed its last connection, not its client.
     pub(crate) cut: bool,
     /// Its session has ended; its address.
@@ -134,6 +138,8 @@ impl Far {
             answers: VecDeque::new(),
             had: 0,
             asked: Vec::new(),
+            listed: None,
+            noted: None,
             cut: false,
             parted: None,
             from,

@@ -7,6 +7,7 @@ use crate::aside::{Aside, Behind};
 use crate::config::RouterConfig;
 use crate::far::Far;
 use crate::recognise::origin_id;
+use starling_hooks::roster_push;
 use starling_store::{Origin, Position};
 use starling_wire::{ConnId, Down, Token, Trace};
 use starling_xmpp::{BareJid, FullJid, IqType, Kind, Stanza, Timestamp, sm};
@@ -416,6 +417,10 @@ impl Link {
         if let (Some(far), Some(position)) = (&mut self.far, position) {
             far.highest = far.highest.max(position);
             far.sent = far.sent.max(position);
+        }
+        if let Some((far, version)) = self.far.as_mut().zip(roster_push::pushed(&stanza)) {
+            far.news |= far.listed < Some(version);
+            far.listed = far.listed.max(Some(version));
         }
         let stanza = (self.management.is_some() || self.far.is_some()).then_some(stanza);
         let trace = trace.map(Box::new);

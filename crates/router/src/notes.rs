@@ -69,6 +69,8 @@ pub(crate) struct Notes {
     pub(crate) again: u64,
     /// What it has asked others and has no answer to: the heads of these requests.
     pub(crate) asked: Vec<Stanza>,
+    /// Up to which version of the roster it was told of changes; `None` where that is not known, or it does not want to be told.
+    pub(crate) listed: Option<u64>,
 }
 
 /// Of a session of a cluster.
@@ -132,6 +134,8 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
     for request in asked {
         put(&mut out, &request.encode());
     }
+    let listed = link.far.as_ref().and_then(|far| far.noted);
+    out.put_u64_le(listed.map_or(0, |version| version.saturating_add(1)));
     out.freeze()
 }
 
@@ -188,6 +192,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
     for _ in 0..left.later(4)? {
         asked.push(Stanza::decode(left.bytes()?).ok()?);
     }
+    let listed = left.later(8)?.checked_sub(1);
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -214,6 +219,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         rows,
         again,
         asked,
+        listed,
     })
 }
 
@@ -260,6 +266,7 @@ mod tests {
         link.far.as_mut().unwrap().carried = vec![Position(5), Position(8)];
         (link.far.as_mut().unwrap().stay, link.far.as_mut().unwrap().sent) = (3, Position(9));
         link.feed.sent = Position(8);
+        link.far.as_mut().unwrap().noted = Some(0);
         (session, link)
     }
 
@@ -279,7 +286,7 @@ mod tests {
         assert_eq!((notes.presence, notes.directed), (session.presence, session.directed));
         assert_eq!((notes.acknowledged, notes.stay), (vec![Position(5), Position(8)], 3));
         assert_eq!((notes.sent, notes.ceased), (Position(9), Position(8)));
-        assert_eq!(notes.before, None);
+        assert_eq!((notes.before, notes.listed), (None, Some(0)));
     }
 
     #[test]
@@ -323,7 +330,7 @@ mod tests {
         }
         let whole = encode(&session, &link);
         let cut = (1..whole.len()).filter(|cut| decode(&whole.slice(..whole.len() - cut)).is_some());
-        assert_eq!(cut.count(), 7, "where fields were added");
+        assert_eq!(cut.count(), 8, "where fields were added");
     }
 
     #[test]
@@ -333,7 +340,7 @@ mod tests {
         let newer: Bytes = [&whole[..], b"more"].concat().into();
         assert_eq!(decode(&newer), decode(&whole));
         // What homes of before wrote ends where fields were added.
-        let ends = [44, 36, 28, 20, 16, 12, 4].map(|less| whole.len() - less);
+        let ends = [52, 44, 36, 28, 24, 20, 12, 8].map(|less| whole.len() - less);
         for length in 0..whole.len() {
             let known = decode(&whole.slice(..length));
             assert_eq!(known.is_some(), ends.contains(&length), "{length} bytes");
@@ -341,7 +348,7 @@ mod tests {
         let older = decode(&whole.slice(..ends[0])).unwrap();
         assert_eq!((older.stay, older.sent, older.ceased), (3, Position(0), Position(0)));
         assert!(older.before.is_none() && older.owed.is_empty() && older.rows.is_empty());
-        assert!(older.again == 0 && older.asked.is_empty());
+        assert!(older.again == 0 && older.asked.is_empty() && older.listed.is_none());
         let other: Bytes = [&[9], &whole[1..]].concat().into();
         assert_eq!(decode(&other), None);
     }

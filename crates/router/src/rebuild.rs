@@ -14,7 +14,7 @@ use crate::requests;
 use crate::session;
 use crate::shared::Shared;
 use crate::turn::Turn;
-use starling_hooks::{Fate, Flow, Session};
+use starling_hooks::{Fate, Flow, Session, roster_push};
 use starling_store::{Direction, LogFilter, LogRow, Page, Position};
 use starling_wire::{ConnId, Down, Epoch, Record, ToEdge, Token};
 use starling_xmpp::{Kind, Stanza};
@@ -162,6 +162,7 @@ pub(crate) fn build(
     far.holders.insert_many(0, parked.others.iter().copied());
     far.built = (!parked.drained).then_some(*conn);
     far.answered.clone_from(&record.answered);
+    (far.listed, far.noted) = (notes.listed, notes.listed);
     link.far = Some(Box::new(far));
     (link.received, link.announced, link.before) = (record.handled, record.handled, record.handled);
     let counting = record.queue.iter().filter(|queued| queued.counts).count();
@@ -230,6 +231,26 @@ pub(crate) fn build(
         out.downs.push(ToEdge { conn: *conn, down: Down::Remember(notes::encode(session, link)) });
     }
     highest
+}
+
+/// The home before may have been lost with what it told a session of the roster. A client that is not told that its session is
+/// over relies on that (RFC 6121 §2.1.6).
+pub(crate) fn tell_changes(turn: &mut Turn, home: &mut Home, token: Token) {
+    let version = home.account.roster.version;
+    let Some(at) = home.find(token).filter(|at| home.account.sessions[*at].interested) else { return };
+    let Some(far) = &mut home.links[at].far else { return };
+    let since = *far.listed.get_or_insert(version);
+    if since >= version {
+        return;
+    }
+    turn.decide(home, Some(at), |cx| {
+        let changes = roster_push::changes(&cx.account.roster, since, usize::MAX);
+        for (version, item) in changes.unwrap_or_default() {
+            cx.session
+                .into_iter()
+                .for_each(|session| roster_push::push_to(cx, session, item.clone(), version));
+        }
+    });
 }
 
 /// All that its client has not acknowledged has been sent to where it is: nothing has to be taken any more from an edge where it was.

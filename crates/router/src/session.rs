@@ -139,7 +139,8 @@ pub(crate) fn bound(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, token: 
 pub(crate) fn remember(out: &mut Out<'_>, home: &mut Home, at: usize) -> usize {
     let sure = home.doubt.is_none() && home.opening.is_none();
     let link = &mut home.links[at];
-    let all = sure && link.hears().is_some() && link.feed.is_live() && link.feed.begun;
+    let hears = link.hears().is_some();
+    let all = sure && hears && link.feed.is_live() && link.feed.begun;
     let (Some(conn), Some(far)) = (link.conn, &mut link.far) else { return 0 };
     if !far.whole && far.gone.is_some() {
         // It would say that it has all of a session that was resumed.
@@ -150,6 +151,9 @@ pub(crate) fn remember(out: &mut Out<'_>, home: &mut Home, at: usize) -> usize {
     if all && far.whole {
         // What it was to be sent of these went over this link before.
         far.from = far.from.max(home.told);
+    }
+    if hears && far.whole {
+        far.noted = far.listed;
     }
     let notes = notes::encode(&home.account.sessions[at], &home.links[at]);
     let bytes = notes.len();

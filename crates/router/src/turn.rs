@@ -302,7 +302,14 @@ impl Turn {
                 self.write(home, Write::Credentials(jid, Box::new(credentials.0)), Wrote::Account)
             }
             Change::Carbons(token, on) => session(home, token, |session| session.carbons = on),
-            Change::Interested(token) => session(home, token, |session| session.interested = true),
+            Change::Interested(token) => {
+                let version = home.account.roster.version;
+                session(home, token, |session| session.interested = true);
+                // It is told all of it now, and what changes from then on.
+                if let Some(far) = home.find(token).and_then(|at| home.links[at].far.as_mut()) {
+                    far.listed.get_or_insert(version);
+                }
+            }
             Change::WatchesBlocks(token) => session(home, token, |session| session.watches_blocks = true),
             Change::Directed(token, jid) => session(home, token, |session| {
                 session.directed.insert(jid);

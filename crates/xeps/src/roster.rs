@@ -1,7 +1,7 @@
 //! The roster (RFC 6121 §2): asking for it, changing it, and its versions.
 
 use compact_str::CompactString;
-use starling_hooks::roster_push::{self, element, removed, version_text};
+use starling_hooks::roster_push::{self, element, version_text};
 use starling_hooks::{About, Answer, AnswerIq, At, Change, Cx, Hooks, Session, Spec, Xep};
 use starling_store::{Roster as Stored, RosterItem};
 use starling_xmpp::{BareJid, Element, IqType, Jid, Kind, Stanza, StanzaCondition, StanzaError, ns};
@@ -71,15 +71,7 @@ fn missed(roster: &Stored, known: &str) -> Option<Vec<(u64, Element)>> {
     if since > roster.version || since < roster.removed_since {
         return None;
     }
-    let items = roster.items.values().filter(|item| item.visible && item.version > since);
-    let gone = roster.removed.iter().filter(|(_, version)| **version > since);
-    if items.clone().count() + gone.clone().count() > MISSED {
-        return None;
-    }
-    let mut changes: Vec<(u64, Element)> = items.map(|item| (item.version, element(item))).collect();
-    changes.extend(gone.map(|(contact, version)| (*version, removed(contact))));
-    changes.sort_by_key(|(version, _)| *version);
-    Some(changes)
+    roster_push::changes(roster, since, MISSED)
 }
 
 /// Roster set (RFC 6121 §2.1.5, §2.3 to §2.5).

@@ -130,6 +130,7 @@ impl Worker {
                 self.timers.set(at, account.clone(), Why::Arrived(parked.record.token));
             }
             settle_in(turn, &mut out, home, &parked, &mut self.timers);
+            rebuild::tell_changes(turn, home, parked.record.token);
         }
         built.retain(|(token, _)| home.links.iter().any(|link| link.token == *token));
         for parked in parked.into_iter().flatten() {

@@ -16,6 +16,7 @@ mod doubts;
 mod ended;
 mod late;
 mod leases;
+mod lists;
 mod messages;
 mod moves;
 mod notes;
