@@ -1,5 +1,6 @@
 //! What a home knows of a session's edge, where that is another process.
 
+use crate::requests::Digest;
 use smallvec::{SmallVec, smallvec};
 use starling_store::Position;
 use starling_wire::{ConnId, EdgeId};
@@ -78,6 +79,8 @@ pub(crate) struct Far {
     pub(crate) had: u64,
     /// Requests of it that have left and have no answer: their heads.
     pub(crate) asked: Vec<Stanza>,
+    /// The last ones that are over.
+    pub(crate) over: Vec<Digest>,
     /// The version of the roster up to which it has been told of changes, if it wants that.
     pub(crate) listed: Option<u64>,
     /// The same as its edge remembers it: of what had gone there.
@@ -138,6 +141,7 @@ impl Far {
             answers: VecDeque::new(),
             had: 0,
             asked: Vec::new(),
+            over: Vec::new(),
             listed: None,
             noted: None,
             cut: false,

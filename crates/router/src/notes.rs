@@ -4,6 +4,7 @@
 //! number in front changes when that does not do.
 
 use crate::link::{As, Link, Row};
+use crate::requests::Digest;
 use bytes::{BufMut, Bytes, BytesMut};
 use starling_hooks::Session;
 use starling_store::Position;
@@ -69,6 +70,8 @@ pub(crate) struct Notes {
     pub(crate) again: u64,
     /// What it has asked others and has no answer to: the heads of these requests.
     pub(crate) asked: Vec<Stanza>,
+    /// Of those that it asked before, the last ones that are over.
+    pub(crate) over: Vec<Digest>,
     /// Up to which version of the roster it was told of changes; `None` where that is not known, or it does not want to be told.
     pub(crate) listed: Option<u64>,
 }
@@ -136,6 +139,11 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
     }
     let listed = link.far.as_ref().and_then(|far| far.noted);
     out.put_u64_le(listed.map_or(0, |version| version.saturating_add(1)));
+    let over = link.far.as_ref().map_or(&[][..], |far| &far.over);
+    out.put_u32_le(u32::try_from(over.len()).unwrap_or(u32::MAX));
+    for digest in over {
+        out.put_u64_le(*digest);
+    }
     out.freeze()
 }
 
@@ -193,6 +201,10 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         asked.push(Stanza::decode(left.bytes()?).ok()?);
     }
     let listed = left.later(8)?.checked_sub(1);
+    let mut over = Vec::new();
+    for _ in 0..left.later(4)? {
+        over.push(left.number(8)?);
+    }
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -219,6 +231,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         rows,
         again,
         asked,
+        over,
         listed,
     })
 }
@@ -266,7 +279,7 @@ mod tests {
         link.far.as_mut().unwrap().carried = vec![Position(5), Position(8)];
         (link.far.as_mut().unwrap().stay, link.far.as_mut().unwrap().sent) = (3, Position(9));
         link.feed.sent = Position(8);
-        link.far.as_mut().unwrap().noted = Some(0);
+        (link.far.as_mut().unwrap().noted, link.far.as_mut().unwrap().over) = (Some(0), vec![7, u64::MAX]);
         (session, link)
     }
 
@@ -286,7 +299,7 @@ mod tests {
         assert_eq!((notes.presence, notes.directed), (session.presence, session.directed));
         assert_eq!((notes.acknowledged, notes.stay), (vec![Position(5), Position(8)], 3));
         assert_eq!((notes.sent, notes.ceased), (Position(9), Position(8)));
-        assert_eq!((notes.before, notes.listed), (None, Some(0)));
+        assert_eq!((notes.before, notes.listed, notes.over), (None, Some(0), vec![7, u64::MAX]));
     }
 
     #[test]
@@ -330,7 +343,7 @@ mod tests {
         }
         let whole = encode(&session, &link);
         let cut = (1..whole.len()).filter(|cut| decode(&whole.slice(..whole.len() - cut)).is_some());
-        assert_eq!(cut.count(), 8, "where fields were added");
+        assert_eq!(cut.count(), 9, "where fields were added");
     }
 
     #[test]
@@ -340,7 +353,7 @@ mod tests {
         let newer: Bytes = [&whole[..], b"more"].concat().into();
         assert_eq!(decode(&newer), decode(&whole));
         // What homes of before wrote ends where fields were added.
-        let ends = [52, 44, 36, 28, 24, 20, 12, 8].map(|less| whole.len() - less);
+        let ends = [72, 64, 56, 48, 44, 40, 32, 28, 20].map(|less| whole.len() - less);
         for length in 0..whole.len() {
             let known = decode(&whole.slice(..length));
             assert_eq!(known.is_some(), ends.contains(&length), "{length} bytes");
@@ -348,7 +361,9 @@ mod tests {
         let older = decode(&whole.slice(..ends[0])).unwrap();
         assert_eq!((older.stay, older.sent, older.ceased), (3, Position(0), Position(0)));
         assert!(older.before.is_none() && older.owed.is_empty() && older.rows.is_empty());
-        assert!(older.again == 0 && older.asked.is_empty() && older.listed.is_none());
+        assert!(
+            older.again == 0 && older.asked.is_empty() && older.over.is_empty() && older.listed.is_none()
+        );
         let other: Bytes = [&[9], &whole[1..]].concat().into();
         assert_eq!(decode(&other), None);
     }

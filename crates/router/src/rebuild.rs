@@ -220,7 +220,7 @@ pub(crate) fn build(
     owed::fetch(home, &mut link, record, &notes.rows, highest);
     home.account.sessions.push(session);
     home.links.push(link);
-    requests::inherit(out.shared, home, record.token, notes.asked);
+    requests::inherit(out.shared, home, record.token, (notes.asked, notes.over));
     // The next home has to know that this is the one, and all of it, whatever moves were recorded and never came about.
     // Where more follows, that is said behind it ([`is_all_there`]); but answers that it has only in its notes have other
     // numbers now.

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How many are remembered of one account; of older ones an answer is passed on, and its absence not told.
 const MOST: usize = 64;
+/// How many of those that are over stand in the notes of a session.
+const MOST_NOTED: usize = 32;
 /// The same in bytes. All of them stand in the notes of a session, which go to its edge in one piece.
 const MOST_BYTES: usize = 64 << 10;
 /// How long it is waited for an answer that may be lost.
@@ -24,7 +26,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Requests {
     open: VecDeque<Request>,
     /// Those that have their answer, or whose client was told that they have none.
-    over: VecDeque<Request>,
+    over: VecDeque<(Token, Digest)>,
+}
+
+/// What a request is known by when it is over.
+pub(crate) type Digest = u64;
+
+/// Of the request with this id to that address.
+fn digest(id: Option<&str>, to: Option<&Jid>) -> Digest {
+    let to = to.map_or("", Jid::as_str).as_bytes();
+    // No address has such a byte in it.
+    starling_wire::shard::digest(&[to, b"\0", id.unwrap_or_default().as_bytes()].concat())
 }
 
 /// One of them.
@@ -48,6 +60,10 @@ impl Request {
     fn is_answered_by(&self, token: Token, answer: &Stanza) -> bool {
         self.token == token && self.stanza.id == answer.id && self.stanza.to == answer.from
     }
+
+    fn digest(&self) -> Digest {
+        digest(self.stanza.id.as_deref(), self.stanza.to.as_ref())
+    }
 }
 
 impl Requests {
@@ -57,21 +73,36 @@ impl Requests {
             other.token == token && other.stanza.id == request.id && other.stanza.to == request.to
         };
         self.open.retain(|other| !same(other));
-        self.over.retain(|other| !same(other));
+        let own = (token, digest(request.id.as_deref(), request.to.as_ref()));
+        self.over.retain(|other| *other != own);
         push(&mut self.open, Request { token, shard, stanza: head(request), doubt: None });
     }
 
     /// An answer has come for this session; false where it has one, or was told that there is none. Homes and edges say once more
     /// what may not have been heard.
     pub(crate) fn answered(&mut self, token: Token, answer: &Stanza) -> bool {
-        if self.over.iter().any(|request| request.is_answered_by(token, answer)) {
+        if self.over.contains(&(token, digest(answer.id.as_deref(), answer.from.as_ref()))) {
             return false;
         }
         let index = self.open.iter().position(|request| request.is_answered_by(token, answer));
         if let Some(request) = index.and_then(|index| self.open.remove(index)) {
-            push(&mut self.over, request);
+            self.is_over(token, request.digest());
         }
         true
+    }
+
+    /// It is to have no other answer.
+    fn is_over(&mut self, token: Token, digest: Digest) {
+        if self.over.len() >= MOST {
+            self.over.pop_front();
+        }
+        self.over.push_back((token, digest));
+    }
+
+    /// The last ones of this session that are over.
+    pub(crate) fn over(&self, token: Token) -> Vec<Digest> {
+        let own = || self.over.iter().filter(|(other, _)| *other == token).map(|(_, digest)| *digest);
+        own().skip(own().count().saturating_sub(MOST_NOTED)).collect()
     }
 
     /// What this session has asked and has no answer to.
@@ -90,7 +121,7 @@ impl Requests {
             other.token == token && other.stanza.id == request.id && other.stanza.to == request.to
         };
         self.open.retain(|other| !same(other));
-        push(&mut self.over, Request { token, shard: Shard(0), stanza: head(request), doubt: None });
+        self.is_over(token, digest(request.id.as_deref(), request.to.as_ref()));
     }
 
     /// The home of that shard is another one, or can be reached again: whether anything was asked before.
@@ -107,15 +138,14 @@ impl Requests {
     pub(crate) fn lost(&mut self, now: Duration) -> Option<(Token, Stanza)> {
         let is_lost = |request: &Request| request.doubt.is_some_and(|since| since + PATIENCE <= now);
         let request = self.open.remove(self.open.iter().position(is_lost)?)?;
-        let lost = (request.token, request.stanza.clone());
-        push(&mut self.over, request);
-        Some(lost)
+        self.is_over(request.token, request.digest());
+        Some((request.token, request.stanza))
     }
 
     /// The session has ended.
     pub(crate) fn forget(&mut self, token: Token) {
         self.open.retain(|request| request.token != token);
-        self.over.retain(|request| request.token != token);
+        self.over.retain(|(other, _)| *other != token);
     }
 
     /// How many have no answer.
@@ -161,37 +191,45 @@ fn shard(shared: &Shared, to: &Jid) -> Shard {
     shared.elsewhere(&to.to_bare()).unwrap_or_else(own)
 }
 
-/// The edge remembers what its session waits for: should this home be lost, nobody else would tell its client that there is no
-/// answer.
+/// The edge remembers what its session waits for, and what it waits for no more: should this home be lost, nobody else would tell
+/// its client that there is no answer, or that there was one.
 pub(crate) fn note(home: &mut Home, token: Token) {
     let Some(at) = home.find(token) else { return };
     let asked: Vec<_> = home.requests.of(token).cloned().collect();
+    let over = home.requests.over(token);
     if let Some(far) = &mut home.links[at].far
-        && far.asked != asked
+        && (far.asked != asked || far.over != over)
     {
-        (far.asked, far.news) = (asked, true);
+        (far.asked, far.over, far.news) = (asked, over, true);
         home.touched = true;
     }
 }
 
-/// A session was built that had asked these. Its edge may have answers to them.
-pub(crate) fn inherit(shared: &Shared, home: &mut Home, token: Token, asked: Vec<Stanza>) {
+/// A session was built that had asked these, and some before that are over. Its edge may have answers to them.
+pub(crate) fn inherit(
+    shared: &Shared,
+    home: &mut Home,
+    token: Token,
+    (asked, over): (Vec<Stanza>, Vec<Digest>),
+) {
     let now = shared.clock.monotonic();
     let Some(at) = home.find(token) else { return };
+    let is_answer = |stanza: &&Stanza| matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error));
+    let queued = home.links[at].queue.iter().filter_map(|entry| entry.stanza.as_ref()).filter(is_answer);
+    let answers: Vec<_> = queued.map(|answer| digest(answer.id.as_deref(), answer.from.as_ref())).collect();
+    over.into_iter().chain(answers).for_each(|digest| home.requests.is_over(token, digest));
     for request in asked {
-        let is_answer = |stanza: &Stanza| {
-            let answers = matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error));
-            answers && stanza.id == request.id && stanza.from == request.to
-        };
-        let answered = home.links[at].queue.iter().any(|entry| entry.stanza.as_ref().is_some_and(is_answer));
-        if let Some(to) = request.to.as_ref().filter(|_| !answered) {
+        let is_over =
+            home.requests.over.contains(&(token, digest(request.id.as_deref(), request.to.as_ref())));
+        if let Some(to) = request.to.as_ref().filter(|_| !is_over) {
             let shard = shard(shared, to);
             home.requests.inherits(token, shard, request, now);
         }
     }
     let asked = home.requests.of(token).cloned().collect();
+    let over = home.requests.over(token);
     if let Some(far) = &mut home.links[at].far {
-        far.asked = asked;
+        (far.asked, far.over) = (asked, over);
     }
 }
 
@@ -265,9 +303,7 @@ mod tests {
             long.id = Some(format!("{n}{}", "y".repeat(16_000)).into());
             requests.inherits(A, Shard(3), long, secs(1));
         }
-        for all in [&requests.open, &requests.over] {
-            let bytes: usize = all.iter().map(|request| request.stanza.encode().len()).sum();
-            assert!((16_000..=MOST_BYTES + 4_096).contains(&bytes), "{bytes}");
-        }
+        let bytes: usize = requests.open.iter().map(|request| request.stanza.encode().len()).sum();
+        assert!((16_000..=MOST_BYTES + 4_096).contains(&bytes), "{bytes}");
     }
 }

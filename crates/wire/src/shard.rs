@@ -51,6 +51,13 @@ impl Default for Shards {
     }
 }
 
+/// A number for something that processes tell each other of by what it looks like; the same in all of them. Whoever may choose
+/// the bytes may find others with the same number.
+pub fn digest(bytes: &[u8]) -> u64 {
+    siphash24(DIGEST, bytes)
+}
+
+const DIGEST: (u64, u64) = (u64::from_le_bytes(*b"starling"), u64::from_le_bytes(*b"/digest1"));
 const KEY: (u64, u64) = (u64::from_le_bytes(*b"starling"), u64::from_le_bytes(*b"/shard/1"));
 
 /// `SipHash-2-4` of `bytes` under a key of two little-endian halves.

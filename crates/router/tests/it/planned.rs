@@ -261,6 +261,52 @@ fn an_answer_behind_a_message_is_given_once() {
     assert_eq!(site.rows("alice"), ["hello"]);
 }
 
+/// One router is the home of both, and its loss takes with it what it knew. The answer's sender was told of none of it.
+#[test]
+fn an_answer_is_given_once_though_both_homes_are_lost() {
+    for read in [false, true] {
+        let mut site = Site::new(2);
+        let mut alice = site.managed(0, "alice", "phone");
+        let mut bob = site.managed(1, "bob", "phone");
+        site.send(&mut alice, ask("one"));
+        site.run();
+        site.close_post("alice", true);
+        site.chat(&mut bob, "alice", "hello");
+        site.close_post("alice", false);
+        site.send(&mut bob, to(Stanza::iq(IqType::Result).id("one"), "alice@localhost/phone"));
+        site.run();
+        assert_eq!(told(&mut site, &alice), ["Result one"]);
+        if read {
+            // It does not stand in her queue any more.
+            site.say(&alice, Up::Acknowledged { handled: 1 });
+            site.run();
+        }
+        site.crash("bob");
+        site.succeed("alice");
+        let shard = site.shard("bob");
+        site.begin(shard);
+        site.advance(SECOND);
+        assert_eq!(told(&mut site, &alice), [""; 0], "read: {read}");
+    }
+}
+
+/// Its client was told that it has none.
+#[test]
+fn an_answer_that_comes_too_late_is_not_given_by_the_next_home_either() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let mut bob = site.managed(1, "bob", "phone");
+    site.send(&mut alice, ask("one"));
+    site.run();
+    site.succeed("bob");
+    site.advance(6 * SECOND);
+    assert_eq!(told(&mut site, &alice).len(), 1);
+    site.hand_on("alice");
+    site.send(&mut bob, to(Stanza::iq(IqType::Result).id("one"), "alice@localhost/phone"));
+    site.run();
+    assert_eq!(told(&mut site, &alice), [""; 0]);
+}
+
 #[test]
 fn a_home_that_leaves_and_stays_goes_on() {
     let mut site = Site::new(2);
