@@ -3,7 +3,6 @@
 use crate::home::{Home, Read};
 use crate::link::{As, Link, Row};
 use crate::msg::{Fed, Msg};
-use crate::notes;
 use crate::reads;
 use crate::session::{self, remember};
 use crate::shared::Shared;
@@ -16,7 +15,6 @@ use starling_xmpp::{
     BareJid, Element, IqType, Kind, MessageType, Stanza, StanzaCondition, StreamCondition, StreamError, ns,
 };
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How many stanzas may wait while nobody looks at the client (XEP-0352), and how many bytes of them.
 const UNSEEN: (usize, usize) = (128, 256 << 10);
@@ -243,7 +241,7 @@ fn takes(out: &mut Out<'_>, home: &mut Home, at: usize) -> bool {
 }
 
 /// Counts a stanza for its session and sends it.
-fn push(
+pub(crate) fn push(
     out: &mut Out<'_>,
     home: &mut Home,
     at: usize,
@@ -268,7 +266,7 @@ pub(crate) fn send_again(out: &mut Out<'_>, home: &mut Home, at: usize, after: u
     send_so_many(out, home, at, after, room);
 }
 
-fn send_so_many(out: &mut Out<'_>, home: &mut Home, at: usize, after: u64, room: usize) {
+pub(crate) fn send_so_many(out: &mut Out<'_>, home: &mut Home, at: usize, after: u64, room: usize) {
     let link = &mut home.links[at];
     if let Some(far) = &mut link.far {
         far.gone = None;
@@ -312,40 +310,6 @@ pub(crate) fn go_on(out: &mut Out<'_>, home: &mut Home, at: usize) {
         }
     }
     feed(out, home, token);
-}
-
-/// The home is about to be another one: what waits here for a session goes to the edge that keeps it, however much that is.
-pub(crate) fn give_away(out: &mut Out<'_>, home: &mut Home, at: usize) {
-    let Some(keeper) = home.links[at].keeper() else { return };
-    while let Some(stanza) = home.links[at].held.take() {
-        push(out, home, at, stanza, None, None);
-    }
-    while let Some((stanza, trace)) = home.links[at].feed.behind.take(Position(u64::MAX)) {
-        push(out, home, at, stanza, None, trace);
-    }
-    home.touched = true;
-    let link = &mut home.links[at];
-    let there = link.conn == Some(keeper);
-    let Some(far) = &mut link.far else { return };
-    // What has changed goes there now, too.
-    far.rests = Duration::ZERO;
-    if !there {
-        // Nothing has gone there since it lost its client. Answers are worth nothing to the next home without what follows from
-        // them.
-        let told = std::mem::replace(&mut far.told, link.sent);
-        if std::mem::take(&mut far.news) {
-            let notes = notes::encode(&home.account.sessions[at], &home.links[at]);
-            out.downs.push(ToEdge { conn: keeper, down: Down::Remember(notes) });
-        }
-        let link = &home.links[at];
-        out.downs.extend(link.queued(told).map(|down| ToEdge { conn: keeper, down }));
-    } else if let Some(sent) = far.gone {
-        let whole = far.whole;
-        send_so_many(out, home, at, sent, usize::MAX);
-        if !whole {
-            remember(out, home, at);
-        }
-    }
 }
 
 /// What can wait does, for nobody looks at the client.

@@ -45,7 +45,8 @@ pub(crate) struct Far {
     pub(crate) lacks: Option<EdgeId>,
     /// Up to where its queue has gone to its edge, whose link takes no more at present; `None`: all of it has.
     pub(crate) gone: Option<u64>,
-    /// While it has no connection: up to here its keeper has its queue, at least.
+    /// While it has no connection: up to here its keeper has its queue, as it has said itself or as has gone to it over a link that
+    /// has not ended since.
     pub(crate) told: u64,
     /// Its link takes no more, and it is not fed from the log.
     pub(crate) starved: bool,

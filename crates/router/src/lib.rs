@@ -28,6 +28,7 @@ mod doubt;
 mod drive;
 mod far;
 mod fence;
+mod giving;
 mod heard;
 mod home;
 mod homes;

@@ -25,6 +25,9 @@ pub(crate) enum As {
     CopySent,
 }
 
+/// Stanzas that a record of a session has room for.
+const MOST_TOLD: usize = 90_000;
+
 /// A stanza sent to the client and not acknowledged (with stream management) or not written (without).
 #[derive(Debug)]
 pub(crate) struct Unacked {
@@ -397,6 +400,11 @@ impl Link {
         if let Some(far) = self.far.as_mut().filter(|_| sequence > 0) {
             far.answers(number, sequence);
         }
+    }
+
+    /// Whether less than so many bytes are unacknowledged, in a number that a record of it has room for.
+    pub(crate) fn is_below(&self, bytes: usize) -> bool {
+        self.queued_bytes < bytes && self.queue.len() < MOST_TOLD
     }
 
     /// Adds what was just sent (or would have been, were the session not detached).

@@ -186,7 +186,7 @@ pub(crate) fn build(
         far.sent = record.highest.unwrap_or_default().max(notes.sent);
     }
     link.sent = record.received;
-    link.far.iter_mut().for_each(|far| far.told = record.received);
+    link.far.iter_mut().for_each(|far| far.told = parked.named);
     // What it has yet to say may have been said by another that was there first.
     link.echoes = (notes.echoes || !home.links.is_empty()).then(|| out.shared.clock.monotonic());
     for queued in &record.queue {

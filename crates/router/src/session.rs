@@ -319,12 +319,8 @@ fn leaves(turn: &mut Turn, home: &mut Home, at: usize, leave: Leave, later: Dura
     }
     let Some(at) = home.find(token) else { return };
     let link = &mut home.links[at];
-    let told = link.hears().map_or(0, |_| link.sent);
-    if let Some(far) = &mut link.far {
-        far.told = told.max(far.told);
-        if let (Some(conn), Some(_)) = (link.conn, link.resuming) {
-            far.is_not_at(conn);
-        }
+    if let (Some(conn), Some(_), Some(far)) = (link.conn, link.resuming, &mut link.far) {
+        far.is_not_at(conn);
     }
     link.conn = None;
     link.resuming = None;

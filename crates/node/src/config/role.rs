@@ -14,8 +14,8 @@ pub enum Role {
 /// The largest stanza of a client that fits a message between processes in any form: its answers quote it, its canonical
 /// form may be longer, and what forwards it wraps it.
 pub const LARGEST_STANZA: usize = 512 << 10;
-/// As much of one session can be told to its next home.
-const LARGEST_QUEUE: usize = 32 << 20;
+/// As much of one session can be told to its next home: several times that, for what waits to be queued goes there, too.
+const LARGEST_QUEUE: usize = 16 << 20;
 const LONGEST_QUEUE: usize = 50_000;
 /// The longest list that is sent in one stanza.
 const LONGEST_LIST: usize = 4_000;

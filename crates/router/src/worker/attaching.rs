@@ -120,8 +120,13 @@ impl Worker {
         for account in self.attaching.accounts_at(edge) {
             let Some(Slot::Ready(home)) = self.homes.get_mut(&account) else { continue };
             let mut any = home.opening.is_some();
-            for link in home.links.iter_mut().filter(|link| link.conn.is_some_and(|conn| conn.edge == edge)) {
-                if let Some(far) = &mut link.far {
+            for link in &mut home.links {
+                let Some(far) = &mut link.far else { continue };
+                if far.holders.last().is_some_and(|conn| conn.edge == edge) {
+                    // What it was told last may be lost: it says what it has.
+                    far.told = 0;
+                }
+                if link.conn.is_some_and(|conn| conn.edge == edge) {
                     (far.quiet, far.unheard, any) = (true, false, true);
                 }
             }
@@ -338,6 +343,7 @@ impl Worker {
                 return;
             }
             if record.detached.is_some() {
+                far.told = record.received;
                 return;
             }
             // The edge was taken for dead, and was not.

@@ -54,6 +54,12 @@ pub(super) fn from_edge(
         }
         Up::Idle => session::ping(turn, home, at),
         Up::Gone(leave) => {
+            let link = &mut home.links[at];
+            if link.hears() == Some(conn)
+                && let Some(far) = &mut link.far
+            {
+                far.told = link.sent;
+            }
             if home.links[at].far.as_ref().is_some_and(|far| far.built == Some(conn)) {
                 resuming::drained(home, at);
             }

@@ -5,6 +5,7 @@
 //! are told how far each session has come: otherwise the next home would take for half done what nobody has looked at.
 
 use super::*;
+use crate::giving;
 use crate::mail;
 use tokio::sync::oneshot;
 
@@ -81,7 +82,7 @@ impl Worker {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         for at in 0..home.links.len() {
-            delivery::give_away(&mut out, home, at);
+            giving::give_away(&mut out, home, at);
         }
         self.tell(turn.monotonic, account);
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };

@@ -307,6 +307,32 @@ fn an_answer_that_comes_too_late_is_not_given_by_the_next_home_either() {
     assert_eq!(told(&mut site, &alice), [""; 0]);
 }
 
+/// A client that never reads has more waiting for it at each home.
+#[test]
+fn what_goes_to_an_edge_is_bounded_however_often_its_home_moves() {
+    const BYTES: usize = 2_000;
+    let config = RouterConfig { max_unacked_bytes: BYTES, ..RouterConfig::default() };
+    let mut site = Site::with(2, config);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    let (mut taken, mut closed) = (0, 0);
+    for _ in 0..8 {
+        for _ in 0..8 {
+            let fleeting = Stanza::message(starling_xmpp::MessageType::Chat)
+                .child(Element::new("urn:example", "signal").text("x".repeat(50)));
+            site.send(&mut alice, to(fleeting, "bob@localhost/phone"));
+        }
+        site.run();
+        site.hand_on("bob");
+        let downs = site.told(&bob);
+        let size =
+            |down: &Down| if let Down::Stanza { stanza, .. } = down { stanza.encoded_len() } else { 0 };
+        taken += downs.iter().map(size).sum::<usize>();
+        closed += downs.iter().filter(|down| matches!(down, Down::Close(_))).count();
+    }
+    assert!(closed > 0 && taken < 4 * BYTES, "{taken} bytes, told {closed} times");
+}
+
 #[test]
 fn a_home_that_leaves_and_stays_goes_on() {
     let mut site = Site::new(2);
@@ -365,6 +391,37 @@ fn what_an_edge_has_of_a_session_is_not_said_to_it_again() {
     let downs = site.told(&bob);
     let numbers = downs.iter().filter(|down| matches!(down, Down::Stanza { number: 1.., .. }));
     assert_eq!(numbers.count(), 3 + 3);
+}
+
+/// Its link breaks, and what was said last with it. Its client is not back when it is.
+#[test]
+fn what_an_edge_has_not_of_a_session_is_said_to_it() {
+    for stays in [false, true] {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        let bob = site.managed(1, "bob", "phone");
+        if stays {
+            // What is given away is lost on its way.
+            site.lose(&bob);
+            site.send(&mut alice, presence(PresenceType::Unavailable));
+            site.run();
+            site.leave_and_stay("bob");
+        }
+        site.cut(1);
+        site.send(&mut alice, presence(PresenceType::Unavailable));
+        site.run();
+        site.say(&bob, Up::Gone(Leave::Lost));
+        site.declare_dead(1);
+        site.link(1);
+        site.run();
+        site.send(&mut alice, ask("one"));
+        site.run();
+        site.hand_on("bob");
+        let bob = site.resume(&bob, 1, 0);
+        site.run();
+        let all = ["Unavailable", "Unavailable", "Get one"];
+        assert_eq!(told(&mut site, &bob), all[usize::from(!stays)..]);
+    }
 }
 
 /// Nobody hears of a home that stays: who waits for it is told.
