@@ -245,7 +245,7 @@ impl Inside {
         stanza.from = Some(jid.as_jid().clone());
         let sequence = open.credit.spend(stanza.encoded_len());
         if let Some(token) = open.token {
-            self.stage.records.said(token, sequence, jid.as_str(), &stanza);
+            self.stage.records.said(conn, (token, sequence), jid.as_str(), &stanza);
         }
         self.say(conn, Up::Stanza { sequence, stanza, fault: None, trace: None, again: false });
     }

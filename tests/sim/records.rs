@@ -36,8 +36,14 @@ struct State {
     places: BTreeSet<(u128, EdgeId)>,
     /// What connections asked for.
     tokens: HashMap<ConnId, Token>,
-    /// Messages of sessions by sequence. After a resumption a sequence may be another one's.
+    /// Messages of sessions by sequence.
     said: BTreeMap<(u128, u64), Vec<Said>>,
+    /// The same by how many their client had said. After a resumption it may be another one.
+    counted: BTreeMap<(u128, u64), Vec<Said>>,
+    /// Where counting began.
+    bases: HashMap<u128, u64>,
+    /// How many sequences homes have left out before those of this connection.
+    left_out: HashMap<ConnId, u64>,
     /// Up to where these were called handled.
     handled: HashMap<u128, u64>,
     /// Messages that homes have refused.
@@ -95,12 +101,14 @@ impl Records {
     }
 
     /// A session says something to its home.
-    pub(crate) fn said(&self, token: Token, sequence: u64, from: &str, stanza: &Stanza) {
+    pub(crate) fn said(&self, conn: ConnId, (token, sequence): (Token, u64), from: &str, stanza: &Stanza) {
         let mut state = self.state.lock();
-        let open = sequence.saturating_sub(state.handled.get(&token.0).copied().unwrap_or(0));
+        let count = state.count(conn, sequence);
+        let open = count.saturating_sub(state.handled.get(&token.0).copied().unwrap_or(0));
         state.most = state.most.max(open);
         let Some(said) = said(from, stanza) else { return };
-        state.said.entry((token.0, sequence)).or_default().push(said);
+        state.said.entry((token.0, sequence)).or_default().push(said.clone());
+        state.counted.entry((token.0, count)).or_default().push(said);
     }
 
     /// Homes say this to edges; of a cluster, whose sessions are recorded, or not.
@@ -111,12 +119,21 @@ impl Records {
             let token = state.tokens.get(conn).copied();
             match (down, token) {
                 (Down::Stanza { stanza, .. }, _) => state.delivers(stanza, now),
-                (Down::Handled { sequence }, Some(token)) => state.counts(token, *sequence, now),
-                (Down::Resumed { sequence, .. }, Some(token)) => {
-                    state.counts(token, *sequence, now);
+                (Down::SmEnabled { base, .. }, Some(token)) => {
+                    state.bases.entry(token.0).or_insert(*base);
+                }
+                (Down::Handled { sequence }, Some(token)) => {
+                    let count = state.count(*conn, *sequence);
+                    state.counts(token, count, now);
+                }
+                (Down::Resumed { sequence, base, .. }, Some(token)) => {
+                    let first = state.bases.get(&token.0).copied().unwrap_or(*base);
+                    state.left_out.insert(*conn, base.saturating_sub(first));
+                    let count = state.count(*conn, *sequence);
+                    state.counts(token, count, now);
                     state.is_at(token, conn.edge, in_cluster, now);
                     // What it says behind that is new.
-                    state.handled.insert(token.0, *sequence);
+                    state.handled.insert(token.0, count);
                 }
                 (Down::Bound { .. }, Some(token)) => state.is_at(token, conn.edge, in_cluster, now),
                 _ => {}
@@ -185,15 +202,20 @@ impl State {
         self.early.push(Early { origin: Some(origin), at: now, counted: false, text });
     }
 
-    /// All of a session up to this sequence is called handled.
-    fn counts(&mut self, token: Token, sequence: u64, now: Duration) {
-        let before = self.handled.insert(token.0, sequence).unwrap_or(0);
-        if before >= sequence {
+    /// How many its client had said with what has this sequence.
+    fn count(&self, conn: ConnId, sequence: u64) -> u64 {
+        sequence.saturating_sub(self.left_out.get(&conn).copied().unwrap_or(0))
+    }
+
+    /// So many of a session are called handled.
+    fn counts(&mut self, token: Token, count: u64, now: Duration) {
+        let before = self.handled.insert(token.0, count).unwrap_or(0);
+        if before >= count {
             self.handled.insert(token.0, before);
             return;
         }
-        let range = (token.0, before + 1)..=(token.0, sequence);
-        let all: Vec<Said> = self.said.range(range).flat_map(|(_, said)| said.last().cloned()).collect();
+        let range = (token.0, before + 1)..=(token.0, count);
+        let all: Vec<Said> = self.counted.range(range).flat_map(|(_, said)| said.last().cloned()).collect();
         for Said { from, to, origin } in all {
             for owner in BTreeSet::from([&from, &to]) {
                 if !self.has(owner, &origin) {

@@ -374,6 +374,9 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
         ticket => {
             if let Some(ticket) = &ticket {
                 pairs::done(out.shared, home, ticket, refused.as_deref());
+                if refused.is_none() && position.is_none() {
+                    pairs::keeps_nothing(out.shared, home, ticket, &stanza);
+                }
             }
             match (refused, &ticket) {
                 (Some(error), ticket) => {

@@ -104,6 +104,7 @@ impl Behind {
 mod tests {
     use super::*;
     use crate::msg::Pairing;
+    use crate::recognise::Before;
     use starling_store::Origin;
 
     fn jid(name: &str) -> BareJid {
@@ -118,7 +119,8 @@ mod tests {
     fn here(sequence: u64, heard: u64) -> Ticket {
         let origin = Origin { session: 1, sequence };
         let (sender, token) = (jid("alice"), Token(1));
-        Ticket { origin, sender, token, sequence, again: None, repeated: false, pair: None, heard, before: 0 }
+        let before = Before::default();
+        Ticket { origin, sender, token, sequence, again: None, repeated: false, pair: None, heard, before }
     }
 
     fn elsewhere(sequence: u64, prev: Option<u64>) -> Ticket {

@@ -9,6 +9,7 @@ use crate::act::{What, origin};
 use crate::delivery;
 use crate::home::Home;
 use crate::msg::{Forward, Ticket};
+use crate::recognise::Before;
 use crate::turn::Turn;
 use starling_hooks::{Fate, Flow};
 use starling_node::Span;
@@ -255,5 +256,6 @@ pub(crate) fn bounce(turn: &mut Turn, home: &mut Home, stanza: &Stanza, error: &
 /// The ticket of a session's message.
 pub(crate) fn ticket(home: &Home, token: Token, sequence: u64) -> Ticket {
     let (origin, sender) = (origin(token, sequence), home.account.jid.clone());
-    Ticket { origin, sender, token, sequence, again: None, repeated: false, pair: None, heard: 0, before: 0 }
+    let before = Before::default();
+    Ticket { origin, sender, token, sequence, again: None, repeated: false, pair: None, heard: 0, before }
 }

@@ -3,7 +3,7 @@
 use crate::requests::Digest;
 use smallvec::{SmallVec, smallvec};
 use starling_store::Position;
-use starling_wire::{ConnId, EdgeId};
+use starling_wire::{ConnId, EdgeId, credit};
 use starling_xmpp::{FullJid, Stanza};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,6 +13,9 @@ const MAX_HOLDERS: usize = 4;
 /// Acknowledged rows that are remembered while the cursor is not written: what is beyond may be delivered once more, should
 /// the home be lost as well.
 const MAX_UNSAVED: usize = 1_024;
+
+/// So many stanzas of a session were under way to the last home at most.
+pub(crate) const MAY_BE_AGAIN: u64 = credit::MOST as u64;
 
 /// Notes of this size go to an edge as often as they change, in bytes.
 const SMALL: usize = 8 << 10;
@@ -70,8 +73,12 @@ pub(crate) struct Far {
     /// It was built from what an edge kept when the table of locations was lost: its client may have gone on elsewhere since then,
     /// at an edge that is lost as well.
     pub(crate) believed: bool,
-    /// Up to this sequence its client may say again, over another connection, what the last home had taken.
+    /// Up to this sequence its client may say again, over another connection, what homes before had taken.
     pub(crate) again: u64,
+    /// That was said above this sequence.
+    pub(crate) after: u64,
+    /// Up to this one it has come again to this home, in order.
+    pub(crate) matched: u64,
     /// What it has yet to say to this home and has its answer from the last one, rising.
     pub(crate) answered: Vec<u64>,
     /// Numbers in its queue that are answers, and the sequences of what they answer.
@@ -138,6 +145,8 @@ impl Far {
             reborn: false,
             believed: false,
             again: 0,
+            after: 0,
+            matched: 0,
             answered: Vec::new(),
             answers: VecDeque::new(),
             had: 0,
@@ -236,6 +245,24 @@ impl Far {
     /// The edge that has what is missing at the present one.
     pub(crate) fn before(&self) -> Option<EdgeId> {
         self.lacks.filter(|_| !self.whole)
+    }
+
+    /// Its client goes on behind this sequence as far as a home of this reign knows: homes before may have decided more, which
+    /// it says again, or not. Whatever it says now is numbered above all that. Returns how many numbers are left out.
+    pub(crate) fn numbers_on(&mut self, sequence: u64) -> u64 {
+        if sequence >= self.again {
+            // It knows of all that it said when this was so the last time.
+            self.after = sequence;
+        }
+        self.matched = 0;
+        self.again = sequence + 2 * MAY_BE_AGAIN;
+        MAY_BE_AGAIN
+    }
+
+    /// What its client may say again under numbers up to [`again`](Self::again): said above the first of these, and up to the
+    /// second.
+    pub(crate) fn unheard(&self) -> (u64, u64) {
+        (self.after.max(self.matched), self.again.saturating_sub(MAY_BE_AGAIN))
     }
 
     /// A row was acknowledged.

@@ -3,13 +3,16 @@
 
 use smallvec::SmallVec;
 use starling_wire::{Token, credit};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 /// Sessions that are remembered; what is known of others is in the log.
 const MOST: usize = 1_024;
 /// Refusals that are remembered of each: as many stanzas as may be under way.
 const REFUSED: usize = credit::MOST;
+
+/// The same of what no log keeps: chat states, mostly, of which each follows a message.
+const UNKEPT: usize = 64;
 
 /// All that one home has heard.
 #[derive(Debug, Default)]
@@ -29,6 +32,8 @@ struct Known {
     open: SmallVec<[u64; 2]>,
     /// Decided and refused: a second one of them is decided anew.
     refused: SmallVec<[u64; 1]>,
+    /// The last ones that no log keeps, by what they are.
+    unkept: VecDeque<(u64, u64)>,
 }
 
 /// What becomes of a stanza that has come.
@@ -100,6 +105,24 @@ impl Heard {
         }
     }
 
+    /// It was taken, and no log keeps it.
+    pub(crate) fn is_unkept(&mut self, token: Token, sequence: u64, hash: u64) {
+        let Some(known) = self.sessions.get_mut(&token) else { return };
+        if known.unkept.len() >= UNKEPT {
+            known.unkept.pop_front();
+        }
+        known.unkept.push_back((sequence, hash));
+    }
+
+    /// Whether one that no log keeps was said between these sequences: above the first, up to the second. It is forgotten, for the
+    /// next that is the same is another one.
+    pub(crate) fn had_unkept(&mut self, token: Token, (after, through): (u64, u64), hash: u64) -> bool {
+        let Some(known) = self.sessions.get_mut(&token) else { return false };
+        let is_it = |(sequence, own): &(u64, u64)| *sequence > after && *sequence <= through && *own == hash;
+        let at = known.unkept.iter().position(is_it);
+        at.and_then(|at| known.unkept.remove(at)).is_some()
+    }
+
     /// From when on the log tells of all that is not known here.
     pub(crate) fn unknown_before(&self) -> Duration {
         self.since
@@ -161,6 +184,21 @@ mod tests {
         for n in 1..=credit::MOST as u64 {
             assert_ne!(heard.verdict(A, n, None), Verdict::Done, "{n}");
         }
+    }
+
+    #[test]
+    fn what_no_log_keeps_is_remembered_for_a_while() {
+        let mut heard = Heard::since(secs(1));
+        for n in 1..=UNKEPT as u64 + 1 {
+            heard.decides(A, n, secs(2));
+            heard.is_unkept(A, n, n / 2);
+            heard.done(A, n, false, false, secs(2));
+        }
+        assert!(!heard.had_unkept(A, (0, 300), 0), "the first is forgotten");
+        assert!(!heard.had_unkept(A, (5, 300), 2) && !heard.had_unkept(A, (0, 3), 2));
+        assert!(!heard.had_unkept(Token(2), (0, 300), 2));
+        let found = (0..3).filter(|_| heard.had_unkept(A, (0, 300), 2)).count();
+        assert_eq!(found, 2, "as often as it was said");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::link::Link;
 use crate::log::Deliveries;
 use crate::msg::{Ask, Msg};
 use crate::rebuild::Opening;
-use crate::recognise::{Fingerprint, Reach, Recent, Since};
+use crate::recognise::{Before, Fingerprint, Reach, Recent, Since};
 use crate::refused::{Earlier, Refused};
 use crate::requests::Requests;
 use crate::shared::Shared;
@@ -249,7 +249,7 @@ impl Home {
     }
 
     /// The row of this message is decided: should the message come once more, that is to be noticed.
-    pub(crate) fn keeps(&mut self, origin: Origin, message: Option<&Fingerprint>, shared: &Shared) {
+    pub(crate) fn keeps(&mut self, origin: Origin, message: &Fingerprint, shared: &Shared) {
         if !self.since.add(origin, message, self.reading, &shared.hasher) {
             self.recent = None;
         }
@@ -261,7 +261,7 @@ impl Home {
         &self,
         origin: Origin,
         message: Option<&Fingerprint>,
-        (session, before): (u128, u64),
+        (session, before): (u128, Before),
         reach: Reach,
         shared: &Shared,
     ) -> bool {

@@ -6,7 +6,7 @@ use self::refusals::Refusal;
 use crate::aside::{Aside, Behind};
 use crate::config::RouterConfig;
 use crate::far::Far;
-use crate::recognise::origin_id;
+use crate::recognise::{Before, origin_id};
 use starling_hooks::roster_push;
 use starling_store::{Origin, Position};
 use starling_wire::{ConnId, Down, Token, Trace};
@@ -93,6 +93,8 @@ pub(crate) struct Sent {
     pub(crate) again: Option<Duration>,
     /// Its client may have sent it before, in a session that ended then.
     pub(crate) resent: Option<Duration>,
+    /// To a home before this one.
+    pub(crate) before: Before,
     /// The trace it belongs to.
     pub(crate) trace: Option<Trace>,
 }
@@ -279,6 +281,12 @@ impl Link {
     /// Whether the home before this one may have taken it.
     pub(crate) fn may_be_again(&self, sequence: u64) -> bool {
         self.far.as_ref().is_some_and(|far| sequence <= far.again)
+    }
+
+    /// What its client had said before it said this, and may be saying again with it.
+    pub(crate) fn said_before(&self, sequence: u64) -> Before {
+        let unheard = self.far.as_ref().filter(|far| sequence <= far.again).map(|far| far.unheard());
+        Before { through: self.before, unheard: unheard.unwrap_or_default() }
     }
 
     /// Whether this stanza came before, over a link that was broken since.

@@ -1,6 +1,7 @@
 //! What goes between homes of different shards: how it is written into the items of links, and read from them.
 
 use crate::msg::{Forward, Msg, Pairing, Refusal, Ticket};
+use crate::recognise::Before;
 use crate::shared::Shared;
 use starling_wire::frame::{self, Home, Pair, PeerItem};
 use starling_wire::{Epoch, Shard};
@@ -19,7 +20,8 @@ pub(crate) fn forward(shared: &Shared, shard: Shard, forward: Forward) -> PeerIt
         again: ticket.repeated,
         // Clocks differ: how long ago it was is the same everywhere.
         resent: ticket.again.map(|moment| now.saturating_sub(moment)),
-        before: ticket.before,
+        before: ticket.before.through,
+        unheard: ticket.before.unheard,
     });
     let home = Home { shard, epoch: Epoch::default() };
     PeerItem::Forward(Box::new(frame::Forward { home, account, stanza, ticket, hops, trace, passed }))
@@ -54,7 +56,7 @@ pub(crate) fn read(shared: &Shared, item: PeerItem) -> Option<Msg> {
                 again: ticket.resent.map(|ago| now.saturating_sub(ago)),
                 repeated: ticket.again,
                 pair: Some(Pairing { prev: ticket.prev }),
-                before: ticket.before,
+                before: Before { through: ticket.before, unheard: ticket.unheard },
                 heard: 0,
             });
             Msg::Forward(Box::new(Forward { account, stanza, ticket, hops, trace, passed }))

@@ -1,7 +1,7 @@
 //! What a worker's inbox holds.
 
 use crate::home::Waiting;
-use crate::recognise::{Fingerprint, Recent};
+use crate::recognise::{Before, Fingerprint, Recent};
 use crate::route::is_subscription;
 use starling_hooks::Later;
 use starling_store::{AccountState, LogRow, Origin, Position, StoreError};
@@ -156,8 +156,8 @@ pub(crate) struct Ticket {
     pub(crate) sequence: u64,
     /// The message may have been sent before, in a session that ended unresumed by this moment of monotonic time.
     pub(crate) again: Option<Duration>,
-    /// Up to this sequence its session may have said the same before, to a home before its present one.
-    pub(crate) before: u64,
+    /// What its session may have said before, to a home before its present one: this may be one of these.
+    pub(crate) before: Before,
     /// It may have been decided before, under this very origin, by this home or one before it.
     pub(crate) repeated: bool,
     /// What of its session and its recipient comes before it, where that is another shard's.
@@ -170,6 +170,11 @@ impl Ticket {
     /// Under which its session says it now. Of what was said before, its origin is another one.
     pub(crate) fn said(&self) -> Origin {
         crate::act::origin(self.token, self.sequence)
+    }
+
+    /// What it is known by where it is received.
+    pub(crate) fn message(&self, recipient: &BareJid, stanza: &Stanza) -> Fingerprint {
+        Fingerprint::of_any(self.token.0, &self.sender, recipient, stanza)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Only homes read it, older and newer ones. Fields are added at the end; a reader passes over what it does not know. The
 //! number in front changes when that does not do.
 
+use crate::far::MAY_BE_AGAIN;
 use crate::link::{As, Link, Row};
 use crate::requests::Digest;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -68,6 +69,8 @@ pub(crate) struct Notes {
     pub(crate) rows: Vec<(Row, As)>,
     /// Up to this sequence its client may say again what a home before had taken.
     pub(crate) again: u64,
+    /// That was said above this sequence.
+    pub(crate) after: u64,
     /// What it has asked others and has no answer to: the heads of these requests.
     pub(crate) asked: Vec<Stanza>,
     /// Of those that it asked before, the last ones that are over.
@@ -144,6 +147,7 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
     for digest in over {
         out.put_u64_le(*digest);
     }
+    out.put_u64_le(link.far.as_ref().map_or(0, |far| far.after));
     out.freeze()
 }
 
@@ -205,6 +209,8 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
     for _ in 0..left.later(4)? {
         over.push(left.number(8)?);
     }
+    // Homes of before left no numbers out: nothing is known by what it is.
+    let after = if left.0.is_empty() { again.saturating_sub(MAY_BE_AGAIN) } else { left.number(8)? };
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -230,6 +236,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         owed,
         rows,
         again,
+        after,
         asked,
         over,
         listed,
@@ -343,7 +350,7 @@ mod tests {
         }
         let whole = encode(&session, &link);
         let cut = (1..whole.len()).filter(|cut| decode(&whole.slice(..whole.len() - cut)).is_some());
-        assert_eq!(cut.count(), 9, "where fields were added");
+        assert_eq!(cut.count(), 10, "where fields were added");
     }
 
     #[test]
@@ -353,17 +360,23 @@ mod tests {
         let newer: Bytes = [&whole[..], b"more"].concat().into();
         assert_eq!(decode(&newer), decode(&whole));
         // What homes of before wrote ends where fields were added.
-        let ends = [72, 64, 56, 48, 44, 40, 32, 28, 20].map(|less| whole.len() - less);
+        let ends = [80, 72, 64, 56, 52, 48, 40, 36, 28, 8].map(|less| whole.len() - less);
         for length in 0..whole.len() {
             let known = decode(&whole.slice(..length));
             assert_eq!(known.is_some(), ends.contains(&length), "{length} bytes");
         }
+        let (_, mut numbered) = self::session();
+        numbered.far.as_mut().unwrap().again = 700;
+        let numbered = encode(&session, &numbered);
+        let last = decode(&numbered.slice(..numbered.len() - 8)).unwrap();
+        assert_eq!((last.again, last.after), (700, 700 - MAY_BE_AGAIN));
         let older = decode(&whole.slice(..ends[0])).unwrap();
         assert_eq!((older.stay, older.sent, older.ceased), (3, Position(0), Position(0)));
         assert!(older.before.is_none() && older.owed.is_empty() && older.rows.is_empty());
         assert!(
             older.again == 0 && older.asked.is_empty() && older.over.is_empty() && older.listed.is_none()
         );
+        assert_eq!(older.after, 0);
         let other: Bytes = [&[9], &whole[1..]].concat().into();
         assert_eq!(decode(&other), None);
     }

@@ -12,7 +12,8 @@ use crate::msg::{Forward, Pairing, Ticket};
 use crate::shared::Shared;
 use starling_wire::frame::PeerItem;
 use starling_wire::{Token, Trace};
-use starling_xmpp::BareJid;
+use starling_xmpp::{BareJid, Stanza};
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 /// How long to wait for a receipt before all of the pair goes again.
@@ -48,7 +49,7 @@ pub(crate) fn leaves(
     }
     ticket.pair = Some(Pairing { prev });
     let (at, resent) = (shared.clock.monotonic(), ticket.again);
-    let sent = Sent { to: to.clone(), at, again: None, resent, trace };
+    let sent = Sent { to: to.clone(), at, again: None, resent, before: ticket.before, trace };
     link.sends(ticket.sequence, sent);
     home.touched = true;
     true
@@ -69,7 +70,6 @@ fn go_before(shared: &Shared, home: &mut Home, token: Token, to: &BareJid) {
 pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &BareJid, after: Option<u64>) {
     let (now, sender) = (shared.clock.monotonic(), home.account.jid.clone());
     let Some(link) = home.sender(token) else { return };
-    let before = link.before;
     let mut prev = after.and_then(|after| link.unreceipted(to, after.saturating_add(1)));
     let mut forwards = Vec::new();
     for (sequence, message) in link.waiting_for(to) {
@@ -80,7 +80,7 @@ pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &Ba
         (sent.at, sent.again) = (now, Some(now));
         let pair = Some(Pairing { prev });
         let (origin, sender, again) = (message.origin, sender.clone(), sent.resent);
-        let (repeated, heard) = (true, 0);
+        let (repeated, heard, before) = (true, 0, sent.before);
         let ticket = Some(Ticket { origin, sender, token, sequence, again, repeated, pair, heard, before });
         let (stanza, trace) = (message.stanza.clone(), sent.trace);
         forwards.push(Forward { account: to.clone(), stanza, ticket, hops: 1, trace, passed: false });
@@ -136,6 +136,23 @@ fn say(
 pub(crate) fn decides(turn: &crate::turn::Turn, home: &mut Home, forward: &Forward) {
     if let Some(ticket) = forward.ticket.as_ref().filter(|ticket| ticket.pair.is_some()) {
         home.heard.decides(ticket.token, ticket.sequence, turn.monotonic);
+    }
+}
+
+/// Whether it was decided before as one that no log keeps, and its client says it again to another home of its own.
+pub(crate) fn is_unkept(shared: &Shared, home: &mut Home, ticket: &Ticket, stanza: &Stanza) -> bool {
+    if ticket.pair.is_none() || !ticket.before.is_unheard() {
+        return false;
+    }
+    let hash = shared.hasher.hash_one(ticket.message(&home.account.jid, stanza));
+    home.heard.had_unkept(ticket.token, ticket.before.unheard, hash)
+}
+
+/// It is done with, and no log keeps it.
+pub(crate) fn keeps_nothing(shared: &Shared, home: &mut Home, ticket: &Ticket, stanza: &Stanza) {
+    if ticket.pair.is_some() {
+        let hash = shared.hasher.hash_one(ticket.message(&home.account.jid, stanza));
+        home.heard.is_unkept(ticket.token, ticket.sequence, hash);
     }
 }
 

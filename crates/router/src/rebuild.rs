@@ -155,7 +155,8 @@ pub(crate) fn build(
     let (last, _) = far::named(place.attempt);
     let mut far = Far::new(*conn, notes.from);
     (far.bound, far.news, far.cut, far.reborn) = (true, false, parked.cut, true);
-    (far.whole, far.lacks, far.again) = (notes.whole, notes.before, notes.again);
+    (far.whole, far.lacks) = (notes.whole, notes.before);
+    (far.again, far.after) = (notes.again, notes.after);
     far.believed = notes.believed || record.epoch.era() < Epoch(out.shared.positions.epoch()).era();
     far.edge = (there && notes.stay == last).then_some(place.edge);
     (far.stay, far.base, far.attempts) = (notes.stay, notes.stay, last);

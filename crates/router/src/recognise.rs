@@ -14,11 +14,12 @@
 
 use bytes::Bytes;
 use compact_str::CompactString;
+use smallvec::SmallVec;
 use starling_store::{
     Direction, LogFilter, LogPage, LogRow, Origin, Page, Position, SharedStore, StoreError,
 };
 use starling_wire::credit;
-use starling_xmpp::{BareJid, Stanza, ns};
+use starling_xmpp::{BareJid, Jid, Stanza, ns};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub(crate) struct Fingerprint {
     id: CompactString,
     with: BareJid,
     body: Option<Bytes>,
+    /// Of one without an `origin-id`: the session that says it, and to whom it is.
+    exact: Option<(u128, Option<Jid>)>,
 }
 
 impl Fingerprint {
@@ -54,7 +57,45 @@ impl Fingerprint {
     pub(crate) fn of(sender: &BareJid, with: &BareJid, stanza: &Stanza) -> Option<Self> {
         let id = origin_id(stanza)?;
         let body = stanza.payload.get(ns::CLIENT, "body").map(|body| Bytes::copy_from_slice(body.bytes()));
-        Some(Self { sender: sender.clone(), id, with: with.clone(), body })
+        Some(Self { sender: sender.clone(), id, with: with.clone(), body, exact: None })
+    }
+
+    /// Whether it has no `origin-id`.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact.is_some()
+    }
+
+    /// The same of any message: one without an `origin-id` is what it is word for word, within its session.
+    pub(crate) fn of_any(session: u128, sender: &BareJid, with: &BareJid, stanza: &Stanza) -> Self {
+        Self::of(sender, with, stanza).unwrap_or_else(|| Self {
+            sender: sender.clone(),
+            id: stanza.id.clone().unwrap_or_default(),
+            with: with.clone(),
+            body: Some(stanza.payload.bytes().clone()),
+            exact: Some((session, stanza.to.clone())),
+        })
+    }
+}
+
+/// What a session may have said before, to homes before its present one, and may say again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Before {
+    /// Up to this sequence: what has an `origin-id`.
+    pub(crate) through: u64,
+    /// Above the first of these and up to the second: what has none. Its client was not told that it is handled.
+    pub(crate) unheard: (u64, u64),
+}
+
+impl Before {
+    /// Whether what was said under this sequence is among it.
+    fn has(&self, message: &Fingerprint, sequence: u64) -> bool {
+        let (after, through) = if message.exact.is_some() { self.unheard } else { (0, self.through) };
+        sequence > after && sequence <= through
+    }
+
+    /// Whether any message may be one of them.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.unheard.1 > 0
     }
 }
 
@@ -91,7 +132,7 @@ pub(crate) struct Recent {
     through: Duration,
     origins: HashSet<Origin>,
     /// By a hash under keys of its own, so wide that no two messages share one.
-    fingerprints: HashMap<u128, Origin>,
+    fingerprints: HashMap<u128, SmallVec<[Origin; 1]>>,
     keys: [RandomState; 2],
     sessions: HashMap<u128, Rows>,
     /// Nothing older matters.
@@ -109,18 +150,16 @@ impl Recent {
         self.origins.insert(row.origin);
         let rows = self.sessions.entry(row.origin.session).or_default();
         (rows.latest, rows.count) = (row.origin.sequence.max(rows.latest), rows.count + 1);
-        if row.origin_id.is_none() {
-            return;
-        }
         let Ok(stanza) = Stanza::decode(row.stanza) else { return };
         let (sender, with) = match row.direction {
             Direction::In => (&row.with, owner),
             Direction::Out => (owner, &row.with),
             Direction::Own => (owner, owner),
         };
-        if let Some(fingerprint) = Fingerprint::of(sender, with, &stanza) {
-            let hash = self.hash(&fingerprint);
-            self.fingerprints.entry(hash).or_insert(row.origin);
+        let message = Fingerprint::of_any(row.origin.session, sender, with, &stanza);
+        let origins = self.fingerprints.entry(self.hash(&message)).or_default();
+        if origins.is_empty() || message.exact.is_some() {
+            origins.push(row.origin);
         }
     }
 
@@ -150,11 +189,12 @@ impl Recent {
             }
     }
 
-    /// The origin under which a message was taken before. Of the session that says it now, only what that had said up to
-    /// `before`: to a home before this one, which alone knew what it had refused.
-    pub(crate) fn find(&self, fingerprint: &Fingerprint, session: u128, before: u64) -> Option<Origin> {
-        let other = |origin: &Origin| origin.session != session || origin.sequence <= before;
-        self.fingerprints.get(&self.hash(fingerprint)).copied().filter(other)
+    /// The origin under which a message was taken before. Of the session that says it now, only what it had said to a home before
+    /// this one, which alone knew what it had refused. Of several that say the same the oldest: a client says again in order what
+    /// it had said.
+    pub(crate) fn find(&self, message: &Fingerprint, session: u128, before: Before) -> Option<Origin> {
+        let is_it = |origin: &&Origin| origin.session != session || before.has(message, origin.sequence);
+        self.fingerprints.get(&self.hash(message))?.iter().rev().find(is_it).copied()
     }
 
     /// Whether a row is there of what its session has said later.
@@ -188,12 +228,11 @@ impl Since {
     pub(crate) fn add(
         &mut self,
         origin: Origin,
-        message: Option<&Fingerprint>,
+        message: &Fingerprint,
         reading: bool,
         hasher: &RandomState,
     ) -> bool {
-        let hashes = [Some(hasher.hash_one(origin)), message.map(|message| hasher.hash_one(message))];
-        for hash in hashes.into_iter().flatten() {
+        for hash in [hasher.hash_one(origin), hasher.hash_one(message)] {
             put(&mut self.rows, hash, origin.session);
             if reading {
                 put(&mut self.during, hash, origin.session);
@@ -212,7 +251,7 @@ impl Since {
         &self,
         origin: Origin,
         message: Option<&Fingerprint>,
-        (session, before): (u128, u64),
+        (session, before): (u128, Before),
         hasher: &RandomState,
     ) -> bool {
         if self.rows.is_empty() {
@@ -222,7 +261,7 @@ impl Since {
         sent(hasher.hash_one(origin)).is_some()
             || message
                 .and_then(|message| sent(hasher.hash_one(message)))
-                .is_some_and(|sender| *sender != session || before > 0)
+                .is_some_and(|sender| *sender != session || before != Before::default())
     }
 
     /// Whether a row of this origin may be among them.
@@ -328,38 +367,45 @@ mod tests {
 
     fn message(id: &str) -> Fingerprint {
         let jid = |local: &str| BareJid::parse(&format!("{local}@localhost")).unwrap();
-        Fingerprint { sender: jid("alice"), id: id.into(), with: jid("bob"), body: None }
+        Fingerprint { sender: jid("alice"), id: id.into(), with: jid("bob"), body: None, exact: None }
     }
 
     fn of(session: u128, sequence: u64) -> Origin {
         Origin { session, sequence }
     }
 
+    fn up_to(through: u64) -> Before {
+        Before { through, unheard: (0, 0) }
+    }
+
     #[test]
     fn only_what_was_decided_since_makes_another_read_worth_while() {
         let (hasher, mut since) = (RandomState::new(), Since::default());
         let (one, two) = (message("1"), message("2"));
-        assert!(!since.may_have(of(1, 1), Some(&one), (1, 0), &hasher));
-        assert!(since.add(of(1, 1), Some(&one), false, &hasher));
-        assert!(since.may_have(of(1, 1), None, (1, 0), &hasher), "refused, and sent again");
-        assert!(since.may_have(of(2, 7), Some(&one), (2, 0), &hasher), "from another session");
-        assert!(!since.may_have(of(1, 2), Some(&one), (1, 0), &hasher), "its own client says what is new");
+        assert!(!since.may_have(of(1, 1), Some(&one), (1, up_to(0)), &hasher));
+        assert!(since.add(of(1, 1), &one, false, &hasher));
+        assert!(since.may_have(of(1, 1), None, (1, up_to(0)), &hasher), "refused, and sent again");
+        assert!(since.may_have(of(2, 7), Some(&one), (2, up_to(0)), &hasher), "from another session");
         assert!(
-            since.may_have(of(1, 2), Some(&one), (1, 1), &hasher),
+            !since.may_have(of(1, 2), Some(&one), (1, up_to(0)), &hasher),
+            "its own client says what is new"
+        );
+        assert!(
+            since.may_have(of(1, 2), Some(&one), (1, up_to(1)), &hasher),
             "but for what it said to another home"
         );
-        assert!(!since.may_have(of(2, 7), Some(&two), (2, 0), &hasher));
-        assert!(since.add(of(2, 7), Some(&one), false, &hasher));
+        assert!(!since.may_have(of(2, 7), Some(&two), (2, up_to(0)), &hasher));
+        assert!(since.add(of(2, 7), &one, false, &hasher));
         assert!(
-            since.may_have(of(1, 2), Some(&one), (1, 0), &hasher)
-                && since.may_have(of(2, 8), Some(&one), (2, 0), &hasher)
+            since.may_have(of(1, 2), Some(&one), (1, up_to(0)), &hasher)
+                && since.may_have(of(2, 8), Some(&one), (2, up_to(0)), &hasher)
         );
         since.begins();
-        assert!(since.add(of(3, 1), Some(&two), true, &hasher));
-        assert!(since.may_have(of(1, 1), None, (1, 0), &hasher), "until it has been read");
+        assert!(since.add(of(3, 1), &two, true, &hasher));
+        assert!(since.may_have(of(1, 1), None, (1, up_to(0)), &hasher), "until it has been read");
         since.ends();
-        assert!(!since.may_have(of(1, 1), Some(&one), (1, 0), &hasher));
-        assert!(since.may_have(of(3, 1), None, (3, 0), &hasher), "it was decided meanwhile");
+        assert!(!since.may_have(of(1, 1), Some(&one), (1, up_to(0)), &hasher));
+        assert!(since.may_have(of(3, 1), None, (3, up_to(0)), &hasher), "it was decided meanwhile");
     }
 
     #[tokio::test]
@@ -398,9 +444,9 @@ mod tests {
         assert_eq!(most.get(), FIRST as u64, "and fewer as soon as it is known how large they are");
         assert_eq!((recent.origins.len(), recent.fingerprints.len()), (300, 300));
         let message = Fingerprint::of(&alice, &bob, &said(17)).unwrap();
-        assert_eq!(recent.find(&message, 2, 0), Some(of(1, 17)));
+        assert_eq!(recent.find(&message, 2, up_to(0)), Some(of(1, 17)));
         let other = Fingerprint::of(&alice, &bob, &said(301)).unwrap();
-        assert_eq!(recent.find(&other, 2, 0), None);
+        assert_eq!(recent.find(&other, 2, up_to(0)), None);
     }
 
     /// What was read of a log of so many rows, in how many questions, and how many rows that were.
@@ -471,7 +517,8 @@ mod tests {
     #[test]
     fn what_is_remembered_of_rows_is_bounded() {
         let (hasher, mut since) = (RandomState::new(), Since::default());
-        let added = (0..MAX_SINCE as u64).take_while(|n| since.add(of(1, *n), None, false, &hasher)).count();
-        assert_eq!((added, since.rows.len()), (MAX_SINCE - 1, 0));
+        let adds = |n: &u64| since.add(of(1, *n), &message("1"), false, &hasher);
+        let added = (0..MAX_SINCE as u64).take_while(adds).count();
+        assert_eq!((added, since.rows.len()), (MAX_SINCE - 2, 0));
     }
 }

@@ -10,11 +10,8 @@ use crate::timers::Timers;
 use crate::turn::Turn;
 use starling_node::telemetry::metrics::ResumeResult;
 use starling_store::Position;
-use starling_wire::{ConnId, Down, ToEdge, Token, credit};
+use starling_wire::{ConnId, Down, ToEdge, Token};
 use starling_xmpp::{StreamCondition, StreamError, sm};
-
-/// So many stanzas of a session were under way to the last home at most.
-const MAY_BE_AGAIN: u64 = credit::MOST as u64;
 
 /// A connection wants to go on with a session (XEP-0198 §5).
 pub(crate) fn resume(
@@ -142,6 +139,19 @@ fn passed(link: &Link, count: usize, given: Option<Position>) -> (Vec<Position>,
     (waited.collect(), through.max(given).unwrap_or_default())
 }
 
+/// What its edge did not say before to a home of this reign, or could not, its client says now. Or something else: so nothing that
+/// it says has a number under which a home before may have decided something. `h` is what is above the base, and stays.
+fn numbers_on(link: &mut Link) {
+    let Some(far) = link.far.as_mut().filter(|far| far.reborn) else { return };
+    far.reborn = false;
+    let left_out = far.numbers_on(link.received);
+    link.received += left_out;
+    link.was_decided(link.received);
+    if let Some(management) = &mut link.management {
+        management.base += left_out;
+    }
+}
+
 /// Ends a resumption once all that the old connection sent is settled: the client's stanzas are counted, its unacknowledged ones sent again.
 pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let (sure, told) = (home.doubt.is_none() && home.opening.is_none(), home.told);
@@ -151,7 +161,9 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         return;
     }
     let (Some(handled), Some(conn)) = (link.resuming.take(), link.conn) else { return };
-    let Some(base) = link.management.as_ref().map(|management| management.base) else { return };
+    if link.management.is_none() {
+        return;
+    }
     let newly = match link.acknowledged(handled) {
         Ok(newly) => newly as usize,
         Err(_) => {
@@ -162,7 +174,8 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         }
     };
     let before = link.management.as_mut().map_or(0, |management| std::mem::take(&mut management.before));
-    let sequence = link.received;
+    numbers_on(link);
+    let (sequence, base) = (link.received, link.management.as_ref().map_or(0, |management| management.base));
     link.announced = sequence;
     link.is_back(out.shared.clock.monotonic());
     let token = link.token;
@@ -176,11 +189,6 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         far.goes_on(conn);
         (far.gone, far.base, far.had, far.believed) = (None, far.stay, had, false);
         far.passes(passed);
-        if std::mem::take(&mut far.reborn) {
-            // What its edge did not say before, or could not, its client says now.
-            far.again = sequence + MAY_BE_AGAIN;
-        }
-        // And under the same sequence it may say something else.
         far.answered = Vec::new();
         let outdated = far.outdated(conn).into_iter();
         out.downs.extend(outdated.map(|conn| ToEdge { conn, down: Down::Released }));

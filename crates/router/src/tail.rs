@@ -42,11 +42,11 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
                 (None, None) => return false,
             };
             let with = stanza.to.as_ref().map_or_else(|| account.clone(), Jid::to_bare);
-            let said = at.map_or((0, 0), |at| (home.links[at].token.0, home.links[at].before));
+            let said = at.map(|at| (home.links[at].token.0, home.links[at].said_before(*sequence)));
             let message = Fingerprint::of(account, &with, stanza);
             // It may have been refused in another session.
             let reach = if earlier.is_some() { Reach::Whole } else { reach };
-            home.may_have(origin, message.as_ref(), said, reach, shared).then_some(reach)
+            home.may_have(origin, message.as_ref(), said.unwrap_or_default(), reach, shared).then_some(reach)
         }
         Msg::Forward(forward) => {
             let Some(ticket) = &forward.ticket else { return false };
@@ -67,9 +67,9 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
                     && home.since.has(ticket.origin, &shared.hasher)
                     && read_first(turn, home, reach);
             }
-            let message = Fingerprint::of(&ticket.sender, &home.account.jid, &forward.stanza);
+            let message = ticket.message(&home.account.jid, &forward.stanza);
             let said = (ticket.token.0, ticket.before);
-            home.may_have(ticket.origin, message.as_ref(), said, reach, shared).then_some(reach)
+            home.may_have(ticket.origin, Some(&message), said, reach, shared).then_some(reach)
         }
         _ => return false,
     };

@@ -292,6 +292,8 @@ pub struct Ticket {
     pub resent: Option<Duration>,
     /// The last sequence of that session that went to a home before its present one; 0 where there was none.
     pub before: u64,
+    /// Above the first of these and up to the second: what its client had said before and has not heard of. This may be among it.
+    pub unheard: (u64, u64),
 }
 
 /// One session and one recipient: what has an order of its own.

@@ -6,7 +6,7 @@ use crate::home::Home;
 use crate::im::recipients::{Recipients, recipients};
 use crate::link::{As, Unanswered};
 use crate::msg::Ticket;
-use crate::recognise::{Fingerprint, GRACE, origin_id};
+use crate::recognise::{Before, Fingerprint, GRACE, origin_id};
 use crate::turn::Turn;
 use starling_hooks::{Fate, Flow};
 use starling_node::telemetry::Step;
@@ -81,7 +81,7 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
         home.is_back(|link| link.waits_with(&id, &with));
     }
     let mut ticket = ticket(home, token, sequence);
-    ticket.before = home.links[at].before;
+    ticket.before = home.links[at].said_before(sequence);
     let may_be_again = home.links[at].may_be_again(sequence);
     ticket.repeated = again || may_be_again;
     if !home.links[at].may_resend && stanza.payload.has(ns::SID, "origin-id") {
@@ -199,11 +199,13 @@ fn is_known(
         }
         // It may have been refused here as what another home had refused and written.
     }
-    let Some(fingerprint) = resent(turn, home, at, with, stanza) else { return false };
+    let Some(message) = resent(turn, home, at, with, stanza, ticket) else { return false };
     ticket.again = ticket.again.max(Some(home.lost_until(&turn.shared)));
-    match recent.and_then(|recent| recent.find(&fingerprint, ticket.token.0, ticket.before)) {
-        Some(origin) => ticket.origin = origin,
-        None => return false,
+    let found = recent.and_then(|recent| recent.find(&message, ticket.token.0, ticket.before));
+    let Some(origin) = found else { return false };
+    ticket.origin = origin;
+    if let Some(far) = home.links[at].far.as_mut().filter(|_| message.is_exact()) {
+        far.matched = origin.sequence;
     }
     true
 }
@@ -240,17 +242,8 @@ pub(crate) fn received(
     ticket: Option<Ticket>,
     trace: Option<Trace>,
 ) {
-    let known = match (&ticket, &home.recent) {
-        (Some(ticket), Some(recent)) => {
-            let may = ticket.again.is_some() || ticket.repeated;
-            let message = || Fingerprint::of(&ticket.sender, &home.account.jid, &stanza);
-            let find = |message| recent.find(&message, ticket.token.0, ticket.before).is_some();
-            recent.has(ticket.origin) || may && message().is_some_and(find)
-        }
-        _ => false,
-    };
-    if known {
-        // It has its row, and goes out by it; only the receipt was lost.
+    if ticket.as_ref().is_some_and(|ticket| is_decided(turn, home, ticket, &stanza)) {
+        // It goes out by its row, if it has one; only the receipt was lost.
         let mut spans = Spans::begin(&turn.shared.tracer, trace, Step::HomeReceived);
         spans.home.set("starling.again", true);
         return settle(turn, home, stanza, ticket, None, spans);
@@ -266,6 +259,19 @@ pub(crate) fn received(
         }
     }
     arrive(turn, home, stanza, ticket, None, trace);
+}
+
+/// Whether a message has its row, or was decided before and has none.
+fn is_decided(turn: &Turn, home: &mut Home, ticket: &Ticket, stanza: &Stanza) -> bool {
+    if let Some(recent) = &home.recent {
+        let may = ticket.again.is_some() || ticket.repeated;
+        let message = || ticket.message(&home.account.jid, stanza);
+        let find = || recent.find(&message(), ticket.token.0, ticket.before).is_some();
+        if recent.has(ticket.origin) || may && find() {
+            return true;
+        }
+    }
+    crate::pairs::is_unkept(&turn.shared, home, ticket, stanza)
 }
 
 /// Decides who gets it and what is kept. `own` is the sender's decision when the message is to oneself.
@@ -332,7 +338,7 @@ fn arrive(
             repeated: false,
             pair: None,
             heard: 0,
-            before: 0,
+            before: Before::default(),
         };
         position = append(turn, home, &stanza, ticket.as_ref().unwrap_or(&fresh), direction, with, &fate);
         if position.is_none() {
@@ -449,8 +455,8 @@ fn append(
             Direction::Out => (own, &with),
             Direction::Own => (own, own),
         };
-        let message = Fingerprint::of(sender, recipient, stanza);
-        home.keeps(ticket.origin, message.as_ref(), &turn.shared);
+        let message = Fingerprint::of_any(ticket.origin.session, sender, recipient, stanza);
+        home.keeps(ticket.origin, &message, &turn.shared);
     }
     let row = LogRow {
         owner: home.account.jid.clone(),
@@ -468,10 +474,20 @@ fn append(
     Some(position)
 }
 
-/// The message's fingerprint, when it may come a second time and something it could repeat is known.
-fn resent(turn: &Turn, home: &Home, at: usize, with: &BareJid, stanza: &Stanza) -> Option<Fingerprint> {
+/// What the message is known by, when it may come a second time and something it could repeat is known.
+fn resent(
+    turn: &Turn,
+    home: &Home,
+    at: usize,
+    with: &BareJid,
+    stanza: &Stanza,
+    ticket: &Ticket,
+) -> Option<Fingerprint> {
     let own = &home.account.jid;
-    may_repeat(turn, home, at, stanza).then(|| Fingerprint::of(own, with, stanza)).flatten()
+    match ticket.before.is_unheard() {
+        true => Some(Fingerprint::of_any(ticket.token.0, own, with, stanza)),
+        false => may_repeat(turn, home, at, stanza).then(|| Fingerprint::of(own, with, stanza)).flatten(),
+    }
 }
 
 /// Whether a message of this session may be one that was sent before in a lost session, or that was refused.

@@ -336,48 +336,6 @@ fn what_a_client_means_anew_is_new() {
     assert_eq!(site.messages(&bob), ["0", "0"]);
 }
 
-#[test]
-fn what_its_sender_does_not_keep_and_says_again_over_another_connection_is_known() {
-    let mut site = Site::new(2);
-    let mut alice = site.managed(0, "alice", "phone");
-    let bob = site.managed(1, "bob", "phone");
-    // It has no id, and is known by its place alone.
-    let hint = || starling_xmpp::Element::new("urn:xmpp:hints", "no-permanent-store");
-    let unkept = |n: usize| crate::bench::chat("bob@localhost", &n.to_string()).child(hint());
-    site.send(&mut alice, unkept(0));
-    for _ in 0..4 {
-        site.decide();
-        let mail: Vec<_> = site.mail().drain(..).collect();
-        for (shard, item) in mail {
-            site.hand_mail(shard, item);
-        }
-    }
-    site.forget_downs();
-    assert_eq!((site.rows("alice").len(), site.rows("bob").len()), (0, 1));
-    // What her old connection says again is lost, for the account cannot be loaded.
-    site.crash("alice");
-    site.lose(&alice);
-    let shard = site.shard("alice");
-    site.store.fail_next_reads(1);
-    site.begin(shard);
-    site.run();
-    site.succeed("bob");
-    let mut alice = site.resume(&alice, 1, 0);
-    site.advance(3 * SECOND);
-    let downs = site.told(&alice);
-    let resumed = downs.iter().find_map(|down| match down {
-        starling_wire::Down::Resumed { sequence, .. } => Some(*sequence),
-        _ => None,
-    });
-    assert_eq!(resumed, Some(1), "{downs:?}");
-    alice.sequence = 1;
-    site.send(&mut alice, unkept(0));
-    site.send(&mut alice, unkept(1));
-    site.run();
-    assert_eq!(site.rows("bob"), ["0", "1"]);
-    assert_eq!(site.messages(&bob), ["0", "1"]);
-}
-
 /// What a session has sent goes on without it, whatever other devices of its account do.
 #[test]
 fn what_was_sent_before_a_session_ended_goes_on_when_another_device_comes() {

@@ -4,9 +4,12 @@
 mod book;
 mod clients;
 mod edges;
+mod leases;
+mod numbers;
 mod planned;
 
 pub(crate) use self::book::{Book, Mood};
+use self::numbers::Numbers;
 use crate::bench::{account, jid, parts};
 use crate::stage::now;
 use parking_lot::Mutex;
@@ -132,6 +135,7 @@ pub(crate) struct Site {
     /// How often edges were told that what was acknowledged is kept.
     pub(crate) saved: usize,
     accounts: BTreeMap<ConnId, BareJid>,
+    numbers: Numbers,
     epochs: u64,
     /// How old homes are when they begin.
     pub(crate) age: Duration,
@@ -194,6 +198,7 @@ impl Site {
             edges: edges.collect(),
             saved: 0,
             accounts: BTreeMap::new(),
+            numbers: Numbers::default(),
             epochs: 0,
             age: Duration::ZERO,
             links: 0,
@@ -369,6 +374,7 @@ impl Site {
                     }
                 }
                 Output::Deliver(ToEdge { conn, down }) => {
+                    let down = self.numbers.told(conn, down);
                     let closed = matches!(down, Down::Close(_));
                     let Some(own) = self.edges.iter_mut().find(|own| own.id == edge) else { return };
                     own.told.entry(conn.number).or_default().push(down);
@@ -565,30 +571,6 @@ impl Site {
             let next = self.homes.iter().flatten().filter_map(|home| home.homes.deadline()).min();
             let next = next.unwrap_or(end).clamp(at, end).min(at + Duration::from_secs(1));
             self.clock.advance((next - at).max(Duration::from_micros(1)));
-        }
-    }
-
-    /// The lease over this account's shard is over.
-    pub(crate) fn end_lease(&mut self, account: &str) {
-        let shard = self.shard(account);
-        if let Some(home) = &self.homes[usize::from(shard.0)] {
-            home.until.store(0, Ordering::SeqCst);
-        }
-    }
-
-    /// The home of this account's shard may give positions, or none at present.
-    pub(crate) fn grant(&mut self, account: &str, any: bool) {
-        let shard = self.shard(account);
-        if let Some(home) = &self.homes[usize::from(shard.0)] {
-            home.ceiling.store(if any { u64::MAX / 2 } else { 0 }, Ordering::SeqCst);
-        }
-    }
-
-    /// It holds again.
-    pub(crate) fn renew_lease(&mut self, account: &str) {
-        let shard = self.shard(account);
-        if let Some(home) = &self.homes[usize::from(shard.0)] {
-            home.until.store(u64::MAX / 2, Ordering::SeqCst);
         }
     }
 }

@@ -73,6 +73,8 @@ fn ticket(ticket: Ticket) -> proto::Ticket {
         again: ticket.again,
         resent: ticket.resent.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
         before: ticket.before,
+        unheard_after: ticket.unheard.0,
+        unheard_through: ticket.unheard.1,
     }
 }
 
@@ -137,6 +139,7 @@ fn read_ticket(ticket: proto::Ticket) -> Result<Ticket> {
         again: ticket.again,
         resent: ticket.resent.map(Duration::from_millis),
         before: ticket.before,
+        unheard: (ticket.unheard_after, ticket.unheard_through),
     })
 }
 

@@ -151,6 +151,7 @@ fn peers() -> Vec<PeerItem> {
         again: true,
         resent: Some(Duration::from_millis(7)),
         before: 3,
+        unheard: (0, 0),
     };
     let forward = Forward {
         home: HOME,
@@ -170,7 +171,14 @@ fn peers() -> Vec<PeerItem> {
         PeerItem::NotHome(NotHome { shard: Shard(0), epoch: Epoch(0), hint: None }),
         PeerItem::Forward(Box::new(forward.clone())),
         PeerItem::Forward(Box::new(Forward {
-            ticket: Some(Ticket { prev: None, again: false, resent: None, before: 0, ..ticket }),
+            ticket: Some(Ticket {
+                prev: None,
+                again: false,
+                resent: None,
+                before: 0,
+                unheard: (4, 5),
+                ..ticket
+            }),
             ..forward.clone()
         })),
         PeerItem::Forward(Box::new(Forward { ticket: None, trace: None, hops: 0, passed: true, ..forward })),

@@ -363,6 +363,7 @@ mod tests {
             again: false,
             resent: None,
             before: 0,
+            unheard: (0, 0),
         };
         let forward = |ticket| {
             let (account, stanza) = (account.clone(), large());

@@ -17,6 +17,7 @@ impl Site {
         let (conn, token) =
             (ConnId { edge: self.edges[edge].id, number: self.conns }, Token(u128::from(self.conns)));
         let client = Client { account: jid(account), full, conn, token, sequence: 0 };
+        self.numbers.is_of(conn, token);
         self.say(&client, Up::Bind { token, resource: Some(resource.into()) });
         client
     }
@@ -50,6 +51,7 @@ impl Site {
         self.conns += 1;
         let conn = ConnId { edge: self.edges[edge].id, number: self.conns };
         let client = Client { conn, ..client.clone() };
+        self.numbers.is_of(conn, client.token);
         self.say(&client, Up::Resume { token: client.token, handled });
         client
     }
@@ -68,7 +70,7 @@ impl Site {
     pub(crate) fn send(&mut self, client: &mut Client, mut stanza: Stanza) {
         client.sequence += 1;
         stanza.from = Some(client.full.clone());
-        let (sequence, fault, trace) = (client.sequence, None, None);
+        let (sequence, fault, trace) = (self.numbers.said(client.conn, client.sequence), None, None);
         self.say(client, Up::Stanza { sequence, stanza, fault, trace, again: false });
     }
 

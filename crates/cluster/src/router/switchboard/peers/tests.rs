@@ -186,6 +186,7 @@ async fn a_home_that_has_too_much_to_do_is_handed_no_more() {
         again: false,
         resent: None,
         before: 0,
+        unheard: (0, 0),
     };
     comes(&Forward { ticket: Some(ticket), ..says(Kind::Message(MessageType::Chat)) });
     assert!(before < told && told < outlet.waiting());

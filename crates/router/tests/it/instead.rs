@@ -1,0 +1,240 @@
+//! What clients say behind a resumption, where a home before may have decided what no edge could say again.
+
+use crate::bench::chat;
+use crate::site::{Client, Site};
+use starling_wire::Down;
+use starling_xmpp::{Element, PresenceType, Stanza};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// All homes decide, and no edge hears of it.
+fn nobody_is_told(site: &mut Site) {
+    for _ in 0..4 {
+        site.decide();
+        let mail: Vec<_> = site.mail().drain(..).collect();
+        for (shard, item) in mail {
+            site.hand_mail(shard, item);
+        }
+    }
+    site.forget_downs();
+}
+
+/// All goes on, and her edge hears nothing of it.
+fn it_is_not_told(site: &mut Site, edge: usize) {
+    site.cut(edge);
+    site.run();
+}
+
+/// Her next home hears of her session, and not what it has said; then that edge is lost, and she comes over another one.
+fn moves(site: &mut Site, alice: &Client, from: usize, to: usize) -> Client {
+    let shard = site.shard("alice");
+    site.mute = true;
+    site.crash("alice");
+    site.link(from);
+    site.begin(shard);
+    site.run();
+    site.mute = false;
+    site.kill_edge(from);
+    let mut alice = site.resume(alice, to, 0);
+    site.advance(15 * SECOND);
+    goes_on(site, &mut alice);
+    alice
+}
+
+/// Her session is resumed; only her presence is covered.
+fn goes_on(site: &mut Site, alice: &mut Client) {
+    let downs = site.told(alice);
+    let resumed = downs.iter().find_map(|down| match down {
+        Down::Resumed { sequence, .. } => Some(*sequence),
+        _ => None,
+    });
+    assert_eq!(resumed, Some(1), "{downs:?}");
+    alice.sequence = 1;
+}
+
+fn to_bob(body: &str) -> Stanza {
+    chat("bob@localhost", body)
+}
+
+fn named(body: &str) -> Stanza {
+    to_bob(body).child(Element::new("urn:xmpp:sid:0", "origin-id").attr("id", format!("o-{body}")))
+}
+
+/// No log keeps it.
+fn state(name: &str) -> Stanza {
+    let mut state = Stanza::message(starling_xmpp::MessageType::Chat);
+    state.to = to_bob("").to;
+    state.child(Element::new("http://jabber.org/protocol/chatstates", name))
+}
+
+#[test]
+fn what_is_said_instead_is_new() {
+    let said: [(Stanza, &[&str]); 3] =
+        [(to_bob("one"), &["one", "two"]), (named("one"), &["one", "two"]), (state("active"), &["two"])];
+    for ((first, expected), homes) in said.iter().flat_map(|said| (0..3).map(move |homes| (said, homes))) {
+        for second in [to_bob("two"), named("two")] {
+            let mut site = Site::new(3);
+            site.lively = true;
+            let mut alice = site.managed(0, "alice", "phone");
+            site.send(&mut alice, first.clone());
+            nobody_is_told(&mut site);
+            let bob = site.client(2, "bob", "phone");
+            let mut alice = moves(&mut site, &alice, 0, 1);
+            for _ in 0..homes {
+                site.succeed("alice");
+            }
+            site.send(&mut alice, second);
+            site.run();
+            assert_eq!(site.rows("alice"), *expected, "{homes} {first:?}");
+            assert_eq!(site.rows("bob"), *expected, "{homes} {first:?}");
+            assert_eq!(site.handled(&alice), 2);
+            assert_eq!(site.messages(&bob).last().map(String::as_str), Some("two"));
+            // And its place is known from then on.
+            site.succeed("alice");
+            site.send(&mut alice, to_bob("three"));
+            site.run();
+            assert_eq!(site.rows("bob")[expected.len()..], ["three"]);
+            assert_eq!(site.handled(&alice), 3);
+        }
+    }
+}
+
+#[test]
+fn what_is_said_again_without_what_was_before_it_is_known() {
+    for (message, homes) in [to_bob("one"), named("one")].iter().flat_map(|one| (0..3).map(move |n| (one, n)))
+    {
+        let mut site = Site::new(2);
+        site.lively = true;
+        let mut alice = site.managed(0, "alice", "phone");
+        site.send(&mut alice, Stanza::presence(PresenceType::Available));
+        site.send(&mut alice, message.clone());
+        nobody_is_told(&mut site);
+        let mut alice = moves(&mut site, &alice, 0, 1);
+        for _ in 0..homes {
+            site.succeed("alice");
+        }
+        site.send(&mut alice, message.clone());
+        site.send(&mut alice, to_bob("two"));
+        site.run();
+        assert_eq!(site.rows("alice"), ["one", "two"], "{homes} {message:?}");
+        assert_eq!(site.rows("bob"), ["one", "two"], "{homes} {message:?}");
+        assert_eq!(site.handled(&alice), 3);
+    }
+}
+
+#[test]
+fn what_says_the_same_is_as_many_messages_as_there_were() {
+    let mut site = Site::new(2);
+    site.lively = true;
+    let mut alice = site.managed(0, "alice", "phone");
+    for _ in 0..2 {
+        site.send(&mut alice, to_bob("ok"));
+    }
+    nobody_is_told(&mut site);
+    let mut alice = moves(&mut site, &alice, 0, 1);
+    for _ in 0..3 {
+        site.send(&mut alice, to_bob("ok"));
+    }
+    site.run();
+    assert_eq!((site.rows("alice").len(), site.rows("bob").len()), (3, 3));
+}
+
+/// What is not kept is sent once at most.
+#[test]
+fn what_no_log_keeps_comes_once() {
+    let mut site = Site::new(5);
+    site.lively = true;
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.client(4, "bob", "phone");
+    for message in [state("active"), state("composing")] {
+        site.send(&mut alice, message);
+    }
+    it_is_not_told(&mut site, 0);
+    assert_eq!(site.messages(&bob).len(), 2);
+    for edge in 0..2 {
+        alice = moves(&mut site, &alice, edge, edge + 1);
+        for message in [state("active"), state("composing")] {
+            site.send(&mut alice, message);
+        }
+        it_is_not_told(&mut site, edge + 1);
+        assert_eq!(site.messages(&bob), [""; 0]);
+    }
+    alice = moves(&mut site, &alice, 2, 3);
+    for message in [state("active"), state("active"), to_bob("two")] {
+        site.send(&mut alice, message);
+    }
+    site.run();
+    assert_eq!(site.messages(&bob), ["", "two"], "one of them is new");
+}
+
+#[test]
+fn what_is_said_a_third_time_is_known() {
+    for message in [to_bob("one"), named("one")] {
+        let mut site = Site::new(3);
+        site.lively = true;
+        let mut alice = site.managed(0, "alice", "phone");
+        site.send(&mut alice, message.clone());
+        nobody_is_told(&mut site);
+        let mut alice = moves(&mut site, &alice, 0, 1);
+        site.send(&mut alice, message.clone());
+        nobody_is_told(&mut site);
+        let mut alice = moves(&mut site, &alice, 1, 2);
+        site.send(&mut alice, message);
+        site.send(&mut alice, to_bob("two"));
+        site.run();
+        assert_eq!(site.rows("alice"), ["one", "two"]);
+        assert_eq!(site.rows("bob"), ["one", "two"]);
+    }
+}
+
+#[test]
+fn what_the_edge_before_could_not_say_again_is_known_however_often_the_home_changes() {
+    for homes in 0..3 {
+        let mut site = Site::new(2);
+        site.lively = true;
+        let mut alice = site.managed(0, "alice", "phone");
+        // It has its rows at both ends, and nobody was told.
+        site.post(&mut alice, "bob", "hello");
+        nobody_is_told(&mut site);
+        let mut alice = moves(&mut site, &alice, 0, 1);
+        for _ in 0..homes {
+            site.succeed("alice");
+        }
+        // Its client says it again.
+        site.chat(&mut alice, "bob", "hello");
+        site.advance(SECOND);
+        assert_eq!(site.rows("alice"), ["hello"], "{homes}");
+        assert_eq!(site.rows("bob"), ["hello"], "{homes}");
+        assert_eq!(site.handled(&alice), 2, "{homes}");
+    }
+}
+
+#[test]
+fn what_its_sender_does_not_keep_and_says_again_over_another_connection_is_known() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.managed(1, "bob", "phone");
+    // It has no id, and is known by its place alone.
+    let hint = || Element::new("urn:xmpp:hints", "no-permanent-store");
+    let unkept = |n: usize| chat("bob@localhost", &n.to_string()).child(hint());
+    site.send(&mut alice, unkept(0));
+    nobody_is_told(&mut site);
+    assert_eq!((site.rows("alice").len(), site.rows("bob").len()), (0, 1));
+    // What her old connection says again is lost, for the account cannot be loaded.
+    site.crash("alice");
+    site.lose(&alice);
+    let shard = site.shard("alice");
+    site.store.fail_next_reads(1);
+    site.begin(shard);
+    site.run();
+    site.succeed("bob");
+    let mut alice = site.resume(&alice, 1, 0);
+    site.advance(3 * SECOND);
+    goes_on(&mut site, &mut alice);
+    site.send(&mut alice, unkept(0));
+    site.send(&mut alice, unkept(1));
+    site.run();
+    assert_eq!(site.rows("bob"), ["0", "1"]);
+    assert_eq!(site.messages(&bob), ["0", "1"]);
+}
