@@ -36,6 +36,7 @@ pub use refused::Refused;
 pub use server::{Edges, Server};
 pub use uplink::{Own, Sockets, Uplink};
 
+use futures::future::BoxFuture;
 use std::time::Duration;
 
 /// Bounds and times of links.
@@ -191,20 +192,47 @@ fn end_of(status: &tonic::Status) -> End {
 /// How long a peer that has ended a stream may take to say why.
 const REASON_WITHIN: Duration = Duration::from_millis(100);
 
-/// Why a link that we have begun is over. When its peer ends the stream, what we say is dropped, at times before the status is
-/// read that says why.
-async fn why<F>(end: End, stream: &mut tonic::Streaming<F>) -> End {
-    let End::Lost(_) = end else { return end };
-    let last = async {
-        loop {
-            match stream.message().await {
-                Ok(Some(_)) => {}
-                Ok(None) => return None,
-                Err(status) => return Some(end_of(&status)),
+/// What comes of a peer over a link that we have begun, until it ends. When its peer ends the stream, what we say is dropped, at
+/// times before all is read that was said before, and the status that says why.
+struct Coming<'a, F> {
+    stream: &'a mut tonic::Streaming<F>,
+    ended: BoxFuture<'a, End>,
+    /// Ours is over, and this is waited for.
+    over: Option<(End, tokio::time::Instant)>,
+}
+
+impl<'a, F> Coming<'a, F> {
+    fn new<T: Send + Sync>(stream: &'a mut tonic::Streaming<F>, outlet: &'a Outlet<T>) -> Self {
+        Self { stream, ended: Box::pin(outlet.ended()), over: None }
+    }
+
+    /// The next frame, or why there is none.
+    async fn next(&mut self) -> Result<F, End> {
+        let frame = loop {
+            match &self.over {
+                None => tokio::select! {
+                    biased;
+                    end = &mut self.ended => match end {
+                        End::Lost(_) => self.over = Some((end, tokio::time::Instant::now() + REASON_WITHIN)),
+                        end => return Err(end),
+                    },
+                    frame = self.stream.message() => break frame,
+                },
+                Some((end, until)) => match tokio::time::timeout_at(*until, self.stream.message()).await {
+                    Ok(frame) => break frame,
+                    Err(_) => return Err(end.clone()),
+                },
             }
+        };
+        match frame {
+            Ok(Some(frame)) => Ok(frame),
+            Ok(None) => Err(match self.over.take() {
+                Some((end, _)) => end,
+                None => End::Lost("ended by the peer".to_owned()),
+            }),
+            Err(status) => Err(end_of(&status)),
         }
-    };
-    tokio::time::timeout(REASON_WITHIN, last).await.ok().flatten().unwrap_or(end)
+    }
 }
 
 /// The status that tells the peer why.

@@ -5,7 +5,7 @@ use super::outlet::Frames;
 use super::server::watch;
 use super::slots::{Entry, Held, Slots};
 use super::ways::{Life, Ways};
-use super::{Addresses, End, Hears, Options, Outlet, end_of, why};
+use super::{Addresses, Coming, End, Hears, Options, Outlet, end_of};
 use crate::codec::{self, EdgePieces, MAX_MESSAGE};
 use crate::frame::{EdgeHello, EdgeItem, RouterHello, RouterNews, TraceReport};
 use crate::proto::uplink_client::UplinkClient;
@@ -251,30 +251,22 @@ async fn read(
     beside: impl Fn(&mut proto::RouterFrame) -> Result<(), codec::Malformed>,
     traced: impl Fn(&[TraceRule]),
 ) -> End {
-    let ended = outlet.ended();
-    tokio::pin!(ended);
+    let mut coming = Coming::new(stream, outlet);
     loop {
-        let frame = tokio::select! {
-            biased;
-            end = &mut ended => return why(end, stream).await,
-            frame = stream.message() => frame,
+        let mut frame = match coming.next().await {
+            Ok(frame) => frame,
+            Err(end) => return end,
         };
-        match frame {
-            Ok(Some(mut frame)) => {
-                if let Err(bad) = beside(&mut frame) {
-                    return End::Malformed(bad.to_string());
-                }
-                match frame.traces.take().map(codec::read_rules) {
-                    Some(Ok(rules)) => traced(&rules),
-                    Some(Err(bad)) => return End::Malformed(bad.to_string()),
-                    None => {}
-                }
-                if let Err(end) = held.hear(codec::read_router_frame(edge, frame)) {
-                    return end;
-                }
-            }
-            Ok(None) => return End::Lost("ended by the router".to_owned()),
-            Err(status) => return end_of(&status),
+        if let Err(bad) = beside(&mut frame) {
+            return End::Malformed(bad.to_string());
+        }
+        match frame.traces.take().map(codec::read_rules) {
+            Some(Ok(rules)) => traced(&rules),
+            Some(Err(bad)) => return End::Malformed(bad.to_string()),
+            None => {}
+        }
+        if let Err(end) = held.hear(codec::read_router_frame(edge, frame)) {
+            return end;
         }
     }
 }

@@ -5,7 +5,7 @@ use super::outlet::Frames;
 use super::raft::{RaftLinks, converse};
 use super::slots::{Entry, Held, Slots};
 use super::ways::{Life, Ways};
-use super::{Addresses, End, Hears, Options, Outlet, end_of, why};
+use super::{Addresses, Coming, End, Hears, Options, Outlet, end_of};
 use crate::codec::{self, MAX_MESSAGE, PeerPieces};
 use crate::frame::{PeerHello, PeerItem};
 use crate::proto::peer_client;
@@ -263,22 +263,14 @@ pub(super) async fn read(
     held: &Held<RouterId, PeerItem>,
     outlet: &Outlet<PeerItem>,
 ) -> End {
-    let ended = outlet.ended();
-    tokio::pin!(ended);
+    let mut coming = Coming::new(stream, outlet);
     loop {
-        let frame = tokio::select! {
-            biased;
-            end = &mut ended => return why(end, stream).await,
-            frame = stream.message() => frame,
+        let heard = match coming.next().await {
+            Ok(frame) => held.hear(codec::read_peer_frame(frame)),
+            Err(end) => return end,
         };
-        match frame {
-            Ok(Some(frame)) => {
-                if let Err(end) = held.hear(codec::read_peer_frame(frame)) {
-                    return end;
-                }
-            }
-            Ok(None) => return End::Lost("ended by the peer".to_owned()),
-            Err(status) => return end_of(&status),
+        if let Err(end) = heard {
+            return end;
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 const SWEEP: Duration = Duration::from_secs(10);
 /// How long a home that is followed by one of another router may still say what only it has. One that moves on purpose says that
 /// it has done so; of one that is gone the link ends, mostly.
-pub(super) const LAST_WORDS: Duration = Duration::from_millis(150);
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// The home of one shard, and this edge's sessions of that shard. Every call names the present time (monotonic).
 #[derive(Debug)]
@@ -61,19 +61,14 @@ impl Seat {
         self.shard
     }
 
-    /// Its home and the reign.
+    /// Its home and the reign, which is where all that is said goes; none while the next one waits for its last words.
     pub fn home(&self) -> Option<(LinkId, Epoch)> {
-        self.home
+        self.home.filter(|_| self.next.is_none())
     }
 
     /// Whether sockets of its sessions may be read.
     pub fn reading(&self) -> bool {
-        self.listens().is_some()
-    }
-
-    /// Where anything that is said goes to.
-    fn listens(&self) -> Option<(LinkId, Epoch)> {
-        self.home.filter(|_| self.next.is_none())
+        self.home().is_some()
     }
 
     /// What is kept now; it counts, so for metrics, not for every stanza.
@@ -224,7 +219,7 @@ impl Seat {
             }
             self.kept.insert(number, Kept::new(account.clone(), token, question));
         }
-        let listens = self.listens();
+        let home = self.home();
         // A session that is over or elsewhere says nothing more.
         let Some(kept) = self.kept.get_mut(&number).filter(|kept| kept.gone.is_none()) else { return };
         match &up {
@@ -233,7 +228,7 @@ impl Seat {
                 stanza: stanza.clone(),
                 fault: fault.clone(),
                 trace: *trace,
-                said: listens.is_some() && !kept.left,
+                said: home.is_some() && !kept.left,
                 before: false,
                 answered: false,
             }),
@@ -252,7 +247,7 @@ impl Seat {
             // is there.
             self.forget(number);
         }
-        match listens {
+        match home {
             Some((link, epoch)) => {
                 let home = Home { shard: self.shard, epoch };
                 out.push(Output::Send(link, EdgeItem::Up(home, ToHome { account, conn, up })));
