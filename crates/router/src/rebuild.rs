@@ -188,8 +188,7 @@ pub(crate) fn build(
     }
     link.sent = record.received;
     link.far.iter_mut().for_each(|far| far.told = parked.named);
-    // What it has yet to say may have been said by another that was there first.
-    link.echoes = (notes.echoes || !home.links.is_empty()).then(|| out.shared.clock.monotonic());
+    link.echoes = notes.echoes.then(|| out.shared.clock.monotonic());
     for queued in &record.queue {
         if let Some(to) = delivery::unconfirmed(&queued.stanza) {
             link.was_refused(to, queued.number, out.shared.clock.monotonic());
@@ -221,6 +220,10 @@ pub(crate) fn build(
     owed::fetch(home, &mut link, record, &notes.rows, highest);
     home.account.sessions.push(session);
     home.links.push(link);
+    if home.links.iter().any(|link| link.echoes.is_some()) {
+        // What one has yet to say may have been said by another that was bound beside it.
+        home.links.iter_mut().for_each(|link| link.may_echo(out.shared.clock.monotonic()));
+    }
     requests::inherit(out.shared, home, record.token, (notes.asked, notes.over));
     // The next home has to know that this is the one, and all of it, whatever moves were recorded and never came about.
     // Where more follows, that is said behind it ([`is_all_there`]); but answers that it has only in its notes have other
