@@ -469,7 +469,7 @@ impl Inner {
             // Nobody is to vote: it is only asked.
             Call::Reconcile(wanted) if wanted.voters.is_empty() => Answer::Done,
             Call::Reconcile(wanted) => self.ask(joining::Admission::Reconcile(wanted)),
-            Call::Elect { .. } if !self.is_heir(from, group).await => Answer::Refused(Refusal::Busy),
+            Call::Elect { .. } if !self.may_campaign(from, group).await => Answer::Refused(Refusal::Busy),
             _ if group == NO_GROUP => Answer::Refused(Refusal::Malformed),
             call => match self.groups.get(usize::from(group)) {
                 Some(group) => group.core().answer(from, call).await,

@@ -7,6 +7,7 @@ use crate::group::{Control, Core, GiveError, nearly_caught_up};
 use starling_wire::{RouterId, Shard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -73,9 +74,16 @@ impl Inner {
         self.unmoved.lock().get(&to).is_some_and(|at| now < *at + SHUNNED)
     }
 
+    /// Whether this router is to be elected as it was asked to: one that leaves would have to give the shard away again.
+    pub(super) async fn may_campaign(&self, leader: RouterId, group: u16) -> bool {
+        let leaves = || self.leaving.load(Ordering::Acquire);
+        // It may have begun to leave while the leader was asked.
+        !leaves() && self.is_heir(leader, group).await && !leaves()
+    }
+
     /// Whether the leader of a shard still waits for this router to be elected. It asks when it was told to campaign: that may
     /// have been on its way for long, or this router has not run, and a leader that went on would lose its reign for nothing.
-    pub(super) async fn is_heir(&self, leader: RouterId, group: u16) -> bool {
+    async fn is_heir(&self, leader: RouterId, group: u16) -> bool {
         let call = Call::Heir.encode(self.limits.cluster());
         let answer = self.peers.call(leader, group, call, ANSWERED_WITHIN).await;
         match answer.ok().and_then(|answer| Answer::decode(answer).ok()) {

@@ -53,6 +53,10 @@ pub(super) async fn spread(inner: Arc<Inner>) {
 
 /// Gives everything away that is led here; ends when nothing is, or when for a while nobody could have taken any of it.
 pub(super) async fn leave(inner: &Arc<Inner>) -> bool {
+    if !inner.led().is_empty() {
+        // Until others know it, and this router of others that leave with it: two would give to each other.
+        sleep(inner.options.times.heartbeat * 2).await;
+    }
     let mut alone = inner.clock.monotonic();
     loop {
         let led = inner.led();
@@ -60,18 +64,24 @@ pub(super) async fn leave(inner: &Arc<Inner>) -> bool {
             return true;
         }
         let heirs = inner.heirs(&led);
-        if !heirs.is_empty() {
-            alone = inner.clock.monotonic();
-        }
+        let any = !heirs.is_empty();
         // Of many shards one after the other the last ones would end as in a crash.
         let each = stream::iter(heirs).for_each_concurrent(AT_ONCE, |(core, to)| async move {
-            if let Err(error) = inner.give(core.shard, to).await {
+            // Much may have happened since it was chosen, and each try stops a home.
+            let able = !inner.failed_lately(to) && inner.loads().contains_key(&to);
+            let to = if able { Some(to) } else { inner.heir(core) };
+            if let Some(to) = to
+                && let Err(error) = inner.give(core.shard, to).await
+            {
                 tracing::warn!(shard = core.shard.0, %error, "a shard could not be moved");
             }
         });
         each.await;
-        if inner.clock.monotonic() >= alone + ALONE {
-            return false;
+        // All of a round can take longer than others are looked for.
+        if any {
+            alone = inner.clock.monotonic();
+        } else if inner.clock.monotonic() >= alone + ALONE {
+            return inner.led().is_empty();
         }
         sleep(Duration::from_millis(50)).await;
     }

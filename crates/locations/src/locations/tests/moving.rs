@@ -1,8 +1,13 @@
 //! Shards that are moved on purpose: heirs that are late, and many shards at once.
 
 use super::cluster::{Cluster, ms};
-use crate::GiveError;
+use super::stuck::Homes;
+use crate::{Drain, GiveError};
+use futures::future::{join, join_all};
 use starling_wire::Shard;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::time::sleep;
 
 /// A shard, its home and one that could be its next.
@@ -33,24 +38,111 @@ async fn who_is_told_too_late_to_campaign_ends_no_reign() {
     }
 }
 
+/// How many shards each router leads.
+fn led(cluster: &Cluster) -> Vec<usize> {
+    (0..cluster.routers.len()).map(|at| cluster.leads(at)).collect()
+}
+
+/// Five routers, of which the first leads all shards but these, and the last one none.
+async fn lopsided(seed: u64, shards: u16, others: u16, homes: Option<Arc<Homes>>) -> Cluster {
+    let mut cluster = Cluster::start(seed, 0, shards, false).await;
+    cluster.drain = homes.map(|homes| homes as Arc<dyn Drain>);
+    for number in 0..5 {
+        let one = cluster.add(&format!("router-{number}"), 101 + number, (number == 0).then_some(5));
+        cluster.run(one).await;
+    }
+    cluster.settled(ms(5_000)).await;
+    let moves = (0..shards).map(|shard| {
+        let (home, to) = (cluster.home(shard).0, if shard < others { 1 + usize::from(shard) % 3 } else { 0 });
+        let (home, id) = ((home != to).then(|| cluster.at(home)), cluster.routers[to].id);
+        async move {
+            if let Some(home) = home {
+                home.give(Shard(shard), id).await.unwrap();
+            }
+        }
+    });
+    join_all(moves).await;
+    let (each, all) = (usize::from(others / 3), usize::from(shards - others));
+    cluster.until(ms(2_000), "all are there", |this| led(this) == [all, each, each, each, 0]).await;
+    sleep(ms(500)).await;
+    cluster
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_shards_are_given_away_in_time_and_to_all_others() {
-    const SHARDS: u16 = 40;
-    let cluster = Cluster::start(97, 5, SHARDS, false).await;
-    cluster.settled(ms(5_000)).await;
-    // The first leads most of them, and the last one none.
-    for shard in 0..SHARDS {
-        let (home, ..) = cluster.home(shard);
-        let to = if shard < 12 { 1 + usize::from(shard) % 3 } else { 0 };
-        if home != to {
-            cluster.at(home).give(Shard(shard), cluster.routers[to].id).await.unwrap();
-        }
-    }
-    let led = |this: &Cluster| (0..5).map(|at| this.leads(at)).collect::<Vec<_>>();
-    cluster.until(ms(2_000), "all are there", |this| led(this) == [28, 4, 4, 4, 0]).await;
-    sleep(ms(500)).await;
+    let cluster = lopsided(97, 40, 12, None).await;
     // One at a time, each waits until the promise to the one before is over: 310 ms.
     assert!(cluster.at(0).leave(ms(4_000)).await);
     cluster.settled(ms(1_000)).await;
     assert_eq!(led(&cluster), [0, 10, 10, 10, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_with_very_many_shards_is_still_among_others_after_a_round() {
+    let cluster = lopsided(98, 80, 12, None).await;
+    assert!(cluster.at(0).leave(ms(8_000)).await);
+    cluster.settled(ms(1_000)).await;
+    assert_eq!(led(&cluster)[0], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lags_behind_keeps_nobody_from_leaving() {
+    let cluster = lopsided(99, 20, 0, None).await;
+    // Not for so long that it would be told.
+    cluster.stand_still(4, true);
+    for shard in 0..20 {
+        assert!(cluster.bind(shard, u64::from(shard)).await);
+    }
+    assert!(cluster.at(0).leave(ms(8_000)).await);
+    cluster.settled(ms(1_000)).await;
+    assert_eq!((led(&cluster)[0], led(&cluster)[4]), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_homes_are_stopped_for_a_router_that_is_gone() {
+    let homes = Arc::new(Homes::default());
+    let cluster = lopsided(100, 40, 0, Some(Arc::clone(&homes))).await;
+    let stopped = homes.stopped.load(Ordering::Relaxed);
+    let killed = async {
+        cluster.until(ms(1_000), "it began", |_| homes.stopped.load(Ordering::Relaxed) > stopped).await;
+        cluster.kill(4).await;
+    };
+    let leaving = cluster.at(0);
+    let (left, ()) = join(leaving.leave(ms(8_000)), killed).await;
+    let resumed = homes.resumed.load(Ordering::Relaxed);
+    assert!(left && resumed <= 2, "of the first eight at most two were for that one: {resumed}");
+    cluster.settled(ms(1_000)).await;
+    assert_eq!((led(&cluster)[0], led(&cluster).iter().sum::<usize>()), (0, 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_leave_give_nothing_to_each_other() {
+    let cluster = lopsided(101, 30, 12, None).await;
+    let reigns = |this: &Cluster| -> BTreeSet<_> {
+        let all = (0..30).flat_map(|shard| this.reigning(shard));
+        all.filter(|(at, _)| *at < 2).map(|(at, reign)| (at, reign.epoch)).collect()
+    };
+    let before = reigns(&cluster);
+    let (first, second) = (cluster.at(0), cluster.at(1));
+    let watched = cluster.until(ms(8_000), "both lead nothing", |this| {
+        let now = reigns(this);
+        assert!(now.is_subset(&before), "{now:?}, and before {before:?}");
+        now.is_empty()
+    });
+    let both = join(first.leave(ms(8_000)), second.leave(ms(8_000)));
+    assert_eq!(join(both, watched).await.0, (true, true));
+    cluster.settled(ms(1_000)).await;
+    assert_eq!(led(&cluster)[..2], [0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_does_not_campaign() {
+    let cluster = Cluster::start(102, 3, 1, false).await;
+    cluster.settled(ms(5_000)).await;
+    let (home, heir) = pair(&cluster);
+    assert!(cluster.at(heir).leave(ms(1_000)).await, "it leads nothing");
+    let given = cluster.at(home).give(Shard(0), cluster.routers[heir].id).await;
+    assert_eq!(given, Err(GiveError::NotElected));
+    cluster.settled(ms(500)).await;
+    assert_eq!(cluster.home(0).0, home);
 }

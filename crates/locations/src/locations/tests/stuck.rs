@@ -10,9 +10,9 @@ use tokio::time::sleep;
 
 /// Counts homes that were stopped, and those of them that were not moved.
 #[derive(Debug, Default)]
-struct Homes {
-    stopped: AtomicUsize,
-    resumed: AtomicUsize,
+pub(super) struct Homes {
+    pub(super) stopped: AtomicUsize,
+    pub(super) resumed: AtomicUsize,
 }
 
 impl Drain for Homes {
