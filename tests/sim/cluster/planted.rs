@@ -40,7 +40,7 @@ impl Break {
         (Self::NewIdOnRetry, &[1, 2, 7], 2_000),
         (Self::DropRetry, &[2, 3, 4], 2_000),
         (Self::ForgetReleased, &[1, 2], 2_000),
-        (Self::ZombieWrites, &[2, 37, 102, 114], 2_000),
+        (Self::ZombieWrites, &[3, 2, 37, 102], 2_000),
         (Self::DeleteWithoutToken, &[10, 13, 15, 17], 2_000),
         (Self::AcceptOldReign, &[10, 20, 29, 38], 2_000),
         (Self::RecordEarly, &[6, 21, 24, 53], 2_000),
