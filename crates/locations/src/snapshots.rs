@@ -34,8 +34,9 @@ pub const MAX_PART: usize = 4 << 20;
 /// The largest description, in bytes.
 pub const MAX_META: usize = 1 << 20;
 
-/// How much room a snapshot needs beside its rows: what describes it, and what the log takes while it is written.
-const SPARE: u64 = 4 << 20;
+/// How much room a snapshot needs beside its rows: what describes it, and the log's next segment, which is there before any
+/// other one is free.
+const SPARE: u64 = (4 << 20) + crate::wal::SEGMENT as u64;
 
 /// Why a snapshot cannot be read or written.
 #[derive(Debug, Clone, thiserror::Error)]

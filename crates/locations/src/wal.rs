@@ -47,6 +47,9 @@ use crate::disk::SharedDisk;
 pub(crate) type LogId = openraft::LogId<u64>;
 
 /// All groups that the writer can ask for their content.
+/// The size of a segment in bytes, if nothing else is said.
+pub(crate) const SEGMENT: usize = 64 << 20;
+
 pub(crate) type Groups = BTreeMap<u16, Arc<dyn Live>>;
 
 /// How the log is kept.
@@ -67,7 +70,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            segment_bytes: 64 << 20,
+            segment_bytes: SEGMENT,
             batch_bytes: 4 << 20,
             queue_bytes: 64 << 20,
             calm_after: Duration::from_millis(20),

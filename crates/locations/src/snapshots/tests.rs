@@ -144,3 +144,21 @@ fn what_fails_leaves_nothing() {
     assert!(disk.names().unwrap().is_empty());
     assert!(snapshots.files(3).is_empty());
 }
+
+#[test]
+fn a_snapshot_leaves_room_for_the_next_segment_of_the_log() {
+    let disk = FaultyDisk::new();
+    let segment =
+        |name: &str| disk.create(name).and_then(|mut file| file.reserve(crate::wal::SEGMENT as u64));
+    segment("1.wal").unwrap();
+    let snapshots = on(&disk);
+    let rows = 1 << 20;
+    // Room for the snapshot only.
+    let capacity = Some(crate::wal::SEGMENT + (16 << 20));
+    disk.plan(Plan { capacity, ..Plan::default() });
+    assert!(!snapshots.has_room(3, rows), "the log could not go on");
+    disk.plan(Plan { capacity: capacity.map(|bytes| bytes + crate::wal::SEGMENT), ..Plan::default() });
+    assert!(snapshots.has_room(3, rows));
+    write(&snapshots, 20, &[&vec![7; 1 << 20]]).unwrap();
+    segment("2.wal").unwrap();
+}
