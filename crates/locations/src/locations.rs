@@ -35,7 +35,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use starling_node::clock::SharedClock;
 use starling_wire::{Epoch, Incarnation, RouterId, Shard, Shards};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -157,6 +157,8 @@ struct Inner {
     /// Since when it listens.
     began: Duration,
     leaving: AtomicBool,
+    /// The shards in which a new router is just being made a member.
+    adding: Mutex<BTreeSet<u16>>,
     /// To whom a shard could not be moved, and when that was last.
     unmoved: Mutex<BTreeMap<RouterId, Duration>>,
     /// A snapshot is due, and does not fit on the disk.
@@ -248,6 +250,7 @@ impl Locations {
             groups,
             seen: Mutex::default(),
             leaving: AtomicBool::new(false),
+            adding: Mutex::default(),
             unmoved: Mutex::default(),
             short_of_room: AtomicBool::new(false),
             removed,

@@ -144,8 +144,13 @@ impl Inner {
             None if self.lags_behind(router) >= AT_ONCE => return,
             None => {
                 let spare = membership.nodes().any(|(_, other)| other.name == member.name && other.spare);
+                let number = core.shard.0;
+                // Others are looked at before it is a member in this one.
+                self.adding.lock().insert(number);
                 let added = core.raft.add_learner(router.0, Member { spare, ..member.clone() }, false);
-                if !matches!(timeout(CHANGED_WITHIN, added).await, Ok(Ok(_))) || spare {
+                let added = timeout(CHANGED_WITHIN, added).await;
+                self.adding.lock().remove(&number);
+                if !matches!(added, Ok(Ok(_))) || spare {
                     return;
                 }
             }
@@ -262,9 +267,13 @@ impl Inner {
         timeout(CAUGHT_UP_WITHIN, close).await.is_ok_and(|result| result.is_ok()) && core.leads().is_some()
     }
 
-    /// In how many shards that are led here a member lacks entries.
+    /// In how many shards that are led here a member lacks entries, or is just being made one.
     fn lags_behind(&self, router: RouterId) -> usize {
+        let adding = self.adding.lock().clone();
         let lacks = |group: &&Group| {
+            if adding.contains(&group.shard().0) {
+                return true;
+            }
             let figures = group.core().figures.borrow();
             let member = figures.membership_config.membership().get_node(&router.0).is_some();
             member && lacks_entries(&figures, router)

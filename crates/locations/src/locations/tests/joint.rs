@@ -185,3 +185,25 @@ async fn who_takes_nothing_is_taken_in_in_a_few_shards_only() {
     let done = |this: &Cluster| this.at(other).members().get(&id).is_some_and(|(_, votes)| *votes);
     cluster.until(ms(20_000), "it votes in all", done).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn in_no_more_shards_where_some_are_looked_at_together() {
+    const MANY: u16 = 12;
+    let mut cluster = Cluster::start(71, 1, MANY, false).await;
+    cluster.settled(ms(3_000)).await;
+    let other = cluster.add("router-1", 777, None);
+    let (id, member) = (cluster.routers[other].id, cluster.routers[other].member.clone());
+    // In the last ones it lacks entries already; the first ones are looked at first.
+    for shard in MANY - 3..MANY {
+        let group = cluster.at(0).group(Shard(shard)).unwrap().clone();
+        group.core().raft.add_learner(id.0, member.clone(), false).await.unwrap();
+    }
+    cluster.stand_still(other, true);
+    cluster.run(other).await;
+    let member = |shard: &u16| {
+        let standing = cluster.at(0).group(Shard(*shard)).unwrap().standing();
+        standing.learners.contains(&id)
+    };
+    sleep(ms(10_000)).await;
+    assert_eq!((0..MANY).filter(member).count(), AT_ONCE, "each is a snapshot");
+}
