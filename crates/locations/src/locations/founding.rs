@@ -155,7 +155,7 @@ impl Inner {
         self.options.eras.extend(era.number, ceiling).await
     }
 
-    /// Founds a cluster that comes after `above`, with all routers that are linked.
+    /// Founds a cluster that comes after `above`, with the routers that are linked, of which no more than can vote.
     pub(super) async fn restore(&self, above: Era, routers: usize) -> Result<(), RestoreError> {
         let now = self.clock.monotonic();
         let links = self.peers.links().borrow().clone();
