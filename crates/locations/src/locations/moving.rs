@@ -24,7 +24,12 @@ const SHUNNED: Duration = Duration::from_secs(60);
 impl Inner {
     /// Moves a shard that is led here, and remembers to whom that did not work.
     pub(super) async fn give(&self, shard: Shard, to: RouterId) -> Result<(), GiveError> {
-        let given = self.try_to_give(shard, to).await;
+        let mut given = self.try_to_give(shard, to).await;
+        let core = self.groups.get(usize::from(shard.0)).map(super::Group::core);
+        if given.is_err() && core.is_none_or(|core| core.leads().is_none()) {
+            // Whatever it was that the other one did not do, this router could not have had it done.
+            given = Err(GiveError::NotLeader);
+        }
         let mut unmoved = self.unmoved.lock();
         match given {
             Ok(()) => drop(unmoved.remove(&to)),

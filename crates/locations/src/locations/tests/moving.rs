@@ -146,3 +146,19 @@ async fn who_leaves_does_not_campaign() {
     cluster.settled(ms(500)).await;
     assert_eq!(cluster.home(0).0, home);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_router_that_cannot_give_has_nothing_against_the_heir() {
+    let cluster = Cluster::start(105, 3, 1, false).await;
+    cluster.settled(ms(5_000)).await;
+    let (home, heir) = pair(&cluster);
+    let (this, to) = (cluster.at(home), cluster.routers[heir].id);
+    cluster.stand_still(heir, true);
+    assert!(cluster.bind(0, 1).await);
+    let broken = async {
+        sleep(ms(500)).await;
+        this.group(Shard(0)).unwrap().core().cease();
+    };
+    let (given, ()) = join(this.give(Shard(0), to), broken).await;
+    assert_eq!((given, this.inner.failed_lately(to)), (Err(GiveError::NotLeader), false));
+}
