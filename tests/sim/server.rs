@@ -55,7 +55,7 @@ impl Host for Server {
         self.life
     }
 
-    fn keeps(&self, (life, _): Life, _: &BareJid, _: bool) -> bool {
+    fn keeps(&self, (life, _): Life, _: &BareJid) -> bool {
         self.life == life
     }
 

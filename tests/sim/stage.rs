@@ -87,9 +87,8 @@ pub(crate) trait Host: Send + Sync {
     /// What a session is lost with, named by a number.
     fn life(&self) -> u64;
 
-    /// Whether somebody has a session in any case that was lost with that; `asked`: its client has only asked for it there, and
-    /// has not heard that it has it.
-    fn keeps(&self, life: Life, account: &BareJid, asked: bool) -> bool;
+    /// Whether somebody has a session in any case that was lost with that.
+    fn keeps(&self, life: Life, account: &BareJid) -> bool;
 
     /// A new connection of an account.
     fn line(&self, stage: &Stage, account: &BareJid) -> Line;

@@ -29,8 +29,10 @@ pub(crate) struct Far {
     pub(crate) edge: Option<EdgeId>,
     /// The move that brought it to where it is; 0 where it was bound there.
     pub(crate) stay: u64,
-    /// The same of where its client was told last that it goes on.
-    pub(crate) base: u64,
+    /// The same of where it was last whose edge is known to have it.
+    base: u64,
+    /// The same of where its client was told since then that it goes on, and where nobody knows whether that has arrived.
+    hoped: SmallVec<[(ConnId, u64); 1]>,
     /// Moves that were tried.
     pub(crate) attempts: u64,
     /// It is recorded that it is bound.
@@ -125,6 +127,7 @@ impl Far {
             edge: Some(conn.edge),
             stay: 0,
             base: 0,
+            hoped: SmallVec::new(),
             attempts: 0,
             bound: false,
             moving: None,
@@ -179,11 +182,44 @@ impl Far {
         self.holders.retain(|holder| *holder != conn);
     }
 
+    /// It was built from what the edge keeps where this move brought it; so many were tried.
+    pub(crate) fn is_at(&mut self, stay: u64, attempts: u64) {
+        (self.stay, self.base, self.attempts) = (stay, stay, attempts);
+    }
+
+    /// Its client is told over this connection that it goes on.
+    pub(crate) fn is_told(&mut self, conn: ConnId) {
+        self.hoped.retain(|(other, _)| *other != conn);
+        if self.hoped.len() >= MAX_HOLDERS {
+            self.base = self.hoped.remove(0).1;
+        }
+        self.hoped.push((conn, self.stay));
+    }
+
+    /// The edge of this connection has the session.
+    pub(crate) fn is_there(&mut self, conn: ConnId) {
+        if let Some(at) = self.hoped.iter().position(|(other, _)| *other == conn) {
+            self.base = self.hoped[at].1;
+            self.hoped.drain(..=at);
+        }
+    }
+
+    /// It never came to these connections: where it was before is where it is, should no other move come about.
+    pub(crate) fn never_came(&mut self, is_it: impl Fn(ConnId) -> bool) {
+        self.hoped.retain(|(conn, _)| !is_it(*conn));
+    }
+
+    /// Whether it may be at that edge, which has not said so.
+    pub(crate) fn may_be_at(&self, edge: EdgeId) -> bool {
+        self.hoped.iter().any(|(conn, _)| conn.edge == edge)
+    }
+
     /// The next attempt to move it. It names the move that it goes on from, too: should it never come about, that is where the
     /// session is.
     pub(crate) fn attempt(&mut self) -> u64 {
         self.attempts += 1;
-        self.base << 32 | self.attempts & u64::from(u32::MAX)
+        let base = self.hoped.last().map_or(self.base, |(_, stay)| *stay);
+        base << 32 | self.attempts & u64::from(u32::MAX)
     }
 
     /// Takes out what the edge of this connection keeps from before the session was elsewhere: it is to take over nothing of

@@ -159,7 +159,7 @@ pub(crate) fn build(
     (far.again, far.after) = (notes.again, notes.after);
     far.believed = notes.believed || record.epoch.era() < Epoch(out.shared.positions.epoch()).era();
     far.edge = (there && notes.stay == last).then_some(place.edge);
-    (far.stay, far.base, far.attempts) = (notes.stay, notes.stay, last);
+    far.is_at(notes.stay, last);
     far.holders.insert_many(0, parked.others.iter().copied());
     far.built = (!parked.drained).then_some(*conn);
     far.answered.clone_from(&record.answered);

@@ -187,7 +187,8 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let had = link.first() + (before + newly) as u64 - 1;
     if let Some(far) = &mut home.links[at].far {
         far.goes_on(conn);
-        (far.gone, far.base, far.had, far.believed) = (None, far.stay, had, false);
+        far.is_told(conn);
+        (far.gone, far.had, far.believed) = (None, had, false);
         far.passes(passed);
         far.answered = Vec::new();
         let outdated = far.outdated(conn).into_iter();

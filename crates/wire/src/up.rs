@@ -83,6 +83,8 @@ pub enum Leave {
     Closed,
     /// The transport broke or fell silent: a resumable session waits.
     Lost,
+    /// The same before any session had come there: who has asked for one has not heard of it, and its edge keeps nothing.
+    Never,
 }
 
 /// A session as listed by administration.

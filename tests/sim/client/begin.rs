@@ -69,8 +69,7 @@ impl Client {
 
     /// Whether somebody has the session in any case, wherever it may be.
     pub(super) fn is_kept(&self, session: &Session, host: &dyn Host) -> bool {
-        let mut lives = session.lives.iter().enumerate();
-        let kept = lives.all(|(nth, life)| host.keeps(*life, &self.account, nth > 0));
+        let kept = session.lives.iter().all(|life| host.keeps(*life, &self.account));
         // Without a lease for long a server sends its clients away. A cluster gives the shard to another one.
         let smooth = self.stage.plan.shape.is_some() || self.stage.is_smooth();
         kept && smooth && !self.may_come(self.replaced)

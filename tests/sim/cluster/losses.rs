@@ -39,11 +39,6 @@ impl Losses {
         self.openings.push(Opening { shard, router, at });
     }
 
-    /// Whether a reign has begun since then.
-    fn is_opened(&self, since: Duration, shard: Shard) -> bool {
-        self.openings.iter().any(|opening| opening.shard == shard && opening.at >= since)
-    }
-
     fn see(&mut self, edge: EdgeId, router: usize, link: Option<u64>, now: Duration) {
         let spans = self.spans.entry((edge, router)).or_default();
         match (spans.last_mut(), link) {
@@ -95,9 +90,8 @@ impl Cluster {
     }
 
     /// Whether an account's session that was at this edge is to be had.
-    pub(super) fn keeps(&self, edge: EdgeId, since: Duration, account: &BareJid, asked: bool) -> bool {
+    pub(super) fn keeps(&self, edge: EdgeId, since: Duration, account: &BareJid) -> bool {
         let (losses, shard) = (self.losses.lock(), self.shards.of(account));
-        // It may be recorded there, and no edge have it under that name.
-        !(asked && losses.is_opened(since, shard)) && losses.keeps(edge, since, shard, self.stage.world.now())
+        losses.keeps(edge, since, shard, self.stage.world.now())
     }
 }

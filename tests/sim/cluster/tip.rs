@@ -231,8 +231,8 @@ impl Host for Tip {
         self.id.0
     }
 
-    fn keeps(&self, (life, since): Life, account: &BareJid, asked: bool) -> bool {
-        self.cluster.keeps(EdgeId(life), since, account, asked)
+    fn keeps(&self, (life, since): Life, account: &BareJid) -> bool {
+        self.cluster.keeps(EdgeId(life), since, account)
     }
 
     fn line(&self, stage: &Stage, account: &BareJid) -> Line {

@@ -122,6 +122,7 @@ impl Worker {
             let mut any = home.opening.is_some();
             for link in &mut home.links {
                 let Some(far) = &mut link.far else { continue };
+                any |= far.may_be_at(edge);
                 if far.holders.last().is_some_and(|conn| conn.edge == edge) {
                     // What it was told last may be lost: it says what it has.
                     far.told = 0;
@@ -147,7 +148,9 @@ impl Worker {
             }
             match self.homes.get_mut(&account) {
                 Some(Slot::Ready(home)) => {
-                    for link in &home.links {
+                    for link in &mut home.links {
+                        // What it has, it has named.
+                        link.far.iter_mut().for_each(|far| far.never_came(|conn| conn.edge == edge));
                         let own = link.conn.is_some_and(|conn| conn.edge == edge);
                         if own && link.far.as_ref().is_some_and(|far| far.quiet) {
                             self.timers.set(
@@ -328,6 +331,7 @@ impl Worker {
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
         let link = &mut home.links[at];
         let Some(far) = &mut link.far else { return };
+        far.is_there(*conn);
         let last = far.holders.last() == Some(conn);
         let has_all = notes::decode(&record.notes).is_some_and(|notes| notes.whole);
         if link.conn != Some(*conn) {

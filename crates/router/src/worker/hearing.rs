@@ -14,6 +14,10 @@ pub(super) fn from_edge(
     match up {
         Up::Bind { token, resource } => return session::bind(turn, home, conn, token, resource),
         Up::Resume { token, handled } => return resuming::resume(turn, out, home, conn, token, handled),
+        Up::Gone(Leave::Never) => {
+            let all = home.links.iter_mut().filter_map(|link| link.far.as_mut());
+            all.for_each(|far| far.never_came(|other| other == conn));
+        }
         _ => {}
     }
     let Some(at) = home.links.iter().position(|link| link.conn == Some(conn)) else {

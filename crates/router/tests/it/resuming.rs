@@ -255,6 +255,43 @@ fn a_session_that_was_not_all_there_waits_for_the_edge_before() {
     }
 }
 
+/// Its client has given up to resume elsewhere, before it had an answer: that is no place where the next home finds it.
+#[test]
+fn who_did_not_wait_for_the_answer_is_where_it_was() {
+    for (steps, cut) in (0..6).flat_map(|steps| [(steps, false), (steps, true)]) {
+        let mut site = Site::new(2);
+        let mut alice = site.client(0, "alice", "phone");
+        let old = site.managed(0, "bob", "phone");
+        site.chat(&mut alice, "bob", "one");
+        assert_eq!(site.messages(&old), ["one"]);
+        site.lose(&old);
+        let new = site.resume(&old, 1, 0);
+        for _ in 0..4 {
+            site.decide();
+        }
+        // The answer is on its way, or lost with the link.
+        if cut {
+            site.cut(1);
+        }
+        site.lose(&new);
+        if cut {
+            site.link(1);
+            site.run();
+        }
+        let back = site.resume(&new, 0, 0);
+        for _ in 0..steps {
+            site.decide();
+        }
+        site.forget_downs();
+        site.succeed("bob");
+        site.advance(10 * SECOND);
+        let downs = site.told(&back);
+        assert!(matches!(downs.first(), Some(Down::Resumed { .. })), "{steps} {cut}: {downs:?}");
+        site.chat(&mut alice, "bob", "two");
+        assert_eq!(site.messages(&back).last().map(String::as_str), Some("two"));
+    }
+}
+
 #[test]
 fn who_came_online_as_its_home_was_lost_gets_copies() {
     let mut site = Site::new(2);

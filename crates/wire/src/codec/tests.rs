@@ -86,6 +86,7 @@ fn ups() -> Vec<Up> {
         Up::Idle,
         Up::Gone(Leave::Closed),
         Up::Gone(Leave::Lost),
+        Up::Gone(Leave::Never),
         Up::Attach(Box::new(record())),
         Up::Attach(Box::new(Record { answered: vec![14, 300], ..record() })),
         Up::Attach(Box::new(Record {
@@ -354,7 +355,8 @@ fn fields_of_a_newer_peer_are_passed_over() {
 
 #[test]
 fn what_cannot_be_is_refused() {
-    let envelope = |up| proto::UpEnvelope { account: "alice@example.org".to_owned(), conn: 5, up };
+    let envelope =
+        |up| proto::UpEnvelope { account: "alice@example.org".to_owned(), conn: 5, up, never: false };
     let batch = |ups| proto::UpBatch { shard: 3, epoch: 9, ups, ..proto::UpBatch::default() };
     let read = |batch| {
         let batches = vec![batch];
@@ -376,7 +378,7 @@ fn what_cannot_be_is_refused() {
         assert_eq!(read(batch(vec![envelope(Some(Said::Stanza(stanza)))])), Err("stanza"), "{bytes:?}");
     }
     let idle = || Some(Said::Idle(proto::Empty {}));
-    let address = proto::UpEnvelope { account: "a@b@c/d".to_owned(), conn: 1, up: idle() };
+    let address = proto::UpEnvelope { account: "a@b@c/d".to_owned(), conn: 1, up: idle(), never: false };
     assert_eq!(read(batch(vec![address])), Err("address"));
     assert_eq!(read(proto::UpBatch { shard: 70_000, ..Default::default() }), Err("shard"));
     let hello = proto::EdgeFrame { hello: Some(proto::EdgeHello::default()), ..Default::default() };

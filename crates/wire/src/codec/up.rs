@@ -25,7 +25,7 @@ const MAX_QUEUE: usize = 100_000;
 /// Appends the envelopes for one message, each with its size: one, except for a session with much in its queue.
 pub(super) fn envelopes(message: ToHome, out: &mut VecDeque<(proto::UpEnvelope, usize)>) {
     let ToHome { account, conn, up } = message;
-    let account = account.as_str().to_owned();
+    let (account, never) = (account.as_str().to_owned(), matches!(up, Up::Gone(Leave::Never)));
     if let Up::Attach(record) = up {
         return records(&account, conn.number, *record, out);
     }
@@ -47,14 +47,14 @@ pub(super) fn envelopes(message: ToHome, out: &mut VecDeque<(proto::UpEnvelope, 
         Up::ClientState { active } => Said::Active(active),
         Up::Idle => Said::Idle(proto::Empty {}),
         Up::Gone(Leave::Closed) => Said::Gone(proto::Leave::Closed.into()),
-        Up::Gone(Leave::Lost) => Said::Gone(proto::Leave::Lost.into()),
+        // Of the second, homes of before know only that it is gone.
+        Up::Gone(Leave::Lost | Leave::Never) => Said::Gone(proto::Leave::Lost.into()),
         Up::Attach(_) => return,
     };
-    push(account, conn.number, said, out);
+    push(proto::UpEnvelope { account, conn: conn.number, up: Some(said), never }, out);
 }
 
-fn push(account: String, conn: u64, said: Said, out: &mut VecDeque<(proto::UpEnvelope, usize)>) {
-    let envelope = proto::UpEnvelope { account, conn, up: Some(said) };
+fn push(envelope: proto::UpEnvelope, out: &mut VecDeque<(proto::UpEnvelope, usize)>) {
     let size = envelope.encoded_len() + HEAD;
     out.push_back((envelope, size));
 }
@@ -85,13 +85,18 @@ fn records(account: &str, conn: u64, record: Record, out: &mut VecDeque<(proto::
         let (stanza, _) = stanza_bytes(stanza);
         if size + stanza.len() > PART && size > 0 {
             part.more = true;
-            push(account.to_owned(), conn, Said::Attach(Box::new(std::mem::take(&mut part))), out);
+            push(part_of(account, conn, std::mem::take(&mut part)), out);
             size = 0;
         }
         size += stanza.len() + 32;
         part.queue.push(proto::Queued { number, position: position(row), waits, counts, stanza });
     }
-    push(account.to_owned(), conn, Said::Attach(Box::new(part)), out);
+    push(part_of(account, conn, part), out);
+}
+
+fn part_of(account: &str, conn: u64, part: proto::Record) -> proto::UpEnvelope {
+    let up = Some(Said::Attach(Box::new(part)));
+    proto::UpEnvelope { account: account.to_owned(), conn, up, never: false }
 }
 
 /// Reads what one edge says. Holds the beginning of a record whose end has not come yet.
@@ -158,6 +163,7 @@ impl Reader {
             Said::Idle(_) => Up::Idle,
             Said::Gone(leave) => match proto::Leave::try_from(leave) {
                 Ok(proto::Leave::Closed) => Up::Gone(Leave::Closed),
+                Ok(proto::Leave::Lost) if envelope.never => Up::Gone(Leave::Never),
                 Ok(proto::Leave::Lost) => Up::Gone(Leave::Lost),
                 _ => return Err(Malformed("leave")),
             },

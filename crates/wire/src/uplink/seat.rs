@@ -168,7 +168,7 @@ impl Seat {
         if now.saturating_sub(self.swept) >= SWEEP {
             self.swept = now;
             self.drop_where(|kept| match kept.gone {
-                Some((Leave::Lost, since)) => now.saturating_sub(since) >= detached,
+                Some((Leave::Lost | Leave::Never, since)) => now.saturating_sub(since) >= detached,
                 Some((Leave::Closed, since)) => now.saturating_sub(since) >= ended,
                 None => false,
             });
@@ -207,6 +207,11 @@ impl Seat {
             && self.kept.get(&number).is_some_and(|kept| kept.closed)
         {
             *leave = Leave::Lost;
+        }
+        if let Up::Gone(leave) = &mut up
+            && self.kept.get(&number).is_some_and(|kept| kept.jid.is_none())
+        {
+            *leave = Leave::Never;
         }
         let begins = match &up {
             Up::Bind { token, resource } => Some((*token, Pending::Bind { resource: resource.clone() })),
@@ -271,7 +276,7 @@ impl Seat {
                 // It was refused before, or is gone: its home would take it for one that lives.
                 Down::Bound { jid } | Down::Resumed { jid, .. } => {
                     let (home, account) = (Home { shard: self.shard, epoch }, jid.as_jid().to_bare());
-                    let up = Up::Gone(Leave::Lost);
+                    let up = Up::Gone(Leave::Never);
                     out.push(Output::Send(link, EdgeItem::Up(home, ToHome { account, conn, up })));
                 }
                 _ => {}

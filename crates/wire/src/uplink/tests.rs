@@ -114,6 +114,7 @@ fn up(up: &Up) -> String {
         Up::Attach(record) => format!("record {}/{}", record.handled, record.received),
         Up::Gone(Leave::Closed) => "closed".to_owned(),
         Up::Gone(Leave::Lost) => "lost".to_owned(),
+        Up::Gone(Leave::Never) => "never".to_owned(),
         Up::ClientState { active } => format!("active {active}"),
         Up::Idle | Up::Acknowledged { .. } | Up::Written { .. } => "count".to_owned(),
     }
@@ -354,7 +355,16 @@ fn a_session_that_nobody_waits_for_is_given_back() {
     bench.up(bind(2));
     bench.down(5, tells(2, Down::Refused(Box::new(StanzaError::new(StanzaCondition::Conflict)))));
     bench.down(5, tells(2, Down::Bound { jid: jid(2) }));
-    assert_eq!(bench.out(), ["1 bind@5", "deliver refused", "1 lost@5"]);
+    assert_eq!(bench.out(), ["1 bind@5", "deliver refused", "1 never@5"]);
+}
+
+#[test]
+fn who_does_not_wait_for_the_answer_never_had_the_session() {
+    let mut bench = Bench::bound();
+    bench.up(says(2, Up::Resume { token: Token(7), handled: 0 }));
+    bench.up(says(2, Up::Gone(Leave::Lost)));
+    bench.down(5, tells(2, Down::Resumed { jid: jid(2), sequence: 0, base: 0 }));
+    assert_eq!(bench.out(), ["1 resume@5", "1 never@5", "1 never@5"]);
 }
 
 #[test]

@@ -203,7 +203,8 @@ async fn g03_what_cannot_be_ends_that_link_and_no_other() {
         let batches = vec![proto::UpBatch { shard: 3, epoch: 9, ups, ..Default::default() }];
         proto::EdgeFrame { batches, ..Default::default() }
     };
-    let envelope = |up| proto::UpEnvelope { account: "alice@example.org".to_owned(), conn: 5, up };
+    let envelope =
+        |up| proto::UpEnvelope { account: "alice@example.org".to_owned(), conn: 5, up, never: false };
     use proto::up_envelope::Up as Said;
     let cases = [
         batch(vec![envelope(None)]),
@@ -268,7 +269,12 @@ async fn g05_what_a_newer_peer_adds_is_passed_over() {
     let odd = proto::UpBatch {
         shard: 3,
         epoch: 9,
-        ups: vec![proto::UpEnvelope { account: "alice@example.org".to_owned(), conn: 5, up: None }],
+        ups: vec![proto::UpEnvelope {
+            account: "alice@example.org".to_owned(),
+            conn: 5,
+            up: None,
+            never: false,
+        }],
         ..Default::default()
     };
     let odd = proto::EdgeFrame { batches: vec![odd], ..Default::default() };
