@@ -174,6 +174,10 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         }
     };
     let before = link.management.as_mut().map_or(0, |management| std::mem::take(&mut management.before));
+    while link.was_answered(link.received + 1) {
+        // Its client has that answer, or it is in the queue: it need not say it again, and is not to be answered twice.
+        link.received += 1;
+    }
     numbers_on(link);
     let (sequence, base) = (link.received, link.management.as_ref().map_or(0, |management| management.base));
     link.announced = sequence;

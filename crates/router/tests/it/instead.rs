@@ -3,7 +3,7 @@
 use crate::bench::chat;
 use crate::site::{Client, Site};
 use starling_wire::Down;
-use starling_xmpp::{Element, PresenceType, Stanza};
+use starling_xmpp::{Element, IqType, Kind, PresenceType, Stanza};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -121,6 +121,44 @@ fn what_is_said_again_without_what_was_before_it_is_known() {
         assert_eq!(site.rows("bob"), ["one", "two"], "{homes} {message:?}");
         assert_eq!(site.handled(&alice), 3);
     }
+}
+
+#[test]
+fn what_has_its_answer_is_covered_though_it_was_not_said_again() {
+    let is_answer = |down: &&Down| {
+        let answer = Kind::Iq(IqType::Result);
+        matches!(down, Down::Stanza { stanza, .. } if stanza.kind == answer)
+    };
+    let mut cases = 0;
+    for (count, has) in (0..4).flat_map(|count| [(count, false), (count, true)]) {
+        let mut site = Site::new(2);
+        site.lively = true;
+        let mut alice = site.managed(0, "alice", "phone");
+        let list = Element::new("urn:xmpp:blocking", "blocklist");
+        site.send(&mut alice, Stanza::iq(IqType::Get).id("ask").child(list));
+        site.decide();
+        site.deliver_only(count);
+        let downs = site.told(&alice);
+        let is_handled = downs.iter().any(|down| matches!(down, Down::Handled { sequence: 2 }));
+        if is_handled || downs.iter().filter(is_answer).count() == 0 {
+            continue;
+        }
+        // Her edge has the answer, and has not heard that it is handled.
+        cases += 1;
+        let shard = site.shard("alice");
+        site.mute = true;
+        site.crash("alice");
+        site.begin(shard);
+        site.run();
+        site.mute = false;
+        site.kill_edge(0);
+        let alice = site.resume(&alice, 1, u32::from(has));
+        site.advance(15 * SECOND);
+        let downs = site.told(&alice);
+        assert!(downs.iter().any(|down| matches!(down, Down::Resumed { sequence: 2, .. })), "{downs:?}");
+        assert_eq!(downs.iter().filter(is_answer).count(), usize::from(!has));
+    }
+    assert!(cases > 0);
 }
 
 #[test]
