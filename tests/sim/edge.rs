@@ -245,6 +245,9 @@ impl Inside {
         stanza.from = Some(jid.as_jid().clone());
         let sequence = open.credit.spend(stanza.encoded_len());
         if let Some(token) = open.token {
+            if let Some(base) = open.base {
+                self.stage.records.counts_from(conn, token, base);
+            }
             self.stage.records.said(conn, (token, sequence), jid.as_str(), &stanza);
         }
         self.say(conn, Up::Stanza { sequence, stanza, fault: None, trace: None, again: false });

@@ -100,6 +100,11 @@ impl Records {
         self.state.lock().tokens.insert(conn, token);
     }
 
+    /// A connection counts from there: of several homes that told it so, it has heard one.
+    pub(crate) fn counts_from(&self, conn: ConnId, token: Token, base: u64) {
+        self.state.lock().leaves_out(conn, token, base);
+    }
+
     /// A session says something to its home.
     pub(crate) fn said(&self, conn: ConnId, (token, sequence): (Token, u64), from: &str, stanza: &Stanza) {
         let mut state = self.state.lock();
@@ -127,8 +132,7 @@ impl Records {
                     state.counts(token, count, now);
                 }
                 (Down::Resumed { sequence, base, .. }, Some(token)) => {
-                    let first = state.bases.get(&token.0).copied().unwrap_or(*base);
-                    state.left_out.insert(*conn, base.saturating_sub(first));
+                    state.leaves_out(*conn, token, *base);
                     let count = state.count(*conn, *sequence);
                     state.counts(token, count, now);
                     state.is_at(token, conn.edge, in_cluster, now);
@@ -200,6 +204,11 @@ impl State {
         };
         let text = format!("{owner} was sent it before it was recorded there");
         self.early.push(Early { origin: Some(origin), at: now, counted: false, text });
+    }
+
+    fn leaves_out(&mut self, conn: ConnId, token: Token, base: u64) {
+        let first = self.bases.get(&token.0).copied().unwrap_or(base);
+        self.left_out.insert(conn, base.saturating_sub(first));
     }
 
     /// How many its client had said with what has this sequence.

@@ -1,10 +1,11 @@
 //! What a home knows of a session's edge, where that is another process.
 
 use crate::requests::Digest;
+use compact_str::CompactString;
 use smallvec::{SmallVec, smallvec};
 use starling_store::Position;
 use starling_wire::{ConnId, EdgeId, credit};
-use starling_xmpp::{FullJid, Stanza};
+use starling_xmpp::{FullJid, Jid, Stanza};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ pub(crate) struct Far {
     pub(crate) matched: u64,
     /// What it has yet to say to this home and has its answer from the last one, rising.
     pub(crate) answered: Vec<u64>,
+    /// Answers of homes before that its edge had for it: ids, and whose they are.
+    pub(crate) replies: Vec<(CompactString, Option<Jid>)>,
     /// Numbers in its queue that are answers, and the sequences of what they answer.
     pub(crate) answers: VecDeque<(u64, u64)>,
     /// Up to this number its client has had all in its queue, as it said when it resumed.
@@ -151,6 +154,7 @@ impl Far {
             after: 0,
             matched: 0,
             answered: Vec::new(),
+            replies: Vec::new(),
             answers: VecDeque::new(),
             had: 0,
             asked: Vec::new(),

@@ -7,10 +7,11 @@ use crate::aside::{Aside, Behind};
 use crate::config::RouterConfig;
 use crate::far::Far;
 use crate::recognise::{Before, origin_id};
+use compact_str::CompactString;
 use starling_hooks::roster_push;
 use starling_store::{Origin, Position};
 use starling_wire::{ConnId, Down, Token, Trace};
-use starling_xmpp::{BareJid, FullJid, IqType, Kind, Stanza, Timestamp, sm};
+use starling_xmpp::{BareJid, FullJid, IqType, Jid, Kind, Stanza, Timestamp, sm};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -297,6 +298,19 @@ impl Link {
     /// Whether the home before this one has answered this stanza, and nobody knows what else it may have done.
     pub(crate) fn was_answered(&self, sequence: u64) -> bool {
         self.far.as_ref().is_some_and(|far| far.answered.binary_search(&sequence).is_ok())
+    }
+
+    /// Whether its client says a request again, behind a resumption, that a home before this one has answered.
+    pub(crate) fn had_answer(&mut self, sequence: u64, request: &Stanza, own: &BareJid) -> bool {
+        let again =
+            self.may_be_again(sequence) && matches!(request.kind, Kind::Iq(IqType::Get | IqType::Set));
+        let Some(far) = self.far.as_mut().filter(|_| again) else { return false };
+        let to = request.to.as_ref().unwrap_or(own.as_jid());
+        let is_it = |(id, from): &(CompactString, Option<Jid>)| {
+            request.id.as_ref() == Some(id) && from.as_ref().unwrap_or(own.as_jid()) == to
+        };
+        let at = far.replies.iter().position(is_it);
+        at.map(|at| far.replies.remove(at)).is_some()
     }
 
     /// Whether one before it has not come: it is said again, with all that follow.

@@ -17,7 +17,7 @@ use crate::turn::Turn;
 use starling_hooks::{Fate, Flow, Session, roster_push};
 use starling_store::{Direction, LogFilter, LogRow, Page, Position};
 use starling_wire::{ConnId, Down, Epoch, Record, ToEdge, Token};
-use starling_xmpp::{Kind, Stanza};
+use starling_xmpp::{IqType, Kind, Stanza};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,6 +164,9 @@ pub(crate) fn build(
     far.built = (!parked.drained).then_some(*conn);
     far.answered.clone_from(&record.answered);
     (far.listed, far.noted) = (notes.listed, notes.listed);
+    let queued = record.queue.iter().map(|queued| &queued.stanza);
+    let replies = queued.filter(|stanza| matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error)));
+    far.replies = replies.filter_map(|reply| Some((reply.id.clone()?, reply.from.clone()))).collect();
     link.far = Some(Box::new(far));
     (link.received, link.announced, link.before) = (record.handled, record.handled, record.handled);
     let counting = record.queue.iter().filter(|queued| queued.counts).count();

@@ -123,7 +123,9 @@ fn stanza(turn: &mut Turn, home: &mut Home, at: usize, up: Up) {
     if home.links[at].has_taken(sequence) {
         // It came before the link was broken; whether it is handled is told again.
         home.touched = true;
-    } else if home.links[at].was_answered(sequence) {
+    } else if home.links[at].was_answered(sequence)
+        || home.links[at].had_answer(sequence, &stanza, &home.account.jid)
+    {
         // By the home before this one, behind one that had no answer yet (or which its edge was not told).
         let link = &mut home.links[at];
         link.take(sequence);

@@ -276,3 +276,46 @@ fn what_its_sender_does_not_keep_and_says_again_over_another_connection_is_known
     assert_eq!(site.rows("bob"), ["0", "1"]);
     assert_eq!(site.messages(&bob), ["0", "1"]);
 }
+
+#[test]
+fn a_request_that_has_its_answer_is_not_answered_again() {
+    for there in [false, true] {
+        let mut site = Site::new(2);
+        site.lively = true;
+        let mut alice = site.managed(0, "alice", "phone");
+        let ask =
+            |id: &str| Stanza::iq(IqType::Get).id(id).child(Element::new("urn:xmpp:blocking", "blocklist"));
+        let answers = |site: &mut Site, alice: &Client| {
+            let is_answer = |down: &Down| matches!(down, Down::Stanza { stanza, .. } if matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error)));
+            site.told(alice).iter().filter(|down| is_answer(down)).count()
+        };
+        // One before it has no answer yet.
+        site.close_post("bob", true);
+        site.send(&mut alice, to_bob("one"));
+        site.send(&mut alice, ask("first"));
+        site.run();
+        assert_eq!(answers(&mut site, &alice), 1);
+        let shard = site.shard("alice");
+        site.mute = true;
+        site.crash("alice");
+        site.begin(shard);
+        site.run();
+        site.mute = false;
+        site.kill_edge(0);
+        let mut alice = site.resume(&alice, 1, u32::from(there));
+        site.advance(15 * SECOND);
+        let downs = site.told(&alice);
+        let is_answer =
+            |down: &&Down| matches!(down, Down::Stanza { stanza, .. } if matches!(stanza.kind, Kind::Iq(_)));
+        assert_eq!(downs.iter().filter(is_answer).count(), usize::from(!there), "{downs:?}");
+        alice.sequence = 1;
+        site.close_post("bob", false);
+        site.send(&mut alice, to_bob("one"));
+        site.send(&mut alice, ask("first"));
+        site.run();
+        assert_eq!(answers(&mut site, &alice), 0, "{there}");
+        site.send(&mut alice, ask("second"));
+        site.run();
+        assert_eq!(answers(&mut site, &alice), 1);
+    }
+}
