@@ -196,11 +196,6 @@ impl Wal {
         Ok(log)
     }
 
-    /// The numbers of all groups that have something in the log and that nobody has asked for.
-    pub fn unasked(&self) -> Vec<u16> {
-        self.found.lock().groups.keys().copied().collect()
-    }
-
     /// Becomes `Some` when the log has stopped for good. The process cannot take part in Raft then and should end.
     pub fn failed(&self) -> watch::Receiver<Option<WalError>> {
         self.failed.clone()

@@ -1,11 +1,10 @@
 //! What a home knows of a session's edge, where that is another process.
 
 use crate::requests::Digest;
-use compact_str::CompactString;
 use smallvec::{SmallVec, smallvec};
 use starling_store::Position;
 use starling_wire::{ConnId, EdgeId, credit};
-use starling_xmpp::{FullJid, Jid, Stanza};
+use starling_xmpp::{FullJid, Stanza};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -84,8 +83,8 @@ pub(crate) struct Far {
     pub(crate) matched: u64,
     /// What it has yet to say to this home and has its answer from the last one, rising.
     pub(crate) answered: Vec<u64>,
-    /// Answers of homes before that its edge had for it: ids, and whose they are.
-    pub(crate) replies: Vec<(CompactString, Option<Jid>)>,
+    /// Requests whose answers of homes before its edge had for it, until its client says none of them again.
+    pub(crate) replies: Vec<Digest>,
     /// Numbers in its queue that are answers, and the sequences of what they answer.
     pub(crate) answers: VecDeque<(u64, u64)>,
     /// Up to this number its client has had all in its queue, as it said when it resumed.
@@ -297,6 +296,19 @@ impl Far {
         self.matched = 0;
         self.again = sequence + 2 * MAY_BE_AGAIN;
         MAY_BE_AGAIN
+    }
+
+    /// Whether what its client asks under this sequence was asked before, and has its answer; once for each.
+    pub(crate) fn had_reply(&mut self, sequence: u64, asked: Digest) -> bool {
+        if sequence > self.again {
+            if self.again > 0 {
+                // It has gone on to what is new.
+                self.replies = Vec::new();
+            }
+            return false;
+        }
+        let at = self.replies.iter().position(|reply| *reply == asked);
+        at.map(|at| self.replies.remove(at)).is_some()
     }
 
     /// What its client may say again under numbers up to [`again`](Self::again): said above the first of these, and up to the

@@ -12,7 +12,8 @@ use std::time::Duration;
 /// As many times what may be unacknowledged goes to the edge of a session whose home moves: more no record of it has room for.
 const MOST_GIVEN: usize = 3;
 
-/// The home is about to be another one: what waits here for a session goes to the edge that keeps it, however much that is.
+/// The home is about to be another one: what waits here for a session goes to the edge that keeps it, though it takes no more or its
+/// client reads nothing.
 pub(crate) fn give_away(out: &mut Out<'_>, home: &mut Home, at: usize) {
     let Some(keeper) = home.links[at].keeper() else { return };
     let most = MOST_GIVEN * out.shared.config.max_unacked_bytes;

@@ -7,11 +7,11 @@ use crate::aside::{Aside, Behind};
 use crate::config::RouterConfig;
 use crate::far::Far;
 use crate::recognise::{Before, origin_id};
-use compact_str::CompactString;
+use crate::requests;
 use starling_hooks::roster_push;
 use starling_store::{Origin, Position};
 use starling_wire::{ConnId, Down, Token, Trace};
-use starling_xmpp::{BareJid, FullJid, IqType, Jid, Kind, Stanza, Timestamp, sm};
+use starling_xmpp::{BareJid, FullJid, IqType, Kind, Stanza, Timestamp, sm};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -302,15 +302,9 @@ impl Link {
 
     /// Whether its client says a request again, behind a resumption, that a home before this one has answered.
     pub(crate) fn had_answer(&mut self, sequence: u64, request: &Stanza, own: &BareJid) -> bool {
-        let again =
-            self.may_be_again(sequence) && matches!(request.kind, Kind::Iq(IqType::Get | IqType::Set));
-        let Some(far) = self.far.as_mut().filter(|_| again) else { return false };
-        let to = request.to.as_ref().unwrap_or(own.as_jid());
-        let is_it = |(id, from): &(CompactString, Option<Jid>)| {
-            request.id.as_ref() == Some(id) && from.as_ref().unwrap_or(own.as_jid()) == to
-        };
-        let at = far.replies.iter().position(is_it);
-        at.map(|at| far.replies.remove(at)).is_some()
+        let asks = matches!(request.kind, Kind::Iq(IqType::Get | IqType::Set));
+        let far = self.far.as_mut().filter(|far| asks && !far.replies.is_empty());
+        far.is_some_and(|far| far.had_reply(sequence, requests::asked(request, own)))
     }
 
     /// Whether one before it has not come: it is said again, with all that follow.

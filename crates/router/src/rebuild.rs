@@ -166,7 +166,7 @@ pub(crate) fn build(
     (far.listed, far.noted) = (notes.listed, notes.listed);
     let queued = record.queue.iter().map(|queued| &queued.stanza);
     let replies = queued.filter(|stanza| matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error)));
-    far.replies = replies.filter_map(|reply| Some((reply.id.clone()?, reply.from.clone()))).collect();
+    far.replies = replies.map(|reply| requests::answered_by(reply, &home.account.jid)).collect();
     link.far = Some(Box::new(far));
     (link.received, link.announced, link.before) = (record.handled, record.handled, record.handled);
     let counting = record.queue.iter().filter(|queued| queued.counts).count();

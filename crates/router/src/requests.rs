@@ -8,7 +8,7 @@
 use crate::home::Home;
 use crate::shared::Shared;
 use starling_wire::{Shard, Token};
-use starling_xmpp::{IqType, Jid, Kind, Stanza};
+use starling_xmpp::{BareJid, IqType, Jid, Kind, Stanza};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -31,6 +31,16 @@ pub(crate) struct Requests {
 
 /// What a request is known by when it is over.
 pub(crate) type Digest = u64;
+
+/// Of the request that this answers, to that account where no address is named.
+pub(crate) fn answered_by(answer: &Stanza, own: &BareJid) -> Digest {
+    digest(answer.id.as_deref(), Some(answer.from.as_ref().unwrap_or(own.as_jid())))
+}
+
+/// Of a request, the same way.
+pub(crate) fn asked(request: &Stanza, own: &BareJid) -> Digest {
+    digest(request.id.as_deref(), Some(request.to.as_ref().unwrap_or(own.as_jid())))
+}
 
 /// Of the request with this id to that address.
 fn digest(id: Option<&str>, to: Option<&Jid>) -> Digest {

@@ -68,6 +68,17 @@ fn state(name: &str) -> Stanza {
     state.child(Element::new("http://jabber.org/protocol/chatstates", name))
 }
 
+/// Alice's home is lost, and her edge after it has named her session to the next one and before it has said the rest again.
+fn lose_what_was_said(site: &mut Site) {
+    let shard = site.shard("alice");
+    site.mute = true;
+    site.crash("alice");
+    site.begin(shard);
+    site.run();
+    site.mute = false;
+    site.kill_edge(0);
+}
+
 #[test]
 fn what_is_said_instead_is_new() {
     let said: [(Stanza, &[&str]); 3] =
@@ -145,13 +156,7 @@ fn what_has_its_answer_is_covered_though_it_was_not_said_again() {
         }
         // Her edge has the answer, and has not heard that it is handled.
         cases += 1;
-        let shard = site.shard("alice");
-        site.mute = true;
-        site.crash("alice");
-        site.begin(shard);
-        site.run();
-        site.mute = false;
-        site.kill_edge(0);
+        lose_what_was_said(&mut site);
         let alice = site.resume(&alice, 1, u32::from(has));
         site.advance(15 * SECOND);
         let downs = site.told(&alice);
@@ -295,13 +300,7 @@ fn a_request_that_has_its_answer_is_not_answered_again() {
         site.send(&mut alice, ask("first"));
         site.run();
         assert_eq!(answers(&mut site, &alice), 1);
-        let shard = site.shard("alice");
-        site.mute = true;
-        site.crash("alice");
-        site.begin(shard);
-        site.run();
-        site.mute = false;
-        site.kill_edge(0);
+        lose_what_was_said(&mut site);
         let mut alice = site.resume(&alice, 1, u32::from(there));
         site.advance(15 * SECOND);
         let downs = site.told(&alice);
