@@ -1,13 +1,25 @@
 //! Refusals between homes of different shards: nothing that followed a message comes before it, once its client says all again.
 
 use crate::between::named;
-use crate::site::Site;
+use crate::site::{Client, Site};
 use starling_wire::Shard;
 use starling_wire::frame::PeerItem;
 use starling_xmpp::{Element, Jid, Kind, MessageType, Stanza, ns};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// A client gives its session up, and says these in another one.
+fn say_again(site: &mut Site, alice: &Client, numbers: std::ops::Range<usize>) -> Client {
+    site.say(alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+    site.run();
+    let mut alice = site.client(0, "alice", "phone");
+    for n in numbers {
+        site.send(&mut alice, named(n));
+    }
+    site.run();
+    alice
+}
 
 #[test]
 fn nothing_stays_before_what_was_refused_and_its_client_has_not_heard_of() {
@@ -179,13 +191,7 @@ fn nothing_is_taken_behind_what_the_recipients_home_has_refused() {
         assert_eq!(refused, vec!["!resource-constraint wait"; 4 - kept], "{how}");
         assert_eq!(site.rows("bob").len(), 1 + kept, "{how}");
         // Its client gives the session up, and has read nothing.
-        site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
-        site.run();
-        let mut alice = site.client(0, "alice", "phone");
-        for n in 0..5 {
-            site.send(&mut alice, named(n));
-        }
-        site.run();
+        let alice = say_again(&mut site, &alice, 0..5);
         if kept == 0 {
             let all = ["before", "0", "1", "2", "3", "4"];
             assert_eq!(site.rows("bob"), all, "{how}");
@@ -237,13 +243,7 @@ fn who_is_not_answered_in_time_has_nothing_taken_behind_that() {
     assert_eq!(site.messages(&alice), ["!resource-constraint wait"; 2]);
     site.close_post("bob", false);
     site.succeed("bob");
-    site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
-    site.run();
-    let mut alice = site.client(0, "alice", "phone");
-    for n in 0..3 {
-        site.send(&mut alice, named(n));
-    }
-    site.run();
+    say_again(&mut site, &alice, 0..3);
     assert_eq!(site.rows("bob"), ["0", "1", "2"]);
     assert_eq!(site.messages(&bob), ["0", "1", "2"]);
 }
@@ -383,13 +383,7 @@ fn a_client_has_as_long_for_the_last_refusal_as_for_the_first() {
     site.advance(SECOND);
     site.send(&mut alice, named(5));
     site.run();
-    site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
-    site.run();
-    let mut alice = site.client(0, "alice", "phone");
-    for n in 4..7 {
-        site.send(&mut alice, named(n));
-    }
-    site.run();
+    let alice = say_again(&mut site, &alice, 4..7);
     assert_eq!(
         (site.messages(&bob), site.messages(&alice)),
         (vec!["before".to_owned(), "4".into(), "5".into(), "6".into()], vec![])
@@ -410,13 +404,7 @@ fn who_has_heard_of_one_refusal_has_not_heard_of_all() {
         site.send(&mut alice, named(n));
     }
     site.run();
-    site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
-    site.run();
-    let mut alice = site.client(0, "alice", "phone");
-    for n in 1..4 {
-        site.send(&mut alice, named(n));
-    }
-    site.run();
+    say_again(&mut site, &alice, 1..4);
     let all = ["before", "0", "1", "2", "3"];
     assert_eq!(
         (site.messages(&bob), site.rows("alice")),
