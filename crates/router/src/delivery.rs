@@ -10,9 +10,9 @@ use starling_hooks::carbon::{self, Way};
 use starling_hooks::{Pace, delay};
 use starling_node::telemetry::metrics::Limit;
 use starling_store::{LogFilter, LogRow, Page, Position, StoreError};
-use starling_wire::{Down, ToEdge, Token, Trace};
+use starling_wire::{Down, ToEdge, Token, Trace, refused};
 use starling_xmpp::{
-    BareJid, Element, IqType, Kind, MessageType, Stanza, StanzaCondition, StreamCondition, StreamError, ns,
+    BareJid, Element, IqType, Kind, Stanza, StanzaCondition, StreamCondition, StreamError, ns,
 };
 use std::sync::Arc;
 
@@ -142,19 +142,12 @@ pub(crate) fn refusal(
 
 /// For whom the message was of which this says that it is not confirmed.
 pub(crate) fn unconfirmed(answer: &Stanza) -> Option<BareJid> {
-    let says = refuses(answer, StanzaCondition::ResourceConstraint);
-    answer.from.as_ref().filter(|_| says).map(starling_xmpp::Jid::to_bare)
+    refused(answer, StanzaCondition::ResourceConstraint)
 }
 
 /// Whether it says that a message, which its sender may have in its log, is to be sent again: whom it is for is not there yet.
 pub(crate) fn is_put_off(answer: &Stanza) -> bool {
-    refuses(answer, StanzaCondition::RecipientUnavailable)
-}
-
-fn refuses(answer: &Stanza, condition: StanzaCondition) -> bool {
-    let error = answer.payload.get(ns::CLIENT, "error");
-    answer.kind == Kind::Message(MessageType::Error)
-        && error.is_some_and(|error| error.element().find(ns::STANZAS, condition.as_str()).is_some())
+    refused(answer, StanzaCondition::RecipientUnavailable).is_some()
 }
 
 /// A committed message for the sessions it concerns.

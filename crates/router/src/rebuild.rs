@@ -197,6 +197,9 @@ pub(crate) fn build(
             link.was_refused(to, queued.number, out.shared.clock.monotonic());
         }
     }
+    for (to, through) in &record.spoken {
+        link.had_spoken(to.clone(), *through, out.shared.clock.monotonic());
+    }
     if record.first > 0 {
         link.written = link.first().saturating_sub(record.first);
     }

@@ -28,7 +28,7 @@ pub mod uplink;
 
 pub use down::{Down, ToEdge};
 pub use link::{EdgeLink, LinkError, Registration, RouterLink};
-pub use record::{Counting, Queued, Record};
+pub use record::{Counting, Queued, Record, refused};
 pub use shard::{Shard, Shards};
 pub use starling_node::Trace;
 pub use starling_node::telemetry::TraceRule;

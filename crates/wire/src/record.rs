@@ -3,7 +3,7 @@
 use crate::{Epoch, Token};
 use bytes::Bytes;
 use starling_store::Position;
-use starling_xmpp::{FullJid, Stanza};
+use starling_xmpp::{BareJid, FullJid, Kind, MessageType, Stanza, StanzaCondition, ns};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ pub struct Record {
     pub handled: u64,
     /// Those after it that have their answers already, rising: no home decides on them again.
     pub answered: Vec<u64>,
+    /// To whom messages were not confirmed of which the client has acknowledged the error, and up to which sequence it had spoken
+    /// by then: what it said there was said before it knew.
+    pub spoken: Vec<(BareJid, u64)>,
     /// Highest number of the home's stanzas that has come to the edge; 0 when none has.
     pub received: u64,
     /// Number of the first one over this connection, from which `Up::Written` counts; 0 when that is not known yet.
@@ -63,4 +66,17 @@ pub struct Queued {
     pub counts: bool,
     /// `to` and `from` as they go to the client.
     pub stanza: Stanza,
+}
+
+/// Accounts in [`Record::spoken`] at most.
+pub(crate) const MOST_SPOKEN: usize = 64;
+
+/// For whom the message was that this error refuses with that condition.
+pub fn refused(answer: &Stanza, condition: StanzaCondition) -> Option<BareJid> {
+    if answer.kind != Kind::Message(MessageType::Error) {
+        return None;
+    }
+    let error = answer.payload.get(ns::CLIENT, "error")?;
+    error.element().find(ns::STANZAS, condition.as_str())?;
+    answer.from.as_ref().map(starling_xmpp::Jid::to_bare)
 }

@@ -45,6 +45,17 @@ impl Link {
         self.refusals.iter_mut().for_each(|refusal| refusal.inherited = true);
     }
 
+    /// The same of one of which its client had heard, and had spoken up to this sequence before.
+    pub(crate) fn had_spoken(&mut self, to: BareJid, through: u64, now: Duration) {
+        match self.refusals.iter_mut().find(|refusal| refusal.to == to) {
+            Some(refusal) => refusal.through = refusal.through.max(through),
+            None => {
+                let (number, since, inherited, last) = (0, now, false, 0);
+                self.refusals.push(Refusal { to, number, since, through, inherited, last });
+            }
+        }
+    }
+
     /// Its client may say again what is or may be in the log.
     pub(crate) fn may_echo(&mut self, now: Duration) {
         if self.echoes.replace(now).is_none() {

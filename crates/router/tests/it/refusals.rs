@@ -93,6 +93,57 @@ fn nothing_is_taken_that_was_said_before_its_client_had_the_error() {
     assert_eq!(site.messages(&bob), all);
 }
 
+/// It waits for a home that cannot decide, or for one that is not there, while its client acknowledges the error.
+#[test]
+fn nor_does_the_next_home_take_it() {
+    for how in ["it is lost", "it is moved", "it was lost"] {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let bob = site.client(0, "bob", "phone");
+        site.chat(&mut alice, "bob", "before");
+        // Nothing is looked for in the log any more.
+        site.advance(2_000 * SECOND);
+        site.store.fail_next(1);
+        site.store.fail_next_reads(99);
+        site.send(&mut alice, named(0));
+        site.run();
+        assert_eq!(site.messages(&alice), ["!resource-constraint wait"], "{how}");
+        if how == "it was lost" {
+            site.crash("alice");
+        }
+        for n in 1..3 {
+            site.send(&mut alice, named(n));
+        }
+        site.run();
+        site.say(&alice, starling_wire::Up::Acknowledged { handled: 1 });
+        site.run();
+        assert_eq!(site.messages(&alice), [""; 0], "{how}");
+        site.store.fail_next_reads(0);
+        if how == "it is moved" {
+            site.hand_on("alice");
+        } else {
+            site.succeed("alice");
+        }
+        // This it says when it has heard of the first.
+        site.send(&mut alice, named(0));
+        site.run();
+        assert_eq!(site.messages(&alice).len(), 3, "{how}");
+        site.say(&alice, starling_wire::Up::Acknowledged { handled: 4 });
+        for n in 0..4 {
+            site.send(&mut alice, named(n));
+        }
+        site.run();
+        assert_eq!(site.messages(&alice), [""; 0], "{how}");
+        let all = ["before", "0", "1", "2", "3"];
+        assert_eq!(
+            (site.rows("alice"), site.rows("bob")),
+            (all.map(str::to_owned).into(), all.map(str::to_owned).into()),
+            "{how}"
+        );
+        assert_eq!(site.messages(&bob), all, "{how}");
+    }
+}
+
 /// What was refused has its row at the sender's, and is said again to a home that knows nothing of that and refuses it as well: in
 /// the same session, and then in another one.
 #[test]

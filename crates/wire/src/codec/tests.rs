@@ -51,6 +51,7 @@ fn record() -> Record {
         epoch: Epoch(8),
         handled: 12,
         answered: Vec::new(),
+        spoken: Vec::new(),
         received: 30,
         first: 4,
         management: Some(Counting { base: 2, acknowledged: u32::MAX }),
@@ -62,6 +63,7 @@ fn record() -> Record {
 }
 
 fn ups() -> Vec<Up> {
+    let spoken = vec![(bare("bob@example.org").unwrap(), 300)];
     let fault = StanzaError::new(StanzaCondition::NotAllowed).with_text("a resource is bound already");
     let plain = |again| Up::Stanza { sequence: 7, stanza: stanza("hi"), fault: None, trace: None, again };
     vec![
@@ -88,14 +90,8 @@ fn ups() -> Vec<Up> {
         Up::Gone(Leave::Lost),
         Up::Gone(Leave::Never),
         Up::Attach(Box::new(record())),
-        Up::Attach(Box::new(Record { answered: vec![14, 300], ..record() })),
-        Up::Attach(Box::new(Record {
-            management: None,
-            detached: None,
-            highest: None,
-            queue: vec![],
-            ..record()
-        })),
+        Up::Attach(Box::new(Record { answered: vec![14, 300], spoken, queue: vec![], ..record() })),
+        Up::Attach(Box::new(Record { management: None, detached: None, highest: None, ..record() })),
     ]
 }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::frame::UpBatch;
 use crate::proto::up_envelope::Up as Said;
-use crate::record::{Counting, Queued, Record};
+use crate::record::{Counting, MOST_SPOKEN, Queued, Record};
 use crate::{ConnId, EdgeId, Epoch, Leave, ToHome, Up, proto};
 use compact_str::CompactString;
 use prost::Message;
@@ -61,6 +61,8 @@ fn push(envelope: proto::UpEnvelope, out: &mut VecDeque<(proto::UpEnvelope, usiz
 
 fn records(account: &str, conn: u64, record: Record, out: &mut VecDeque<(proto::UpEnvelope, usize)>) {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let spoken = record.spoken.into_iter();
+    let spoken = spoken.map(|(to, through)| proto::Spoken { to: to.as_str().to_owned(), through });
     let mut part = proto::Record {
         token: token(record.token),
         jid: record.jid.as_jid().as_str().to_owned(),
@@ -77,9 +79,11 @@ fn records(account: &str, conn: u64, record: Record, out: &mut VecDeque<(proto::
         highest: position(record.highest),
         notes: record.notes,
         answered: record.answered,
+        spoken: spoken.collect(),
         more: false,
     };
-    let mut size = part.notes.len() + 8 * part.acknowledged.len();
+    let addresses: usize = part.spoken.iter().map(Message::encoded_len).sum();
+    let mut size = part.notes.len() + 8 * part.acknowledged.len() + addresses;
     for queued in record.queue {
         let Queued { number, position: row, waits, counts, ref stanza } = *queued;
         let (stanza, _) = stanza_bytes(stanza);
@@ -209,6 +213,12 @@ fn read_record(part: proto::Record) -> Result<Record> {
         detached: part.detached.map(Duration::from_millis),
         handled: part.handled,
         answered: part.answered,
+        spoken: part
+            .spoken
+            .into_iter()
+            .take(MOST_SPOKEN)
+            .map(|proto::Spoken { to, through }| Ok((bare(&to)?, through)))
+            .collect::<Result<_>>()?,
         received: part.received,
         first: part.first,
         management: part

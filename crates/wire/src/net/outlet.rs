@@ -433,6 +433,7 @@ mod tests {
             epoch: Epoch(1),
             handled: 0,
             answered: Vec::new(),
+            spoken: Vec::new(),
             received: 0,
             first: 1,
             management: None,

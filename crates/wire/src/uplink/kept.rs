@@ -1,10 +1,10 @@
 //! What is kept of one session.
 
-use crate::record::{Counting, Queued, Record};
+use crate::record::{self, Counting, MOST_SPOKEN, Queued, Record};
 use crate::{Epoch, Leave, Token, Up};
 use bytes::Bytes;
 use starling_store::Position;
-use starling_xmpp::{BareJid, FullJid};
+use starling_xmpp::{BareJid, FullJid, StanzaCondition};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub(super) struct Kept {
     /// Questions without an answer, and stanzas that are not handled, in the order in which they were said.
     pub(super) ups: VecDeque<Pending>,
     pub(super) handled: u64,
+    /// [`Record::spoken`].
+    spoken: Vec<(BareJid, u64)>,
     received: u64,
     first: u64,
     /// It goes on with a session, whose next number only the home knows.
@@ -123,6 +125,7 @@ impl Kept {
             epoch: Epoch::default(),
             ups: VecDeque::from([question]),
             handled: 0,
+            spoken: Vec::new(),
             received: 0,
             first: 1,
             resumed: false,
@@ -149,6 +152,7 @@ impl Kept {
             epoch: self.epoch,
             handled: self.handled,
             answered: self.ups.iter().filter_map(Pending::answered).collect(),
+            spoken: self.spoken.clone(),
             received: self.received,
             first: self.first,
             management: self.management,
@@ -203,6 +207,7 @@ impl Kept {
             return;
         }
         self.handled = sequence;
+        self.spoken.retain(|(_, through)| *through > sequence);
         let done =
             |pending: &Pending| matches!(pending, Pending::Stanza { sequence: own, .. } if *own <= sequence);
         while self.ups.front().is_some_and(done) {
@@ -275,10 +280,28 @@ impl Kept {
         }
         management.acknowledged = handled;
         while newly > 0 {
-            let Some(counted) = self.unqueue() else { break };
-            newly -= u32::from(counted);
+            let Some(done) = self.unqueue() else { break };
+            newly -= u32::from(done.counts);
+            if let Some(to) = record::refused(&done.stanza, StanzaCondition::ResourceConstraint) {
+                self.spoke_before(to);
+            }
         }
         self.slim();
+    }
+
+    /// The client has heard that a message to this account was not confirmed. What no home has handled by now was said before that,
+    /// and is not to be taken: it would come before that message, which the client says again.
+    fn spoke_before(&mut self, to: BareJid) {
+        let last = self.ups.iter().rev().find_map(|pending| match pending {
+            Pending::Stanza { sequence, .. } => Some(*sequence),
+            _ => None,
+        });
+        let Some(through) = last else { return };
+        self.spoken.retain(|(other, _)| *other != to);
+        if self.spoken.len() >= MOST_SPOKEN {
+            self.spoken.remove(0);
+        }
+        self.spoken.push((to, through));
     }
 
     /// So many were written over this connection. Those that no `h` counts have arrived thereby, as far as anybody knows.
@@ -293,7 +316,7 @@ impl Kept {
         self.slim();
     }
 
-    fn unqueue(&mut self) -> Option<bool> {
+    fn unqueue(&mut self) -> Option<Arc<Queued>> {
         let first = self.queue.pop_front()?;
         self.counting -= u32::from(first.counts);
         if let Some(position) = first.position.filter(|_| first.waits) {
@@ -306,7 +329,7 @@ impl Kept {
                 self.acknowledged.pop_front();
             }
         }
-        Some(first.counts)
+        Some(first)
     }
 
     fn slim(&mut self) {

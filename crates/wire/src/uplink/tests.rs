@@ -420,6 +420,41 @@ fn the_record_tells_what_has_an_answer() {
     assert_eq!(again[again.len() - 2..], ["1 stanza 5 again@7", "1 stanza 6 again@7"]);
 }
 
+/// So the next home knows that it was said before its client knew, though it has the error.
+#[test]
+fn the_record_tells_what_was_said_before_an_error_was_acknowledged() {
+    let mut bench = Bench::bound();
+    bench.up(says(1, Up::EnableSm { resume: true, max: None }));
+    bench.down(5, tells(1, Down::SmEnabled { resume: Some(300), base: 0 }));
+    let mut message = Stanza::message(MessageType::Chat);
+    message.to = Some(BareJid::parse("bob@example.org").unwrap().into());
+    for (number, condition) in [
+        (1, StanzaCondition::ResourceConstraint),
+        (2, StanzaCondition::Forbidden),
+        (3, StanzaCondition::ResourceConstraint),
+    ] {
+        let stanza = message.error(&StanzaError::new(condition)).unwrap();
+        let (position, waits, counts, answers, lazy, trace) = (None, false, true, number, false, None);
+        let error = Down::Stanza { number, position, waits, counts, stanza, answers, lazy, trace };
+        bench.up(says(1, self::stanza(number)));
+        bench.down(5, tells(1, error));
+        bench.down(5, tells(1, Down::Handled { sequence: number }));
+    }
+    bench.up(says(1, Up::Acknowledged { handled: 1 }));
+    assert_eq!(record(&mut bench, 6).spoken, [], "all is handled");
+    for sequence in 4..=6 {
+        bench.up(says(1, stanza(sequence)));
+    }
+    bench.up(says(1, Up::Acknowledged { handled: 2 }));
+    assert_eq!(record(&mut bench, 7).spoken, [], "it was another error");
+    bench.up(says(1, Up::Acknowledged { handled: 3 }));
+    bench.up(says(1, stanza(7)));
+    bench.down(7, tells(1, Down::Handled { sequence: 5 }));
+    assert_eq!(record(&mut bench, 8).spoken, [(BareJid::parse("bob@example.org").unwrap(), 6)]);
+    bench.down(8, tells(1, Down::Handled { sequence: 6 }));
+    assert_eq!(record(&mut bench, 9).spoken, []);
+}
+
 #[test]
 fn what_a_home_that_leaves_has_not_taken_is_new_to_the_next() {
     let mut bench = Bench::bound();
