@@ -251,6 +251,11 @@ impl Inner {
                 let _ = self.give(core.shard, to).await;
                 return;
             }
+            // None of them could take it now, which may last for a moment only. Without its vote this router would lead no more,
+            // and its home would not have finished what it has begun.
+            if !before.is_disjoint(&after) {
+                return;
+            }
         }
         if *before != after {
             let (from, to) = (before.len(), after.len());

@@ -2,8 +2,10 @@
 
 use super::cluster::{Cluster, ms};
 use crate::{Drain, GiveError};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join};
+use parking_lot::Mutex;
 use starling_wire::{Epoch, Shard};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::sleep;
@@ -13,10 +15,12 @@ use tokio::time::sleep;
 pub(super) struct Homes {
     pub(super) stopped: AtomicUsize,
     pub(super) resumed: AtomicUsize,
+    all: Mutex<BTreeSet<(Shard, Epoch)>>,
 }
 
 impl Drain for Homes {
-    fn drain(&self, _: Shard, _: Epoch) -> BoxFuture<'static, ()> {
+    fn drain(&self, shard: Shard, epoch: Epoch) -> BoxFuture<'static, ()> {
+        self.all.lock().insert((shard, epoch));
         self.stopped.fetch_add(1, Ordering::Relaxed);
         Box::pin(async {})
     }
@@ -90,4 +94,51 @@ async fn where_a_shard_could_not_be_moved_none_is_moved_for_a_while() {
     assert!(cluster.at(0).leave(ms(5_000)).await);
     cluster.settled(ms(1_000)).await;
     assert_eq!((cluster.leads(0), cluster.leads(shy)), (0, 0), "the other one takes all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_the_only_one_to_vote_is_waited_for_while_its_disk_stands_still() {
+    const SHARDS: u16 = 6;
+    let homes = Arc::new(Homes::default());
+    let mut cluster = Cluster::start(94, 0, SHARDS, true).await;
+    cluster.drain = Some(Arc::clone(&homes) as Arc<dyn Drain>);
+    for number in 0..3 {
+        let one = cluster.add(&format!("router-{number}"), 101 + number, (number == 0).then_some(3));
+        cluster.run(one).await;
+    }
+    cluster.settled(ms(5_000)).await;
+    cluster.until(ms(120_000), "spread", |this| (0..3).all(|at| this.leads(at) == 2)).await;
+    sleep(ms(1_000)).await;
+    let epochs = |this: &Cluster| -> Vec<_> { (0..SHARDS).map(|shard| this.reigning(shard)).collect() };
+    let before: Vec<_> = epochs(&cluster).into_iter().map(|mut reigns| reigns.pop().unwrap()).collect();
+    cluster.stand_still(0, true);
+    // It has something to write.
+    let shard = (0..SHARDS).find(|shard| cluster.home(*shard).0 == 1).expect("the second leads a shard");
+    assert!(cluster.bind(shard, 1).await);
+    cluster.until(ms(1_000), "it is told", |this| this.at(0).waits() >= ms(400)).await;
+    let asked = cluster.at(1);
+    let reconciled = asked.reconcile(1, ms(20_000));
+    let still = async {
+        sleep(ms(400)).await;
+        cluster.stand_still(0, false);
+    };
+    let watched = async {
+        let mut without = vec![0; usize::from(SHARDS)];
+        // Until the first one leads all.
+        let end = cluster.now() + ms(20_000);
+        while cluster.leads(0) < usize::from(SHARDS) {
+            assert!(cluster.now() < end, "only {} shards have come to the first", cluster.leads(0));
+            for (reigns, without) in epochs(&cluster).iter().zip(&mut without) {
+                *without = if reigns.is_empty() { *without + 1 } else { 0 };
+                assert!(*without <= 400, "a shard has no home");
+            }
+            sleep(ms(1)).await;
+        }
+    };
+    let ((done, ()), ()) = join(join(reconciled, still), watched).await;
+    done.unwrap();
+    for (shard, (at, reign)) in (0..SHARDS).zip(before) {
+        let drained = homes.all.lock().contains(&(Shard(shard), reign.epoch));
+        assert_eq!(drained, at != 0, "shard {shard}: whatever home ended had finished");
+    }
 }
