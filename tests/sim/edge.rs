@@ -272,7 +272,7 @@ impl Inside {
                 open.to.send(ToClient::Resumed(sequence.saturating_sub(base) as u32));
                 self.read(conn);
             }
-            Down::NotResumed { .. } => open.to.send(ToClient::NotResumed),
+            Down::NotResumed => open.to.send(ToClient::NotResumed),
             Down::SmEnabled { resume, base } => {
                 open.base = Some(base);
                 open.to.send(ToClient::Enabled(resume.is_some()));

@@ -63,74 +63,64 @@ pub(crate) enum Next {
     Cut,
 }
 
-/// Whether the one who delivers has something to do after delivering.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Delivered {
-    /// The task has been woken, or is awake.
-    Now,
-    /// The first lazy item of a sleeping connection: somebody must wake it within the flush delay.
-    Lazy,
-}
-
 impl Mailbox {
     pub(crate) fn new(conn: ConnId, shard: Shard) -> Self {
         Self { conn, shard, state: Mutex::default() }
     }
 
     /// Appends a message of the home. `limit` bounds the bytes that wait.
-    pub(crate) fn deliver(&self, down: Down, limit: usize) -> Delivered {
+    pub(crate) fn deliver(&self, down: Down, limit: usize) {
         let mut state = self.state.lock();
-        let (wake, lazy) = match &down {
-            Down::Handled { sequence } => {
-                state.handled = state.handled.max(*sequence);
-                let wake = state.wants_handled;
-                return state.wake_if(wake);
+        if let Down::Handled { sequence } = down {
+            state.handled = state.handled.max(sequence);
+            if state.wants_handled {
+                state.wake();
             }
-            Down::Stanza { lazy, .. } => (!lazy, *lazy && state.items.is_empty()),
-            _ => (true, false),
-        };
+            return;
+        }
         state.bytes += weight(&down);
         if state.bytes > limit {
             state.overflow = true;
             state.items = VecDeque::new();
-            return state.wake_if(true);
+        } else {
+            state.items.push_back(down);
         }
-        state.items.push_back(down);
-        let delivered = state.wake_if(wake);
-        if lazy { Delivered::Lazy } else { delivered }
+        state.wake();
     }
 
     /// A deadline of the connection may have passed.
     pub(crate) fn fire(&self) {
         let mut state = self.state.lock();
         state.fired = true;
-        state.wake_if(true);
+        state.wake();
     }
 
     /// The edge is going down.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
         let news = !std::mem::replace(&mut state.stopping, true);
-        state.wake_if(news);
+        if news {
+            state.wake();
+        }
     }
 
     /// The connection is to end, without an end of its stream.
     pub(crate) fn cut(&self) {
         let mut state = self.state.lock();
         state.cut = true;
-        state.wake_if(true);
+        state.wake();
     }
 
     /// Something that the task looks at by itself has changed.
     pub(crate) fn wake(&self) {
-        self.state.lock().wake_if(true);
+        self.state.lock().wake();
     }
 
     /// There are new settings.
     pub(crate) fn reload(&self) {
         let mut state = self.state.lock();
         state.reloaded = true;
-        state.wake_if(true);
+        state.wake();
     }
 
     /// Registers the task and looks at what there is. `wants_handled`: progress of the home alone is worth waking for.
@@ -194,11 +184,10 @@ impl Mailbox {
 }
 
 impl State {
-    fn wake_if(&mut self, wake: bool) -> Delivered {
-        if wake && let Some(waker) = self.waker.take() {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-        Delivered::Now
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every connection of an edge that homes can speak to.
 
-use crate::mailbox::{Delivered, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::wheel::{Tick, Wheel};
 use parking_lot::RwLock;
 use starling_wire::net::Sockets;
@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 /// The edge's end of the seam: made before the router, handed to it as its way to connections.
 pub struct EdgeTable {
@@ -171,9 +170,7 @@ impl EdgeLink for EdgeTable {
         for ToEdge { conn, down } in batch.drain(..) {
             let part = self.part(conn).read();
             let Some(mailbox) = part.get(&conn.number) else { continue };
-            if mailbox.deliver(down, limit) == Delivered::Lazy {
-                self.wheel.arm(conn, self.wheel.now().after(LAZY));
-            }
+            mailbox.deliver(down, limit);
         }
     }
 }
@@ -223,8 +220,6 @@ const PARTS: usize = 64;
 const HOMELESS: u8 = 1;
 /// Its home is behind.
 const PRESSED: u8 = 2;
-/// What waits for others is written at the latest after this long.
-const LAZY: Duration = Duration::from_millis(500);
 /// Before configuration says otherwise.
 const QUEUE_BYTES: usize = 8 << 20;
 
@@ -240,7 +235,7 @@ mod tests {
         BareJid::parse("a@example.org").unwrap()
     }
 
-    fn message(lazy: bool) -> Down {
+    fn message() -> Down {
         Down::Stanza {
             number: 0,
             position: None,
@@ -248,7 +243,6 @@ mod tests {
             counts: false,
             stanza: Stanza::message(MessageType::Chat),
             answers: 0,
-            lazy,
             trace: None,
         }
     }
@@ -287,24 +281,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lazy_fires_by_the_wheel() {
-        let table = EdgeTable::new();
-        let one = table.register(&account());
-        let conn = one.mailbox.conn;
-        let cx = Context::from_waker(Waker::noop());
-        table.deliver(&mut vec![ToEdge { conn, down: message(true) }]);
-        assert!(!one.mailbox.look(&cx, false).fired);
-        table.advance(Tick(100), &mut Vec::new());
-        assert!(one.mailbox.look(&cx, false).fired);
-    }
-
-    #[test]
     fn a_queue_beyond_its_bound_is_dropped_and_says_so() {
         let table = EdgeTable::new();
         table.set_queue_bytes(1);
         let one = table.register(&account());
-        let mut batch =
-            Vec::from([message(false), message(false)].map(|down| ToEdge { conn: one.mailbox.conn, down }));
+        let mut batch = Vec::from([message(), message()].map(|down| ToEdge { conn: one.mailbox.conn, down }));
         table.deliver(&mut batch);
         let flags = one.mailbox.look(&Context::from_waker(Waker::noop()), false);
         assert!(flags.overflow && !flags.items);

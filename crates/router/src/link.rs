@@ -525,13 +525,12 @@ impl Link {
                 counts: false,
                 stanza,
                 answers: 0,
-                lazy: false,
                 trace,
             };
         };
         let answers = far.answered_by(number);
         let (position, waits) = (row.map(|row| row.position), row.is_some_and(|row| row.waits));
-        Down::Stanza { number, position, waits, counts, stanza, answers, lazy: false, trace }
+        Down::Stanza { number, position, waits, counts, stanza, answers, trace }
     }
 
     /// Its edge has to remember something new of it.

@@ -27,7 +27,7 @@ pub(crate) fn resume(
         .filter(|at| home.links[*at].management.as_ref().is_some_and(|management| management.resume));
     let Some(at) = found else {
         turn.shared.metrics.resumptions.at(ResumeResult::NotFound).inc();
-        return turn.act(home, What::Tell(conn, Down::NotResumed { handled: None }));
+        return turn.act(home, What::Tell(conn, Down::NotResumed));
     };
     if home.links[at].far.is_some()
         && let Some(down) = out_of_count(&home.links[at], handled)
@@ -38,7 +38,7 @@ pub(crate) fn resume(
             let error =
                 StreamError::new(StreamCondition::Conflict).with_text("the session is over or elsewhere");
             end(turn, home, token, Some(error));
-            return turn.act(home, What::Tell(conn, Down::NotResumed { handled: None }));
+            return turn.act(home, What::Tell(conn, Down::NotResumed));
         }
         // It is no reason to take the session away from where it is. A connection of long ago may ask once more: its edge had no
         // answer. Or its client has lost count.
@@ -88,7 +88,7 @@ fn out_of_count(link: &Link, handled: u32) -> Option<Down> {
     }
     let behind = management.acked.wrapping_sub(handled) < 1 << 31;
     Some(if behind {
-        Down::NotResumed { handled: None }
+        Down::NotResumed
     } else {
         Down::Close(Some(Box::new(count_too_high(management, handled))))
     })
@@ -203,7 +203,7 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         let link = &mut home.links[at];
         link.conn = None;
         link.far.iter_mut().for_each(|far| far.is_not_at(conn));
-        out.downs.push(ToEdge { conn, down: Down::NotResumed { handled: None } });
+        out.downs.push(ToEdge { conn, down: Down::NotResumed });
         return delivery::broken(out, home, at);
     }
     // With the answer goes which of its moves it was, what its client has acknowledged by asking, and the errors for what the

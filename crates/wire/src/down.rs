@@ -35,10 +35,7 @@ pub enum Down {
         base: u64,
     },
     /// Not resumed (`item-not-found`).
-    NotResumed {
-        /// How many stanzas of the client the lost session had handled, where that is still known.
-        handled: Option<u32>,
-    },
+    NotResumed,
     /// Stream management is on.
     SmEnabled {
         /// Whether the session can be resumed, and for how long at most, in seconds.
@@ -64,8 +61,6 @@ pub enum Down {
         /// Sequence of the client's stanza that is answered with this one; 0 where none is. No home decides on that again, though it
         /// may not be called handled yet.
         answers: u64,
-        /// May wait in the edge's buffer for others (nobody looks at it); false writes at once.
-        lazy: bool,
         /// The trace it belongs to, when it is sampled.
         trace: Option<Trace>,
     },

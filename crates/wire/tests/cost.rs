@@ -222,7 +222,6 @@ fn cost_of_an_envelope() {
                         counts: true,
                         stanza: stanza.clone(),
                         answers: 0,
-                        lazy: false,
                         trace: None,
                     };
                     down.push(RouterItem::Down(HOME, ToEdge { conn, down: told }));

@@ -87,7 +87,7 @@ impl EdgeLink for Desk {
                 }
                 Down::Released => seen.closed = true,
                 Down::Refused(error) => seen.ended = Some(format!("{error:?}")),
-                Down::NotResumed { .. } => seen.ended = Some("not resumed".to_owned()),
+                Down::NotResumed => seen.ended = Some("not resumed".to_owned()),
                 Down::SmFailed
                 | Down::Remember(_)
                 | Down::Saved { .. }

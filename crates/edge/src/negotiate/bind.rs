@@ -38,7 +38,7 @@ pub(super) async fn bind(wire: &mut Wire, who: Authenticated) -> Result<Bound, E
             Event::Nonza(element) => match (element.ns(), element.name()) {
                 (ns::SM, "resume") => resume(wire, &mut tenancy, &element).await?,
                 (ns::SM, _) => {
-                    say_sm_failed(wire, "unexpected-request", None);
+                    say_sm_failed(wire, "unexpected-request");
                     None
                 }
                 (ns::CSI, "active" | "inactive") => None,
@@ -102,12 +102,12 @@ async fn resume(wire: &mut Wire, tenancy: &mut Tenancy, request: &Element) -> Re
     let h = request.attribute("h").and_then(|h| h.trim().parse::<u32>().ok());
     let (Some(previd), Some(handled)) = (request.attribute("previd"), h) else {
         metrics.resumptions.at(ResumeResult::Failed).inc();
-        say_sm_failed(wire, "bad-request", None);
+        say_sm_failed(wire, "bad-request");
         return Ok(None);
     };
     let Some(token) = token_of(previd) else {
         metrics.resumptions.at(ResumeResult::NotFound).inc();
-        say_sm_failed(wire, "item-not-found", None);
+        say_sm_failed(wire, "item-not-found");
         return Ok(None);
     };
     tenancy.send(Up::Resume { token, handled });
@@ -119,9 +119,9 @@ async fn resume(wire: &mut Wire, tenancy: &mut Tenancy, request: &Element) -> Re
             wire.say(&resumed);
             Ok(Some((jid, token, Some((sequence, base)))))
         }
-        Down::NotResumed { handled } => {
+        Down::NotResumed => {
             span.fail("item-not-found");
-            say_sm_failed(wire, "item-not-found", handled);
+            say_sm_failed(wire, "item-not-found");
             Ok(None)
         }
         other => Err(unexpected(other)),
@@ -167,8 +167,8 @@ fn say_error(wire: &mut Wire, stanza: &Stanza, error: &StanzaError) {
 }
 
 /// `<failed/>` (XEP-0198 §6).
-pub(super) fn say_sm_failed(wire: &mut Wire, condition: &str, h: Option<u32>) {
-    let failed = Element::new(ns::SM, "failed").opt_attr("h", h.map(|h| h.to_string()));
+pub(super) fn say_sm_failed(wire: &mut Wire, condition: &str) {
+    let failed = Element::new(ns::SM, "failed");
     wire.say(&failed.child(Element::new(ns::STANZAS, condition)));
 }
 

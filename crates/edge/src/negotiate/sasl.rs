@@ -136,7 +136,7 @@ fn other(wire: &mut Wire, element: &Element) -> Result<(), End> {
             wire.say_raw(b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
             return Err(End::Closed);
         }
-        (ns::SM, _) => super::bind::say_sm_failed(wire, "unexpected-request", None),
+        (ns::SM, _) => super::bind::say_sm_failed(wire, "unexpected-request"),
         _ => return Err(StreamCondition::UnsupportedStanzaType.into()),
     }
     Ok(())

@@ -81,7 +81,7 @@ impl Session {
             // For what stands between a session and its home.
             Down::Remember(_) | Down::Saved { .. } | Down::Decided { .. } => {}
             Down::Released => self.released(work),
-            Down::Bound { .. } | Down::Refused(_) | Down::Resumed { .. } | Down::NotResumed { .. } => {
+            Down::Bound { .. } | Down::Refused(_) | Down::Resumed { .. } | Down::NotResumed => {
                 tracing::warn!("a home answers what was not asked");
             }
         }

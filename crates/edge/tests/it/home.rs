@@ -139,7 +139,7 @@ impl State {
             Up::Resume { token, handled } => {
                 self.log.push(format!("resume {handled}"));
                 match self.detached.remove(&token).filter(|session| session.jid.bare() == account) {
-                    None => vec![Down::NotResumed { handled: (token.0 == 5).then_some(17) }],
+                    None => vec![Down::NotResumed],
                     Some(session) => {
                         self.conns.insert(conn, session.clone());
                         vec![Down::Resumed {
@@ -174,7 +174,6 @@ impl State {
                         counts: false,
                         stanza,
                         answers: 0,
-                        lazy: false,
                         trace,
                     })
                     .collect();

@@ -77,7 +77,6 @@ fn large() -> Down {
         counts: false,
         stanza: Stanza::message(MessageType::Chat).child(body),
         answers: 0,
-        lazy: false,
         trace: None,
     }
 }
@@ -127,7 +126,6 @@ async fn a_slow_reader_gets_everything_in_order() {
                 counts: false,
                 stanza: Stanza::message(MessageType::Chat).child(body),
                 answers: 0,
-                lazy: false,
                 trace: None,
             }
         });
@@ -157,7 +155,6 @@ async fn an_acknowledgement_stands_behind_the_errors_of_what_it_covers() {
         counts: false,
         stanza: Stanza::message(MessageType::Error).id("refused"),
         answers: 1,
-        lazy: false,
         trace: None,
     });
     site.home.release();

@@ -239,28 +239,23 @@ async fn x23_a_stanza_may_not_take_for_ever() {
 async fn what_is_written_is_told_with_the_next_word_or_soon() {
     let site = Site::start().await;
     let mut client = Client::bound(site.c2s(), "phone").await;
-    let say = |lazy| Down::Stanza {
+    let say = || Down::Stanza {
         number: 0,
         position: None,
         waits: false,
         counts: false,
         stanza: Stanza::message(MessageType::Headline),
         answers: 0,
-        lazy,
         trace: None,
     };
-    site.home.say(|| say(false));
+    site.home.say(say);
     client.expect("<message type='headline'/>").await;
     site.home.heard("written 1").await;
-    site.home.say(|| say(true));
-    site.home.say(|| say(true));
-    assert_eq!(client.within(Duration::from_millis(100)).await, "", "what is lazy waits");
-    site.home.say(|| say(false));
-    client.expect("<message type='headline'/><message type='headline'/><message type='headline'/>").await;
-    site.home.say(|| say(true));
-    client.expect("<message type='headline'/>").await;
+    site.home.say(say);
+    site.home.say(say);
+    client.expect("<message type='headline'/><message type='headline'/>").await;
     client.send("<presence/>").await;
-    site.home.heard("written 5").await;
+    site.home.heard("written 3").await;
 }
 
 #[tokio::test]

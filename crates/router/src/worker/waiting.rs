@@ -187,7 +187,7 @@ impl Worker {
                     // The session is there, it only cannot be gone on with now.
                     return self.close(conn, LATER);
                 }
-                self.downs.push(ToEdge { conn, down: Down::NotResumed { handled: None } });
+                self.downs.push(ToEdge { conn, down: Down::NotResumed });
             }
             Msg::Edge(ToHome { account, conn, up: Up::Stanza { .. } }) if self.shared.tier.is_some() => {
                 // Of a session that could not be built: it comes back, and says it again.

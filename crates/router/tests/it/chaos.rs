@@ -48,7 +48,7 @@ impl Phone {
                     }
                 }
                 Down::Close(_) | Down::Released => closed = true,
-                Down::NotResumed { .. } => panic!("its session is lost"),
+                Down::NotResumed => panic!("its session is lost"),
                 _ => {}
             }
         }

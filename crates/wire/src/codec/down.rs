@@ -20,23 +20,14 @@ pub(super) fn envelope(message: ToEdge) -> (proto::DownEnvelope, usize) {
         Down::Resumed { jid, sequence, base } => {
             Said::Resumed(proto::Resumed { jid: name(jid), sequence, base })
         }
-        Down::NotResumed { handled } => Said::NotResumed(proto::NotResumed { handled }),
+        Down::NotResumed => Said::NotResumed(proto::Empty {}),
         Down::SmEnabled { resume, base } => Said::Managed(proto::Managed { resume, base }),
         Down::SmFailed => Said::Unmanaged(proto::Empty {}),
-        Down::Stanza { number, position: row, waits, counts, stanza, answers, lazy, trace: span } => {
+        Down::Stanza { number, position: row, waits, counts, stanza, answers, trace: span } => {
             let (stanza, _) = stanza_bytes(&stanza);
             let trace = span.map(trace);
             let position = position(row);
-            Said::Stanza(proto::ServerStanza {
-                number,
-                position,
-                waits,
-                counts,
-                stanza,
-                answers,
-                lazy,
-                trace,
-            })
+            Said::Stanza(proto::ServerStanza { number, position, waits, counts, stanza, answers, trace })
         }
         Down::Handled { sequence } => Said::Handled(sequence),
         Down::Remember(notes) => Said::Remember(notes),
@@ -60,7 +51,7 @@ pub(super) fn read(edge: EdgeId, envelope: proto::DownEnvelope) -> Result<ToEdge
         Said::Resumed(proto::Resumed { jid, sequence, base }) => {
             Down::Resumed { jid: full(&jid)?, sequence, base }
         }
-        Said::NotResumed(proto::NotResumed { handled }) => Down::NotResumed { handled },
+        Said::NotResumed(_) => Down::NotResumed,
         Said::Managed(proto::Managed { resume, base }) => Down::SmEnabled { resume, base },
         Said::Unmanaged(_) => Down::SmFailed,
         Said::Stanza(said) => Down::Stanza {
@@ -70,7 +61,6 @@ pub(super) fn read(edge: EdgeId, envelope: proto::DownEnvelope) -> Result<ToEdge
             counts: said.counts,
             stanza: read_stanza(said.stanza)?,
             answers: said.answers,
-            lazy: said.lazy,
             trace: read_trace(said.trace)?,
         },
         Said::Handled(sequence) => Down::Handled { sequence },

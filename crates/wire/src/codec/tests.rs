@@ -99,27 +99,25 @@ fn downs() -> Vec<Down> {
     let jid = || full("alice@example.org/phone").unwrap();
     let error = StanzaError::new(StanzaCondition::ResourceConstraint).with_type(ErrorType::Wait);
     let stream = StreamError::new(StreamCondition::SeeOtherHost).with_text("b.example");
-    let plain = |number, position, counts, lazy, trace| Down::Stanza {
+    let plain = |number, position, counts, answers, trace| Down::Stanza {
         number,
         position,
         waits: counts,
         counts,
         stanza: stanza("hi"),
-        answers: if lazy { 301 } else { 0 },
-        lazy,
+        answers,
         trace,
     };
     vec![
         Down::Bound { jid: jid() },
         Down::Refused(Box::new(error)),
         Down::Resumed { jid: jid(), sequence: 9, base: 2 },
-        Down::NotResumed { handled: None },
-        Down::NotResumed { handled: Some(0) },
+        Down::NotResumed,
         Down::SmEnabled { resume: Some(600), base: 3 },
         Down::SmEnabled { resume: None, base: 0 },
         Down::SmFailed,
-        plain(1, None, false, false, None),
-        plain(2, Some(Position(77)), true, true, Some(span())),
+        plain(1, None, false, 0, None),
+        plain(2, Some(Position(77)), true, 301, Some(span())),
         Down::Handled { sequence: 0 },
         Down::Remember(Bytes::from_static(b"abc")),
         Down::Saved { through: Position(0) },
@@ -328,7 +326,6 @@ fn the_bytes_stay() {
         counts: true,
         stanza: stanza("hi"),
         answers: 0,
-        lazy: true,
         trace: None,
     };
     let bytes = [
@@ -483,7 +480,6 @@ fn an_answer_that_no_message_has_room_for_is_an_error() {
         counts: true,
         stanza: huge,
         answers: 0,
-        lazy: false,
         trace: None,
     };
     let message = ToEdge { conn: ConnId { edge: EDGE, number: 1 }, down };

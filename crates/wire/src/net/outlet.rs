@@ -400,7 +400,6 @@ mod tests {
                 counts: true,
                 stanza,
                 answers: 0,
-                lazy: false,
                 trace: None,
             };
             RouterItem::Down(home, ToEdge { conn, down })

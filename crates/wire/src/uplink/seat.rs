@@ -307,7 +307,7 @@ impl Seat {
                 }
                 return;
             }
-            Down::Refused(_) | Down::NotResumed { .. } => {
+            Down::Refused(_) | Down::NotResumed => {
                 if kept.jid.is_some() {
                     return;
                 }
@@ -380,9 +380,9 @@ impl Seat {
             return;
         }
         for Queued { number, position, waits, counts, stanza } in kept.queue() {
-            let (stanza, answers, lazy, trace) = (stanza.clone(), 0, false, None);
+            let (stanza, answers, trace) = (stanza.clone(), 0, None);
             let (number, position, waits, counts) = (*number, *position, *waits, *counts);
-            let down = Down::Stanza { number, position, waits, counts, stanza, answers, lazy, trace };
+            let down = Down::Stanza { number, position, waits, counts, stanza, answers, trace };
             out.push(Output::Deliver(ToEdge { conn, down }));
         }
     }

@@ -47,7 +47,7 @@ fn tells(number: u64, down: Down) -> ToEdge {
 fn down(number: u64, counts: bool) -> Down {
     let stanza = Stanza::message(MessageType::Chat);
     let position = Some(Position(1000 + number));
-    Down::Stanza { number, position, waits: true, counts, stanza, answers: 0, lazy: false, trace: None }
+    Down::Stanza { number, position, waits: true, counts, stanza, answers: 0, trace: None }
 }
 
 fn at(seconds: u64) -> Duration {
@@ -400,8 +400,8 @@ fn the_record_tells_what_has_an_answer() {
         bench.up(says(1, stanza(sequence)));
     }
     let answer = |number, by| match down(number, true) {
-        Down::Stanza { number, position, waits, counts, stanza, lazy, trace, .. } => {
-            tells(1, Down::Stanza { number, position, waits, counts, stanza, answers: by, lazy, trace })
+        Down::Stanza { number, position, waits, counts, stanza, trace, .. } => {
+            tells(1, Down::Stanza { number, position, waits, counts, stanza, answers: by, trace })
         }
         down => tells(1, down),
     };
@@ -434,8 +434,8 @@ fn the_record_tells_what_was_said_before_an_error_was_acknowledged() {
         (3, StanzaCondition::ResourceConstraint),
     ] {
         let stanza = message.error(&StanzaError::new(condition)).unwrap();
-        let (position, waits, counts, answers, lazy, trace) = (None, false, true, number, false, None);
-        let error = Down::Stanza { number, position, waits, counts, stanza, answers, lazy, trace };
+        let (position, waits, counts, answers, trace) = (None, false, true, number, None);
+        let error = Down::Stanza { number, position, waits, counts, stanza, answers, trace };
         bench.up(says(1, self::stanza(number)));
         bench.down(5, tells(1, error));
         bench.down(5, tells(1, Down::Handled { sequence: number }));

@@ -204,10 +204,7 @@ impl Phone {
                 self.state = State::Coming(None);
                 return self.read(site, dice, posts, downs);
             }
-            if downs
-                .iter()
-                .any(|down| matches!(down, Down::Close(_) | Down::NotResumed { .. } | Down::Released))
-            {
+            if downs.iter().any(|down| matches!(down, Down::Close(_) | Down::NotResumed | Down::Released)) {
                 self.state = State::Coming(None);
             }
         }
@@ -271,7 +268,7 @@ impl Phone {
                 Down::Handled { sequence } => self.said.retain(|(own, ..)| *own > sequence),
                 Down::RequestAck if dice.roll(2) == 0 => self.acknowledge(site),
                 Down::Refused(_) => closed = true,
-                Down::NotResumed { .. } => {
+                Down::NotResumed => {
                     let excused = self.excused || (self.edge_killed && self.home_moved);
                     assert!(excused, "the session of {} is lost", self.account);
                     return self.begin(site, dice.roll(super::EDGES as u64) as usize);

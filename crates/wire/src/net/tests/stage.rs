@@ -88,7 +88,6 @@ pub(super) fn tell(edge: EdgeId, number: u64, text: &str) -> RouterItem {
         counts: true,
         stanza: body(text),
         answers: 0,
-        lazy: false,
         trace: None,
     };
     RouterItem::Down(HOME, ToEdge { conn: ConnId { edge, number: 5 }, down })

@@ -51,17 +51,8 @@ impl Hears<UpBatch> for HomesEar {
                         tell(Down::Bound { jid: FullJid::parse(&jid).unwrap() });
                         for number in 1..=self.homes.gift as u64 / 100_000 {
                             let (stanza, position) = (body(&"x".repeat(100_000)), None);
-                            let (waits, counts, answers, lazy, trace) = (false, true, 0, false, None);
-                            tell(Down::Stanza {
-                                number,
-                                position,
-                                waits,
-                                counts,
-                                stanza,
-                                answers,
-                                lazy,
-                                trace,
-                            });
+                            let (waits, counts, answers, trace) = (false, true, 0, None);
+                            tell(Down::Stanza { number, position, waits, counts, stanza, answers, trace });
                         }
                     }
                     Up::Stanza { sequence, again, .. } => {

@@ -166,7 +166,7 @@ impl World {
             }
             Up::Resume { token, handled } => {
                 let Some(session) = self.sessions.get_mut(&token.0) else {
-                    return self.tell(number, Down::NotResumed { handled: None });
+                    return self.tell(number, Down::NotResumed);
                 };
                 let old = std::mem::replace(&mut session.conn, number);
                 session.attached = true;
