@@ -44,8 +44,8 @@ pub(crate) struct ClusterArguments {
     /// Idle sessions, which then lose their edge
     #[arg(long, default_value_t = 5_000)]
     sessions: usize,
-    /// Routers to kill, one after the other
-    #[arg(long, default_value_t = 25)]
+    /// Routers to kill at each rate, one after the other
+    #[arg(long, default_value_t = 10)]
     kills: usize,
     /// Messages per second of all who talk meanwhile; with several rates, so many routers are killed at each
     #[arg(long, value_delimiter = ',', default_values_t = [200, 800], value_parser = clap::value_parser!(u32).range(1..))]

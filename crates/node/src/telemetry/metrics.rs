@@ -49,7 +49,7 @@ pub struct Metrics {
     pub store_commit_size: Histogram,
     /// `starling_store_queue_depth`: writes that wait for a commit.
     pub store_queue: Gauge,
-    /// `db_client_operation_duration_seconds`: attempts of statements in the database, the wait for a place included.
+    /// `db_client_operation_duration_seconds`: attempts of statements in the database, from when there was a place for it.
     pub db_operation: Sparse<(DbOperation, DbCollection, DbResult), Histogram>,
     /// `starling_store_requests_in_flight`: statements that the database has not answered.
     pub store_in_flight: Gauge,
