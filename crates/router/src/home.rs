@@ -279,6 +279,13 @@ impl Home {
         self.refused.find(|| Fingerprint::of(own, &with(), stanza), now, &shared.hasher)
     }
 
+    /// It is decided anew what becomes of a message that was refused: its row is there, or is being written.
+    pub(crate) fn forgets(&mut self, stanza: &Stanza, shared: &Shared) {
+        let own = &self.account.jid;
+        let with = || stanza.to.as_ref().map_or_else(|| own.clone(), starling_xmpp::Jid::to_bare);
+        self.refused.forget(|| Fingerprint::of(own, &with(), stanza), &shared.hasher);
+    }
+
     /// Since when the message waits for an answer that does so longest.
     pub(crate) fn waits_since(&self) -> Option<Duration> {
         self.links.iter().filter_map(Link::waits_since).min()

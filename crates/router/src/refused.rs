@@ -62,9 +62,15 @@ impl Refused {
         self.entries.iter().map(|(_, earlier)| earlier.at).max()
     }
 
-    /// It is tried again: what comes of that is remembered anew.
-    pub(crate) fn forget(&mut self, origin: Origin) {
-        self.entries.retain(|(_, earlier)| earlier.origin != origin);
+    /// It is tried again: what comes of that is remembered anew. It may have another origin by now, that of its row.
+    pub(crate) fn forget(&mut self, message: impl FnOnce() -> Option<Fingerprint>, hasher: &RandomState) {
+        if self.entries.is_empty() {
+            return;
+        }
+        if let Some(message) = message() {
+            let hash = hasher.hash_one(message);
+            self.entries.retain(|(other, _)| *other != hash);
+        }
     }
 }
 
@@ -96,5 +102,11 @@ mod tests {
         assert_eq!(find(at_last, at + GRACE / 2), Some(earlier(last)));
         assert_eq!(find(at_last, at + GRACE), None, "long ago");
         assert_eq!(find(at_last + 1, at), None);
+        let before = refused.entries.len();
+        refused.forget(|| message(at_last + 1), &hasher);
+        assert_eq!(refused.entries.len(), before);
+        refused.forget(|| message(at_last), &hasher);
+        assert_eq!(refused.find(|| message(at_last), at, &hasher), None, "whatever its origin was");
+        assert_eq!(refused.entries.len(), before - 1);
     }
 }

@@ -115,7 +115,7 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
     } else {
         None
     };
-    home.refused.forget(ticket.origin);
+    home.forgets(&stanza, &turn.shared);
     // Copies of what is not kept may have gone out already, and nobody knows.
     let copies = if known || (again && position.is_none()) { Vec::new() } else { fate.copies };
     turn.act(home, What::Leave(Box::new(Leaving { stanza, ticket, copies, position, spans })));
@@ -210,13 +210,6 @@ fn is_known(
     true
 }
 
-/// It is decided anew what becomes of a message that was refused: its row is there, or is being written.
-fn forget_refusal(home: &mut Home, ticket: Option<&Ticket>) {
-    if let Some(ticket) = ticket {
-        home.refused.forget(ticket.origin);
-    }
-}
-
 /// Several bodies are translations of one (RFC 6121 §5.2.3): two in one language are a mistake, and hundreds an attack.
 fn has_clashing_bodies(stanza: &Stanza) -> bool {
     let bodies =
@@ -291,9 +284,10 @@ fn arrive(
     }
     let known = own.as_ref().is_some_and(|(_, known)| *known);
     if known {
-        forget_refusal(home, ticket.as_ref());
+        home.forgets(&stanza, &turn.shared);
         return settle(turn, home, stanza, ticket, None, spans);
     }
+    let said = own.is_some().then(|| stanza.clone());
     let table = recipients(&home.account, &to, kind);
     let mut fate = Fate::default();
     if let Recipients::To(sessions) = &table {
@@ -348,8 +342,8 @@ fn arrive(
             }
             return settle(turn, home, stanza, ticket, Some(Box::new(not_confirmed())), spans);
         }
-        if own.is_some() {
-            forget_refusal(home, ticket.as_ref());
+        if let Some(said) = said {
+            home.forgets(&said, &turn.shared);
         }
         spans.writes(&turn.shared.tracer);
     }
