@@ -23,6 +23,8 @@ pub(crate) struct Turn {
     /// With their positions; none where none may be given at present.
     pub(crate) writes: Vec<(Option<Position>, Write)>,
     pub(crate) acts: Vec<Act>,
+    /// How many there were in all.
+    made: usize,
     /// Questions that the turn has begun to work on.
     pub(crate) reads: Vec<Read>,
     /// What is to be recorded of who is where, with the home that waits for it.
@@ -36,6 +38,10 @@ pub(crate) struct Turn {
     step: Option<(Trace, u32)>,
 }
 
+/// What one turn may leave to be done after its commit, a home all in all, and how much of what came of that may wait in the inbox
+/// before the next is decided. No credit bounds it: one presence makes an act for each contact.
+pub(crate) const MOST_ACTS: usize = 16_384;
+
 /// As many stanzas that come of a traced one belong to its trace; the rest of a large fan-out is only counted.
 const FOLLOWED: u32 = 32;
 
@@ -44,13 +50,19 @@ impl Turn {
         let (now, monotonic) = (shared.now(), shared.clock.monotonic());
         let (writes, acts, reads, effects) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (ops, unbinds) = (Vec::new(), Vec::new());
-        let (came, step) = (monotonic, None);
-        Self { shared, now, monotonic, came, writes, acts, reads, ops, unbinds, next_id, effects, step }
+        let (came, step, made) = (monotonic, None, 0);
+        Self { shared, now, monotonic, came, writes, acts, made, reads, ops, unbinds, next_id, effects, step }
     }
 
     /// Looks at the clock again: a turn begins.
     pub(crate) fn begin(&mut self) {
         (self.now, self.monotonic) = (self.shared.now(), self.shared.clock.monotonic());
+        self.made = 0;
+    }
+
+    /// Whether nothing more is to be decided in it.
+    pub(crate) fn is_full(&self) -> bool {
+        self.made >= MOST_ACTS
     }
 
     /// An origin for what no session has sent.
@@ -169,6 +181,7 @@ impl Turn {
     /// Adds something to do after the commit.
     pub(crate) fn act(&mut self, home: &mut Home, what: What) {
         home.acts += 1;
+        self.made += 1;
         self.acts.push(Act { home: home.account.jid.clone(), life: home.life, what });
     }
 

@@ -49,7 +49,7 @@ use crate::session;
 use crate::shared::Shared;
 use crate::tail;
 use crate::timers::{Timers, Why};
-use crate::turn::Turn;
+use crate::turn::{MOST_ACTS, Turn};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use starling_store::{Reign, StoreError, Write};
@@ -231,6 +231,9 @@ impl Worker {
         self.let_in(turn);
         if self.pipeline.is_open() {
             for _ in 0..MAX_TURN {
+                if turn.is_full() {
+                    break;
+                }
                 let Some(msg) = self.backlog.pop_front() else { break };
                 match msg.account().cloned() {
                     Some(account) => self.guard(&account, |worker| worker.decide(turn, msg)),
@@ -268,14 +271,27 @@ impl Worker {
                 Err(_) => tracing::error!(event = "read_panicked", "a read has panicked and is given up"),
             }
         }
-        if self.backlog.is_empty()
-            && self.pipeline.is_open()
-            && self.inbox.poll_take(cx, &mut self.batch).is_ready()
-        {
+        let open = self.pipeline.is_open();
+        if open && self.backlog.is_empty() && self.inbox.poll_take(cx, &mut self.batch).is_ready() {
             self.backlog.extend(self.batch.drain(..));
+        } else if open && self.inbox.len() >= MOST_ACTS {
+            self.take_in_first();
         }
         let due = self.timers.next().is_some_and(|at| at <= turn.monotonic);
-        due || (!self.backlog.is_empty() && self.pipeline.is_open())
+        let waits = !self.backlog.is_empty() || !self.crowded.is_empty() && self.pipeline.has_room();
+        due || (waits && open)
+    }
+
+    /// Takes what comes from homes before what sessions say: that is what came of what sessions said before, and would be more and
+    /// more.
+    fn take_in_first(&mut self) {
+        self.inbox.try_take(&mut self.batch);
+        let (first, rest) = std::mem::take(&mut self.backlog)
+            .into_iter()
+            .chain(self.batch.drain(..))
+            .partition::<VecDeque<_>, _>(|msg| matches!(msg, Msg::Forward(_) | Msg::Receipt { .. }));
+        self.backlog = first;
+        self.backlog.extend(rest);
     }
 
     /// Decides on one message.
@@ -341,7 +357,10 @@ impl Worker {
             // It may be of a session that is named soon.
             self.hold(turn, account, held);
         } else if held.msg.may_wait()
-            && (!home.paused.is_empty() || home.is_held() || !self.pipeline.has_room_for(home.rows))
+            && (!home.paused.is_empty()
+                || home.is_held()
+                || home.acts >= MOST_ACTS
+                || !self.pipeline.has_room_for(home.rows))
         {
             self.hold(turn, account, held);
         } else {

@@ -76,14 +76,23 @@ impl Worker {
 
     /// A home that could decide if less were under way in all waits in a queue of homes.
     fn crowd(&mut self, account: &BareJid) {
+        if !self.pipeline.has_room() {
+            self.queue_up(account);
+        }
+    }
+
+    fn queue_up(&mut self, account: &BareJid) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        if !self.pipeline.has_room() && !std::mem::replace(&mut home.crowded, true) {
+        if !std::mem::replace(&mut home.crowded, true) {
             self.crowded.push_back(account.clone());
         }
     }
 
     /// Lets homes go on for which there is room again.
     pub(super) fn let_in(&mut self, turn: &mut Turn) {
+        if !self.pipeline.is_open() {
+            return;
+        }
         for _ in 0..self.pipeline.room().min(self.crowded.len()) {
             let Some(account) = self.crowded.pop_front() else { break };
             if let Some(Slot::Ready(home)) = self.homes.get_mut(&account) {
@@ -99,8 +108,15 @@ impl Worker {
             if home.is_held() {
                 return;
             }
+            if home.acts >= MOST_ACTS {
+                // It goes on when some are done.
+                return;
+            }
             if !self.pipeline.has_room_for(home.rows) {
                 return self.crowd(account);
+            }
+            if turn.is_full() {
+                return self.queue_up(account);
             }
             let Some(held) = home.paused.pop() else { return };
             self.take(turn, account, held);

@@ -14,6 +14,7 @@ mod clocks;
 mod counting;
 mod doubts;
 mod ended;
+mod fanout;
 mod instead;
 mod late;
 mod leases;
