@@ -59,7 +59,7 @@ pub(crate) async fn serve(listener: impl Accept, router: Router, connections: us
             Ok(None) => {}
             Err(error) => {
                 // Out of file descriptors, most likely: accepting must go on when there are some again.
-                tracing::warn!(%error, "cannot accept an admin connection");
+                tracing::warn!(event = "accept_failed", %error, "cannot accept an admin connection");
                 time::sleep(ACCEPT_PAUSE).await;
             }
         }

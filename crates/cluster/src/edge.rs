@@ -284,7 +284,7 @@ fn features(hello: &RouterHello) -> Vec<Element> {
     let parse = |bytes: &bytes::Bytes| match Element::parse(bytes, "") {
         Ok(feature) => Some(feature),
         Err(error) => {
-            tracing::warn!(%error, router = hello.name, "a stream feature cannot be understood: it is left out");
+            tracing::warn!(event = "feature_unreadable", %error, router = hello.name, "a stream feature cannot be understood: it is left out");
             None
         }
     };

@@ -269,12 +269,12 @@ async fn watch(shared: Arc<Shared>, config: Arc<ArcSwap<Config>>) {
         let outcome = match tokio::task::spawn_blocking(reload).await {
             Ok(None) | Err(_) => continue,
             Ok(Some(Ok(()))) => {
-                tracing::info!("certificates reloaded");
+                tracing::info!(event = "certificates_reloaded", "certificates reloaded");
                 shared.note_expiry();
                 Outcome::Ok
             }
             Ok(Some(Err(error))) => {
-                tracing::warn!(%error, "new certificates are not usable, the old ones stay");
+                tracing::warn!(event = "certificates_unusable", %error, "new certificates are not usable, the old ones stay");
                 Outcome::Error
             }
         };

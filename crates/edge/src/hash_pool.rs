@@ -91,7 +91,7 @@ impl Shared {
                 }
             };
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                tracing::error!("a password hash panicked");
+                tracing::error!(event = "hash_panicked", "a password hash panicked");
             }
         }
     }

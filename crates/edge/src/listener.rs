@@ -51,7 +51,7 @@ pub(crate) async fn accept(listener: TcpListener, transport: Transport, shared: 
             }
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
+                tracing::warn!(event = "accept_failed", %error, "cannot accept connections");
                 shared.telemetry.metrics.limits.at(Limit::ConnTotal).inc();
                 // Out of descriptors or memory: what is open goes on, and its end makes room.
                 tokio::time::sleep(PAUSE).await;

@@ -350,12 +350,17 @@ impl Locations {
     pub async fn answer(&self, from: RouterId, name: &str, group: u16, body: Bytes) -> Bytes {
         let answer = match Call::decode(body) {
             Ok((_, Call::Join { name: other, .. })) if other != name => {
-                tracing::warn!(name, other, "a router wants to be taken in under the name of another");
+                tracing::warn!(
+                    event = "name_taken",
+                    name,
+                    other,
+                    "a router wants to be taken in under the name of another"
+                );
                 Answer::Refused(Refusal::Name)
             }
             Ok((cluster, call)) => self.inner.answer(from, group, cluster, call).await,
             Err(error) => {
-                tracing::warn!(%error, "a call of another router cannot be read");
+                tracing::warn!(event = "call_unreadable", %error, "a call of another router cannot be read");
                 Answer::Refused(Refusal::Malformed)
             }
         };

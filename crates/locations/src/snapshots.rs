@@ -219,7 +219,7 @@ impl Drop for File {
             && let Err(error) = self.disk.remove(&self.name)
         {
             // It is found and retired again after the next start.
-            tracing::warn!(%error, "an old snapshot could not be removed");
+            tracing::warn!(event = "snapshot_left", %error, "an old snapshot could not be removed");
         }
     }
 }

@@ -96,7 +96,7 @@ impl StateMachine {
                     Ok(ops) => self.state.machine.lock().apply(index, &ops),
                     Err(error) => {
                         // The same at every router, so all stay the same.
-                        tracing::error!(index, %error, "an entry cannot be read and is passed over");
+                        tracing::error!(event = "entry_unreadable", index, %error, "an entry cannot be read and is passed over");
                         Vec::<Outcome>::new()
                     }
                 }

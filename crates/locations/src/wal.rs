@@ -247,7 +247,7 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if let Some(error) = &self.error {
-            tracing::error!(%error, "the raft log has stopped");
+            tracing::error!(event = "raft_log_failed", %error, "the raft log has stopped");
             self.metrics.failed.set(1);
             self.queue.fail(error);
             self.failed.send_replace(Some(error.clone()));

@@ -82,7 +82,7 @@ impl Telemetry {
     ) -> Result<Self, TelemetryError> {
         let logs = logs::start(&settings.log)?;
         for warning in &otel.warnings {
-            tracing::warn!(%warning, "an OpenTelemetry variable is not honoured");
+            tracing::warn!(event = "variable_ignored", %warning, "an OpenTelemetry variable is not honoured");
         }
         let metrics = Arc::new(Metrics::new());
         let targets = Targets::new(SystemClock::shared());

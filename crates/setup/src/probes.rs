@@ -23,7 +23,7 @@ pub fn serve(
         let probes = Probes { health: health.clone(), metrics: Arc::clone(&telemetry.metrics) };
         tasks.push(tokio::spawn(async move {
             if let Err(error) = probes.serve(listener).await {
-                tracing::error!(%error, "probes and metrics are not served");
+                tracing::error!(event = "probes_failed", %error, "probes and metrics are not served");
             }
         }));
     }

@@ -34,7 +34,7 @@ impl Readers {
                 while let Some(read) = queue.pop() {
                     // The one who asked sees that there is no answer; the thread goes on.
                     if catch_unwind(AssertUnwindSafe(|| read(&tables))).is_err() {
-                        tracing::error!("a read panicked");
+                        tracing::error!(event = "read_panicked", "a read panicked");
                     }
                 }
             };

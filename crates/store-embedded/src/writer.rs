@@ -235,7 +235,7 @@ impl Writer {
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(%error, "cannot remove the rows of a removed account, left for the next start")
+                tracing::error!(event = "removal_failed", %error, "cannot remove the rows of a removed account, left for the next start")
             }
         }
         self.shared.purging.store(self.purges.len(), Ordering::Relaxed);
@@ -243,7 +243,7 @@ impl Writer {
 
     fn fail(&self, error: &fjall::Error) -> StoreError {
         self.shared.failed.store(true, Ordering::SeqCst);
-        tracing::error!(%error, "a write or sync failed, nothing is acknowledged from now on: check the disk and restart");
+        tracing::error!(event = "write_failed", %error, "a write or sync failed, nothing is acknowledged from now on: check the disk and restart");
         StoreError::Unavailable(error.to_string())
     }
 }

@@ -158,7 +158,11 @@ fn stanza_bytes(stanza: &Stanza) -> (Bytes, bool) {
     if bytes.len() <= MAX_STANZA {
         return (bytes, false);
     }
-    tracing::error!(bytes = bytes.len(), "a stanza is too large for a link: its contents are left out");
+    tracing::error!(
+        event = "contents_left_out",
+        bytes = bytes.len(),
+        "a stanza is too large for a link: its contents are left out"
+    );
     let mut head = stanza.clone();
     head.payload = starling_xmpp::Payload::empty();
     head.extra = None;

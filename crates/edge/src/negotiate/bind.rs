@@ -154,7 +154,7 @@ fn unexpected(down: Down) -> End {
         Down::Close(None) => End::Closed,
         Down::Released => StreamCondition::Conflict.into(),
         _ => {
-            tracing::warn!("a home answers what was not asked");
+            tracing::warn!(event = "answer_unasked", "a home answers what was not asked");
             StreamCondition::InternalServerError.into()
         }
     }

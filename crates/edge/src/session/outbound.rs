@@ -82,7 +82,7 @@ impl Session {
             Down::Remember(_) | Down::Saved { .. } | Down::Decided { .. } => {}
             Down::Released => self.released(work),
             Down::Bound { .. } | Down::Refused(_) | Down::Resumed { .. } | Down::NotResumed => {
-                tracing::warn!("a home answers what was not asked");
+                tracing::warn!(event = "answer_unasked", "a home answers what was not asked");
             }
         }
     }

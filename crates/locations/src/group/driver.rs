@@ -132,7 +132,12 @@ impl Driver {
         match applied.outcomes[..] {
             [Outcome::Opened { epoch, floor, ceiling }] => self.begin_reign(vote, epoch, floor, ceiling),
             ref other => {
-                tracing::error!(shard = self.core.shard.0, ?other, "a reign could not be opened");
+                tracing::error!(
+                    event = "open_failed",
+                    shard = self.core.shard.0,
+                    ?other,
+                    "a reign could not be opened"
+                );
                 false
             }
         }
@@ -150,7 +155,7 @@ impl Driver {
         if !self.core.lease.attach(vote, Arc::clone(&told.until)) {
             return false;
         }
-        tracing::info!(shard = self.core.shard.0, epoch = epoch.0, "a reign begins");
+        tracing::info!(event = "reign_begun", shard = self.core.shard.0, epoch = epoch.0, "a reign begins");
         self.core.reign.send_replace(Some(told.clone()));
         self.reign = Some(Reign { vote, told, began, granted: began });
         true
@@ -180,7 +185,14 @@ impl Driver {
                 (server.current_leader, server.vote.leader_id.term)
             };
             let epoch = reign.told.epoch.0;
-            tracing::info!(shard = self.core.shard.0, epoch, term, leader, "a reign is over");
+            tracing::info!(
+                event = "reign_over",
+                shard = self.core.shard.0,
+                epoch,
+                term,
+                leader,
+                "a reign is over"
+            );
             self.core.reign.send_replace(None);
         }
     }

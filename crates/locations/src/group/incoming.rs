@@ -34,7 +34,7 @@ impl Core {
         let incoming = match self.put(from, piece, before).await {
             Ok(incoming) => incoming,
             Err(error) => {
-                tracing::warn!(shard = self.shard.0, %error, "a piece of a snapshot was refused");
+                tracing::warn!(event = "snapshot_refused", shard = self.shard.0, %error, "a piece of a snapshot was refused");
                 return Answer::Refused(Refusal::Malformed);
             }
         };
@@ -51,11 +51,11 @@ impl Core {
         let file = match finished.await {
             Ok(Ok(file)) => file,
             Ok(Err(error @ ImageError::Machine(_))) => {
-                tracing::warn!(shard = self.shard.0, %error, "a snapshot was refused");
+                tracing::warn!(event = "snapshot_refused", shard = self.shard.0, %error, "a snapshot was refused");
                 return Answer::Refused(Refusal::Malformed);
             }
             Ok(Err(error)) => {
-                tracing::error!(shard = self.shard.0, %error, "a snapshot could not be kept");
+                tracing::error!(event = "snapshot_failed", shard = self.shard.0, %error, "a snapshot could not be kept");
                 return Answer::Refused(Refusal::Stopped);
             }
             Err(_) => return Answer::Refused(Refusal::Stopped),

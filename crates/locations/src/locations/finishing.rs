@@ -68,6 +68,7 @@ impl Inner {
             let number = over.len();
             if self.change(core, ChangeMembers::RemoveNodes(over), true).await {
                 tracing::info!(
+                    event = "disks_replaced",
                     shard = core.shard.0,
                     number,
                     "disks that were replaced are no members any more"

@@ -119,7 +119,7 @@ impl Inner {
         let era = match self.options.eras.begin(id, above).await {
             Ok(era) => era,
             Err(error) => {
-                tracing::warn!(%error, "no era can be begun, so no cluster is founded");
+                tracing::warn!(event = "founding_failed", %error, "no era can be begun, so no cluster is founded");
                 return Err(RestoreError::Store(error.to_string()));
             }
         };
@@ -127,24 +127,29 @@ impl Inner {
         for router in founders.keys().filter(|router| **router != self.own) {
             let answer = self.peers.call(*router, NO_GROUP, call.clone(), WITHIN).await;
             if !matches!(answer.ok().and_then(|answer| Answer::decode(answer).ok()), Some(Answer::Done)) {
-                tracing::warn!(router = router.0, "a router did not let itself be founded with");
+                tracing::warn!(
+                    event = "founding_failed",
+                    router = router.0,
+                    "a router did not let itself be founded with"
+                );
                 return Err(RestoreError::Refused(*router));
             }
             // Nobody else does yet, and it is given up soon.
             if let Err(error) = self.hold(era).await {
-                tracing::warn!(%error, "the era is lost again, so no cluster is founded");
+                tracing::warn!(event = "founding_failed", %error, "the era is lost again, so no cluster is founded");
                 return Err(RestoreError::Store(error.to_string()));
             }
         }
         let cluster = Cluster { id, era, shards: self.shards.count(), founders };
         tracing::info!(
+            event = "cluster_founded",
             cluster = id,
             era = era.number,
             routers = cluster.founders.len(),
             "a cluster is founded"
         );
         write_cluster(self, &cluster).map_err(|error| {
-            tracing::error!(%error, "the cluster cannot be written down");
+            tracing::error!(event = "identity_failed", %error, "the cluster cannot be written down");
             RestoreError::Disk(error.to_string())
         })
     }
@@ -195,7 +200,7 @@ impl Inner {
         match write_cluster(self, &Cluster { id, era, shards, founders: BTreeMap::new() }) {
             Ok(()) => Answer::Done,
             Err(error) => {
-                tracing::error!(%error, "the cluster cannot be written down");
+                tracing::error!(event = "identity_failed", %error, "the cluster cannot be written down");
                 Answer::Refused(Refusal::Stopped)
             }
         }
@@ -215,15 +220,18 @@ impl Inner {
         match (found.next(), found.next()) {
             (Some((id, era)), None) if id != self.limits.cluster() => {
                 let shards = self.shards.count();
-                tracing::info!(cluster = id, "joining a cluster");
+                tracing::info!(event = "joining", cluster = id, "joining a cluster");
                 if let Err(error) =
                     write_cluster(self, &Cluster { id, era, shards, founders: BTreeMap::new() })
                 {
-                    tracing::error!(%error, "the cluster cannot be written down");
+                    tracing::error!(event = "identity_failed", %error, "the cluster cannot be written down");
                 }
             }
             (Some(_), Some(_)) => {
-                tracing::error!("there are links to routers of several clusters; none is joined")
+                tracing::error!(
+                    event = "several_clusters",
+                    "there are links to routers of several clusters; none is joined"
+                )
             }
             _ => {}
         }
@@ -256,7 +264,7 @@ impl Inner {
             }
             group.core().fresh.store(false, Ordering::Release);
             if let Err(error) = raft.initialize(members.clone()).await {
-                tracing::warn!(shard = group.shard().0, %error, "a shard could not be founded");
+                tracing::warn!(event = "founding_failed", shard = group.shard().0, %error, "a shard could not be founded");
             }
         }
     }
@@ -284,7 +292,7 @@ impl Inner {
             match answer.ok().and_then(|answer| Answer::decode(answer).ok()) {
                 Some(Answer::Refused(Refusal::Removed)) => self.removed.store(true, Ordering::Release),
                 Some(Answer::Refused(why @ Refusal::Name)) => {
-                    tracing::warn!(router = router.0, %why, "this router is not taken in");
+                    tracing::warn!(event = "not_taken_in", router = router.0, %why, "this router is not taken in");
                 }
                 _ => {}
             }

@@ -161,7 +161,7 @@ impl Inner {
             .map(|(id, _)| *id)
             .collect();
         if namesakes.iter().any(|id| self.lives(RouterId(*id))) {
-            tracing::error!(shard = core.shard.0, name = %member.name, "two living routers have one name");
+            tracing::error!(event = "name_taken", shard = core.shard.0, name = %member.name, "two living routers have one name");
             return;
         }
         let mut after: BTreeSet<u64> = voters.difference(&namesakes).copied().collect();
@@ -179,6 +179,7 @@ impl Inner {
         }
         if self.change(core, ChangeMembers::ReplaceAllVoters(after), lost.is_some()).await {
             tracing::info!(
+                event = "router_taken_in",
                 shard = core.shard.0,
                 router = router.0,
                 replaced = namesakes.len(),
@@ -201,6 +202,7 @@ impl Inner {
         }
         if self.needs(core, router) {
             tracing::warn!(
+                event = "router_kept",
                 shard = core.shard.0,
                 router = router.0,
                 "a router is not removed: there would be no majority without it"
@@ -221,7 +223,12 @@ impl Inner {
             ChangeMembers::RemoveNodes(gone)
         };
         if self.change(core, change, false).await {
-            tracing::info!(shard = core.shard.0, router = router.0, "a router was removed");
+            tracing::info!(
+                event = "router_out",
+                shard = core.shard.0,
+                router = router.0,
+                "a router was removed"
+            );
         }
     }
 
@@ -249,12 +256,16 @@ impl Inner {
         match timeout(CHANGED_WITHIN, changed).await {
             Ok(Ok(Ok(_))) => true,
             Ok(Ok(Err(error))) => {
-                tracing::warn!(shard = core.shard.0, %error, "who votes could not be changed");
+                tracing::warn!(event = "voters_failed", shard = core.shard.0, %error, "who votes could not be changed");
                 false
             }
             Ok(Err(_)) => false,
             Err(_) => {
-                tracing::warn!(shard = core.shard.0, "who votes could not be changed in time");
+                tracing::warn!(
+                    event = "voters_failed",
+                    shard = core.shard.0,
+                    "who votes could not be changed in time"
+                );
                 false
             }
         }

@@ -38,7 +38,7 @@ impl Opened {
     ) -> Result<Self, StartError> {
         match Self::try_open(&places, shards, &clock) {
             Err(error) if error.is_lost() && begin_anew => {
-                tracing::error!(%error, "this disk has lost its state and begins anew under another identity");
+                tracing::error!(event = "disk_anew", %error, "this disk has lost its state and begins anew under another identity");
                 places.forget()?;
                 Self::try_open(&places, shards, &clock)
             }

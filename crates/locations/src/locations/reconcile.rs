@@ -220,6 +220,7 @@ impl Inner {
         let there = |id: u64| id == self.own.0 || links.contains_key(&RouterId(id));
         if self.is_there(&wanted.gone) {
             tracing::warn!(
+                event = "voters_kept",
                 shard = core.shard.0,
                 "the voters are not changed: one that is to be removed is linked"
             );
@@ -227,7 +228,11 @@ impl Inner {
         }
         let known = after.iter().all(|id| membership.get_node(id).is_some());
         if !known || !is_quorum(&[before.clone(), after.clone()], there) {
-            tracing::warn!(shard = core.shard.0, "the voters are not changed: there would be no quorum");
+            tracing::warn!(
+                event = "voters_kept",
+                shard = core.shard.0,
+                "the voters are not changed: there would be no quorum"
+            );
             return;
         }
         let spare = membership.nodes().filter_map(|(id, node)| {
@@ -262,7 +267,13 @@ impl Inner {
             if !self.change(core, ChangeMembers::ReplaceAllVoters(after), true).await {
                 return;
             }
-            tracing::info!(shard = core.shard.0, from, to, "the voters were changed");
+            tracing::info!(
+                event = "voters_changed",
+                shard = core.shard.0,
+                from,
+                to,
+                "the voters were changed"
+            );
         }
         let gone = membership.nodes().map(|(id, _)| *id).filter(|id| wanted.gone.contains(&RouterId(*id)));
         let gone: BTreeSet<u64> = gone.collect();

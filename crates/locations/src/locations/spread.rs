@@ -41,11 +41,18 @@ pub(super) async fn spread(inner: Arc<Inner>) {
         if let Some((core, to)) = inner.next_move() {
             match inner.give(core.shard, to).await {
                 Ok(()) => {
-                    tracing::info!(shard = core.shard.0, to = to.0, "a shard was moved to spread the load");
+                    tracing::info!(
+                        event = "shard_spread",
+                        shard = core.shard.0,
+                        to = to.0,
+                        "a shard was moved to spread the load"
+                    );
                     // That it leads now is no news.
                     known[usize::from(core.shard.0)] = Some(to);
                 }
-                Err(error) => tracing::warn!(shard = core.shard.0, %error, "a shard could not be moved"),
+                Err(error) => {
+                    tracing::warn!(event = "move_failed", shard = core.shard.0, %error, "a shard could not be moved")
+                }
             }
         }
     }
@@ -73,7 +80,7 @@ pub(super) async fn leave(inner: &Arc<Inner>) -> bool {
             if let Some(to) = to
                 && let Err(error) = inner.give(core.shard, to).await
             {
-                tracing::warn!(shard = core.shard.0, %error, "a shard could not be moved");
+                tracing::warn!(event = "move_failed", shard = core.shard.0, %error, "a shard could not be moved");
             }
         });
         each.await;

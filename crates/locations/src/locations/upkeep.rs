@@ -59,7 +59,7 @@ pub(super) async fn snapshots(inner: Arc<Inner>) {
                     event = "snapshot_no_room",
                     "there is no room for a snapshot; until there is, the Raft log grows"
                 ),
-                false => tracing::info!("there is room for snapshots again"),
+                false => tracing::info!(event = "snapshot_room", "there is room for snapshots again"),
             }
         }
     }
@@ -70,7 +70,7 @@ pub(super) async fn failures(inner: Arc<Inner>, mut log: watch::Receiver<Option<
     loop {
         let failure = inner.failure(&log);
         if let Some(failure) = failure {
-            tracing::error!(%failure, "this router cannot take part any more");
+            tracing::error!(event = "raft_failed", %failure, "this router cannot take part any more");
             // What it leads is led by others as soon as it does not hold them up.
             for group in &inner.groups {
                 match failure {

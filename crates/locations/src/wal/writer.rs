@@ -236,7 +236,7 @@ impl Writer {
                 self.metrics.short_of_space.set(0);
             }
             Err(error) => {
-                tracing::error!(%error, segment = number, "no room for the next segment of the raft log");
+                tracing::error!(event = "raft_log_no_room", %error, segment = number, "no room for the next segment of the raft log");
                 self.metrics.short_of_space.set(1);
             }
         }

@@ -226,7 +226,7 @@ impl Tracer {
         if let Some(inner) = &self.0
             && let Err(error) = inner.processor.shutdown_with_timeout(timeout)
         {
-            tracing::warn!(%error, "the last spans could not be exported");
+            tracing::warn!(event = "spans_lost", %error, "the last spans could not be exported");
         }
     }
 }

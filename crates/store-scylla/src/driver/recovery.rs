@@ -28,7 +28,7 @@ pub(super) async fn run(driver: Weak<Inner>, lost: Arc<Notify>) {
         let options =
             Options { connect_timeout: inner.options.connect_timeout.min(CONNECT), ..inner.options.clone() };
         drop(inner);
-        tracing::warn!("no CQL server can be reached");
+        tracing::warn!(event = "database_away", "no CQL server can be reached");
         loop {
             let Some(inner) = driver.upgrade() else { return };
             if inner.is_connected() {
@@ -44,6 +44,6 @@ pub(super) async fn run(driver: Weak<Inner>, lost: Arc<Notify>) {
             drop(inner);
             tokio::time::sleep(PAUSE).await;
         }
-        tracing::info!("a CQL server can be reached again");
+        tracing::info!(event = "database_back", "a CQL server can be reached again");
     }
 }

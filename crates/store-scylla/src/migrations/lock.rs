@@ -94,7 +94,7 @@ impl<'a> Lock<'a> {
     pub(super) async fn release(&self) {
         let text = format!("DELETE FROM {}.schema_lock WHERE name = 'apply' IF ticket = ?", self.keyspace);
         if let Err(error) = self.decide(&text, (self.ticket.as_slice(),)).await {
-            tracing::warn!(%error, seconds = LIFE.as_secs(), "the lock on the schema could not be given back");
+            tracing::warn!(event = "schema_lock_left", %error, seconds = LIFE.as_secs(), "the lock on the schema could not be given back");
         }
     }
 

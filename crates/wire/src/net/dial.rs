@@ -213,7 +213,11 @@ where
         // The same again and again is said once.
         if why != told {
             if !why.is_empty() {
-                tracing::warn!(error = why, "cannot look up the routers: those known before are kept");
+                tracing::warn!(
+                    event = "lookup_failed",
+                    error = why,
+                    "cannot look up the routers: those known before are kept"
+                );
             }
             told = why;
         }
@@ -255,7 +259,7 @@ where
             Outcome::Ended(why) => {
                 // The same again and again is said once.
                 if why != told {
-                    tracing::warn!(%address, %why, "no link to a router");
+                    tracing::warn!(event = "link_failed", %address, %why, "no link to a router");
                     told = why;
                 }
             }

@@ -126,8 +126,12 @@ pub(super) async fn watch(tls: Arc<Tls>, options: Options) {
         tokio::time::sleep(options.certificates).await;
         if tls.changed() {
             match tls.reload() {
-                Ok(()) => tracing::info!(identity = %tls.identity(), "new certificates are in use"),
-                Err(error) => tracing::error!(%error, "new certificates cannot be used: the old ones stay"),
+                Ok(()) => {
+                    tracing::info!(event = "certificates_reloaded", identity = %tls.identity(), "new certificates are in use")
+                }
+                Err(error) => {
+                    tracing::error!(event = "certificates_unusable", %error, "new certificates cannot be used: the old ones stay")
+                }
             }
         }
     }
@@ -149,7 +153,7 @@ async fn accept(listener: TcpListener, tls: Arc<Tls>, options: Options, services
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a link");
+                tracing::warn!(event = "accept_failed", %error, "cannot accept a link");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -158,7 +162,7 @@ async fn accept(listener: TcpListener, tls: Arc<Tls>, options: Options, services
             Ok(place) => place,
             Err(why) => {
                 options.refused.count("too_many");
-                tracing::warn!(%address, why, "a link is turned away");
+                tracing::warn!(event = "link_refused", %address, why, "a link is turned away");
                 continue;
             }
         };
@@ -192,9 +196,9 @@ fn turn_away(address: SocketAddr, served: Result<(), Broken>, options: &Options)
         Ok(()) => {}
         Err(Broken::Handshake(why)) => {
             options.refused.count("handshake");
-            tracing::warn!(%address, %why, "a link is turned away");
+            tracing::warn!(event = "link_refused", %address, %why, "a link is turned away");
         }
-        Err(Broken::Later(why)) => tracing::warn!(%address, %why, "a link is broken"),
+        Err(Broken::Later(why)) => tracing::warn!(event = "link_broken", %address, %why, "a link is broken"),
     }
 }
 

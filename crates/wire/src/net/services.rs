@@ -138,7 +138,7 @@ impl UplinkService {
         tokio::spawn(async move {
             let leaves = |how_far| edges.leaves(edge, how_far);
             let end = hear_edge(&mut stream, &held, &outlet, edge, leaves).await;
-            tracing::info!(edge = edge.0, %end, "the link of an edge is over");
+            tracing::info!(event = "link_over", edge = edge.0, %end, "the link of an edge is over");
             refused.ended(&end);
             finish(&caller, &end);
             held.end(end);
@@ -257,7 +257,11 @@ impl PeerService {
             if hello.incarnation == own.incarnation {
                 return Err(Status::already_exists("this is the same router"));
             }
-            tracing::error!(name = hello.name, "another process has the identity of this router");
+            tracing::error!(
+                event = "identity_taken",
+                name = hello.name,
+                "another process has the identity of this router"
+            );
             // The other one has to hear it, too, or it is the one that is left: this one ends when the answer is on its way.
             let peers = Arc::clone(&self.peers);
             tokio::spawn(async move {
@@ -296,7 +300,7 @@ impl PeerService {
         let refused = self.options.refused.clone();
         tokio::spawn(async move {
             let end = peer::read(&mut stream, &held, &outlet).await;
-            tracing::info!(router = id.0, %end, "the link of a peer is over");
+            tracing::info!(event = "link_over", router = id.0, %end, "the link of a peer is over");
             refused.ended(&end);
             finish(&caller, &end);
             held.end(end);

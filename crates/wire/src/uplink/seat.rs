@@ -335,7 +335,11 @@ impl Seat {
                     Taken::New => {}
                     Taken::Known => return,
                     Taken::Gap => {
-                        tracing::error!(shard = self.shard.0, "a home left a number out");
+                        tracing::error!(
+                            event = "number_left_out",
+                            shard = self.shard.0,
+                            "a home left a number out"
+                        );
                         return out.push(Output::Break(link));
                     }
                 }

@@ -253,7 +253,9 @@ impl Ear {
             PeerItem::Question { id, body } => self.asked(*id, body.clone()),
             PeerItem::Answer { id, body } => match Answer::decode(body.clone()) {
                 Ok(answer) => board.desk.answered(self.from, *id, answer),
-                Err(error) => tracing::warn!(router = self.from.0, %error, "an answer is dropped"),
+                Err(error) => {
+                    tracing::warn!(event = "answer_dropped", router = self.from.0, %error, "an answer is dropped")
+                }
             },
         }
     }
