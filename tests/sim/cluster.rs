@@ -7,6 +7,7 @@ mod links;
 mod losses;
 mod planted;
 mod raft;
+mod reigns;
 mod router;
 mod tip;
 

@@ -7,6 +7,8 @@ use crate::plan::Accent;
 pub(crate) enum Break {
     /// Edges take what homes of any reign say.
     AcceptOldEpoch,
+    /// Homes take what was meant for another reign.
+    TakeOldEpoch,
     /// Locations take what an older reign wants.
     AcceptOldReign,
     /// A stanza that is sent again to another shard has another origin.
@@ -27,7 +29,7 @@ impl Break {
     /// What a run is to have much of, to find it.
     pub(crate) fn accent(self) -> Accent {
         match self {
-            Self::DropRetry => Accent::Moves,
+            Self::DropRetry | Self::TakeOldEpoch => Accent::Moves,
             Self::AcceptOldEpoch | Self::NewIdOnRetry | Self::ZombieWrites => Accent::Reigns,
             Self::AcceptOldReign | Self::RecordEarly => Accent::Entries,
             Self::ForgetReleased | Self::DeleteWithoutToken => Accent::Sessions,
@@ -35,8 +37,9 @@ impl Break {
     }
 
     /// All, each with seeds that found it when this was written, and the number of seeds within which one must.
-    pub(crate) const ALL: [(Self, &'static [u64], u64); 8] = [
+    pub(crate) const ALL: [(Self, &'static [u64], u64); 9] = [
         (Self::AcceptOldEpoch, &[3, 6, 13, 24], 2_000),
+        (Self::TakeOldEpoch, &[4, 6, 7, 8], 2_000),
         (Self::NewIdOnRetry, &[1, 2, 7], 2_000),
         (Self::DropRetry, &[2, 3, 4], 2_000),
         (Self::ForgetReleased, &[1, 2], 2_000),

@@ -5,6 +5,7 @@ use super::Cluster;
 use super::links::Wire;
 use super::planted::Break;
 use super::raft::{Group, Ledger, Term};
+use super::reigns::Heard;
 use crate::clock::SimClock;
 use crate::server::Server;
 use crate::stage::Stage;
@@ -46,6 +47,8 @@ pub(super) struct Router {
     chart: Chart<Gate>,
     /// Of each link of an edge.
     attached: Mutex<BTreeMap<u64, Attachments>>,
+    /// For the judge.
+    heard: Mutex<Heard>,
     /// Edges without a link, and since when.
     lost: Mutex<BTreeMap<EdgeId, Duration>>,
 }
@@ -145,6 +148,7 @@ impl Router {
             cluster: cluster.clone(),
             chart: Chart::new(id_of(index), cluster.shards),
             attached: Mutex::default(),
+            heard: Mutex::default(),
             lost: Mutex::default(),
         })
     }
@@ -221,6 +225,7 @@ impl Router {
         });
         let gate = Gate { door: homes.door(), deliveries };
         self.chart.begin(home, gate.clone());
+        self.heard.lock().spoken(home.shard, home.epoch);
         self.announce(home);
         let led = Led { router: self.clone(), home, term: term.clone(), gate, began: self.clock.monotonic() };
         self.process.spawn(led.serve(homes).boxed());
@@ -260,8 +265,18 @@ impl Router {
         let home = batch.home;
         let taken = {
             let mut attached = self.attached.lock();
+            let home = self.meant_for(home);
             attached.entry(wire.number).or_default().take(&self.chart, home, batch.attach_begin)
         };
+        let (stage, mut heard) = (&self.cluster.stage, self.heard.lock());
+        match &taken {
+            Taken::By(gate, closings) => {
+                Heard::takes(stage, home, gate.deliveries.home);
+                heard.hears(stage, wire.number, (home, *closings), batch.attach_begin);
+            }
+            Taken::Dropped | Taken::Refused(_) => heard.refuses(wire.number, home.shard),
+        }
+        drop(heard);
         match taken {
             Taken::By(gate, closings) => {
                 let mut number = wire.number;
@@ -289,6 +304,7 @@ impl Router {
     /// An edge has none any more.
     pub(super) fn unlinked(&self, edge: EdgeId, number: u64) {
         self.attached.lock().remove(&number);
+        self.heard.lock().forgets(number);
         self.lost.lock().entry(edge).or_insert_with(|| self.clock.monotonic());
     }
 
@@ -312,7 +328,7 @@ impl Router {
     /// A link of another router has begun: it says of what it is the home. What was lost with a link before comes again.
     pub(super) fn greet(&self, peer: usize, homes: &[Home]) {
         for home in homes {
-            self.chart.announced(id_of(peer), *home);
+            self.announced(peer, *home);
         }
         self.moved(&self.chart.of(id_of(peer)));
     }
@@ -322,19 +338,21 @@ impl Router {
         self.cluster.stage.whisper(|| format!("router {} < router {from} {item:?}", self.index));
         match &item {
             PeerItem::Home(home) => {
-                if self.chart.announced(id_of(from), *home) {
+                if self.announced(from, *home) {
                     self.moved(&[home.shard]);
                 }
             }
             PeerItem::NotHome(not) => {
+                self.heard.lock().spoken(not.shard, not.epoch);
                 if self.chart.denied(id_of(from), *not) {
                     self.moved(&[not.shard]);
                 }
             }
             PeerItem::Forward(forward) => {
                 let home = forward.home;
-                match self.chart.take(home) {
+                match self.chart.take(self.meant_for(home)) {
                     Ok((gate, _)) => {
+                        Heard::takes(&self.cluster.stage, home, gate.deliveries.home);
                         gate.door.peer(item);
                     }
                     Err(_) => self.deny(from, home.shard),
@@ -344,6 +362,23 @@ impl Router {
             PeerItem::Missing(pair, _) | PeerItem::Busy(pair, _) => self.of_sender(from, pair.shard, item),
             PeerItem::Question { .. } | PeerItem::Answer { .. } => {}
         }
+    }
+
+    /// The reign for which something was meant, unless a bug is planted.
+    fn meant_for(&self, home: Home) -> Home {
+        let broken = self.cluster.stage.breaks() == Some(Break::TakeOldEpoch);
+        self.chart.reign(home.shard).filter(|_| broken).unwrap_or(home)
+    }
+
+    /// Another router says that it is the home; whether that is news.
+    fn announced(&self, by: usize, home: Home) -> bool {
+        let news = self.chart.announced(id_of(by), home);
+        let mut heard = self.heard.lock();
+        if news {
+            heard.believes(&self.cluster.stage, home);
+        }
+        heard.spoken(home.shard, home.epoch);
+        news
     }
 
     fn of_sender(&self, from: usize, shard: Shard, item: PeerItem) {
