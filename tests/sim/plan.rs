@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) patience: Duration,
     /// They write a few messages so often, at most.
     pub(crate) pace: Duration,
+    /// How many they write at once, less than.
+    pub(crate) burst: u64,
     /// How often of a thousand times that they write they change their roster or block list as well.
     pub(crate) duties: u16,
     /// Until when they do.
@@ -271,12 +273,15 @@ impl Plan {
         let faults = Faults::of(&mut dice);
         // Most bugs need few messages, and short runs are many.
         let most = [30, 30, 60, 140][dice.place(4)];
+        // Some write more at once than may be under way.
+        let floods = Dice::new(seed ^ 0xf100d).permille(60);
+        let least = if floods { 139 } else { 10 };
         Self {
             seed,
             focus: Focus::All,
             kinds: Focus::All.kinds(),
             accounts,
-            messages: u32::try_from(dice.within(10..most)).unwrap_or(10),
+            messages: u32::try_from(dice.within(10..most)).unwrap_or(10).max(least),
             blows: u32::try_from(dice.within(0..6)).unwrap_or(0),
             calm: Duration::from_millis([300, 2_000, 8_000][dice.place(3)]),
             faults,
@@ -292,6 +297,7 @@ impl Plan {
             sessions: Duration::from_secs([6, 6, 40][dice.place(3)]),
             patience: Duration::from_secs([12, 12, 30][dice.place(3)]),
             pace: Duration::from_millis([400, 400, 3_000][dice.place(3)]),
+            burst: if floods { 85 } else { 8 },
             duties: [80, 80, 400][dice.place(3)],
             duties_until: Duration::from_secs([5, 3_600][dice.place(2)]),
             slow_entries: 50,

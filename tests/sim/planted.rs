@@ -72,7 +72,7 @@ impl Planted {
         (Self::KeepListings, &[7, 9, 13], 1_000),
         (Self::WallClock, &[1, 2], 100),
         (Self::ListingEarly, &[40, 72], 1_000),
-        (Self::IndexEarly, &[42, 14, 56], 1_000),
+        (Self::IndexEarly, &[17, 23, 49], 1_000),
         (Self::MarkEarly, &[234, 255, 272], 1_000),
         (Self::NoEnd, &[1, 2], 100),
         (Self::RefusedInstead, &[17, 20, 47], 1_000),

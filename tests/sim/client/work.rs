@@ -173,7 +173,7 @@ impl Client {
     }
 
     fn write_burst(&mut self, line: &Line, session: &mut Session) {
-        for _ in 0..self.dice.within(1..8) {
+        for _ in 0..self.dice.within(1..self.stage.plan.burst) {
             if self.open.len() >= WINDOW || !self.stage.take_turn() {
                 break;
             }
