@@ -21,6 +21,8 @@ use crate::strain::{self, Strain};
 
 /// Accounts of many shards.
 pub(crate) const ACCOUNTS: [&str; 8] = ["ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal"];
+/// One of whom faults themselves make use.
+pub(crate) const OWNER: &str = "ivy";
 const DEVICES: [&str; 12] = [
     "ann/phone",
     "bob/phone",
@@ -45,6 +47,10 @@ const JUST_AFTER: Duration = Duration::from_secs(1);
 const RATE: u32 = 60;
 /// While so many of them wait for their acknowledgement, nobody writes more.
 const OPEN: i64 = 150;
+/// Where one router is lost at once, no shard is without a home for longer than this (promise 8):
+const HOMELESS: Duration = Duration::from_secs(2);
+/// these are such faults.
+const ELECTED: [&str; 2] = ["the_leader_is_killed", "a_router_is_killed_at_a_moment"];
 /// When all is mended, each shard has a home again within this,
 const HOMES_BACK: Duration = Duration::from_secs(5);
 /// or, if a new cluster has to be founded, within this,
@@ -102,7 +108,7 @@ impl Finding {
 impl Drill {
     pub(crate) async fn begin(sandbox: Sandbox, seed: u64, pace: f64) -> Result<Self> {
         let site = Site::start(sandbox).await?;
-        for user in ACCOUNTS {
+        for user in ACCOUNTS.into_iter().chain([OWNER]) {
             site.add_user(user).await?;
         }
         let run = Run::on_cluster(site.target.clone(), format!("{seed:x}"));
@@ -177,6 +183,10 @@ impl Drill {
             clients_back.as_millis(),
             100.0 * others,
         );
+        let starved = strain::starved(others, lag);
+        if ELECTED.contains(&fault.name) && homeless > HOMELESS {
+            self.note(format!("{what}: shards had no home for {homeless:.1?}"), starved);
+        }
         let finding = Finding {
             fault,
             struck,

@@ -5,6 +5,7 @@
 mod clocks;
 mod disks;
 mod lines;
+mod owners;
 mod processes;
 
 use std::future::Future;
@@ -69,6 +70,9 @@ const LOSE_AN_EDGE: &[&str] = &[
     "an_edge_and_a_router_are_killed",
     "an_edge_knows_one_router",
     "an_edges_clock_jumps",
+    "a_session_is_left_behind",
+    "a_name_is_taken_at_two_edges",
+    "two_resume_what_a_dead_edge_had",
     "two_things_at_once",
 ];
 
@@ -103,6 +107,9 @@ pub(crate) static ALL: &[Fault] = faults![
     "C25" lines::answers_are_lost,
     "C26" lines::links_overtake_each_other,
     "C27" lines::connections_of_a_router_are_reset,
+    "C28" owners::a_session_is_left_behind,
+    "C29" owners::a_name_is_taken_at_two_edges,
+    "C30" owners::two_resume_what_a_dead_edge_had,
     "C31" lines::haproxy_loses_an_edge,
     "C32" processes::an_edge_is_drained,
     "C32" processes::a_router_is_drained,

@@ -233,6 +233,13 @@ impl Site {
         self.edges.iter().map(Process::place).collect()
     }
 
+    /// An edge, without what leads clients to all of them.
+    pub(crate) fn at(&self, edge: usize) -> Target {
+        let own = self.sandbox.address(self.place(Which::Edge(edge)));
+        let (c2s, c2s_tls) = ((own, C2S).into(), Some((own, C2S_TLS).into()));
+        Target { c2s, c2s_tls, ..self.target.clone() }
+    }
+
     /// Where probes and metrics of a process are.
     pub(crate) fn admin(&self, which: Which) -> SocketAddr {
         (self.sandbox.address(self.place(which)), ADMIN).into()
