@@ -30,8 +30,8 @@ pub(crate) struct Records {
 
 #[derive(Default)]
 struct State {
-    /// Messages that have a row of this account: confirmed, or read at quorum.
-    rows: HashMap<String, BTreeSet<String>>,
+    /// Messages that have a row of this account, confirmed or read at quorum, and since when.
+    rows: HashMap<String, BTreeMap<String, Duration>>,
     /// Sessions that it was recorded of that they are, or were, at an edge.
     places: BTreeSet<(u128, EdgeId)>,
     /// What connections asked for.
@@ -77,9 +77,10 @@ impl Records {
 
     /// They are there.
     pub(crate) fn recorded(&self, rows: Vec<(String, String)>) {
+        let now = self.world.now();
         let mut state = self.state.lock();
         for (owner, origin) in rows {
-            state.rows.entry(owner).or_default().insert(origin);
+            state.rows.entry(owner).or_default().entry(origin).or_insert(now);
         }
     }
 
@@ -176,6 +177,11 @@ impl Records {
         self.state.lock().most
     }
 
+    /// Since when this message is known to have a row of this account.
+    pub(crate) fn since(&self, owner: &str, origin: &str) -> Option<Duration> {
+        self.state.lock().rows.get(owner)?.get(origin).copied()
+    }
+
     /// Whether homes have ever refused this message.
     pub(crate) fn is_refused(&self, origin: &str) -> bool {
         self.state.lock().refused.contains(origin)
@@ -184,7 +190,7 @@ impl Records {
 
 impl State {
     fn has(&self, owner: &str, origin: &str) -> bool {
-        self.rows.get(owner).is_some_and(|rows| rows.contains(origin))
+        self.rows.get(owner).is_some_and(|rows| rows.contains_key(origin))
     }
 
     /// A stanza leaves for a client.

@@ -22,6 +22,8 @@ struct Sent<'a> {
     at: Duration,
     /// More than once: copies of it may have gone to another session.
     again: bool,
+    /// When its client left the connection, and gave it up.
+    left: Option<Duration>,
 }
 
 pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
@@ -32,10 +34,13 @@ pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
         let Some(kept) = evidence.before.0.get(bare(&log.client)) else { continue };
         for session in sessions(log) {
             for row in missed(&kept.rows, &session, &sent, log) {
-                // Blocked by now, it is not looked for; and what is refused is told its sender.
-                let origin = row.origin.as_deref();
-                let is_refused = origin.is_some_and(|origin| evidence.stage.records.is_refused(origin));
-                if is_refused || evidence.may_be_blocked(origin) {
+                // Blocked by now, it is not looked for; and what is refused is told its sender, who may be gone.
+                let Some(origin) = row.origin.as_deref() else { continue };
+                let records = &evidence.stage.records;
+                let left = sent.get(origin).and_then(|sent| sent.left);
+                let since = records.since(bare(&log.client), origin);
+                let is_unheard = left.is_some_and(|left| since.is_none_or(|since| since > left));
+                if records.is_refused(origin) || is_unheard || evidence.may_be_blocked(Some(origin)) {
                     continue;
                 }
                 let text =
@@ -50,10 +55,11 @@ pub(super) fn find(evidence: &Evidence<'_>) -> Vec<(Option<String>, String)> {
 fn sent(logs: &[Log]) -> BTreeMap<&str, Sent<'_>> {
     let mut sent: BTreeMap<&str, Sent<'_>> = BTreeMap::new();
     for log in logs {
+        let mut given_up = Vec::new();
         for event in &log.events {
             match &event.what {
                 What::Sent(message) => {
-                    let one = Sent { message, by: &log.client, at: event.at, again: false };
+                    let one = Sent { message, by: &log.client, at: event.at, again: false, left: None };
                     sent.insert(&message.origin, one);
                 }
                 What::SentAgain(origin) => {
@@ -61,6 +67,12 @@ fn sent(logs: &[Log]) -> BTreeMap<&str, Sent<'_>> {
                         sent.again = true;
                     }
                 }
+                What::Opened | What::Remark(_) => given_up.drain(..).for_each(|origin| {
+                    if let Some(sent) = sent.get_mut(origin) {
+                        sent.left = Some(event.at);
+                    }
+                }),
+                What::GivenUp(origin) => given_up.push(origin.as_str()),
                 _ => {}
             }
         }
