@@ -273,9 +273,7 @@ impl Site {
         let mut opened = Vec::new();
         for number in 0..ROUTERS {
             let (places, clock) = (places(&folder.join(number.to_string()), delay)?, Arc::clone(&clock));
-            opened.push(
-                tokio::task::spawn_blocking(move || Opened::open(places, shards, false, clock)).await??,
-            );
+            opened.push(tokio::task::spawn_blocking(move || Opened::open(&places, shards, clock)).await??);
         }
         let member = |number: usize| Member::new(format!("router-{number}"), format!("router-{number}:5270"));
         let ids: BTreeMap<RouterId, Member> =

@@ -33,32 +33,6 @@ pub fn decode_entry(bytes: Bytes) -> Result<Entry, CodecError> {
     EntryPb::decode(bytes)?.try_into()
 }
 
-/// A vote as bytes.
-pub fn encode_vote(vote: &Vote) -> Vec<u8> {
-    VotePb::from(vote).encode_to_vec()
-}
-
-/// The vote that these bytes are.
-///
-/// # Errors
-/// When they are not a vote.
-pub fn decode_vote(bytes: &[u8]) -> Result<Vote, CodecError> {
-    Ok(VotePb::decode(bytes)?.into())
-}
-
-/// An entry's id as bytes.
-pub fn encode_log_id(id: &LogId) -> Vec<u8> {
-    LogIdPb::from(id).encode_to_vec()
-}
-
-/// The id that these bytes are.
-///
-/// # Errors
-/// When they are not an id.
-pub fn decode_log_id(bytes: &[u8]) -> Result<LogId, CodecError> {
-    Ok(LogIdPb::decode(bytes)?.into())
-}
-
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct LogIdPb {
     #[prost(uint64, tag = "1")]
@@ -265,9 +239,9 @@ mod tests {
             assert_eq!(decode_entry(encode_entry(&entry).into()), Ok(entry));
         }
         for vote in [Vote::new(1, 2), Vote::new_committed(u64::MAX, 0), Vote::default()] {
-            assert_eq!(decode_vote(&encode_vote(&vote)), Ok(vote));
+            assert_eq!(Vote::from(VotePb::from(&vote)), vote);
         }
-        assert_eq!(decode_log_id(&encode_log_id(&id(1, 2, 3))), Ok(id(1, 2, 3)));
+        assert_eq!(LogId::from(LogIdPb::from(&id(1, 2, 3))), id(1, 2, 3));
         let stored = StoredMembership::new(Some(id(1, 1, 1)), membership);
         assert_eq!(StoredMembership::from(StoredMembershipPb::from(&stored)), stored);
     }

@@ -204,8 +204,7 @@ fn advertised(settings: &Settings, name: &str, addresses: &[SocketAddr]) -> Stri
 
 async fn open(settings: &Settings, clock: &SharedClock) -> Result<Opened, Obstacle> {
     let (data_dir, shards, clock) = (settings.data_dir.clone(), settings.shards, Arc::clone(clock));
-    let opened =
-        tokio::task::spawn_blocking(move || Opened::open(Places::open(&data_dir)?, shards, false, clock));
+    let opened = tokio::task::spawn_blocking(move || Opened::open(&Places::open(&data_dir)?, shards, clock));
     let opened = opened.await.map_err(StartError::from).flatten();
     opened.map_err(|error| obstacle(&settings.data_dir, error))
 }

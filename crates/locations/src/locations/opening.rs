@@ -25,29 +25,10 @@ impl Opened {
     /// Opens a disk. One that has no identity gets a new one: an empty disk is another router, whatever place it is in.
     /// Blocks.
     ///
-    /// `begin_anew`: when log or snapshots are lost, go on under a new identity instead of not at all. What the old one had
-    /// promised is as lost as if the disk had burnt.
-    ///
     /// # Errors
-    /// When the disk cannot be used.
-    pub fn open(
-        places: Places,
-        shards: Shards,
-        begin_anew: bool,
-        clock: SharedClock,
-    ) -> Result<Self, StartError> {
-        match Self::try_open(&places, shards, &clock) {
-            Err(error) if error.is_lost() && begin_anew => {
-                tracing::error!(event = "disk_anew", %error, "this disk has lost its state and begins anew under another identity");
-                places.forget()?;
-                Self::try_open(&places, shards, &clock)
-            }
-            other => other,
-        }
-    }
-
-    fn try_open(places: &Places, shards: Shards, clock: &SharedClock) -> Result<Self, StartError> {
-        let (disk, options, clock) = (Arc::clone(&places.log), wal::Options::default(), Arc::clone(clock));
+    /// When the disk cannot be used. What is damaged is left as it is: who is to go on without it empties the directory.
+    pub fn open(places: &Places, shards: Shards, clock: SharedClock) -> Result<Self, StartError> {
+        let (disk, options) = (Arc::clone(&places.log), wal::Options::default());
         if let Some(id) = places.identity()? {
             let wal = Wal::open(disk, id.0, options, clock)?;
             return Self::with_logs(id, places.clone(), shards, wal);

@@ -173,13 +173,6 @@ impl StanzaError {
         self
     }
 
-    /// Names the entity that made the error.
-    #[must_use]
-    pub fn with_by(mut self, by: Jid) -> Self {
-        self.by = Some(by);
-        self
-    }
-
     /// The `<error/>` element, in the content namespace.
     pub fn to_element(&self) -> Element {
         let mut error = Element::new(ns::CLIENT, "error")

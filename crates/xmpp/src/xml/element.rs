@@ -104,13 +104,6 @@ impl Element {
         }
     }
 
-    /// Removes an attribute without a namespace, or `xml:lang`, and gives its value.
-    pub fn remove_attr(&mut self, name: &str) -> Option<CompactString> {
-        let (ns, name) = attribute_name(name);
-        let at = self.attributes.iter().position(|attribute| attribute.is(ns, name))?;
-        Some(self.attributes.remove(at).value)
-    }
-
     /// Adds a child.
     pub fn push(&mut self, child: Self) {
         self.nodes.push(Node::Element(child));
@@ -123,14 +116,6 @@ impl Element {
             Some(Node::Text(last)) => last.push_str(text),
             _ => self.nodes.push(Node::Text(CompactString::new(text))),
         }
-    }
-
-    /// Keeps only the children for which `keep` holds; text stays.
-    pub fn retain_children(&mut self, mut keep: impl FnMut(&Self) -> bool) {
-        self.nodes.retain(|node| match node {
-            Node::Element(child) => keep(child),
-            Node::Text(_) => true,
-        });
     }
 
     /// The namespace name; empty for none.
@@ -175,14 +160,6 @@ impl Element {
     /// The child elements in order.
     pub fn children(&self) -> impl Iterator<Item = &Self> {
         self.nodes.iter().filter_map(|node| match node {
-            Node::Element(child) => Some(child),
-            Node::Text(_) => None,
-        })
-    }
-
-    /// The child elements in order, to change them.
-    pub fn children_mut(&mut self) -> impl Iterator<Item = &mut Self> {
-        self.nodes.iter_mut().filter_map(|node| match node {
             Node::Element(child) => Some(child),
             Node::Text(_) => None,
         })

@@ -20,7 +20,7 @@ async fn run(net: &Net, dir: &Path, founds: Option<usize>, clock: &SharedClock) 
     let member = Member::new(name.clone(), format!("{name}:5270"));
     let (dir, at) = (dir.to_owned(), Arc::clone(clock));
     let opened = tokio::task::spawn_blocking(move || {
-        Opened::open(Places::open(&dir).unwrap(), Shards::new(SHARDS).unwrap(), false, at).unwrap()
+        Opened::open(&Places::open(&dir).unwrap(), Shards::new(SHARDS).unwrap(), at).unwrap()
     });
     let opened = opened.await.unwrap();
     let id = opened.id();
@@ -119,12 +119,12 @@ async fn what_was_answered_outlives_processes() {
 }
 
 #[test]
-fn a_damaged_disk_is_no_router_until_it_is_told_to_begin_anew() {
+fn a_damaged_disk_is_no_router_until_it_is_emptied() {
     let dir = tempfile::tempdir().unwrap();
     let (shards, clock) = (Shards::new(2).unwrap(), SystemClock::shared());
-    let open = |anew| Opened::open(Places::open(dir.path()).unwrap(), shards, anew, Arc::clone(&clock));
-    let first = open(false).unwrap().id();
-    assert_eq!(open(false).unwrap().id(), first);
+    let open = || Opened::open(&Places::open(dir.path()).unwrap(), shards, Arc::clone(&clock));
+    let first = open().unwrap().id();
+    assert_eq!(open().unwrap().id(), first);
     let log = dir.path().join("raft/log");
     for entry in std::fs::read_dir(&log).unwrap() {
         let path = entry.unwrap().path();
@@ -132,8 +132,9 @@ fn a_damaged_disk_is_no_router_until_it_is_told_to_begin_anew() {
             std::fs::remove_file(path).unwrap();
         }
     }
-    assert!(open(false).unwrap_err().is_lost());
-    let second = open(true).unwrap().id();
+    assert!(open().unwrap_err().is_lost());
+    std::fs::remove_dir_all(dir.path().join("raft")).unwrap();
+    let second = open().unwrap().id();
     assert_ne!(second, first);
-    assert_eq!(open(false).unwrap().id(), second);
+    assert_eq!(open().unwrap().id(), second);
 }
