@@ -193,3 +193,25 @@ async fn a_home_that_has_too_much_to_do_is_handed_no_more() {
     assert_eq!(gate.door.waiting(), waiting);
     assert_eq!(board.figures.has_dropped("busy"), 2_001 - waiting as u64);
 }
+
+#[tokio::test]
+async fn what_passed_too_many_homes_or_is_for_another_shard_goes_no_further() {
+    let board = board(&Telemetry::off(), Figures::default());
+    let own = Home { shard: Shard(0), epoch: Epoch(4) };
+    let (gate, _homes) = gate(&board, own);
+    let mut ear = Neighbours::new(Arc::clone(&board)).connected(peer(&board, Vec::new())).unwrap();
+    let of = |shard: Shard| {
+        let mut all = (0..).map(|n| BareJid::parse(&format!("u{n}@localhost")).unwrap());
+        all.find(|account| board.own.shards.of(account) == shard).unwrap()
+    };
+    let mut comes = |account: BareJid, hops: u8| {
+        let stanza = Stanza::presence(PresenceType::Subscribe);
+        let forward = Forward { home: own, account, stanza, ticket: None, hops, trace: None, passed: false };
+        ear.hear(vec![PeerItem::Forward(Box::new(forward))]);
+        gate.door.waiting()
+    };
+    assert_eq!(comes(of(own.shard), MAX_HOPS), 1);
+    assert_eq!(comes(of(own.shard), MAX_HOPS + 1), 1, "it goes round");
+    assert_eq!(comes(of(HOME.shard), 0), 1, "whoever sent it counts shards otherwise");
+    assert_eq!(comes(of(own.shard), 0), 2);
+}
