@@ -5,10 +5,8 @@ use crate::msg::{Forward, Msg, Refusal, Ticket};
 use crate::recognise::Fingerprint;
 use crate::shared::Shared;
 use starling_wire::Trace;
+use starling_wire::frame::MAX_HOPS;
 use starling_xmpp::{BareJid, ErrorType, IqType, Kind, Stanza, StanzaCondition, StanzaError};
-
-/// Homes a stanza may pass: a reply to a reply is no loop, more is.
-const MAX_HOPS: u8 = 8;
 
 /// Tells the sender's home that a message is safe, or why it is not.
 pub(crate) fn receipt(shared: &Shared, own: &BareJid, ticket: &Ticket, refused: Option<Refusal>) {
@@ -76,7 +74,10 @@ pub(crate) fn route(shared: &Shared, from: &BareJid, stanza: Stanza, hops: u8, t
         }
         return;
     }
-    if shared.server.is_local(to) || matches!(stanza.kind, Kind::Presence(_)) && !is_subscription(&stanza) {
+    if shared.server.is_local(to) {
+        return;
+    }
+    if matches!(stanza.kind, Kind::Presence(_)) && !is_subscription(&stanza) {
         return;
     }
     let error = StanzaError::new(StanzaCondition::RemoteServerNotFound);

@@ -2,8 +2,9 @@
 
 use crate::obstacle::Obstacle;
 use starling_store::Claim;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use starling_store_embedded::{DirectoryLock, LockError};
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub struct Instance {
     number: u128,
     name: String,
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl Instance {
@@ -25,29 +26,14 @@ impl Instance {
     /// # Errors
     /// When another process has it, or when it cannot be written.
     pub fn take(data_dir: &Path) -> Result<Self, Obstacle> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |error: io::Error| not_usable(&path, &error)
-        };
-        std::fs::create_dir_all(data_dir).map_err(io(data_dir))?;
+        std::fs::create_dir_all(data_dir).map_err(|error| not_usable(data_dir, &error))?;
         let path = data_dir.join("lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(data_dir, &holder(&mut file))),
-            Err(TryLockError::Error(error)) => return Err(io(&path)(error)),
-        }
-        let pid = std::process::id();
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{pid}"));
-        written.map_err(io(&path))?;
-        let number = number(data_dir, identity(&file).as_deref())?;
-        Ok(Self { number, name: process_name(), _lock: file })
+        let lock = DirectoryLock::take(&path).map_err(|error| match error {
+            LockError::Held(pid) => in_use(data_dir, &pid),
+            LockError::Io(error) => not_usable(&path, &error),
+        })?;
+        let number = number(data_dir, identity(lock.file()).as_deref())?;
+        Ok(Self { number, name: process_name(), _lock: lock })
     }
 
     /// What it says of itself when it asks for a reign.
@@ -67,15 +53,6 @@ fn not_usable(path: &Path, error: &io::Error) -> Obstacle {
         .at(path.display())
         .because(error)
         .advise("make data_dir a directory of the user that the server runs as, or set data_dir to another")
-}
-
-fn holder(file: &mut File) -> String {
-    let mut text = String::new();
-    let pid = match file.take(32).read_to_string(&mut text) {
-        Ok(_) => text.trim(),
-        Err(_) => "",
-    };
-    if pid.is_empty() { "unknown".to_owned() } else { pid.to_owned() }
 }
 
 /// What the lock is worth something for: this file, under this kernel. `None` where that cannot be told.

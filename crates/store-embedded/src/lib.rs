@@ -26,5 +26,6 @@ mod tables;
 mod writer;
 
 pub use format::FORMAT;
+pub use lock::{DirectoryLock, LockError};
 pub use options::Options;
 pub use store::{EmbeddedStore, Figures, OpenError};

@@ -6,20 +6,25 @@ use std::path::Path;
 
 /// Held while the store is open. The kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
-pub(crate) struct DirectoryLock {
-    _file: File,
+pub struct DirectoryLock {
+    file: File,
 }
 
 /// Why the lock was not had.
 #[derive(Debug)]
-pub(crate) enum LockError {
+pub enum LockError {
     /// Somebody has it; the text is what they wrote into it, normally a process id.
     Held(String),
+    /// The file cannot be opened, locked or written.
     Io(io::Error),
 }
 
 impl DirectoryLock {
-    pub(crate) fn take(path: &Path) -> Result<Self, LockError> {
+    /// Locks this file, which is made if there is none, and writes into it who has it.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn take(path: &Path) -> Result<Self, LockError> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -38,7 +43,12 @@ impl DirectoryLock {
             writeln!(file, "{}", std::process::id())?;
             Ok(file)
         };
-        Ok(Self { _file: write().map_err(LockError::Io)? })
+        Ok(Self { file: write().map_err(LockError::Io)? })
+    }
+
+    /// The file that is locked.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 }
 

@@ -223,6 +223,12 @@ pub enum RouterNews {
     Downs(Home, Vec<ToEdge>),
 }
 
+/// Homes that a stanza may pass: a reply to a reply is no loop, more is.
+pub const MAX_HOPS: u8 = 8;
+
+/// Without a link for so long, an edge is taken for dead.
+pub const DEAD_AFTER: Duration = Duration::from_secs(5);
+
 /// What routers say to one another.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PeerItem {
@@ -252,6 +258,17 @@ pub enum PeerItem {
         /// Not looked at here.
         body: Bytes,
     },
+}
+
+impl PeerItem {
+    /// The same for a home, which a stanza names.
+    #[must_use]
+    pub fn addressed(mut self, home: Home) -> Self {
+        if let Self::Forward(forward) = &mut self {
+            forward.home = home;
+        }
+        self
+    }
 }
 
 /// A stanza on its way from one home to another.

@@ -17,17 +17,15 @@ use starling_router::{Door, Edges, Homes, Post, Reigning, RouterParts, ShardPart
 use starling_store::{Position, SharedStore};
 use starling_store_scylla::model::Process;
 use starling_wire::chart::{Chart, Way};
-use starling_wire::frame::{EdgeItem, Home, PeerItem, RouterItem, UpBatch};
+use starling_wire::frame::{DEAD_AFTER, EdgeItem, Home, PeerItem, RouterItem, UpBatch};
 use starling_wire::gate::{Attachments, Listeners, Taken};
-use starling_wire::{EdgeId, EdgeLink, Epoch, RouterId, Shard, ToEdge};
+use starling_wire::{EdgeId, EdgeLink, RouterId, Shard, ToEdge};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-/// An edge without a link for so long is taken for dead.
-const DEAD_AFTER: Duration = Duration::from_secs(5);
 /// How often it is looked whether a lease holds, and how long without one edges go on reading.
 const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -102,23 +100,16 @@ impl Post for Mail {
         }
         match router.chart.way(to) {
             Way::Here(epoch, gate) => {
-                gate.door.peer(addressed(item, to, epoch));
+                gate.door.peer(item.addressed(Home { shard: to, epoch }));
                 true
             }
             Way::There(epoch, other) => {
-                let item = addressed(item, to, epoch);
+                let item = item.addressed(Home { shard: to, epoch });
                 router.cluster.say(router.index, place_of(other), item)
             }
             Way::Nowhere => false,
         }
     }
-}
-
-fn addressed(mut item: PeerItem, shard: Shard, epoch: Epoch) -> PeerItem {
-    if let PeerItem::Forward(forward) = &mut item {
-        forward.home = Home { shard, epoch };
-    }
-    item
 }
 
 pub(super) fn id_of(index: usize) -> RouterId {

@@ -7,14 +7,13 @@ use super::*;
 use crate::notes;
 use crate::rebuild;
 pub(super) use crate::rebuild::Parked;
+use starling_wire::frame::DEAD_AFTER;
 use starling_wire::{EdgeId, Epoch, Record, Token};
 use std::collections::HashSet;
 
 /// Accounts whose sessions end together when their edge is lost, and how long before the next ones do: each has contacts at
 /// other homes that hear of it.
 const ENDS: (usize, Duration) = (8, Duration::from_millis(20));
-/// Without a link for so long, an edge is taken for dead.
-pub(super) const DEAD_AFTER: Duration = Duration::from_secs(5);
 /// A connection that its edge has not named may be one whose question is on its way.
 const UNSEEN: Duration = Duration::from_secs(5);
 /// So many entries does the log of a shard have at most in the first moments after it was founded.

@@ -3,8 +3,8 @@
 //! An account does not wait for a silent edge for long: another of its edges may have been lost with the last home. What is
 //! kept in the log reaches such a session by that. Of what is not, nobody else says it again.
 
-use super::attaching::DEAD_AFTER;
 use super::*;
+use starling_wire::frame::DEAD_AFTER;
 use starling_xmpp::{Kind, PresenceType, Stanza};
 
 /// How many stanzas are kept for an account, and how many bytes of them.

@@ -1,11 +1,11 @@
 //! Sessions that are recorded and that nobody has any more; and accounts that nobody has touched in this reign, of which rows
 //! may wait that the last one has not sent.
 
-use super::attaching::DEAD_AFTER;
 use super::opening::OPEN_WITHIN;
 use super::*;
 use starling_hooks::Session;
 use starling_store::Position;
+use starling_wire::frame::DEAD_AFTER;
 use starling_wire::{EdgeId, Token};
 use starling_xmpp::{PresenceType, Stanza, Timestamp};
 use std::collections::HashSet;

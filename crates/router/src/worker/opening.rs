@@ -1,6 +1,6 @@
 //! Accounts open: their sessions from before this reign are built from what edges have named.
 
-use super::attaching::{DEAD_AFTER, Parked};
+use super::attaching::Parked;
 use super::*;
 use crate::far;
 use crate::notes::{self, Notes};
@@ -8,6 +8,7 @@ use crate::owed;
 use crate::rebuild::{self, Opening};
 use crate::requests;
 use starling_store::LogRow;
+use starling_wire::frame::DEAD_AFTER;
 use starling_wire::{EdgeId, Record, Token};
 
 /// How long an account waits for edges that have named none of its sessions.

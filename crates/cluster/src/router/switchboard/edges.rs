@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use starling_store::AccountRow;
 use starling_wire::chart::Chart;
 use starling_wire::frame::{
-    EdgeHello, Home, Leaving, NotHome, RouterHello, RouterItem, TraceReport, UpBatch,
+    DEAD_AFTER, EdgeHello, Home, Leaving, NotHome, RouterHello, RouterItem, TraceReport, UpBatch,
 };
 use starling_wire::gate::{Attachments, Taken};
 use starling_wire::net::{Edges, End, Hears, Outlet};
@@ -15,10 +15,6 @@ use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// An edge without a link for so long is taken for dead.
-const DEAD_AFTER: Duration = Duration::from_secs(5);
 
 /// What a router does with edges.
 pub(in crate::router) struct Reception(pub(in crate::router) Arc<Switchboard>);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use starling_setup::Obstacle;
 use starling_wire::chart::{Chart, Way};
-use starling_wire::frame::{Forward, Home, NotHome, PeerHello, PeerItem};
+use starling_wire::frame::{Forward, Home, MAX_HOPS, NotHome, PeerHello, PeerItem};
 use starling_wire::net::{End, Hears, Outlet, Peers};
 use starling_wire::{RouterId, Shard};
 use std::collections::HashSet;
@@ -19,8 +19,6 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// Homes that a stanza may pass.
-const MAX_HOPS: u8 = 8;
 /// Questions of other routers that are worked on at a time.
 const AT_ONCE: usize = 256;
 /// Calls of Raft that are answered at a time, among them those whose link is gone.

@@ -6,7 +6,7 @@ use starling_wire::chart::Way;
 use starling_wire::frame::{Home, PeerItem, RouterItem};
 use starling_wire::gate::Listeners;
 use starling_wire::net::Outlet;
-use starling_wire::{EdgeId, EdgeLink, Epoch, Shard, ToEdge};
+use starling_wire::{EdgeId, EdgeLink, Shard, ToEdge};
 use std::sync::Arc;
 
 /// To homes of other shards, wherever they are.
@@ -40,11 +40,11 @@ impl Switchboard {
     pub(super) fn pass_on(&self, to: Shard, item: PeerItem) -> bool {
         match self.chart.way(to) {
             Way::Here(epoch, gate) => {
-                self.enter(&gate, addressed(item, to, epoch));
+                self.enter(&gate, item.addressed(Home { shard: to, epoch }));
                 true
             }
             Way::There(epoch, router) => {
-                self.peer(router).is_some_and(|outlet| match addressed(item, to, epoch) {
+                self.peer(router).is_some_and(|outlet| match item.addressed(Home { shard: to, epoch }) {
                     PeerItem::Forward(forward) if forward.ticket.is_none() => {
                         self.sent.hand(router, &outlet, forward)
                     }
@@ -54,13 +54,6 @@ impl Switchboard {
             Way::Nowhere => false,
         }
     }
-}
-
-fn addressed(mut item: PeerItem, shard: Shard, epoch: Epoch) -> PeerItem {
-    if let PeerItem::Forward(forward) = &mut item {
-        forward.home = Home { shard, epoch };
-    }
-    item
 }
 
 /// The homes of one reign, as links see them.
@@ -96,6 +89,7 @@ impl Edges for Deliveries {
 mod tests {
     use super::super::sent::Sent;
     use super::*;
+    use starling_wire::Epoch;
     use starling_wire::RouterId;
     use starling_wire::frame::Forward;
     use starling_xmpp::{BareJid, Element, PresenceType, Stanza, ns};
