@@ -2,8 +2,8 @@
 
 use crate::bench::{World, body, jid, rows, stanza_id};
 use starling_store::{Position, Reign, SharedStore};
-use starling_wire::{Leave, Up};
-use starling_xmpp::{Kind, MessageType};
+use starling_wire::{Down, Leave, Up};
+use starling_xmpp::{Jid, Kind, MessageType, PresenceType, Stanza};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,11 +65,8 @@ async fn order_is_kept_from_one_sender_to_one_recipient() {
         bob.say(Up::Written { count: seen.len() as u64 + 10 });
     }
     assert_eq!(seen, all);
-    let log: Vec<String> = rows(&world, "bob")
-        .await
-        .into_iter()
-        .map(|row| body(&starling_xmpp::Stanza::decode(row.stanza).unwrap()))
-        .collect();
+    let log: Vec<String> =
+        rows(&world, "bob").await.into_iter().map(|row| body(&Stanza::decode(row.stanza).unwrap())).collect();
     assert_eq!(log, all);
 }
 
@@ -218,6 +215,19 @@ async fn strangers_and_the_missing_get_the_same_answer() {
 }
 
 #[tokio::test]
+async fn a_domain_denies_what_nobody_would_approve() {
+    let world = World::new().await;
+    let mut alice = world.available("alice", "phone").await;
+    alice.send(Stanza::presence(PresenceType::Subscribe).to(Jid::parse("localhost").unwrap()));
+    let denied = |down: &Down| match down {
+        Down::Stanza { stanza, .. } => stanza.kind == Kind::Presence(PresenceType::Unsubscribed),
+        _ => false,
+    };
+    let Down::Stanza { stanza, .. } = alice.until(denied).await else { unreachable!() };
+    assert_eq!(stanza.from, Some(Jid::parse("localhost").unwrap()));
+}
+
+#[tokio::test]
 async fn a_message_to_a_full_address_does_not_overtake_what_waits() {
     let world = World::new().await;
     let mut alice = world.available("alice", "phone").await;
@@ -227,7 +237,7 @@ async fn a_message_to_a_full_address_does_not_overtake_what_waits() {
     alice.chat("bob@localhost/phone", "new");
     alice.settled().await;
     assert!(bob.messages_for(MOMENT).await.is_empty(), "the newer one came first");
-    bob.send(starling_xmpp::Stanza::presence(starling_xmpp::PresenceType::Available));
+    bob.send(Stanza::presence(PresenceType::Available));
     assert_eq!(body(&bob.message().await), "old");
     assert_eq!(body(&bob.message().await), "new");
 }
