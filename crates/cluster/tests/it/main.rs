@@ -7,6 +7,7 @@ mod failover;
 mod fenced;
 mod leaving;
 mod members;
+mod pages;
 mod people;
 mod refusals;
 mod site;

@@ -9,8 +9,11 @@ use starling_node::{Config, Telemetry};
 use starling_store::SharedStore;
 use starling_wire::RouterLink;
 use starling_wire::tls::Role;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(40);
@@ -86,11 +89,43 @@ async fn an_edge_that_does_not_go_with_the_routers_ends() {
     assert!(said.contains("refuse this edge") && said.contains("number of shards differs"), "{said}");
 }
 
+/// Asks whether a process is ready until it says so.
+async fn until_ready(probes: SocketAddr, is_it: impl Fn(&str) -> bool) {
+    let asked = async {
+        loop {
+            let mut stream = TcpStream::connect(probes).await.unwrap();
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            if is_it(&answer) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, asked).await.expect("it says something else");
+}
+
+/// How many clients an edge that leaves says it still has.
+fn remaining(telemetry: &Telemetry) -> u64 {
+    let text = telemetry.metrics.encode();
+    let mut values = text.lines().filter_map(|line| line.strip_prefix("starling_edge_drain_remaining "));
+    values.next().unwrap().parse().unwrap()
+}
+
 /// `ctl drain NODE`, asked at a router that is neither.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_processes_are_sent_away_through_a_router() {
     let mut site = Site::start(3).await;
-    let edge = EdgeNode::start(edge_config(&site, "edge-9"), Telemetry::off()).await.unwrap();
+    let mut config = edge_config(&site, "edge-9");
+    config.listen.admin = Listen(vec![([127, 0, 0, 1], 0).into()]);
+    let telemetry = Telemetry::off();
+    let edge = EdgeNode::start(config, telemetry.clone()).await.unwrap();
+    let address = |name: &str| edge.listeners().iter().find(|one| one.name == name).unwrap().address;
+    let (clients, probes) = (address("c2s"), address("admin"));
+    let _client = TcpStream::connect(clients).await.unwrap();
+    until_ready(probes, |answer| answer.starts_with("HTTP/1.1 200")).await;
+    assert_eq!(remaining(&telemetry), 0, "it does not leave");
     let mut admin = starling_admin::Client::connect(&site.data_dir(0)).await.unwrap();
     let code = |result: Result<starling_admin::api::DrainBody, starling_admin::ClientError>| match result {
         Err(starling_admin::ClientError::Refused(body)) => body.code,
@@ -111,6 +146,9 @@ async fn other_processes_are_sent_away_through_a_router() {
     };
     assert_eq!(begun.phase, "settling");
     timeout(SOON, edge.leaving()).await.expect("it is not told");
+    // Nobody is led to it any more, and one can see how many are still there.
+    until_ready(probes, |answer| answer.starts_with("HTTP/1.1 503") && answer.contains("draining")).await;
+    until(SOON, "it says who is still there", || remaining(&telemetry) == 1).await;
     let ending = tokio::spawn(edge.stop());
     let mut phases = Vec::new();
     let ended = loop {
@@ -142,5 +180,8 @@ async fn other_processes_are_sent_away_through_a_router() {
     let stopped = site.routers[1].take().unwrap();
     stopped.abort().await;
     let status = admin.status().await.unwrap();
-    assert!(status.details.iter().any(|detail| detail.name == "role"), "{status:?}");
+    let named = |name: &str| status.details.iter().find(|detail| detail.name == name);
+    let silent = &named("silent").expect("nobody is silent").value;
+    assert!(silent.starts_with("router router-1: "), "{silent}");
+    assert!(named("role").is_some(), "{status:?}");
 }
