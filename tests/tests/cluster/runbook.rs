@@ -23,6 +23,7 @@ pub(crate) async fn holds(sandbox: Sandbox) -> Result<()> {
     what_cannot_be_is_refused(&site).await.context("commands that cannot be done")?;
     a_shard_is_moved(&site).await.context("transfer")?;
     people.talk("a shard was moved").await?;
+    who_is_where_is_told(&site).await.context("status and session find")?;
     a_router_is_removed(&mut site).await.context("remove")?;
     people.talk("a router was removed").await?;
     two_on_copies_of_one_disk_end(&mut site).await.context("copies of one disk")?;
@@ -86,6 +87,31 @@ async fn what_cannot_be_is_refused(site: &Site) -> Result<()> {
     }
     let done = ask(site, 2, &["reconcile", "--voters", "3"]).await?;
     ensure!(done.contains("vote: router-0 router-1 router-2"), "{done}");
+    Ok(())
+}
+
+/// What one looks at first: which processes there are, and where somebody is.
+async fn who_is_where_is_told(site: &Site) -> Result<()> {
+    for (name, parts) in [
+        ("router-1", &["router router-1 of cluster", "as router-1 sees it", "edge edge-0 ", "LEADER"][..]),
+        ("edge-0", &["edge edge-0 of cluster", " shards\n", "phase      serving"]),
+    ] {
+        let status = site.run(name, &["ctl", "status"], "").await?;
+        for part in parts {
+            ensure!(status.contains(part), "{name}: no {part:?} in\n{status}");
+        }
+    }
+    let find = async |user: &str| {
+        let account = format!("{user}@localhost");
+        site.run("router-2", &["ctl", "session", "find", &account], "").await
+    };
+    let found = find("ann").await?;
+    let line = found.lines().find(|line| line.starts_with("ann@localhost/phone ")).context(found.clone())?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    ensure!(words.get(2).is_some_and(|home| home.starts_with("router-")), "no home in\n{found}");
+    ensure!(words.get(3).is_some_and(|edge| edge.starts_with("edge-")), "no edge in\n{found}");
+    let found = find("nobody").await?;
+    ensure!(found.contains("nobody@localhost has no session"), "{found}");
     Ok(())
 }
 
