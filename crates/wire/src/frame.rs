@@ -39,13 +39,11 @@ impl Version {
         }
     }
 
-    /// Why this side must not speak to that one; `None` if it may.
-    pub fn refuses(&self, peer: &Self) -> Option<String> {
+    /// Why this side, which calls itself `own`, must not speak to that one; `None` if it may.
+    pub fn refuses(&self, own: &str, peer: &Self, other: &str) -> Option<String> {
         // Both sides read this, and each would take "here" for itself.
-        let differ = |what: &str, own: &dyn std::fmt::Display, theirs: &dyn std::fmt::Display| {
-            let mut both = [own.to_string(), theirs.to_string()];
-            both.sort();
-            Some(format!("{what} differs: {} and {}", both[0], both[1]))
+        let differ = |what: &str, this: &dyn std::fmt::Display, that: &dyn std::fmt::Display| {
+            Some(format!("{what} differs: {this} at {own:?} and {that} at {other:?}"))
         };
         if self.major != peer.major {
             return differ("protocol version", &self.major, &peer.major);

@@ -298,8 +298,8 @@ fn hellos_arrive_and_are_judged() {
     };
     assert_eq!(read_peer_hello(peer_hello(&peer)).unwrap(), peer);
 
-    assert_eq!(version.refuses(&Version { minor: 99, ..version.clone() }), None);
-    let no = |peer: Version| version.refuses(&peer).unwrap();
+    assert_eq!(version.refuses("a", &Version { minor: 99, ..version.clone() }, "b"), None);
+    let no = |peer: Version| version.refuses("a", &peer, "b").unwrap();
     assert!(no(Version { major: 2, ..version.clone() }).contains("version"));
     assert!(no(Version { cluster: "other".to_owned(), ..version.clone() }).contains("cluster"));
     assert!(no(Version { shards: 17, ..version.clone() }).contains("shards"));

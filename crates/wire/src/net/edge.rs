@@ -206,7 +206,7 @@ async fn serve(
         Some(Err(bad)) => return End::Malformed(bad.to_string()),
         None => return End::Malformed("no hello".to_owned()),
     };
-    if let Some(why) = own.version.refuses(&hello.version) {
+    if let Some(why) = own.version.refuses(&own.name, &hello.version, &hello.name) {
         return End::Refused(why);
     }
     if !connection.identity.allows(&hello.name) {

@@ -198,7 +198,7 @@ pub(super) fn judge(
         Some(Err(bad)) => return Err(End::Malformed(bad.to_string())),
         None => return Err(End::Malformed("no hello".to_owned())),
     };
-    if let Some(why) = own.version.refuses(&hello.version) {
+    if let Some(why) = own.version.refuses(&own.name, &hello.version, &hello.name) {
         return Err(End::Refused(why));
     }
     if !connection.identity.allows(&hello.name) {

@@ -8,7 +8,7 @@ use super::server::{Caller, Edges};
 use super::slots::{Entry, Held, Slots};
 use super::{End, Options, Outlet, end_of, status_of};
 use crate::codec::{self, PeerPieces, Reader, RouterPieces};
-use crate::frame::{Leaving, PeerHello, PeerItem, RouterItem, UpBatch, Version};
+use crate::frame::{Leaving, PeerHello, PeerItem, RouterItem, UpBatch};
 use crate::proto::peer_server::Peer;
 use crate::proto::uplink_server::Uplink;
 use crate::tls::{Identity, Role};
@@ -38,14 +38,14 @@ where
 }
 
 /// Whom the connection's certificate names, if it has this role in this cluster.
-fn caller<T>(request: &Request<T>, role: Role, own: &Version) -> Result<Caller, Status> {
+fn caller<T>(request: &Request<T>, role: Role, own: &PeerHello) -> Result<Caller, Status> {
     let known = request.extensions().get::<Caller>();
     let known = known.ok_or_else(|| Status::unauthenticated("no certificate"))?;
     let caller = &known.identity;
-    if caller.cluster != own.cluster {
+    if caller.cluster != own.version.cluster {
         return Err(Status::permission_denied(format!(
-            "{caller} is of another cluster: this is {:?}",
-            own.cluster
+            "{caller} is of another cluster: {:?} is of {:?}",
+            own.name, own.version.cluster
         )));
     }
     if caller.role != role {
@@ -98,7 +98,7 @@ impl UplinkService {
     }
 
     fn question<T>(&self, request: Request<T>) -> Result<T, Status> {
-        let allowed = caller(&request, Role::Edge, &self.peers.hello().version);
+        let allowed = caller(&request, Role::Edge, &self.peers.hello());
         allowed.inspect_err(|status| self.options.refused.status(status))?;
         Ok(request.into_inner())
     }
@@ -113,12 +113,12 @@ impl UplinkService {
         &self,
         request: Request<Streaming<proto::EdgeFrame>>,
     ) -> Result<Response<Answers<proto::RouterFrame>>, Status> {
-        let own = self.peers.hello().version;
+        let own = self.peers.hello();
         let caller = caller(&request, Role::Edge, &own)?;
         let mut stream = request.into_inner();
         let hello = first(&mut stream, &self.options).await?.hello.ok_or_else(no_hello)?;
         let hello = codec::read_edge_hello(hello).map_err(bad)?;
-        if let Some(why) = own.refuses(&hello.version) {
+        if let Some(why) = own.version.refuses(&own.name, &hello.version, &hello.name) {
             return Err(Status::failed_precondition(why));
         }
         called(&caller.identity, &hello.name)?;
@@ -249,7 +249,7 @@ impl PeerService {
         hello: Option<proto::PeerHello>,
     ) -> Result<PeerHello, Status> {
         let hello = codec::read_peer_hello(hello.ok_or_else(no_hello)?).map_err(bad)?;
-        if let Some(why) = own.version.refuses(&hello.version) {
+        if let Some(why) = own.version.refuses(&own.name, &hello.version, &hello.name) {
             return Err(Status::failed_precondition(why));
         }
         called(caller, &hello.name)?;
@@ -282,7 +282,7 @@ impl PeerService {
         request: Request<Streaming<proto::PeerFrame>>,
     ) -> Result<Response<Answers<proto::PeerFrame>>, Status> {
         let own = self.peers.hello();
-        let caller = caller(&request, Role::Router, &own.version)?;
+        let caller = caller(&request, Role::Router, &own)?;
         let mut stream = request.into_inner();
         let first = first(&mut stream, &self.options).await?;
         let hello = self.judge(&caller.identity, &own, first.hello)?;
@@ -314,7 +314,7 @@ impl PeerService {
         request: Request<Streaming<proto::RaftFrame>>,
     ) -> Result<Response<Answers<proto::RaftFrame>>, Status> {
         let own = self.peers.hello();
-        let caller = caller(&request, Role::Router, &own.version)?;
+        let caller = caller(&request, Role::Router, &own)?;
         let mut stream = request.into_inner();
         let first = first(&mut stream, &self.options).await?;
         let hello = self.judge(&caller.identity, &own, first.hello)?;
