@@ -10,6 +10,7 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, V
 use prost::Message;
 use starling_wire::RouterId;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A question of one router to another.
@@ -97,6 +98,8 @@ pub struct Ping {
     pub leaving: bool,
     /// A group of it has waited for its disk for a while: it could not take one.
     pub stuck: bool,
+    /// The edges that are linked to it; `None` from one of an earlier version, and where they are too many to be told.
+    pub edges: Option<Arc<BTreeSet<u64>>>,
     /// In a call: the groups and terms in which it leads and asks that nobody else be given a vote for a while.
     pub renews: Vec<(u16, u64)>,
     /// In the answer: the groups in which that was promised, a bit each.
@@ -446,25 +449,64 @@ struct PingPb {
     promised: Vec<u8>,
     #[prost(bool, tag = "11")]
     stuck: bool,
+    #[prost(message, optional, tag = "12")]
+    edges: Option<EdgesPb>,
 }
+
+#[derive(Clone, PartialEq, Message)]
+struct EdgesPb {
+    #[prost(fixed64, repeated, tag = "1")]
+    all: Vec<u64>,
+}
+
+/// More edges are not told: they would be in every ping.
+const MOST_EDGES: usize = 1_024;
 
 impl From<&Ping> for PingPb {
     fn from(ping: &Ping) -> Self {
-        let Ping { cluster, era, floor, fresh, hears, leads, reigns, leaving, stuck, renews, promised } =
-            ping.clone();
+        let Ping {
+            cluster,
+            era,
+            floor,
+            fresh,
+            hears,
+            leads,
+            reigns,
+            leaving,
+            stuck,
+            edges,
+            renews,
+            promised,
+        } = ping.clone();
         let renews = renews.into_iter().flat_map(|(group, term)| [u64::from(group), term]).collect();
-        Self { cluster, fresh, hears, leads, reigns, leaving, era, floor, renews, promised, stuck }
+        let edges = edges.filter(|edges| edges.len() <= MOST_EDGES);
+        let edges = edges.map(|edges| EdgesPb { all: edges.iter().copied().collect() });
+        Self { cluster, fresh, hears, leads, reigns, leaving, era, floor, renews, promised, stuck, edges }
     }
 }
 
 impl From<PingPb> for Ping {
     fn from(ping: PingPb) -> Self {
-        let PingPb { cluster, fresh, hears, leads, reigns, leaving, era, floor, renews, promised, stuck } =
-            ping;
+        let PingPb {
+            cluster,
+            fresh,
+            hears,
+            leads,
+            reigns,
+            leaving,
+            era,
+            floor,
+            renews,
+            promised,
+            stuck,
+            edges,
+        } = ping;
         let (pairs, _) = renews.as_chunks();
         let renews =
             pairs.iter().filter_map(|[group, term]| Some((u16::try_from(*group).ok()?, *term))).collect();
-        Self { cluster, era, floor, fresh, hears, leads, reigns, leaving, stuck, renews, promised }
+        let edges = edges.filter(|edges| edges.all.len() <= MOST_EDGES);
+        let edges = edges.map(|edges| Arc::new(edges.all.into_iter().collect()));
+        Self { cluster, era, floor, fresh, hears, leads, reigns, leaving, stuck, edges, renews, promised }
     }
 }
 

@@ -34,7 +34,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use starling_node::clock::SharedClock;
-use starling_wire::{Epoch, Incarnation, RouterId, Shard, Shards};
+use starling_wire::{EdgeId, Epoch, Incarnation, RouterId, Shard, Shards};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -91,6 +91,9 @@ pub trait Drain: Send + Sync + 'static {
 
     /// Whether a shard can be moved without harm, only to spread the load. It is asked before each such move.
     fn is_calm(&self, shard: Shard) -> bool;
+
+    /// The edges that are linked to this router: where they cannot go, its shards had better not go either.
+    fn edges(&self) -> BTreeSet<EdgeId>;
 }
 
 /// Why a router cannot take part.
@@ -367,6 +370,11 @@ impl Locations {
         answer.encode()
     }
 
+    /// How many edges are linked to a router, as it has said lately, and how many of those that are linked here are not.
+    pub fn edges(&self, router: RouterId) -> Option<(usize, usize)> {
+        self.inner.edges_of(router)
+    }
+
     /// Moves a shard that this router leads to another voter.
     ///
     /// # Errors
@@ -534,6 +542,7 @@ impl Inner {
             leads: bits(leads.into_iter()),
             leaving: self.leaving.load(Ordering::Acquire),
             stuck: self.stuck(now) >= sentry::STILL,
+            edges: self.edges().map(Arc::new),
             ..Ping::default()
         }
     }

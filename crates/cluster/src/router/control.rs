@@ -49,7 +49,19 @@ impl Administration {
                 false if linked.contains(router) => "linked",
                 false => "not linked",
             };
-            let value = format!("{} {votes}, leads {led} shards, {here}", member.address);
+            let edges = match *router == own.router {
+                true => format!(", {} edges", board.edges().len()),
+                false => match self.locations.edges(*router) {
+                    Some((all, 0)) => format!(", {all} edges"),
+                    Some((all, lacks)) => {
+                        format!(
+                            ", {all} edges: {lacks} of those that are linked to this router are not linked to it"
+                        )
+                    }
+                    None => String::new(),
+                },
+            };
+            let value = format!("{} {votes}, leads {led} shards, {here}{edges}", member.address);
             details.push((format!("router {}", member.name), value));
         }
         for (edge, called) in board.edges() {

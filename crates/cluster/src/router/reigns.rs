@@ -10,7 +10,8 @@ use futures::future::BoxFuture;
 use starling_locations::{Drain, Group, Reigning};
 use starling_router::Door;
 use starling_wire::frame::Home;
-use starling_wire::{Epoch, Shard};
+use starling_wire::{EdgeId, Epoch, Shard};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -182,6 +183,10 @@ impl Drain for Leaving {
 
     fn is_calm(&self, shard: Shard) -> bool {
         self.0.board.has_all(shard)
+    }
+
+    fn edges(&self) -> BTreeSet<EdgeId> {
+        self.0.board.edges().into_iter().map(|(edge, _)| edge).collect()
     }
 
     fn resume(&self, shard: Shard, epoch: Epoch) {

@@ -1,9 +1,13 @@
 //! A router leaves in order, and nobody is told so: no answer is an error, and nothing comes twice or not at all.
 
 use crate::people::{Client, Edge};
-use crate::site::{Site, jid};
+use crate::site::{Site, jid, until};
 use starling_cluster::RouterNode;
+use starling_node::Telemetry;
+use starling_store::SharedStore;
+use starling_wire::RouterLink;
 use starling_xmpp::{Element, IqType, Jid, PresenceType, Stanza};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -69,4 +73,48 @@ async fn requests_have_one_answer_each_while_a_router_leaves() {
     // One that is passed on does not follow a newer one.
     let presences: Vec<u64> = bob.see(|seen| seen.presences.iter().map(|id| id.parse().unwrap()).collect());
     assert!(presences.is_sorted() && presences.last() == Some(&(number - 1)), "{presences:?}");
+}
+
+/// A router that edges cannot reach leads the fewest shards of all, and gets none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_gives_nothing_to_where_edges_are_not() {
+    const SOON: Duration = Duration::from_secs(30);
+    let mut site = Site::empty(4).await;
+    for number in 0..3 {
+        site.run(number).await;
+    }
+    site.settled(SOON).await;
+    let edge = Edge::with_seeds(&site, 1, site.addresses()[..3].to_vec()).await;
+    // The others have its address in their settings.
+    let mut config = site.config(3);
+    config.cluster.advertise = Some("127.0.0.1:1".to_owned());
+    let store: SharedStore = Arc::new(site.store.clone());
+    let last = Box::pin(RouterNode::start_on(store, config, Telemetry::off())).await.unwrap();
+    until(SOON, "it votes", || last.is_ready() && last.locations().has_its_part()).await;
+    let id = last.locations().members().into_iter().find(|(_, (member, _))| member.name == "router-3");
+    let id = id.expect("it is a member").0;
+    until(SOON, "that is known", || site.running().all(|node| node.locations().edges(id) == Some((0, 1))))
+        .await;
+
+    let mut admin = starling_admin::Client::connect(&site.data_dir(1)).await.unwrap();
+    let status = admin.status().await.unwrap();
+    let said = |name: &str| {
+        let detail = status.details.iter().find(|detail| detail.name == name);
+        detail.map(|detail| detail.value.clone()).unwrap_or_default()
+    };
+    assert!(
+        said("router router-3")
+            .ends_with("0 edges: 1 of those that are linked to this router are not linked to it"),
+        "{status:?}"
+    );
+    assert!(said("router router-1").ends_with("1 edges"), "{status:?}");
+
+    site.routers[0].take().unwrap().stop().await;
+    until(SOON, "all shards have a home", || {
+        site.running().chain([&last]).map(RouterNode::serves).sum::<usize>() == 16
+    })
+    .await;
+    assert_eq!(last.serves(), 0);
+    assert!(edge.uplink.account(&jid("nobody")).await.is_ok());
+    last.abort().await;
 }

@@ -30,9 +30,13 @@ fn calls_arrive_as_they_were_sent() {
             reigns: 3,
             leaving: true,
             stuck: true,
+            edges: Some(Arc::new([1, u64::MAX].into())),
             renews: vec![(0, 7), (1023, 1 << 40)],
             promised: vec![4],
         }),
+        // That none is linked is something else than to say nothing of it.
+        Call::Ping(Ping { edges: Some(Arc::default()), ..Ping::default() }),
+        Call::Ping(Ping::default()),
         Call::Join { name: "router-0".to_owned(), address: "host:5270".to_owned() },
         Call::Found { cluster: 1, era: 2, floor: 3 },
         Call::Remove(RouterId(u64::MAX)),

@@ -1,11 +1,11 @@
 //! Moving a shard to another router, and to whom.
 
 use super::Inner;
-use crate::call::{Answer, Call, Refusal};
+use crate::call::{Answer, Call, Ping, Refusal};
 use crate::detector::voters;
 use crate::group::{Control, Core, GiveError, nearly_caught_up};
 use starling_wire::{RouterId, Shard};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,6 +20,15 @@ const FRESH: Duration = Duration::from_secs(1);
 /// For how long nobody is given a shard, if it can be helped, after one could not be moved there: each try stops a home that
 /// works, and what the other one lacks may be nothing that it says.
 const SHUNNED: Duration = Duration::from_secs(60);
+
+/// How it goes at a router that could lead more.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Load {
+    /// How many shards it leads.
+    pub(super) leads: usize,
+    /// How many of the edges that are linked here are not linked there: whatever it leads, they cannot serve.
+    pub(super) lacks: usize,
+}
 
 impl Inner {
     /// Moves a shard that is led here, and remembers to whom that did not work.
@@ -50,6 +59,15 @@ impl Inner {
             return Err(GiveError::NoVoter);
         }
         nearly_caught_up(core, to).await?;
+        if let Some((_, lacks @ 1..)) = self.edges_of(to) {
+            tracing::warn!(
+                event = "edges_missing",
+                shard = shard.0,
+                to = to.0,
+                lacks,
+                "edges that are linked here are not linked to the router that is to lead the shard: they do not serve its accounts until they are"
+            );
+        }
         let reign = core.reign.borrow().clone();
         let home = reign.zip(self.options.drain.as_ref());
         if let Some((reign, drain)) = &home {
@@ -99,16 +117,36 @@ impl Inner {
         }
     }
 
-    /// How many shards each other router leads that could lead more.
-    pub(super) fn loads(&self) -> BTreeMap<RouterId, usize> {
+    /// The edges that are linked here.
+    pub(super) fn edges(&self) -> Option<BTreeSet<u64>> {
+        let drain = self.options.drain.as_ref()?;
+        Some(drain.edges().into_iter().map(|edge| edge.0).collect())
+    }
+
+    /// How many edges a router has, and how many of those here it lacks.
+    pub(super) fn edges_of(&self, router: RouterId) -> Option<(usize, usize)> {
+        let here = self.edges()?;
+        let seen = self.seen.lock();
+        let there = seen.get(&router)?.ping.edges.as_ref()?;
+        Some((there.len(), here.difference(there).count()))
+    }
+
+    /// Each other router that could lead more.
+    pub(super) fn loads(&self) -> BTreeMap<RouterId, Load> {
         let now = self.clock.monotonic();
+        let here = self.edges().unwrap_or_default();
         let links = self.peers.links().borrow().clone();
         let seen = self.seen.lock();
         let able = seen.iter().filter(|(id, seen)| {
             let ping = &seen.ping;
             links.contains_key(id) && now < seen.pinged + FRESH && !ping.leaving && !ping.stuck
         });
-        able.map(|(id, seen)| (*id, usize::try_from(seen.ping.reigns).unwrap_or(usize::MAX))).collect()
+        let load = |ping: &Ping| Load {
+            leads: usize::try_from(ping.reigns).unwrap_or(usize::MAX),
+            // One of an earlier version is not held to have none.
+            lacks: ping.edges.as_ref().map_or(0, |there| here.difference(there).count()),
+        };
+        able.map(|(id, seen)| (*id, load(&seen.ping))).collect()
     }
 
     /// Who is best to lead this shard in one's stead.
@@ -124,14 +162,15 @@ impl Inner {
     /// The same when each leads so many.
     fn heir_with(
         &self,
-        loads: &BTreeMap<RouterId, usize>,
+        loads: &BTreeMap<RouterId, Load>,
         core: &Core,
         among: impl Fn(RouterId) -> bool,
     ) -> Option<RouterId> {
         let voters = voters(&core.configs());
         let able = loads.iter().filter(|(id, _)| **id != self.own && voters.contains(&id.0) && among(**id));
-        let best =
-            able.min_by_key(|(id, load)| (self.failed_lately(**id), **load, id.0 ^ u64::from(core.shard.0)));
+        let best = able.min_by_key(|(id, load)| {
+            (self.failed_lately(**id), load.lacks, load.leads, id.0 ^ u64::from(core.shard.0))
+        });
         best.map(|(id, _)| *id)
     }
 
@@ -140,7 +179,7 @@ impl Inner {
         let mut loads = self.loads();
         let heirs = led.iter().filter_map(|core| {
             let to = self.heir_with(&loads, core, |_| true)?;
-            *loads.entry(to).or_default() += 1;
+            loads.entry(to).or_default().leads += 1;
             Some((*core, to))
         });
         heirs.collect()

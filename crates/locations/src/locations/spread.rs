@@ -106,13 +106,16 @@ impl Inner {
         moved
     }
 
-    /// A shard to move only to spread the load, and where to: to one that votes in it, whoever else leads nothing.
+    /// A shard to move only to spread the load, and where to: to one that votes in it, whoever else leads nothing, and that all
+    /// edges here have reached.
     fn next_move(&self) -> Option<(&Arc<Core>, RouterId)> {
         let (led, loads) = (self.led(), self.loads());
         led.iter().rev().find_map(|core| {
             let voters = voters(&core.configs());
-            let able = loads.iter().filter(|(id, _)| voters.contains(&id.0) && !self.failed_lately(**id));
-            let to = heir_of_one(self.own, led.len(), &able.map(|(id, load)| (*id, *load)).collect())?;
+            let able = loads
+                .iter()
+                .filter(|(id, load)| voters.contains(&id.0) && load.lacks == 0 && !self.failed_lately(**id));
+            let to = heir_of_one(self.own, led.len(), &able.map(|(id, load)| (*id, load.leads)).collect())?;
             let calm = self.options.drain.as_ref().is_none_or(|drain| drain.is_calm(core.shard));
             calm.then_some((*core, to))
         })

@@ -11,6 +11,7 @@ mod membership;
 mod moving;
 mod narrow;
 mod pieces;
+mod reached;
 mod readiness;
 mod room;
 mod stopped;

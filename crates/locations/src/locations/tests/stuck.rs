@@ -4,7 +4,7 @@ use super::cluster::{Cluster, ms};
 use crate::{Drain, GiveError};
 use futures::future::{BoxFuture, join};
 use parking_lot::Mutex;
-use starling_wire::{Epoch, Shard};
+use starling_wire::{EdgeId, Epoch, Shard};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +16,7 @@ pub(super) struct Homes {
     pub(super) stopped: AtomicUsize,
     pub(super) resumed: AtomicUsize,
     all: Mutex<BTreeSet<(Shard, Epoch)>>,
+    pub(super) edges: Mutex<BTreeSet<EdgeId>>,
 }
 
 impl Drain for Homes {
@@ -31,6 +32,10 @@ impl Drain for Homes {
 
     fn is_calm(&self, _: Shard) -> bool {
         true
+    }
+
+    fn edges(&self) -> BTreeSet<EdgeId> {
+        self.edges.lock().clone()
     }
 }
 
