@@ -6,6 +6,7 @@ use super::raft;
 use super::switchboard::Switchboard;
 use crate::leaving;
 use futures::future::join_all;
+use starling_admin::Phase;
 use starling_router::Door;
 use starling_store::{AccountRow, StoreError};
 use starling_wire::chart::Way;
@@ -99,9 +100,10 @@ pub(super) async fn answer(board: &Switchboard, question: Question) -> Answer {
             board.traces_heard(rules);
             Answer::Done(true)
         }
+        // Whoever has answered leaves, and not before: one that leads nothing is gone at once.
         (Question::Leave, None) => {
-            board.leaving.ask();
-            Answer::Going(going(board))
+            let now = going(board);
+            Answer::Going(Leaving { phase: now.phase.max(leaving::step(Phase::Settling)), ..now })
         }
         (Question::Going, None) => Answer::Going(going(board)),
         (_, None) => match sessions(board).await {

@@ -272,7 +272,12 @@ impl Administration {
     async fn going(&self, router: RouterId, question: Question) -> Result<Draining, ControlError> {
         let board = &self.house.board;
         let answer = match board.peer(router) {
-            _ if router == board.own.router => answer(board, question).await,
+            _ if router == board.own.router => {
+                if matches!(question, Question::Leave) {
+                    self.leaving.ask();
+                }
+                answer(board, question).await
+            }
             Some(outlet) => {
                 board.desk.ask(router, &outlet, &question, TOLD_WITHIN).await.map_err(unanswered)?
             }

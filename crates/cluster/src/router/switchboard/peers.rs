@@ -329,6 +329,7 @@ impl Ear {
             return now(Answer::Unavailable("the question cannot be read".to_owned()));
         };
         tokio::spawn(async move {
+            let leave = matches!(question, Question::Leave);
             let answer = asking::answer(&board, question).await;
             // A router that has just come may have asked before there is a link to it.
             let linked = async {
@@ -341,7 +342,10 @@ impl Ear {
             };
             // Should the link be gone, whoever asked knows that.
             if let Ok(outlet) = timeout(LINKED_WITHIN, linked).await {
-                outlet.push(PeerItem::Answer { id, body: answer.encode() });
+                let told = outlet.push(PeerItem::Answer { id, body: answer.encode() });
+                if told && leave {
+                    board.leaving.ask();
+                }
             }
             drop(permit);
         });

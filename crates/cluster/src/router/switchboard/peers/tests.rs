@@ -3,6 +3,7 @@
 use super::super::tests::{board, gate};
 use super::*;
 use crate::router::figures::Figures;
+use starling_admin::Phase;
 use starling_node::Telemetry;
 use starling_store::Origin;
 use starling_wire::frame::{Pair, Receipt, Ticket};
@@ -45,6 +46,25 @@ async fn a_home_is_asked_again_as_soon_as_it_can_answer() {
     assert_eq!(gate.door.waiting(), before + 1, "it cannot answer yet");
     ear.hear(vec![PeerItem::Home(HOME)]);
     assert_eq!(gate.door.waiting(), before + 2);
+}
+
+/// One that leads nothing is gone as soon as it is to leave, and with it what it has not said.
+#[tokio::test]
+async fn who_is_asked_to_leave_answers_first() {
+    let board = board(&Telemetry::off(), Figures::default());
+    let neighbours = Neighbours::new(Arc::clone(&board));
+    // It was started a moment ago: who asks is linked to it, and not the other way round.
+    let mut ear = neighbours.connected(peer(&board, Vec::new())).unwrap();
+    ear.hear(vec![PeerItem::Question { id: 1, body: Question::Leave.encode() }]);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(board.leaving.phase(), Phase::Serving);
+    let outlet = Outlet::new(1 << 20);
+    let _farewell = neighbours.linked(peer(&board, Vec::new()), outlet.clone());
+    let before = outlet.waiting();
+    timeout(Duration::from_secs(5), board.leaving.asked()).await.expect("it leaves");
+    assert!(outlet.waiting() > before && board.leaving.phase() == Phase::Settling);
 }
 
 #[tokio::test]
