@@ -59,6 +59,7 @@ pub(super) async fn watch(
 ) {
     let (failed, broken) = (locations.failed(), house.board.failed.subscribe());
     let mut leaders = BTreeMap::new();
+    let mut alone = Alone::default();
     loop {
         let standings: BTreeMap<u16, Standing> =
             locations.groups().iter().map(|group| (group.shard().0, group.standing())).collect();
@@ -95,6 +96,19 @@ pub(super) async fn watch(
         {
             board.fail(refused("router", refusal));
         }
+        let linked = board.peers().len();
+        if let Some(why) = alone
+            .look(!locations.is_ready() && (linked == 0 || locations.cluster() == 0), || {
+                in_vain(linked, board.refusals.told(house.clock.monotonic()))
+            })
+        {
+            tracing::warn!(
+                event = "waiting_for_routers",
+                linked,
+                why,
+                "too few routers have answered yet; nobody is served before they do"
+            );
+        }
         board.figures.young(board.young());
         board.figures.waits(board.waiting());
         board.figures.linked(board.edges().len(), board.peers().len());
@@ -102,6 +116,30 @@ pub(super) async fn watch(
         board.figures.stuck(locations.waits());
         board.figures.short_of_room(locations.is_short_of_room());
         sleep(HEALTH_EVERY).await;
+    }
+}
+
+/// For how many looks this router has waited for others.
+#[derive(Debug, Default)]
+struct Alone(u32);
+
+impl Alone {
+    /// What is to be told of it: after 1.5 s, and then every half a minute.
+    fn look(&mut self, waits: bool, why: impl FnOnce() -> String) -> Option<String> {
+        self.0 = if waits { self.0.wrapping_add(1) } else { 0 };
+        (self.0 % 120 == 6).then(why)
+    }
+}
+
+/// Why others are waited for, when so many are linked and this was heard of the rest.
+fn in_vain(linked: usize, told: String) -> String {
+    match told {
+        told if !told.is_empty() => told,
+        _ if linked > 0 => {
+            "those that are linked wait as well: `cluster.initial_routers` has to be there to found a cluster"
+                .to_owned()
+        }
+        _ => "no address of theirs is known: they cannot be looked up".to_owned(),
     }
 }
 
@@ -164,5 +202,23 @@ pub(super) async fn leave(house: &House, locations: &Locations, grace: Duration)
             event = "words_left",
             "what was for homes that have yet to begin is lost with this router"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_others_says_so_now_and_then() {
+        let mut alone = Alone::default();
+        let why = || in_vain(0, "10.0.0.1:5270: lost: refused".to_owned());
+        let told: Vec<usize> = (1..=300).filter(|_| alone.look(true, why).is_some()).collect();
+        assert_eq!(told, [6, 126, 246]);
+        assert_eq!(alone.look(false, why), None);
+        assert!((0..5).all(|_| alone.look(true, why).is_none()), "it waits anew");
+        assert_eq!(alone.look(true, why).as_deref(), Some("10.0.0.1:5270: lost: refused"));
+        assert!(in_vain(0, String::new()).contains("looked up"));
+        assert!(in_vain(1, String::new()).contains("initial_routers"));
     }
 }
