@@ -15,6 +15,8 @@ const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(2);
 const NEARLY: u64 = 10;
 /// How long an election may take, and how long after a failed one nobody tries again.
 const ELECTED_WITHIN: Duration = Duration::from_millis(100);
+/// The same where it takes the silence of a promise to try again: on a slow link there and back twice is longer than that.
+const ASKED_BACK_WITHIN: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(400);
 /// How much longer than the promise to wait where it must run out.
 const MARGIN: Duration = Duration::from_millis(10);
@@ -73,6 +75,10 @@ impl Driver {
     ) -> Result<(), GiveError> {
         for attempt in 0..2 {
             if attempt > 0 {
+                if voters > FEW {
+                    // With heartbeats the others promise anew, and it could only end this router's leadership.
+                    core.heir.store(0, Ordering::Release);
+                }
                 core.heartbeats(true);
                 sleep(PAUSE).await;
                 // On a busy machine it was elected later than it was waited for.
@@ -81,14 +87,16 @@ impl Driver {
                 }
             }
             caught_up(core, to).await?;
-            core.heir.store(to.0, Ordering::Release);
             if voters > FEW {
-                // The others refuse for as long as they have promised.
+                // The others refuse for as long as they have promised. Until then it is no heir: it may have been told long ago.
                 core.heartbeats(false);
                 sleep(GRANTED + MARGIN).await;
             }
+            core.heir.store(to.0, Ordering::Release);
             let cluster = self.limits.cluster();
-            let call = self.peers.call(to, core.shard.0, Call::Elect { age }.encode(cluster), ELECTED_WITHIN);
+            // Among many it is lost with the next heartbeat, so it gets the time to ask back.
+            let within = if voters > FEW { ASKED_BACK_WITHIN } else { ELECTED_WITHIN };
+            let call = self.peers.call(to, core.shard.0, Call::Elect { age }.encode(cluster), within);
             let asked = call.await.ok().and_then(|answer| Answer::decode(answer).ok());
             if matches!(asked, Some(Answer::Done)) {
                 let mut server = core.raft.server_metrics();

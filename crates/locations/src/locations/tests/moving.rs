@@ -119,8 +119,13 @@ async fn no_more_homes_are_stopped_for_a_router_that_is_gone() {
 async fn two_that_leave_give_nothing_to_each_other() {
     let cluster = lopsided(101, 30, 12, None).await;
     let reigns = |this: &Cluster| -> BTreeSet<_> {
-        let all = (0..30).flat_map(|shard| this.reigning(shard));
-        all.filter(|(at, _)| *at < 2).map(|(at, reign)| (at, reign.epoch)).collect()
+        // With a lease or without.
+        let all = (0..30).flat_map(|shard| (0..2).map(move |at| (shard, at)));
+        let reign = |(shard, at): (u16, usize)| {
+            let reign = this.at(at).group(Shard(shard)).unwrap().reign().borrow().clone();
+            reign.map(|reign| (shard, at, reign.epoch))
+        };
+        all.filter_map(reign).collect()
     };
     let before = reigns(&cluster);
     let (first, second) = (cluster.at(0), cluster.at(1));
@@ -145,6 +150,45 @@ async fn who_leaves_does_not_campaign() {
     assert_eq!(given, Err(GiveError::NotElected));
     cluster.settled(ms(500)).await;
     assert_eq!(cluster.home(0).0, home);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_among_many_bears_a_slow_link() {
+    let cluster = Cluster::start(103, 5, 1, false).await;
+    cluster.settled(ms(5_000)).await;
+    let (home, heir) = pair(&cluster);
+    cluster.net.weather((ms(65), ms(65)), 0.0);
+    sleep(ms(2_000)).await;
+    assert_eq!(cluster.home(0).0, home);
+    let (this, to) = (cluster.at(home), cluster.routers[heir].id);
+    let moved =
+        cluster.until(ms(4_000), "it reigns", |this| this.reigning(0).iter().any(|(at, _)| *at == heir));
+    let (given, took) = join(this.give(Shard(0), to), moved).await;
+    // The promise runs out, the heir is told and asks back, is elected and opens its reign: 310 ms, and five ways there and
+    // back at the most.
+    assert!(given.is_ok() && took <= ms(970), "{given:?} after {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_heir_among_many_that_is_told_late_deposes_nobody_in_vain() {
+    for late in [90, 150, 250, 380, 420, 600] {
+        let cluster = Cluster::start(104, 5, 1, false).await;
+        cluster.settled(ms(5_000)).await;
+        let (home, heir) = pair(&cluster);
+        let term = |this: &Cluster, at: usize| {
+            this.at(at).group(Shard(0)).unwrap().core().server.borrow().vote.leader_id.term
+        };
+        let before = term(&cluster, home);
+        cluster.net.tell_heirs_late(ms(late));
+        let given = cluster.at(home).give(Shard(0), cluster.routers[heir].id).await;
+        cluster.settled(ms(1_000)).await;
+        sleep(ms(3_000)).await;
+        let (at, ..) = cluster.home(0);
+        match given {
+            Ok(()) => assert_eq!(at, heir, "late by {late}"),
+            Err(_) => assert_eq!((at, term(&cluster, home)), (home, before), "late by {late}"),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
