@@ -82,8 +82,9 @@ pub(crate) struct Far {
     /// Up to this one it has come again to this home, in order.
     pub(crate) matched: u64,
     /// What it has yet to say to this home and has its answer from the last one, rising.
-    pub(crate) answered: Vec<u64>,
-    /// Requests whose answers of homes before its edge had for it, until its client says none of them again.
+    pub(crate) answered: Vec<(u64, Digest)>,
+    /// Requests that homes before have answered, until its client says none of them again: whose answers its edge had for it, and
+    /// which it did not say again to this home before its client went on elsewhere.
     pub(crate) replies: Vec<Digest>,
     /// Numbers in its queue that are answers, and the sequences of what they answer.
     pub(crate) answers: VecDeque<(u64, u64)>,
@@ -309,6 +310,22 @@ impl Far {
         }
         let at = self.replies.iter().position(|reply| *reply == asked);
         at.map(|at| self.replies.remove(at)).is_some()
+    }
+
+    /// Its client goes on elsewhere, and says again what is above this sequence, also what has its answer.
+    pub(crate) fn passes_over(&mut self, sequence: u64) {
+        for (answered, request) in std::mem::take(&mut self.answered).into_iter().take(credit::MOST) {
+            if answered > sequence && request != 0 {
+                self.has_reply(request);
+            }
+        }
+    }
+
+    /// A home before has answered this request.
+    pub(crate) fn has_reply(&mut self, request: Digest) {
+        if !self.replies.contains(&request) {
+            self.replies.push(request);
+        }
     }
 
     /// What its client may say again under numbers up to [`again`](Self::again): said above the first of these, and up to the

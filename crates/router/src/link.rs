@@ -297,7 +297,9 @@ impl Link {
 
     /// Whether the home before this one has answered this stanza, and nobody knows what else it may have done.
     pub(crate) fn was_answered(&self, sequence: u64) -> bool {
-        self.far.as_ref().is_some_and(|far| far.answered.binary_search(&sequence).is_ok())
+        self.far.as_ref().is_some_and(|far| {
+            far.answered.binary_search_by_key(&sequence, |(answered, _)| *answered).is_ok()
+        })
     }
 
     /// Whether its client says a request again, behind a resumption, that a home before this one has answered.

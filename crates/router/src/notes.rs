@@ -9,7 +9,7 @@ use crate::requests::Digest;
 use bytes::{BufMut, Bytes, BytesMut};
 use starling_hooks::Session;
 use starling_store::Position;
-use starling_wire::EdgeId;
+use starling_wire::{EdgeId, credit};
 use starling_xmpp::{Jid, Stanza, Timestamp};
 use std::collections::BTreeSet;
 
@@ -75,6 +75,8 @@ pub(crate) struct Notes {
     pub(crate) asked: Vec<Stanza>,
     /// Of those that it asked before, the last ones that are over.
     pub(crate) over: Vec<Digest>,
+    /// What it has asked its own account, has its answer to and may ask again under these sequences.
+    pub(crate) replies: Vec<Digest>,
     /// Up to which version of the roster it was told of changes; `None` where that is not known, or it does not want to be told.
     pub(crate) listed: Option<u64>,
 }
@@ -148,6 +150,12 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
         out.put_u64_le(*digest);
     }
     out.put_u64_le(link.far.as_ref().map_or(0, |far| far.after));
+    let replies = link.far.as_ref().filter(|far| far.again > 0).map_or(&[][..], |far| &far.replies);
+    let replies = &replies[replies.len().saturating_sub(credit::MOST)..];
+    out.put_u32_le(u32::try_from(replies.len()).unwrap_or(u32::MAX));
+    for digest in replies {
+        out.put_u64_le(*digest);
+    }
     out.freeze()
 }
 
@@ -211,6 +219,10 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
     }
     // Homes of before left no numbers out: nothing is known by what it is.
     let after = if left.0.is_empty() { again.saturating_sub(MAY_BE_AGAIN) } else { left.number(8)? };
+    let mut replies = Vec::new();
+    for _ in 0..left.later(4)? {
+        replies.push(left.number(8)?);
+    }
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -239,6 +251,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         after,
         asked,
         over,
+        replies,
         listed,
     })
 }
@@ -292,8 +305,10 @@ mod tests {
 
     #[test]
     fn what_is_remembered_comes_back() {
-        let (session, link) = session();
+        let (session, mut link) = session();
+        (link.far.as_mut().unwrap().again, link.far.as_mut().unwrap().replies) = (500, vec![3, 4]);
         let notes = decode(&encode(&session, &link)).unwrap();
+        assert_eq!((notes.again, notes.replies), (500, vec![3, 4]));
         assert!(
             notes.carbons
                 && !notes.interested
@@ -350,7 +365,7 @@ mod tests {
         }
         let whole = encode(&session, &link);
         let cut = (1..whole.len()).filter(|cut| decode(&whole.slice(..whole.len() - cut)).is_some());
-        assert_eq!(cut.count(), 10, "where fields were added");
+        assert_eq!(cut.count(), 11, "where fields were added");
     }
 
     #[test]
@@ -360,7 +375,7 @@ mod tests {
         let newer: Bytes = [&whole[..], b"more"].concat().into();
         assert_eq!(decode(&newer), decode(&whole));
         // What homes of before wrote ends where fields were added.
-        let ends = [80, 72, 64, 56, 52, 48, 40, 36, 28, 8].map(|less| whole.len() - less);
+        let ends = [84, 76, 68, 60, 56, 52, 44, 40, 32, 12, 4].map(|less| whole.len() - less);
         for length in 0..whole.len() {
             let known = decode(&whole.slice(..length));
             assert_eq!(known.is_some(), ends.contains(&length), "{length} bytes");
@@ -368,7 +383,7 @@ mod tests {
         let (_, mut numbered) = self::session();
         numbered.far.as_mut().unwrap().again = 700;
         let numbered = encode(&session, &numbered);
-        let last = decode(&numbered.slice(..numbered.len() - 8)).unwrap();
+        let last = decode(&numbered.slice(..numbered.len() - 12)).unwrap();
         assert_eq!((last.again, last.after), (700, 700 - MAY_BE_AGAIN));
         let older = decode(&whole.slice(..ends[0])).unwrap();
         assert_eq!((older.stay, older.sent, older.ceased), (3, Position(0), Position(0)));

@@ -162,11 +162,13 @@ pub(crate) fn build(
     far.is_at(notes.stay, last);
     far.holders.insert_many(0, parked.others.iter().copied());
     far.built = (!parked.drained).then_some(*conn);
-    far.answered.clone_from(&record.answered);
+    let asked = record.asked.iter().copied().chain(std::iter::repeat(0));
+    far.answered = record.answered.iter().copied().zip(asked).collect();
     (far.listed, far.noted) = (notes.listed, notes.listed);
     let queued = record.queue.iter().map(|queued| &queued.stanza);
     let replies = queued.filter(|stanza| matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error)));
     far.replies = replies.map(|reply| requests::answered_by(reply, &home.account.jid)).collect();
+    notes.replies.into_iter().for_each(|request| far.has_reply(request));
     link.far = Some(Box::new(far));
     (link.received, link.announced, link.before) = (record.handled, record.handled, record.handled);
     let counting = record.queue.iter().filter(|queued| queued.counts).count();

@@ -44,9 +44,7 @@ pub(crate) fn asked(request: &Stanza, own: &BareJid) -> Digest {
 
 /// Of the request with this id to that address.
 fn digest(id: Option<&str>, to: Option<&Jid>) -> Digest {
-    let to = to.map_or("", Jid::as_str).as_bytes();
-    // No address has such a byte in it.
-    starling_wire::shard::digest(&[to, b"\0", id.unwrap_or_default().as_bytes()].concat())
+    starling_wire::record::request(id, to)
 }
 
 /// One of them.

@@ -178,6 +178,9 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         // Its client has that answer, or it is in the queue: it need not say it again, and is not to be answered twice.
         link.received += 1;
     }
+    if let Some(far) = &mut link.far {
+        far.passes_over(link.received);
+    }
     numbers_on(link);
     let (sequence, base) = (link.received, link.management.as_ref().map_or(0, |management| management.base));
     link.announced = sequence;
@@ -194,7 +197,6 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
         far.is_told(conn);
         (far.gone, far.had, far.believed) = (None, had, false);
         far.passes(passed);
-        far.answered = Vec::new();
         let outdated = far.outdated(conn).into_iter();
         out.downs.extend(outdated.map(|conn| ToEdge { conn, down: Down::Released }));
     }

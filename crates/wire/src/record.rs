@@ -1,9 +1,10 @@
 //! What an edge keeps of a session, so that any home can go on with it.
 
+use crate::shard::digest;
 use crate::{Epoch, Token};
 use bytes::Bytes;
 use starling_store::Position;
-use starling_xmpp::{BareJid, FullJid, Kind, MessageType, Stanza, StanzaCondition, ns};
+use starling_xmpp::{BareJid, FullJid, Jid, Kind, MessageType, Stanza, StanzaCondition, ns};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct Record {
     pub handled: u64,
     /// Those after it that have their answers already, rising: no home decides on them again.
     pub answered: Vec<u64>,
+    /// What those are known by ([`request`]), in their order, if they are requests; else 0. Edges of before do not say it.
+    pub asked: Vec<u64>,
     /// To whom messages were not confirmed of which the client has acknowledged the error, and up to which sequence it had spoken
     /// by then: what it said there was said before it knew.
     pub spoken: Vec<(BareJid, u64)>,
@@ -71,6 +74,13 @@ pub struct Queued {
 /// Accounts in [`Record::spoken`] at most.
 pub(crate) const MOST_SPOKEN: usize = 64;
 
+/// What a request is known by, of this id and to this address.
+pub fn request(id: Option<&str>, to: Option<&Jid>) -> u64 {
+    let to = to.map_or("", Jid::as_str).as_bytes();
+    // No address has such a byte in it.
+    digest(&[to, b"\0", id.unwrap_or_default().as_bytes()].concat())
+}
+
 /// For whom the message was that this error refuses with that condition.
 pub fn refused(answer: &Stanza, condition: StanzaCondition) -> Option<BareJid> {
     if answer.kind != Kind::Message(MessageType::Error) {
@@ -78,5 +88,5 @@ pub fn refused(answer: &Stanza, condition: StanzaCondition) -> Option<BareJid> {
     }
     let error = answer.payload.get(ns::CLIENT, "error")?;
     error.element().find(ns::STANZAS, condition.as_str())?;
-    answer.from.as_ref().map(starling_xmpp::Jid::to_bare)
+    answer.from.as_ref().map(Jid::to_bare)
 }

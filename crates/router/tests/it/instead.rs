@@ -2,7 +2,7 @@
 
 use crate::bench::chat;
 use crate::site::{Client, Site};
-use starling_wire::Down;
+use starling_wire::{Down, Up};
 use starling_xmpp::{Element, IqType, Kind, PresenceType, Stanza};
 use std::time::Duration;
 
@@ -284,7 +284,9 @@ fn what_its_sender_does_not_keep_and_says_again_over_another_connection_is_known
 
 #[test]
 fn a_request_that_has_its_answer_is_not_answered_again() {
-    for there in [false, true] {
+    // Whether her client has the answer, and has said so, and how many homes there are before it says the request again.
+    let cases = [(false, false, 0), (true, false, 0), (true, true, 0), (true, true, 1), (true, true, 2)];
+    for (there, acknowledged, homes) in cases {
         let mut site = Site::new(2);
         site.lively = true;
         let mut alice = site.managed(0, "alice", "phone");
@@ -300,9 +302,16 @@ fn a_request_that_has_its_answer_is_not_answered_again() {
         site.send(&mut alice, ask("first"));
         site.run();
         assert_eq!(answers(&mut site, &alice), 1);
+        if acknowledged {
+            site.say(&alice, Up::Acknowledged { handled: 1 });
+            site.run();
+        }
         lose_what_was_said(&mut site);
         let mut alice = site.resume(&alice, 1, u32::from(there));
         site.advance(15 * SECOND);
+        for _ in 0..homes {
+            site.succeed("alice");
+        }
         let downs = site.told(&alice);
         let is_answer =
             |down: &&Down| matches!(down, Down::Stanza { stanza, .. } if matches!(stanza.kind, Kind::Iq(_)));
@@ -312,7 +321,7 @@ fn a_request_that_has_its_answer_is_not_answered_again() {
         site.send(&mut alice, to_bob("one"));
         site.send(&mut alice, ask("first"));
         site.run();
-        assert_eq!(answers(&mut site, &alice), 0, "{there}");
+        assert_eq!(answers(&mut site, &alice), 0, "{there} {acknowledged} {homes}");
         site.send(&mut alice, ask("second"));
         site.run();
         assert_eq!(answers(&mut site, &alice), 1);

@@ -51,6 +51,7 @@ fn record() -> Record {
         epoch: Epoch(8),
         handled: 12,
         answered: Vec::new(),
+        asked: Vec::new(),
         spoken: Vec::new(),
         received: 30,
         first: 4,
@@ -90,7 +91,13 @@ fn ups() -> Vec<Up> {
         Up::Gone(Leave::Lost),
         Up::Gone(Leave::Never),
         Up::Attach(Box::new(record())),
-        Up::Attach(Box::new(Record { answered: vec![14, 300], spoken, queue: vec![], ..record() })),
+        Up::Attach(Box::new(Record {
+            answered: vec![14, 300],
+            asked: vec![0, u64::MAX],
+            spoken,
+            queue: vec![],
+            ..record()
+        })),
         Up::Attach(Box::new(Record { management: None, detached: None, highest: None, ..record() })),
     ]
 }

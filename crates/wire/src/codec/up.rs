@@ -79,6 +79,7 @@ fn records(account: &str, conn: u64, record: Record, out: &mut VecDeque<(proto::
         highest: position(record.highest),
         notes: record.notes,
         answered: record.answered,
+        asked: record.asked,
         spoken: spoken.collect(),
         more: false,
     };
@@ -213,6 +214,7 @@ fn read_record(part: proto::Record) -> Result<Record> {
         detached: part.detached.map(Duration::from_millis),
         handled: part.handled,
         answered: part.answered,
+        asked: part.asked,
         spoken: part
             .spoken
             .into_iter()

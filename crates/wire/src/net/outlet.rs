@@ -432,6 +432,7 @@ mod tests {
             epoch: Epoch(1),
             handled: 0,
             answered: Vec::new(),
+            asked: Vec::new(),
             spoken: Vec::new(),
             received: 0,
             first: 1,

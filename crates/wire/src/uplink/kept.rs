@@ -4,7 +4,7 @@ use crate::record::{self, Counting, MOST_SPOKEN, Queued, Record};
 use crate::{Epoch, Leave, Token, Up};
 use bytes::Bytes;
 use starling_store::Position;
-use starling_xmpp::{BareJid, FullJid, StanzaCondition};
+use starling_xmpp::{BareJid, FullJid, IqType, Kind, StanzaCondition};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,12 +96,12 @@ impl Pending {
         }
     }
 
-    /// Its sequence, if it has an answer.
-    fn answered(&self) -> Option<u64> {
-        match self {
-            Self::Stanza { sequence, answered: true, .. } => Some(*sequence),
-            _ => None,
-        }
+    /// Its sequence, if it has an answer, and what it is known by, if it is a request of that account.
+    fn answered(&self, own: &BareJid) -> Option<(u64, u64)> {
+        let Self::Stanza { sequence, stanza, answered: true, .. } = self else { return None };
+        let asks = matches!(stanza.kind, Kind::Iq(IqType::Get | IqType::Set));
+        let to = stanza.to.as_ref().unwrap_or(own.as_jid());
+        Some((*sequence, if asks { record::request(stanza.id.as_deref(), Some(to)) } else { 0 }))
     }
 }
 
@@ -145,13 +145,16 @@ impl Kept {
 
     /// It as another home needs it; `None` while it is no session yet.
     pub(super) fn record(&self, now: Duration) -> Option<Record> {
+        let answered = self.ups.iter().filter_map(|pending| pending.answered(&self.account));
+        let (answered, asked) = answered.unzip();
         Some(Record {
             detached: self.gone.map(|(_, since)| now.saturating_sub(since)),
             token: self.token,
             jid: self.jid.clone()?,
             epoch: self.epoch,
             handled: self.handled,
-            answered: self.ups.iter().filter_map(Pending::answered).collect(),
+            answered,
+            asked,
             spoken: self.spoken.clone(),
             received: self.received,
             first: self.first,
