@@ -42,7 +42,9 @@ pub(crate) fn is_needed(turn: &Turn, home: &mut Home, msg: &Msg) -> bool {
                 (None, None) => return false,
             };
             let with = stanza.to.as_ref().map_or_else(|| account.clone(), Jid::to_bare);
-            let said = at.map(|at| (home.links[at].token.0, home.links[at].said_before(*sequence)));
+            let said = at.map(|at| {
+                (home.links[at].token.0, decide::message::said_before(turn, home, at, *sequence, stanza))
+            });
             let message = Fingerprint::of(account, &with, stanza);
             // It may have been refused in another session.
             let reach = if earlier.is_some() { Reach::Whole } else { reach };

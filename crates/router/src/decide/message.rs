@@ -12,11 +12,14 @@ use starling_hooks::{Fate, Flow};
 use starling_node::telemetry::Step;
 use starling_node::telemetry::metrics::Limit;
 use starling_store::{Direction, LogRow, Position};
-use starling_wire::{Token, Trace};
+use starling_wire::{Token, Trace, credit};
 use starling_xmpp::{BareJid, ErrorType, Jid, Kind, Stanza, StanzaCondition, StanzaError, ns};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Up to this sequence a client may say what it had under way in a session that it has lost.
+const BEGINNING: u64 = 2 * credit::MOST as u64;
 
 /// One of the account's sessions sends a message.
 pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
@@ -81,7 +84,7 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
         home.is_back(|link| link.waits_with(&id, &with));
     }
     let mut ticket = ticket(home, token, sequence);
-    ticket.before = home.links[at].said_before(sequence);
+    ticket.before = said_before(turn, home, at, sequence, &stanza);
     let may_be_again = home.links[at].may_be_again(sequence);
     ticket.repeated = again || may_be_again;
     if !home.links[at].may_resend && stanza.payload.has(ns::SID, "origin-id") {
@@ -488,6 +491,16 @@ fn resent(
 pub(crate) fn may_repeat(turn: &Turn, home: &Home, at: usize, stanza: &Stanza) -> bool {
     let lost = home.links[at].echoes.is_some().then(|| home.lost_until(&turn.shared));
     lost.is_some_and(|lost| turn.monotonic < lost + window(turn)) && stanza.payload.has(ns::SID, "origin-id")
+}
+
+/// What the session may have said before it says this. A client that has lost its session begins the next one with all that it had
+/// under way, as it stands: what was refused and said again stands in it twice, and is one message.
+pub(crate) fn said_before(turn: &Turn, home: &Home, at: usize, sequence: u64, stanza: &Stanza) -> Before {
+    let mut before = home.links[at].said_before(sequence);
+    if before.through == 0 && sequence <= BEGINNING && may_repeat(turn, home, at, stanza) {
+        before.through = sequence;
+    }
+    before
 }
 
 /// For how long a client may come back with what it had said.

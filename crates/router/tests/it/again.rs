@@ -1,7 +1,9 @@
 //! What a client says once more has one row, whichever way it comes first (promise 2).
 
+use crate::bench::chat;
 use crate::between::named;
 use crate::site::Site;
+use starling_xmpp::{Element, ns};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -89,5 +91,51 @@ fn what_an_edge_says_late_was_said_by_another_session() {
         assert_eq!(site.rows("alice"), all, "moved: {moved}");
         assert_eq!(site.rows("bob"), all, "moved: {moved}");
         assert_eq!(site.messages(&bob), all, "moved: {moved}");
+    }
+}
+
+/// What was refused and said again is twice in what its client had under way as it lost its session. It says all of that again as
+/// it stands.
+#[test]
+fn what_a_lost_session_had_said_twice_is_one_message() {
+    let body = |n: usize, text: &str| {
+        let id = Element::new(ns::SID, "origin-id").attr("id", format!("o{n}"));
+        chat("bob@localhost", text).child(id)
+    };
+    let unkept = |n: usize| named(n).child(Element::new("urn:xmpp:hints", "no-permanent-store"));
+    for (kept, homes) in [true, false].into_iter().flat_map(|kept| (0..3).map(move |homes| (kept, homes))) {
+        let mut site = Site::new(2);
+        let mut alice = site.managed(0, "alice", "phone");
+        let bob = site.managed(1, "bob", "phone");
+        let message = |n: usize| if kept { named(n) } else { unkept(n) };
+        site.store.fail_next(1);
+        site.send(&mut alice, message(0));
+        site.run();
+        site.cut(0);
+        site.send(&mut alice, message(0));
+        site.kill_edge(0);
+        site.succeed("alice");
+        site.declare_dead(0);
+        assert_eq!(site.messages(&bob), [""; 0]);
+        let mut alice = site.client(1, "alice", "phone");
+        for n in [0, 1, 0] {
+            site.send(&mut alice, message(n));
+        }
+        site.run();
+        if homes > 0 {
+            site.succeed("bob");
+        }
+        if homes > 1 {
+            site.succeed("alice");
+        }
+        // Whatever its client thinks of ids.
+        site.send(&mut alice, body(1, "another"));
+        site.send(&mut alice, message(1));
+        site.run();
+        let all = ["0", "1", "another"];
+        assert_eq!(site.rows("bob"), all, "kept {kept}, homes {homes}");
+        assert_eq!(site.rows("alice"), if kept { &all[..] } else { &all[2..] }, "kept {kept}, homes {homes}");
+        site.advance(SECOND);
+        assert_eq!(site.messages(&bob), all, "kept {kept}, homes {homes}");
     }
 }

@@ -324,16 +324,24 @@ fn what_a_home_before_refused_and_is_said_again_in_the_same_session_is_known() {
 
 #[test]
 fn what_a_client_means_anew_is_new() {
-    let mut site = Site::new(1);
-    let mut alice = site.managed(0, "alice", "phone");
-    let bob = site.client(0, "bob", "phone");
-    site.succeed("alice");
-    // Not what XEP-0359 asks for, but no reason to lose anything.
-    for _ in 0..2 {
-        site.send(&mut alice, named(0));
-        site.run();
+    for moved in [true, false] {
+        let mut site = Site::new(1);
+        if !moved {
+            // Nobody has lost anything.
+            site.advance(2_000 * SECOND);
+        }
+        let mut alice = site.managed(0, "alice", "phone");
+        let bob = site.client(0, "bob", "phone");
+        if moved {
+            site.succeed("alice");
+        }
+        // Not what XEP-0359 asks for, but no reason to lose anything.
+        for _ in 0..2 {
+            site.send(&mut alice, named(0));
+            site.run();
+        }
+        assert_eq!(site.messages(&bob), ["0", "0"]);
     }
-    assert_eq!(site.messages(&bob), ["0", "0"]);
 }
 
 /// What a session has sent goes on without it, whatever other devices of its account do.
