@@ -304,6 +304,10 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     let Leaving { stanza, ticket, copies, position, spans } = leaving;
     let trace = spans.written(ok);
     if !ok {
+        if home.doubt.is_some() {
+            // Should it be there, they have it from the log. Its client says it again, and then it is known.
+            copy(out, home, copies, &stanza, position, trace);
+        }
         let waits = is_awaited(home, &ticket);
         refused_own(out, home, &stanza, ticket.origin);
         if let Some(answer) =
@@ -321,12 +325,8 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     if let Some(position) = position {
         home.deliveries.passed(position);
     }
-    let row = position;
-    if !copies.is_empty() {
-        let to: Vec<_> = copies.into_iter().map(|token| (token, As::CopySent)).collect();
-        delivery::committed(out, home, &to, &stanza, position, false, trace);
-    }
-    row.into_iter().for_each(|row| home.tells(row));
+    copy(out, home, copies, &stanza, position, trace);
+    position.into_iter().for_each(|row| home.tells(row));
     if !is_awaited(home, &ticket) {
         // Its sender was told that it goes no further, and may send it again.
         return;
@@ -339,6 +339,21 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     let forward =
         Forward { account: to.to_bare(), stanza, ticket: Some(ticket), hops: 1, trace, passed: false };
     out.shared.forward(forward);
+}
+
+/// Copies of what was sent, for the sender's other devices.
+fn copy(
+    out: &mut Out<'_>,
+    home: &mut Home,
+    copies: Vec<Token>,
+    stanza: &Stanza,
+    position: Option<Position>,
+    trace: Option<Trace>,
+) {
+    if !copies.is_empty() {
+        let to: Vec<_> = copies.into_iter().map(|token| (token, As::CopySent)).collect();
+        delivery::committed(out, home, &to, stanza, position, false, trace);
+    }
 }
 
 /// A message has arrived and is committed: deliveries, then the receipt. Or it is refused: then that comes with the answer.

@@ -3,7 +3,8 @@
 use crate::bench::chat;
 use crate::between::named;
 use crate::site::Site;
-use starling_xmpp::{Element, ns};
+use starling_wire::{Leave, Up};
+use starling_xmpp::{Element, PresenceType, Stanza, ns};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -137,5 +138,46 @@ fn what_a_lost_session_had_said_twice_is_one_message() {
         assert_eq!(site.rows("alice"), if kept { &all[..] } else { &all[2..] }, "kept {kept}, homes {homes}");
         site.advance(SECOND);
         assert_eq!(site.messages(&bob), all, "kept {kept}, homes {homes}");
+    }
+}
+
+/// Nobody knows whether its row was written, until it is looked for.
+#[test]
+fn what_was_in_doubt_has_one_copy_for_other_devices() {
+    for (written, lost) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let mut desk = site.managed(0, "alice", "desk");
+        let bob = site.client(0, "bob", "phone");
+        let priority = Element::new(ns::CLIENT, "priority").text("-1");
+        site.send(&mut desk, Stanza::presence(PresenceType::Available).child(priority));
+        site.advance(SECOND);
+        site.told(&alice);
+        if written {
+            site.store.doubt_next(1);
+        } else {
+            site.store.fail_next(1);
+        }
+        site.send(&mut alice, named(0));
+        site.advance(SECOND);
+        assert_eq!(site.messages(&alice).len(), 1, "refused");
+        if lost {
+            site.say(&alice, Up::Gone(Leave::Closed));
+            site.run();
+            alice = site.client(0, "alice", "phone");
+        } else {
+            site.say(&alice, Up::Acknowledged { handled: 1 });
+        }
+        for n in [0, 1] {
+            site.send(&mut alice, named(n));
+            site.advance(SECOND);
+        }
+        let all = ["0", "1"];
+        assert_eq!(
+            (site.rows("alice"), site.rows("bob")),
+            (all.map(str::to_owned).into(), all.map(str::to_owned).into())
+        );
+        assert_eq!(site.messages(&bob), all);
+        assert_eq!(site.messages(&desk), ["copy", "copy"], "written {written}, lost {lost}");
     }
 }

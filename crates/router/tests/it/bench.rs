@@ -55,13 +55,18 @@ impl Outgoing for KeepAll {
 }
 
 impl Sent for KeepAll {
-    /// Whoever asks for the roster gets pushes, if nothing else.
+    /// Whoever asks for the roster gets pushes, if nothing else. Other sessions of negative priority get copies.
     fn sent(&self, cx: &mut Cx<'_>, stanza: &mut Stanza, fate: &mut Fate) -> Flow {
         if let (Kind::Iq(_), Some(session)) = (stanza.kind, cx.session) {
             cx.change(Change::Interested(session.token));
         }
         assert_ne!(body(stanza), POISON, "a mistake in a module");
         fate.archived = has_body(stanza) && !stanza.payload.has("urn:xmpp:hints", "no-permanent-store");
+        if let Some(sender) = cx.session.filter(|_| has_body(stanza)) {
+            let others = cx.account.sessions.iter().filter(|session| session.priority < 0);
+            let others = others.map(|session| session.token).filter(|token| *token != sender.token);
+            fate.copies.extend(others.collect::<Vec<_>>());
+        }
         Flow::Next
     }
 }

@@ -105,9 +105,7 @@ impl Site {
             let Down::Stanza { stanza, .. } = down else { return None };
             match stanza.kind {
                 Kind::Message(MessageType::Error) => Some(condition(stanza)),
-                Kind::Message(_) if stanza.payload.has("urn:xmpp:carbons:2", "received") => {
-                    Some("copy".to_owned())
-                }
+                Kind::Message(_) if stanza.payload.has_ns("urn:xmpp:carbons:2") => Some("copy".to_owned()),
                 Kind::Message(_) => Some(body(stanza)),
                 _ => None,
             }
