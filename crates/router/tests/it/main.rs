@@ -12,6 +12,7 @@ mod between;
 mod chaos;
 mod clocks;
 mod counting;
+mod doubted_lists;
 mod doubts;
 mod ended;
 mod fanout;
