@@ -178,6 +178,8 @@ pub(super) const HEADERS: u32 = 16 << 10;
 pub(super) enum Outcome {
     /// It could not be made, or it is over; why.
     Ended(String),
+    /// Whoever is there will not have it, or is not to be had; why. That does not pass in a moment.
+    Refused(String),
     /// At this address is this process itself.
     Myself,
     /// A link by another address to the same router has taken its place.
@@ -190,6 +192,8 @@ const REST: Duration = Duration::from_secs(30);
 const LOOKUP: Duration = Duration::from_secs(5);
 /// After a link that lived so long the next attempt comes soon.
 const LIVED: Duration = Duration::from_secs(1);
+/// The longest pause after a refusal.
+const REFUSED: Duration = Duration::from_secs(2);
 
 /// Keeps a link to every address there is. `attempt` makes one and lives as long as that; it says when it is linked.
 pub(super) async fn supervise<F, A>(addresses: Arc<dyn Addresses>, options: Options, attempt: F)
@@ -249,6 +253,7 @@ where
         let began = Instant::now();
         let outcome = attempt(address, Arc::clone(&linked)).await;
         linked.store(false, Ordering::Relaxed);
+        let (first, mut longest) = options.pause;
         match outcome {
             Outcome::Myself => {
                 tokio::time::sleep(REST).await;
@@ -256,17 +261,22 @@ where
             }
             // The next attempt waits until that one is over.
             Outcome::Superseded => continue,
-            Outcome::Ended(why) => {
-                // The same again and again is said once.
-                if why != told {
-                    tracing::warn!(event = "link_failed", %address, %why, "no link to a router");
-                    told = why;
-                }
+            Outcome::Ended(why) => tell(address, why, &mut told),
+            Outcome::Refused(why) => {
+                longest = longest.max(REFUSED);
+                tell(address, why, &mut told);
             }
         }
         failures = if began.elapsed() >= LIVED { 0 } else { failures.saturating_add(1) };
-        let (first, longest) = options.pause;
         let pause = first.saturating_mul(1 << failures.min(10)).min(longest);
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+    }
+}
+
+/// The same again and again is said once.
+fn tell(address: SocketAddr, why: String, told: &mut String) {
+    if why != *told {
+        tracing::warn!(event = "link_failed", %address, %why, "no link to a router");
+        *told = why;
     }
 }

@@ -143,7 +143,7 @@ async fn attempt(
         Ok(connection) => connection,
         Err(end) => {
             shared.peers.failed(address, &end);
-            return Outcome::Ended(end.to_string());
+            return ended(&end);
         }
     };
     let mut router = None;
@@ -162,9 +162,16 @@ async fn attempt(
             if !linked.load(Ordering::Relaxed) {
                 shared.peers.failed(address, &end);
             }
-            Outcome::Ended(end.to_string())
+            ended(&end)
         }
         Err(Myself) => Outcome::Myself,
+    }
+}
+
+fn ended(end: &End) -> Outcome {
+    match end {
+        End::Refused(_) => Outcome::Refused(end.to_string()),
+        end => Outcome::Ended(end.to_string()),
     }
 }
 

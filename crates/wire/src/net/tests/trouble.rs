@@ -244,3 +244,26 @@ async fn a_router_that_cannot_be_reached_is_tried_often() {
     assert!(longest < Duration::from_millis(1_600), "{longest:?}");
     assert!(tries.len() > 35, "{}", tries.len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_refuses_is_asked_less_often_and_again() {
+    let tries = Arc::new(Mutex::new(Vec::new()));
+    let attempt = {
+        let tries = Arc::clone(&tries);
+        move |_, _| {
+            let tries = Arc::clone(&tries);
+            async move {
+                tries.lock().push(Instant::now());
+                Outcome::Refused("another one is called so".to_owned())
+            }
+        }
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let dialling = supervise(Arc::new(Book::of(&[address])), Options::default(), attempt);
+    assert!(tokio::time::timeout(Duration::from_secs(60), dialling).await.is_err());
+    let tries = tries.lock();
+    let pauses: Vec<_> = tries.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(pauses[0] < Duration::from_millis(200), "the first one may have passed: {:?}", pauses[0]);
+    // Who remembers a refusal for six seconds takes it for one that stands.
+    assert!(pauses.iter().max() <= Some(&Duration::from_secs(2)) && pauses.len() < 70, "{pauses:?}");
+}
