@@ -5,6 +5,7 @@ use std::time::Duration;
 use starling_admin::{
     Client, ClientError,
     api::{DrainBody, code},
+    raft::Standing,
 };
 
 use super::Server;
@@ -12,6 +13,8 @@ use crate::{failure::Failure, print};
 
 pub(super) async fn run(server: &Server<'_>, node: Option<&str>, watch: bool) -> Result<(), Failure> {
     let mut client = server.connect().await?;
+    // Only a router has one.
+    let standing = if watch && node.is_some() { client.raft().await.ok() } else { None };
     let begun = client.drain(node).await;
     let now = begun.map_err(|error| refused(server, node, error))?;
     print::line(&line(&now));
@@ -19,10 +22,10 @@ pub(super) async fn run(server: &Server<'_>, node: Option<&str>, watch: bool) ->
     if !watch {
         return Ok(());
     }
-    let mut watch = Watch { node, now, missing: 0, replaced: false };
+    let mut watch = Watch { node: other(standing.as_ref(), node), now, missing: 0, replaced: false };
     loop {
         tokio::time::sleep(EVERY).await;
-        match watch.hear(look(server, node).await) {
+        match watch.hear(look(server, watch.node).await) {
             Ok(Some(news)) => print::line(&news),
             Ok(None) => {}
             Err(error) => return Err(server.failure("the process does not tell how far it is", error)),
@@ -31,6 +34,19 @@ pub(super) async fn run(server: &Server<'_>, node: Option<&str>, watch: bool) ->
             return Ok(());
         }
     }
+}
+
+/// The process that drains, if it is not the router that is asked, of which this is the standing.
+fn other<'a>(standing: Option<&Standing>, node: Option<&'a str>) -> Option<&'a str> {
+    let own = |called: &str| {
+        standing.is_some_and(|standing| {
+            let by_number =
+                |id: &str| u64::from_str_radix(called, 16).ok() == u64::from_str_radix(id, 16).ok();
+            let mut own = standing.routers.iter().filter(|router| router.name == standing.router);
+            standing.router == called || own.any(|router| by_number(&router.id))
+        })
+    };
+    node.filter(|node| !own(node))
 }
 
 /// What is known of a process that drains.
@@ -157,6 +173,30 @@ mod tests {
         let serving = DrainBody { phase: SERVING.to_owned(), left: 0 };
         let said = watch.hear(Ok(serving)).unwrap();
         assert!(watch.is_over() && said.is_some_and(|said| said.starts_with("ended")));
+    }
+
+    #[test]
+    fn whoever_is_asked_for_itself_has_ended_when_it_does_not_answer() {
+        let router = |name: &str, id: &str| starling_admin::raft::RouterRow {
+            name: name.to_owned(),
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        let standing = Standing {
+            router: "router-1".to_owned(),
+            routers: vec![router("router-1", "00000000000000aa"), router("router-2", "00000000000000bb")],
+            ..Standing::default()
+        };
+        for called in ["router-1", "00000000000000aa", "aa"] {
+            let node = other(Some(&standing), Some(called));
+            let mut watch = Watch { node, now: left(1).unwrap(), missing: 0, replaced: false };
+            assert_eq!(watch.hear(gone()).unwrap().as_deref(), Some("ended"), "{called}");
+            assert!(watch.is_over());
+        }
+        for another in ["router-2", "bb", "edge-1"] {
+            assert_eq!(other(Some(&standing), Some(another)), Some(another));
+        }
+        assert_eq!(other(None, Some("router-1")), Some("router-1"), "an edge has no standing");
     }
 
     #[test]
