@@ -344,7 +344,7 @@ pub(crate) enum SessionCommand {
     /// Say at which edge the sessions of an account are, and which router is their home
     #[command(after_help = "Example:\n  starling ctl --config router.toml session find alice@localhost")]
     Find {
-        /// The account
+        /// The account, or the full address of one of its sessions
         jid: String,
         /// Form of the list
         #[arg(short, long, value_name = "FORM", default_value = "table")]

@@ -6,7 +6,11 @@ use starling_admin::{
     raft::{Place, Reconciled, Record, RouterRow, ShardRow, Standing},
 };
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
+
+use starling_xmpp::FullJid;
 
 use super::{Server, user};
 use crate::{cli::Output, cli::RaftCommand, failure::Failure, print};
@@ -47,6 +51,9 @@ pub(super) async fn run(server: &Server<'_>, command: RaftCommand) -> Result<(),
             print::line(&format!("removed {router}"));
         }
         RaftCommand::Snapshot { shard, output } => {
+            if let Some(file) = output.as_ref().filter(|file| file.exists()) {
+                return Err(there(file));
+            }
             let made = client.raft_snapshot(shard).await;
             made.map_err(|error| {
                 refused(
@@ -61,7 +68,7 @@ pub(super) async fn run(server: &Server<'_>, command: RaftCommand) -> Result<(),
                 let record = record.map_err(|error| {
                     refused(server, "nothing was written", error, "ask again when the router is ready")
                 })?;
-                write(&file, &record)?;
+                print::line(&write(&file, &record)?);
             }
             print::line("made");
         }
@@ -89,14 +96,32 @@ pub(super) async fn run(server: &Server<'_>, command: RaftCommand) -> Result<(),
     Ok(())
 }
 
-fn write(file: &Path, record: &Record) -> Result<(), Failure> {
+/// Writes a file that is not there yet; what to say of it.
+fn write(file: &Path, record: &Record) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(record).unwrap_or_default() + "\n";
-    std::fs::write(file, text).map_err(|error| {
-        Failure::new("nothing was written")
+    let made = File::create_new(file).and_then(|mut made| {
+        made.write_all(text.as_bytes())?;
+        made.sync_all()
+    });
+    match made {
+        Ok(()) => Ok(format!(
+            "wrote {}: era {}, no position is above {}",
+            file.display(),
+            record.era,
+            record.ceiling
+        )),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(there(file)),
+        Err(error) => Err(Failure::new("nothing was written")
             .at(file.display())
             .because(error)
-            .advise("name a file in a folder that is there and that you may write to")
-    })
+            .advise("name a file in a folder that is there and that you may write to")),
+    }
+}
+
+fn there(file: &Path) -> Failure {
+    Failure::new(format!("{} is there already", file.display()))
+        .because("nothing is overwritten")
+        .advise("name a file that is not there, such as one with today's date")
 }
 
 fn read(file: &Path) -> Result<Record, Failure> {
@@ -136,12 +161,14 @@ fn refused(server: &Server<'_>, what: &str, error: ClientError, advice: &str) ->
     }
 }
 
-/// Where the sessions of an account are.
+/// Where the sessions of an account are, or that of one of its devices.
 pub(super) async fn find(server: &Server<'_>, jid: &str, output: Output) -> Result<(), Failure> {
-    let jid = user::account(jid)?;
+    let (account, device) = whose(jid)?;
     let mut client = server.connect().await?;
-    let found = client.find(&jid).await;
-    let places = found.map_err(|error| server.failure("sessions cannot be looked up", error))?.places;
+    let found = client.find(&account).await;
+    let mut places = found.map_err(|error| server.failure("sessions cannot be looked up", error))?.places;
+    places.retain(|place| device.as_ref().is_none_or(|device| place.jid == *device));
+    let jid = device.as_ref().unwrap_or(&account);
     match output {
         Output::Json => print::line(&serde_json::to_string_pretty(&places).unwrap_or_default()),
         Output::Table if places.is_empty() => print::line(&format!("{jid} has no session")),
@@ -152,6 +179,14 @@ pub(super) async fn find(server: &Server<'_>, jid: &str, output: Output) -> Resu
         }
     }
     Ok(())
+}
+
+/// The account, and its device if the address names one, both as the server writes them.
+fn whose(jid: &str) -> Result<(String, Option<String>), Failure> {
+    match FullJid::parse(jid) {
+        Ok(full) => Ok((user::account(full.bare().as_str())?, Some(full.as_jid().as_str().to_owned()))),
+        Err(_) => Ok((user::account(jid)?, None)),
+    }
 }
 
 fn place(place: &Place) -> [String; 5] {
@@ -214,8 +249,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("cluster.json");
         let record = Record { cluster: "2a".to_owned(), shards: 16, era: 3, ceiling: 1 << 60 };
-        write(&file, &record).unwrap();
+        let said = write(&file, &record).unwrap();
+        assert!(
+            said.contains("cluster.json: era 3") && said.ends_with("above 1152921504606846976"),
+            "{said}"
+        );
         assert_eq!(read(&file).unwrap(), record);
+        let again = write(&file, &Record { era: 4, ..record.clone() }).unwrap_err().to_string();
+        assert!(again.contains("is there already"), "{again}");
+        assert_eq!(read(&file).unwrap(), record, "nothing is overwritten");
         assert!(read(&dir.path().join("none")).is_err());
         std::fs::write(&file, "{\"cluster\": \"2a\"}").unwrap();
         assert!(read(&file).is_err());
@@ -223,6 +265,16 @@ mod tests {
         let done =
             Reconciled { voters: names(&["a", "b", "c"]), spare: names(&["d"]), ..Reconciled::default() };
         assert_eq!(reconciled(&done), "vote: a b c\ntake part without a vote: d\n");
+    }
+
+    #[test]
+    fn a_session_is_named_by_its_account_or_by_its_own_address() {
+        let found = |jid| whose(jid).map_err(|error| error.to_string());
+        assert_eq!(found("Alice@localhost").unwrap(), ("alice@localhost".to_owned(), None));
+        let full = Some("alice@localhost/Phone".to_owned());
+        assert_eq!(found("Alice@localhost/Phone").unwrap(), ("alice@localhost".to_owned(), full));
+        assert!(found("localhost/phone").unwrap_err().contains("no part before an @"));
+        assert!(found("alice@/phone").is_err());
     }
 
     #[test]
