@@ -83,8 +83,9 @@ impl Default for Times {
 /// A home that can be asked to stop for a while.
 pub trait Drain: Send + Sync + 'static {
     /// Takes nothing more of a shard, and finishes what it has begun. Its reign ends after that. When it could not be moved,
-    /// a new one begins here, or this one goes on.
-    fn drain(&self, shard: Shard, epoch: Epoch) -> BoxFuture<'static, ()>;
+    /// a new one begins here, or this one goes on. False: it cannot be moved now without harm, and goes on as if it had not
+    /// been asked.
+    fn drain(&self, shard: Shard, epoch: Epoch) -> BoxFuture<'static, bool>;
 
     /// It was not moved. If that reign is not over, it takes again what comes.
     fn resume(&self, shard: Shard, epoch: Epoch);

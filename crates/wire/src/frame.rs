@@ -24,7 +24,9 @@ pub struct Version {
 /// The major version that this build speaks.
 pub const MAJOR: u32 = 1;
 /// The newest minor version that this build knows.
-pub const MINOR: u32 = 0;
+pub const MINOR: u32 = 1;
+/// The minor version from which on an edge answers [`RouterItem::Ask`].
+const ANSWERS: u32 = 1;
 
 impl Version {
     /// What this build speaks, in a cluster of this name with so many shards.
@@ -37,6 +39,11 @@ impl Version {
             shards,
             hash: Shards::HASH.to_owned(),
         }
+    }
+
+    /// Whether an edge of this version answers [`RouterItem::Ask`].
+    pub fn answers(&self) -> bool {
+        self.minor >= ANSWERS
     }
 
     /// Why this side, which calls itself `own`, must not speak to that one; `None` if it may.
@@ -157,6 +164,8 @@ pub enum EdgeItem {
     Up(Home, ToHome),
     /// It is leaving, and so far with it.
     Leaving(Leaving),
+    /// It has taken all that came before this [`RouterItem::Ask`].
+    Heard(u64),
 }
 
 /// How far a process is with leaving.
@@ -197,6 +206,9 @@ pub enum RouterItem {
     Traces(Vec<TraceRule>),
     /// Administration wants the edge to leave.
     Leave,
+    /// The edge is to say when it has taken all that came before this; the number rises. Not for one that
+    /// [answers nothing](Version::answers).
+    Ask(u64),
 }
 
 /// What an edge says of the traces that it has begun by rules.

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use starling_admin::ControlError;
 use starling_admin::raft::{Place, Raft, Reconciled, Record, RouterRow, ShardRow, Standing};
 use starling_locations::era::Era;
-use starling_locations::{ReconcileError, RestoreError};
+use starling_locations::{GiveError, ReconcileError, RestoreError};
 use starling_wire::{RouterId, Shard};
 use starling_xmpp::BareJid;
 use std::collections::BTreeMap;
@@ -62,9 +62,19 @@ pub(super) async fn give(board: &Switchboard, shard: Shard, to: RouterId) -> Ans
     // Whoever asked may go away meanwhile. The homes that were told to finish are told the end of it all the same.
     match tokio::spawn(async move { locations.give(shard, to).await }).await {
         Ok(Ok(())) => Answer::Done(true),
+        Ok(Err(GiveError::Unsafe)) => Answer::Unavailable(unheard(&board.silent_edges(shard))),
         Ok(Err(error)) => Answer::Unavailable(error.to_string()),
         Err(error) => Answer::Unavailable(error.to_string()),
     }
+}
+
+/// Why a shard is not moved that these edges have sessions of.
+fn unheard(silent: &[String]) -> String {
+    if silent.is_empty() {
+        return MISSED.to_owned();
+    }
+    let silent = silent.join(", ");
+    format!("sessions of an edge that does not answer ({silent}) would be gone: ask again later")
 }
 
 impl Raft for Administration {

@@ -28,6 +28,9 @@ const TURNED_AWAY: Duration = Duration::from_secs(5);
 /// How long a shard that is being moved waits for what is on its way to the store, and then for questions that are being worked on.
 const WRITTEN: Duration = Duration::from_secs(2);
 const QUESTIONS: Duration = Duration::from_millis(300);
+/// How long edges may take to say that they are there, and then that they have what was given to them, which may be much.
+pub(super) const THERE: Duration = Duration::from_millis(300);
+const GIVEN: Duration = Duration::from_secs(1);
 
 /// Serves a shard whenever this router reigns over it, for ever.
 pub(super) async fn serve(house: Arc<House>, group: Group) {
@@ -154,11 +157,15 @@ impl Drop for Led {
 pub(super) struct Leaving(pub(super) Arc<House>);
 
 impl Drain for Leaving {
-    fn drain(&self, shard: Shard, epoch: Epoch) -> BoxFuture<'static, ()> {
-        let board = Arc::clone(&self.0.board);
+    fn drain(&self, shard: Shard, epoch: Epoch) -> BoxFuture<'static, bool> {
+        let house = Arc::clone(&self.0);
         Box::pin(async move {
-            let home = Home { shard, epoch };
-            let Some((gate, closings)) = board.chart.leave(home) else { return };
+            let (board, home) = (&house.board, Home { shard, epoch });
+            // Who does not hear what is given to it would lose its sessions. Meanwhile all goes on as before.
+            if board.would_lose(shard, THERE).await {
+                return false;
+            }
+            let Some((gate, closings)) = board.chart.leave(home) else { return true };
             // What it has taken is answered first; what comes meanwhile is kept by whoever sent it.
             if timeout(WRITTEN, flush(&gate.door)).await.is_err() {
                 tracing::warn!(
@@ -176,13 +183,18 @@ impl Drain for Leaving {
             }
             // What only it has goes to edges, and to the next one.
             gate.door.leave().await;
+            if board.would_lose(shard, GIVEN).await {
+                Self(house).resume(shard, epoch);
+                return false;
+            }
             gate.deliveries.0.close(closings);
             board.withdraw(shard);
+            true
         })
     }
 
     fn is_calm(&self, shard: Shard) -> bool {
-        self.0.board.has_all(shard)
+        self.0.board.is_calm(shard)
     }
 
     fn edges(&self) -> BTreeSet<EdgeId> {

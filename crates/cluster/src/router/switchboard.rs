@@ -3,6 +3,7 @@
 //! An edge speaks to a reign, and is told `NotHome` where that is not this router's. Homes of other shards are spoken to in
 //! the same way, in this process or another.
 
+mod echoes;
 mod edges;
 mod lobby;
 mod peers;
@@ -13,6 +14,7 @@ pub(super) use edges::Reception;
 pub(super) use peers::Neighbours;
 pub(super) use post::{Deliveries, Gate, Mail};
 
+use self::echoes::Echoes;
 use self::lobby::Lobby;
 use self::sent::{Heard, Sent};
 use super::desk::Desk;
@@ -63,6 +65,8 @@ pub(super) struct Switchboard {
     edges: RwLock<HashMap<EdgeId, Linked<RouterItem>>>,
     /// Edges whose links are gone, and since when.
     lost: Mutex<HashMap<EdgeId, Duration>>,
+    /// What they were asked.
+    echoes: Echoes,
     /// Routers to which this one speaks.
     peers: RwLock<HashMap<RouterId, Linked<PeerItem>>>,
     /// Where all routers of the cluster are.
@@ -105,6 +109,7 @@ impl Switchboard {
             rules,
             edges: RwLock::default(),
             lost: Mutex::default(),
+            echoes: Echoes::default(),
             peers: RwLock::default(),
             members: RwLock::default(),
             lobby: Lobby::default(),
@@ -260,6 +265,11 @@ impl Switchboard {
     pub(super) fn going(&self, edge: EdgeId) -> Option<Leaves> {
         let linked = self.edges.read().contains_key(&edge);
         linked.then(|| self.going.lock().get(&edge).copied().unwrap_or(Leaves { phase: 0, left: 0 }))
+    }
+
+    /// The name of an edge that is linked, and the way to it.
+    fn way_to(&self, edge: EdgeId) -> Option<(String, Outlet<RouterItem>)> {
+        self.edges.read().get(&edge).map(|linked| (linked.name.clone(), linked.outlet.clone()))
     }
 
     /// The edges that are linked.

@@ -1,7 +1,7 @@
 //! What a router does from time to time, and at its end.
 
 use super::house::House;
-use super::reigns::flush;
+use super::reigns::{THERE, flush};
 use super::switchboard::Switchboard;
 use crate::refusals::refused;
 use futures::future::join_all;
@@ -166,18 +166,19 @@ pub(super) async fn sweep(house: Arc<House>, retention: Retention) {
 /// Gives everything away that is led here; what cannot be given is written down.
 pub(super) async fn leave(house: &House, locations: &Locations, grace: Duration) {
     // Clients of an edge that was just lost come back within moments, to another one: until then only the homes have their
-    // sessions.
-    let missed = || house.board.chart.homes().iter().any(|home| !house.board.has_all(home.shard));
+    // sessions. Of one that is silent it is not known yet that it is lost.
+    let shards = || house.board.chart.homes().iter().map(|home| home.shard).collect::<Vec<_>>();
     let patience = MISSED.min(grace / 2);
+    house.board.waits_until(house.clock.monotonic() + patience);
     let calm = async {
-        while missed() {
+        while house.board.misses(&shards(), THERE).await {
             sleep(LOOK_AGAIN).await;
         }
     };
     if timeout(patience, calm).await.is_err() {
         tracing::warn!(
             event = "sessions_left",
-            "sessions of an edge that was lost are given up with this router"
+            "sessions of an edge that was lost, or is silent, are given up with this router"
         );
     }
     if !locations.leave(grace).await {

@@ -10,6 +10,7 @@ mod members;
 mod pages;
 mod people;
 mod refusals;
+mod silent;
 mod site;
 mod strangers;
 mod traces;

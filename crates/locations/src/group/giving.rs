@@ -35,6 +35,9 @@ pub enum GiveError {
     /// The other one lags behind.
     #[error("the other router lags behind")]
     Behind,
+    /// Its home here would not: something would be lost. It goes on.
+    #[error("its home cannot be moved now without loss")]
+    Unsafe,
     /// It was not elected. This router goes on, with a new reign.
     #[error("the other router was not elected")]
     NotElected,

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// How long a home may take to finish what it has begun.
-const DRAINED_WITHIN: Duration = Duration::from_secs(3);
+/// How long a home may take to finish what it has begun, and to find out that all it gave away has come.
+const DRAINED_WITHIN: Duration = Duration::from_secs(4);
 /// How long a leader may take to say that it still waits: on a slow link there and back is longer than an election is given.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(300);
 /// How old a ping may be.
@@ -45,7 +45,7 @@ impl Inner {
             Err(GiveError::Behind | GiveError::NotElected) => {
                 unmoved.insert(to, self.clock.monotonic());
             }
-            Err(GiveError::NotLeader | GiveError::NoVoter) => {}
+            Err(GiveError::NotLeader | GiveError::NoVoter | GiveError::Unsafe) => {}
         }
         given
     }
@@ -71,13 +71,14 @@ impl Inner {
         let reign = core.reign.borrow().clone();
         let home = reign.zip(self.options.drain.as_ref());
         if let Some((reign, drain)) = &home {
-            let drained = tokio::time::timeout(DRAINED_WITHIN, drain.drain(shard, reign.epoch)).await;
-            if drained.is_err() {
-                tracing::warn!(
+            match tokio::time::timeout(DRAINED_WITHIN, drain.drain(shard, reign.epoch)).await {
+                Ok(true) => {}
+                Ok(false) => return Err(GiveError::Unsafe),
+                Err(_) => tracing::warn!(
                     event = "drain_late",
                     shard = shard.0,
                     "the home did not finish in time; messages may be delivered a second time"
-                );
+                ),
             }
         }
         let (done, given) = oneshot::channel();

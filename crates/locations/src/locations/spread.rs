@@ -2,7 +2,7 @@
 
 use super::Inner;
 use crate::detector::voters;
-use crate::group::Core;
+use crate::group::{Core, GiveError};
 use futures::{StreamExt, stream};
 use starling_wire::RouterId;
 use std::collections::BTreeMap;
@@ -77,10 +77,13 @@ pub(super) async fn leave(inner: &Arc<Inner>) -> bool {
             // Much may have happened since it was chosen, and each try stops a home.
             let able = !inner.failed_lately(to) && inner.loads().contains_key(&to);
             let to = if able { Some(to) } else { inner.heir(core) };
-            if let Some(to) = to
-                && let Err(error) = inner.give(core.shard, to).await
-            {
-                tracing::warn!(event = "move_failed", shard = core.shard.0, %error, "a shard could not be moved");
+            let Some(to) = to else { return };
+            match inner.give(core.shard, to).await {
+                // Its home says why, and it is tried again at once.
+                Ok(()) | Err(GiveError::Unsafe) => {}
+                Err(error) => {
+                    tracing::warn!(event = "move_failed", shard = core.shard.0, %error, "a shard could not be moved");
+                }
             }
         });
         each.await;

@@ -50,6 +50,7 @@ impl Pieces for EdgePieces {
                 Some(EdgeItem::Leaving(Leaving { phase, left })) => {
                     frame.leaving = Some(proto::Leaving { phase, left });
                 }
+                Some(EdgeItem::Heard(ask)) => frame.heard = frame.heard.max(ask),
                 Some(EdgeItem::Up(home, message)) => {
                     self.home = Some(home);
                     up::envelopes(message, &mut self.rest);
@@ -57,7 +58,7 @@ impl Pieces for EdgePieces {
                 None => break,
             }
         }
-        (!frame.batches.is_empty() || frame.leaving.is_some()).then_some(frame)
+        (!frame.batches.is_empty() || frame.leaving.is_some() || frame.heard > 0).then_some(frame)
     }
 }
 
@@ -109,6 +110,11 @@ impl Pieces for RouterPieces {
                     frame.leave = true;
                     continue;
                 }
+                // Who answers a later one has taken what came before this, too.
+                RouterItem::Ask(number) => {
+                    frame.ask = frame.ask.max(number);
+                    continue;
+                }
                 RouterItem::Down(home, message) => {
                     let (envelope, weight) = down::envelope(message);
                     size += weight;
@@ -125,9 +131,8 @@ impl Pieces for RouterPieces {
             };
             frame.items.push(proto::RouterItem { item: Some(said) });
         }
-        let said =
-            !frame.items.is_empty() || frame.routers.is_some() || frame.traces.is_some() || frame.leave;
-        said.then_some(frame)
+        let beside = frame.routers.is_some() || frame.traces.is_some() || frame.leave || frame.ask > 0;
+        (beside || !frame.items.is_empty()).then_some(frame)
     }
 }
 

@@ -318,6 +318,21 @@ fn hellos_arrive_and_are_judged() {
     assert_eq!(read_edge_hello(proto::EdgeHello::default()), Err(Malformed("hello")));
 }
 
+#[test]
+fn the_last_of_several_asks_is_answered() {
+    let items = vec![told(Down::RequestAck), RouterItem::Ask(4), told(Down::RequestAck), RouterItem::Ask(9)];
+    let asked = frames::<RouterPieces>(items);
+    let [frame] = &asked[..] else { panic!("{} frames", asked.len()) };
+    assert_eq!(proto::RouterFrame::decode(&**frame).unwrap().ask, 9);
+    // With nothing else to say, too.
+    let said = frames::<EdgePieces>(vec![EdgeItem::Heard(4), EdgeItem::Heard(9)]);
+    let [frame] = &said[..] else { panic!("{} frames", said.len()) };
+    assert_eq!(proto::EdgeFrame::decode(&**frame).unwrap().heard, 9);
+    assert!(read_ups(&said).unwrap().is_empty());
+    let older = Version { minor: 0, ..Version::own("test", Shards::new(16).unwrap()) };
+    assert!(!older.answers() && Version { minor: 1, ..older }.answers());
+}
+
 /// The bytes of version 1.0. Whoever changes them speaks another protocol: fields are only added.
 #[test]
 fn the_bytes_stay() {

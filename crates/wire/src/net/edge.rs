@@ -265,8 +265,12 @@ async fn read(
             Some(Err(bad)) => return End::Malformed(bad.to_string()),
             None => {}
         }
+        let ask = frame.ask;
         if let Err(end) = held.hear(codec::read_router_frame(edge, frame)) {
             return end;
+        }
+        if ask > 0 {
+            outlet.push(EdgeItem::Heard(ask));
         }
     }
 }

@@ -45,6 +45,9 @@ pub trait Edges: Send + Sync + 'static {
     /// An edge that is linked is leaving.
     fn leaves(&self, _edge: EdgeId, _how_far: Leaving) {}
 
+    /// An edge has taken all that it was told before [`RouterItem::Ask`] of this number.
+    fn heard(&self, _edge: EdgeId, _ask: u64) {}
+
     /// As [`RouterLink::account`](crate::RouterLink::account).
     fn account(&self, account: BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>>;
 

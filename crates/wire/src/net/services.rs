@@ -136,8 +136,7 @@ impl UplinkService {
         let answers = answers::<RouterPieces>(first, &outlet);
         let (edges, refused) = (Arc::clone(&self.edges), self.options.refused.clone());
         tokio::spawn(async move {
-            let leaves = |how_far| edges.leaves(edge, how_far);
-            let end = hear_edge(&mut stream, &held, &outlet, edge, leaves).await;
+            let end = hear_edge(&mut stream, &held, &outlet, edge, &*edges).await;
             tracing::info!(event = "link_over", edge = edge.0, %end, "the link of an edge is over");
             refused.ended(&end);
             finish(&caller, &end);
@@ -200,7 +199,7 @@ async fn hear_edge(
     held: &Held<EdgeId, UpBatch>,
     outlet: &Outlet<RouterItem>,
     edge: EdgeId,
-    leaves: impl Fn(Leaving),
+    edges: &dyn Edges,
 ) -> End {
     let mut reader = Reader::new(edge);
     let ended = outlet.ended();
@@ -213,12 +212,15 @@ async fn hear_edge(
         };
         match frame {
             Ok(Some(mut frame)) => {
-                let how_far = frame.leaving.take();
+                let (how_far, heard) = (frame.leaving.take(), frame.heard);
                 if let Err(end) = held.hear(reader.read(frame)) {
                     return end;
                 }
                 if let Some(proto::Leaving { phase, left }) = how_far {
-                    leaves(Leaving { phase, left });
+                    edges.leaves(edge, Leaving { phase, left });
+                }
+                if heard > 0 {
+                    edges.heard(edge, heard);
                 }
             }
             Ok(None) => return End::Lost("ended by the edge".to_owned()),

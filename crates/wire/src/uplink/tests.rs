@@ -94,6 +94,7 @@ impl Bench {
                 format!("{} {}@{}", link.number, up(&message.up), home.epoch.0)
             }
             Output::Send(link, EdgeItem::Leaving(_)) => format!("{} leaving", link.number),
+            Output::Send(link, EdgeItem::Heard(ask)) => format!("{} heard {ask}", link.number),
             Output::Deliver(message) => format!("deliver {}", told(&message.down)),
             Output::Reading(on) => format!("reading {on}"),
             Output::Cut(conn) => format!("cut {}", conn.number),

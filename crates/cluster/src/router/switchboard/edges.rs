@@ -10,10 +10,9 @@ use starling_wire::frame::{
 };
 use starling_wire::gate::{Attachments, Taken};
 use starling_wire::net::{Edges, End, Hears, Outlet};
-use starling_wire::{EdgeId, LinkError, Registration, Shard};
+use starling_wire::{EdgeId, LinkError, Registration};
 use starling_xmpp::BareJid;
 use starling_xmpp::sasl::Credentials;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a router does with edges.
@@ -29,6 +28,7 @@ impl Edges for Reception {
         let (id, number) = (edge.edge, board.number());
         let linked = Linked { number, name: edge.name, outlet: outlet.clone(), silent: false };
         board.edges.write().insert(id, linked);
+        board.echoes.linked(id, number, edge.version.answers());
         // Waits for those who are just taking it for dead: what they say of it must not come after what it says now.
         board.lost.lock().remove(&id);
         let rules = board.rules.0.targets.all();
@@ -43,6 +43,10 @@ impl Edges for Reception {
 
     fn leaves(&self, edge: EdgeId, how_far: Leaving) {
         self.0.going.lock().insert(edge, how_far);
+    }
+
+    fn heard(&self, edge: EdgeId, ask: u64) {
+        self.0.echoes.heard(edge, ask);
     }
 
     fn account(&self, account: BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
@@ -87,6 +91,7 @@ impl Hears<UpBatch> for Ear {
     }
 
     fn ended(&mut self, _end: &End) {
+        self.board.echoes.ended(self.edge, self.number);
         let own = {
             let mut edges = self.board.edges.write();
             let own = edges.get(&self.edge).is_some_and(|linked| linked.number == self.number);
@@ -155,20 +160,10 @@ impl Switchboard {
     }
 }
 
-impl Switchboard {
-    /// Whether all sessions of a shard are at edges that are linked. Those of an edge that was lost wait at their home to be
-    /// resumed, and nowhere else: if it moved, they would be gone.
-    pub(in crate::router) fn has_all(&self, shard: Shard) -> bool {
-        let Some(group) = self.locations().and_then(|locations| locations.group(shard)) else { return true };
-        let linked: HashSet<EdgeId> = self.edges.read().keys().copied().collect();
-        group.view().rows().iter().all(|(_, row)| linked.contains(&row.edge))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use starling_wire::{Epoch, RouterId, Shards};
+    use starling_wire::{Epoch, RouterId, Shard, Shards};
 
     #[test]
     fn what_an_edge_hears_last_of_a_home_holds() {

@@ -206,3 +206,25 @@ async fn a_router_that_cannot_give_has_nothing_against_the_heir() {
     let (given, ()) = join(this.give(Shard(0), to), broken).await;
     assert_eq!((given, this.inner.failed_lately(to)), (Err(GiveError::NotLeader), false));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_home_that_cannot_be_moved_without_loss_goes_on() {
+    let homes = Arc::new(Homes::default());
+    let mut cluster = Cluster::start(106, 0, 1, false).await;
+    cluster.drain = Some(Arc::clone(&homes) as Arc<dyn Drain>);
+    for number in 0..3 {
+        let one = cluster.add(&format!("router-{number}"), 101 + number, Some(3));
+        cluster.run(one).await;
+    }
+    cluster.settled(ms(5_000)).await;
+    let (home, heir) = pair(&cluster);
+    let (this, to, epoch) = (cluster.at(home), cluster.routers[heir].id, cluster.home(0).2.epoch);
+    homes.stay.store(true, Ordering::Relaxed);
+    assert_eq!(this.give(Shard(0), to).await, Err(GiveError::Unsafe));
+    assert!(!this.leave(ms(1_000)).await, "a router that leaves tries again");
+    assert_eq!((cluster.home(0).0, cluster.home(0).2.epoch), (home, epoch), "its reign goes on");
+    assert_eq!(homes.resumed.load(Ordering::Relaxed), 0, "it was not stopped");
+    assert!(!this.inner.failed_lately(to), "nothing is wrong with the other one");
+    homes.stay.store(false, Ordering::Relaxed);
+    assert!(this.leave(ms(1_000)).await);
+}

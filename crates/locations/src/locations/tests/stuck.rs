@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use starling_wire::{EdgeId, Epoch, Shard};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::time::sleep;
 
 /// Counts homes that were stopped, and those of them that were not moved.
@@ -15,15 +15,20 @@ use tokio::time::sleep;
 pub(super) struct Homes {
     pub(super) stopped: AtomicUsize,
     pub(super) resumed: AtomicUsize,
+    /// They will not be moved.
+    pub(super) stay: AtomicBool,
     all: Mutex<BTreeSet<(Shard, Epoch)>>,
     pub(super) edges: Mutex<BTreeSet<EdgeId>>,
 }
 
 impl Drain for Homes {
-    fn drain(&self, shard: Shard, epoch: Epoch) -> BoxFuture<'static, ()> {
+    fn drain(&self, shard: Shard, epoch: Epoch) -> BoxFuture<'static, bool> {
+        if self.stay.load(Ordering::Relaxed) {
+            return Box::pin(async { false });
+        }
         self.all.lock().insert((shard, epoch));
         self.stopped.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async {})
+        Box::pin(async { true })
     }
 
     fn resume(&self, _: Shard, _: Epoch) {

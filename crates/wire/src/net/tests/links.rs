@@ -42,6 +42,24 @@ async fn an_edge_and_a_router_speak() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_says_when_it_has_taken_what_it_was_told() {
+    const ALL: u64 = 10_000;
+    let site = Site::new();
+    let (router, _server, edge, _client) = pair(&site).await;
+    let down = router.edges.lock()[&7].clone();
+    let taken = |ask| router.count(|event| *event == Event::Taken(7, ask)) > 0;
+    // Nothing else is there to be said.
+    assert!(down.push(RouterItem::Ask(1)));
+    until(|| taken(1)).await;
+    for number in 1..=ALL {
+        assert!(down.push(tell(EdgeId(7), number, "hi")));
+    }
+    assert!(down.push(RouterItem::Ask(2)));
+    until(|| taken(2)).await;
+    assert_eq!(edge.numbers.lock().len() as u64, ALL);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_a_second_arrive_in_order_in_both_directions() {
     const RATE: u64 = 10_000;
     const ALL: u64 = 30_000;

@@ -110,6 +110,8 @@ pub(super) enum Event {
     Edge(u64),
     Heard(u64, u64),
     EdgeEnded(u64, End),
+    /// An edge has taken what came before this.
+    Taken(u64, u64),
     Peer(u64),
     Item(u64, PeerItem),
     PeerEnded(u64, End),
@@ -215,6 +217,10 @@ impl Edges for Host {
             routers: Vec::new(),
         };
         Ok((hello, Box::new(Ear { router: Arc::clone(&self.0), generation })))
+    }
+
+    fn heard(&self, edge: EdgeId, ask: u64) {
+        self.0.events.lock().push(Event::Taken(edge.0, ask));
     }
 
     fn account(&self, account: BareJid) -> BoxFuture<'static, Result<Option<AccountRow>, LinkError>> {
