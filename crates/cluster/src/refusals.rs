@@ -69,6 +69,15 @@ pub(crate) fn refused(who: &str, (address, why): (SocketAddr, String)) -> Obstac
     )
 }
 
+/// The same of a router whose place is another one's, who lives.
+pub(crate) fn kept_out(name: &str) -> Obstacle {
+    Obstacle::new("the routers of the cluster refuse this router")
+        .because(format!("another router is called {name:?} already, and lives"))
+        .advise(
+            "each needs a `cluster.node` of its own; to take the place of the other one, end that one first",
+        )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -150,6 +150,9 @@ pub enum Refusal {
     /// A router speaks for itself only, and its certificate is not for this name.
     #[error("not the caller's name")]
     Name,
+    /// The place of that name is another disk's, of which this router has heard a moment ago.
+    #[error("another router of this name was here a moment ago")]
+    Kept,
 }
 
 impl Call {
@@ -296,6 +299,7 @@ impl Answer {
                 6 => Refusal::Stopped,
                 7 => Refusal::Linked,
                 8 => Refusal::Name,
+                9 => Refusal::Kept,
                 _ => Refusal::Malformed,
             }),
         })
@@ -317,6 +321,7 @@ fn refusal(why: Refusal) -> u32 {
         Refusal::Stopped => 6,
         Refusal::Linked => 7,
         Refusal::Name => 8,
+        Refusal::Kept => 9,
     }
 }
 

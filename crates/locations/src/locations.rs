@@ -167,6 +167,8 @@ struct Inner {
     unmoved: Mutex<BTreeMap<RouterId, Duration>>,
     /// A snapshot is due, and does not fit on the disk.
     short_of_room: AtomicBool,
+    /// Its place is another one's: when others said so first, and last.
+    kept_out: Mutex<Option<(Duration, Duration)>>,
     removed: Arc<AtomicBool>,
     failed: watch::Sender<Option<Failure>>,
     admissions: mpsc::Sender<joining::Admission>,
@@ -257,6 +259,7 @@ impl Locations {
             adding: Mutex::default(),
             unmoved: Mutex::default(),
             short_of_room: AtomicBool::new(false),
+            kept_out: Mutex::default(),
             removed,
             failed: watch::Sender::new(None),
             admissions,
@@ -427,6 +430,17 @@ impl Locations {
         let granted = self.inner.groups.iter().map(|group| group.core().state.machine.lock().head().ceiling);
         let floor = granted.fold(limits.ceiling().max(limits.floor()), u64::max);
         (limits.cluster() != 0).then(|| Era { number: limits.era(), floor })
+    }
+
+    /// Whether this router is a member of any shard, as far as it knows.
+    pub fn is_member(&self) -> bool {
+        self.inner.members().contains_key(&self.inner.own)
+    }
+
+    /// For how long others have said that this router's place is another one's, whom they have heard a moment ago. `None` when
+    /// they do not.
+    pub fn kept_out(&self) -> Option<Duration> {
+        self.inner.kept_out.lock().map(|(first, last)| last.saturating_sub(first))
     }
 
     /// Whether this router votes in every shard, or takes part without a vote because there are voters enough. It has not yet

@@ -57,6 +57,8 @@ const HOMES_BACK: Duration = Duration::from_secs(5);
 const HOMES_FOUNDED: Duration = Duration::from_secs(10);
 /// and each client an answer to what it wrote after that.
 const CLIENTS_BACK: Duration = Duration::from_secs(15);
+/// All routers and edges are ready then: the place of a router whose disk is lost is kept for ten seconds.
+const READY_BACK: Duration = Duration::from_secs(25);
 
 /// A cluster at work, to which things happen.
 pub(crate) struct Drill {
@@ -247,7 +249,7 @@ impl Drill {
         while let Err(error) = self.site.ready(Duration::ZERO).await {
             self.site.check_alive()?;
             let waited = self.run.now() - moment;
-            if waited > CLIENTS_BACK {
+            if waited > READY_BACK {
                 self.note_late(format!("{error:#}"), &mut told, waited, before)?;
             }
             sleep(Duration::from_millis(100)).await;

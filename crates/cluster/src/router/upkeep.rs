@@ -3,7 +3,7 @@
 use super::house::House;
 use super::reigns::{THERE, flush};
 use super::switchboard::Switchboard;
-use crate::refusals::refused;
+use crate::refusals::{kept_out, refused};
 use futures::future::join_all;
 use starling_locations::{Locations, Standing};
 use starling_node::{Check, Health, Probe};
@@ -18,8 +18,7 @@ use tokio::time::{sleep, timeout};
 
 /// How long a router that leaves waits until it has nothing more to say.
 const SAID_WITHIN: Duration = Duration::from_secs(2);
-/// A router that belongs to no cluster and is refused for so long ends. Longer than those that it takes the place of are taken
-/// for alive.
+/// A router that is no member and is refused for so long ends. Longer than the place of one that has gone is kept for it.
 const REFUSED_FOR: Duration = Duration::from_secs(12);
 /// How often edges without a link are looked at.
 const EDGES_EVERY: Duration = Duration::from_millis(250);
@@ -67,6 +66,8 @@ pub(super) async fn watch(
         // would that goes by readiness, has taken the majority.
         if locations.is_ready() && locations.has_its_part() {
             groups.pass();
+        } else if !locations.is_member() && locations.kept_out().is_some() {
+            groups.fail("another router of this name was here a moment ago: its place is not given away yet");
         } else if locations.is_ready() {
             groups.fail("it is not taken in yet: it does not vote in every shard");
         } else if locations.stands_still() {
@@ -91,10 +92,12 @@ pub(super) async fn watch(
         }
         let board = &house.board;
         // A member goes on, whatever a newcomer says of it.
-        if locations.cluster() == 0
-            && let Some(refusal) = board.refusals.standing(REFUSED_FOR, house.clock.monotonic())
-        {
-            board.fail(refused("router", refusal));
+        if !locations.is_member() {
+            if let Some(refusal) = board.refusals.standing(REFUSED_FOR, house.clock.monotonic()) {
+                board.fail(refused("router", refusal));
+            } else if locations.kept_out().is_some_and(|so_long| so_long >= REFUSED_FOR) {
+                board.fail(kept_out(&board.own.name));
+            }
         }
         let linked = board.peers().len();
         if let Some(why) = alone

@@ -10,6 +10,7 @@ use starling_store::SharedStore;
 use starling_wire::RouterLink;
 use starling_wire::tls::Role;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +22,26 @@ const SOON: Duration = Duration::from_secs(40);
 async fn run(site: &Site, config: Config) -> RouterNode {
     let store: SharedStore = Arc::new(site.store.clone());
     Box::pin(RouterNode::start_on(store, config, Telemetry::off())).await.unwrap()
+}
+
+/// A router that has ended, in another directory: this process may hold on to the one that it had.
+async fn run_again(site: &Site, number: usize) -> RouterNode {
+    let mut config = site.config(number);
+    let from = std::mem::replace(&mut config.data_dir, site.data_dir(number).with_extension("again"));
+    copy(&from, &config.data_dir);
+    Box::pin(run(site, config)).await
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (kind, to) = (entry.file_type().unwrap(), to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &to);
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 /// Waits for its end; what it says then.
@@ -64,6 +85,32 @@ async fn a_router_that_does_not_go_with_the_others_ends_and_they_go_on() {
     }
     site.settled(Duration::from_secs(30)).await;
     assert!(edge.uplink.account(&jid("nobody")).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_that_was_only_restarted_has_its_place_and_its_namesake_ends() {
+    let mut site = Site::empty(4).await;
+    for number in 0..3 {
+        site.run(number).await;
+    }
+    site.settled(Duration::from_secs(30)).await;
+    let own = site.routers[1].as_ref().unwrap().locations().id();
+    site.routers[1].take().unwrap().stop().await;
+    let mut config = site.config(3);
+    config.cluster.node = Some("router-1".to_owned());
+    config.cluster.tls = site.config(1).cluster.tls;
+    let namesake = Box::pin(run(&site, config)).await;
+    until(SOON, "it waits for the place", || namesake.locations().kept_out().is_some()).await;
+    assert!(!namesake.is_ready());
+    site.routers[1] = Some(Box::pin(run_again(&site, 1)).await);
+    let said = end(&namesake).await;
+    assert!(said.contains("router-1\" already") && said.contains("cluster.node"), "{said}");
+    namesake.abort().await;
+    for node in site.running() {
+        let members = node.locations().members();
+        assert!(members.len() == 3 && members.contains_key(&own), "{members:?}");
+    }
+    site.settled(Duration::from_secs(30)).await;
 }
 
 /// Settings of an edge.

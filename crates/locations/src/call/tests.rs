@@ -76,6 +76,7 @@ fn answers_arrive_as_they_were_given() {
         Answer::Refused(Refusal::Stopped),
         Answer::Refused(Refusal::Linked),
         Answer::Refused(Refusal::Name),
+        Answer::Refused(Refusal::Kept),
     ];
     for answer in answers {
         assert_eq!(format!("{:?}", Answer::decode(answer.encode()).unwrap()), format!("{answer:?}"));

@@ -58,11 +58,7 @@ pub(super) async fn belong(inner: Arc<Inner>) {
     let mut known = BTreeMap::new();
     for round in 0u32.. {
         sleep(EVERY).await;
-        let members: BTreeMap<RouterId, Member> = super::Locations { inner: Arc::clone(&inner) }
-            .members()
-            .into_iter()
-            .map(|(id, (member, _))| (id, member))
-            .collect();
+        let members = inner.members();
         if members != known {
             inner.peers.members(&members);
             known = members;
@@ -287,6 +283,7 @@ impl Inner {
         let Member { name, address, .. } = self.options.member.clone();
         let call = Call::Join { name, address }.encode(self.limits.cluster());
         let linked: Vec<RouterId> = self.peers.links().borrow().keys().copied().collect();
+        let mut kept_by = None;
         for router in linked {
             let answer = self.peers.call(router, NO_GROUP, call.clone(), WITHIN).await;
             match answer.ok().and_then(|answer| Answer::decode(answer).ok()) {
@@ -294,11 +291,31 @@ impl Inner {
                 Some(Answer::Refused(why @ Refusal::Name)) => {
                     tracing::warn!(event = "not_taken_in", router = router.0, %why, "this router is not taken in");
                 }
+                Some(Answer::Refused(Refusal::Kept)) => kept_by = Some(router),
                 _ => {}
             }
         }
+        self.note_kept(kept_by);
         // Where this router leads, it can change its own address itself.
         let _ = self.ask_admission(self.own, self.options.member.clone());
+    }
+}
+
+impl Inner {
+    /// Notes whether this router's place is another one's still, as this router says.
+    fn note_kept(&self, by: Option<RouterId>) {
+        let now = self.clock.monotonic();
+        let mut kept_out = self.kept_out.lock();
+        let since = kept_out.map(|(since, _)| since);
+        if let (Some(router), None) = (by, since) {
+            tracing::warn!(
+                event = "not_taken_in",
+                router = router.0,
+                why = %Refusal::Kept,
+                "this router waits: it takes that one's place when nobody has heard of it for a while"
+            );
+        }
+        *kept_out = by.map(|_| (since.unwrap_or(now), now));
     }
 }
 

@@ -24,8 +24,10 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 const CLOSE: u64 = 10;
 /// How long a change of who votes may take.
 const CHANGED_WITHIN: Duration = Duration::from_secs(10);
-/// Who has said nothing for so long is gone, and another disk may stand in for it.
+/// Who has said nothing for so long is gone.
 pub(super) const GONE: Duration = Duration::from_secs(1);
+/// Who has said nothing for so long is not just being restarted, and another disk may take its place.
+const KEPT: Duration = Duration::from_secs(10);
 /// A new router that has said nothing for so long is not taken in: it asks again when it is back.
 const DEAD: Duration = Duration::from_secs(5);
 /// So many vote in a shard; more routers take part without a vote. Each voter more is one more to wait for, and five bear
@@ -109,7 +111,30 @@ impl Inner {
         if self.groups.iter().any(|group| removed(group.core())) {
             return Answer::Refused(Refusal::Removed);
         }
+        let is_member = self.members().contains_key(&router);
+        if !is_member && self.groups.iter().any(|group| self.is_kept(group.core(), router, &member.name)) {
+            return Answer::Refused(Refusal::Kept);
+        }
         self.ask(Admission::Join(router, member))
+    }
+
+    /// Whether a router would take the place of one that lives, or may only be away for a restart.
+    fn is_kept(&self, core: &Core, router: RouterId, name: &str) -> bool {
+        let server = core.server.borrow();
+        let mut nodes = server.membership_config.membership().nodes();
+        nodes.any(|(id, member)| *id != router.0 && member.name == name && self.silent(RouterId(*id)) < KEPT)
+    }
+
+    /// All members of the cluster, as far as they are known here.
+    pub(super) fn members(&self) -> BTreeMap<RouterId, Member> {
+        let mut members = BTreeMap::new();
+        for group in &self.groups {
+            let server = group.core().server.borrow();
+            for (id, member) in server.membership_config.membership().nodes() {
+                members.entry(RouterId(*id)).or_insert_with(|| member.clone());
+            }
+        }
+        members
     }
 
     pub(super) fn ask_removal(&self, router: RouterId) -> Answer {
@@ -140,6 +165,8 @@ impl Inner {
                 return;
             }
             Some(_) => {}
+            // Its name's disk was heard by this one, and not by the one that was asked.
+            None if self.is_kept(core, router, &member.name) => return,
             // Not more than it can have at once; those it lags behind in may be slow.
             None if self.lags_behind(router) >= AT_ONCE => return,
             None => {
@@ -160,7 +187,8 @@ impl Inner {
             .filter(|(id, other)| **id != router.0 && other.name == member.name)
             .map(|(id, _)| *id)
             .collect();
-        if namesakes.iter().any(|id| self.lives(RouterId(*id))) {
+        // It may have come back meanwhile.
+        if namesakes.iter().any(|id| self.silent(RouterId(*id)) < GONE) {
             tracing::error!(event = "name_taken", shard = core.shard.0, name = %member.name, "two living routers have one name");
             return;
         }
@@ -309,11 +337,6 @@ impl Inner {
                 "a new router does not catch up"
             );
         }
-    }
-
-    fn lives(&self, router: RouterId) -> bool {
-        let now = self.clock.monotonic();
-        router == self.own || self.seen.lock().get(&router).is_some_and(|seen| now < seen.heard + GONE)
     }
 
     /// Whether a router has said nothing for long, as far as this one can know.

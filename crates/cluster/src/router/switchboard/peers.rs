@@ -41,6 +41,11 @@ impl Neighbours {
         Self { board, working: Arc::new(working), answering: Arc::new(answering) }
     }
 
+    /// Whether a router is a member of the cluster, as far as is known here.
+    fn has_place(&self, router: RouterId) -> bool {
+        self.board.locations.get().is_some_and(|locations| locations.members().contains_key(&router))
+    }
+
     /// What it says of its homes at the beginning. What was lost with a link of ours before goes again now.
     fn greet(&self, peer: &PeerHello) {
         for home in &peer.homes {
@@ -75,6 +80,8 @@ impl Peers for Neighbours {
         }
         for (router, name) in board.peers() {
             match (router == peer.router, name == peer.name) {
+                // It is back from a restart, and the other one has come for its place meanwhile: that one is refused now.
+                (false, true) if self.has_place(peer.router) && !self.has_place(router) => {}
                 (false, true) => return taken(&format!("with the identity {:016x}", router.0)),
                 (true, false) => {
                     return Err(format!(

@@ -51,6 +51,38 @@ async fn a_lost_disk_is_another_router_in_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_is_only_restarted_is_not_replaced() {
+    let mut cluster = Cluster::start(26, 3, 4, false).await;
+    cluster.settled(ms(3_000)).await;
+    cluster.kill(1).await;
+    sleep(ms(500)).await;
+    let (own, name) = (cluster.routers[1].id, cluster.routers[1].member.name.clone());
+    let new = cluster.add(&name, 777, None);
+    cluster.run(new).await;
+    let id = cluster.routers[new].id;
+    let kept_out = |this: &Cluster| this.at(new).kept_out().is_some();
+    cluster.until(ms(2_500), "it is told that the place is another one's", kept_out).await;
+    cluster.run(1).await;
+    // For longer than the place is kept for who is gone.
+    let told_for = |this: &Cluster| this.at(new).kept_out().is_some_and(|so_long| so_long >= ms(12_000));
+    cluster
+        .until(ms(20_000), "it is told so all the time", |this| {
+            let members = this.at(0).members();
+            assert!(!members.contains_key(&id) && votes(this, 0, own), "{members:?}");
+            told_for(this)
+        })
+        .await;
+    assert!(!cluster.at(new).is_member() && !cluster.at(new).has_its_part());
+    // Now it is gone for good.
+    cluster.kill(1).await;
+    let gone = cluster.now();
+    cluster.until(ms(20_000), "it votes", |this| votes(this, new, id)).await;
+    let waited = cluster.now() - gone;
+    assert!(waited >= ms(9_500) && waited < ms(14_000), "{waited:?}");
+    assert_eq!(cluster.at(new).kept_out(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_router_more_and_a_router_less() {
     let mut cluster = Cluster::start(21, 3, 4, true).await;
     cluster.settled(ms(3_000)).await;

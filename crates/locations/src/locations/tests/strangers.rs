@@ -68,13 +68,10 @@ async fn nobody_is_taken_in_under_the_name_of_another() {
     let locations = cluster.at(cluster.home(0).0);
     let (name, address) = (cluster.routers[0].member.name.clone(), "elsewhere:5270".to_owned());
     let join = Call::Join { name: name.clone(), address }.encode(locations.cluster());
-    for (caller, refusal) in [("router-9", Some(Refusal::Name)), (&*name, None)] {
+    // And whose certificate is for that name has to wait until the other one is gone.
+    for (caller, refusal) in [("router-9", Refusal::Name), (&*name, Refusal::Kept)] {
         let answer = locations.answer(RouterId(9), caller, NO_GROUP, join.clone()).await;
-        let answered = match Answer::decode(answer).unwrap() {
-            Answer::Refused(why) => Some(why),
-            Answer::Done => None,
-            other => panic!("{other:?}"),
-        };
+        let Answer::Refused(answered) = Answer::decode(answer).unwrap() else { panic!("asked by {caller}") };
         assert_eq!(answered, refusal, "asked by {caller}");
     }
 }
