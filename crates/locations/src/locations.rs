@@ -312,16 +312,7 @@ impl Locations {
 
     /// All members of the cluster, as far as they are known here, and whether each votes in all shards.
     pub fn members(&self) -> BTreeMap<RouterId, (Member, bool)> {
-        let mut members: BTreeMap<RouterId, (Member, bool)> = BTreeMap::new();
-        for group in &self.inner.groups {
-            let server = group.core().server.borrow();
-            let membership = server.membership_config.membership();
-            for (id, member) in membership.nodes() {
-                let votes = membership.voter_ids().any(|voter| voter == *id);
-                members.entry(RouterId(*id)).or_insert_with(|| (member.clone(), true)).1 &= votes;
-            }
-        }
-        members
+        self.inner.members()
     }
 
     /// Whether every shard has a leader that a quorum has answered within the last second, as far as is known here, and this

@@ -58,7 +58,8 @@ pub(super) async fn belong(inner: Arc<Inner>) {
     let mut known = BTreeMap::new();
     for round in 0u32.. {
         sleep(EVERY).await;
-        let members = inner.members();
+        let members: BTreeMap<RouterId, Member> =
+            inner.members().into_iter().map(|(id, (member, _))| (id, member)).collect();
         if members != known {
             inner.peers.members(&members);
             known = members;

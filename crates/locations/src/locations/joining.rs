@@ -125,13 +125,15 @@ impl Inner {
         nodes.any(|(id, member)| *id != router.0 && member.name == name && self.silent(RouterId(*id)) < KEPT)
     }
 
-    /// All members of the cluster, as far as they are known here.
-    pub(super) fn members(&self) -> BTreeMap<RouterId, Member> {
-        let mut members = BTreeMap::new();
+    /// As [`Locations::members`](super::Locations::members).
+    pub(super) fn members(&self) -> BTreeMap<RouterId, (Member, bool)> {
+        let mut members: BTreeMap<RouterId, (Member, bool)> = BTreeMap::new();
         for group in &self.groups {
             let server = group.core().server.borrow();
-            for (id, member) in server.membership_config.membership().nodes() {
-                members.entry(RouterId(*id)).or_insert_with(|| member.clone());
+            let membership = server.membership_config.membership();
+            for (id, member) in membership.nodes() {
+                let votes = membership.voter_ids().any(|voter| voter == *id);
+                members.entry(RouterId(*id)).or_insert_with(|| (member.clone(), true)).1 &= votes;
             }
         }
         members

@@ -59,15 +59,6 @@ impl Inner {
             return Err(GiveError::NoVoter);
         }
         nearly_caught_up(core, to).await?;
-        if let Some((_, lacks @ 1..)) = self.edges_of(to) {
-            tracing::warn!(
-                event = "edges_missing",
-                shard = shard.0,
-                to = to.0,
-                lacks,
-                "edges that are linked here are not linked to the router that is to lead the shard: they do not serve its accounts until they are"
-            );
-        }
         let reign = core.reign.borrow().clone();
         let home = reign.zip(self.options.drain.as_ref());
         if let Some((reign, drain)) = &home {
@@ -80,6 +71,15 @@ impl Inner {
                     "the home did not finish in time; messages may be delivered a second time"
                 ),
             }
+        }
+        if let Some((_, lacks @ 1..)) = self.edges_of(to) {
+            tracing::warn!(
+                event = "edges_missing",
+                shard = shard.0,
+                to = to.0,
+                lacks,
+                "edges that are linked here are not linked to the router that is to lead the shard: they do not serve its accounts until they are"
+            );
         }
         let (done, given) = oneshot::channel();
         let given = match core.control.send(Control::Give { to, done }).await {

@@ -100,8 +100,9 @@ pub(super) async fn run(server: &Server<'_>, command: RaftCommand) -> Result<(),
 fn write(file: &Path, record: &Record) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(record).unwrap_or_default() + "\n";
     let made = File::create_new(file).and_then(|mut made| {
-        made.write_all(text.as_bytes())?;
-        made.sync_all()
+        let written = made.write_all(text.as_bytes()).and_then(|()| made.sync_all());
+        // What is there in part would only be in the way of the next try.
+        written.inspect_err(|_| drop(std::fs::remove_file(file)))
     });
     match made {
         Ok(()) => Ok(format!(

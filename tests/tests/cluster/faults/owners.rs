@@ -22,16 +22,10 @@ const CLEARED: Duration = Duration::from_secs(7);
 /// session that is not there any more.
 pub(super) async fn a_session_is_left_behind(drill: &mut Drill) -> Result<String> {
     let [left, next, _] = edges(drill);
-    let client = arrive(&drill.site.at(left)).await?;
+    let (detached, old) = arrive(&drill.site.at(left)).await?.walk_away();
     let time = hide(drill, left).await?;
-    let (detached, old) = client.walk_away();
-    let mut client = resume(&drill.site.at(next), detached).await?.context("neither refused nor resumed")?;
-    let felt = drill.was_felt()?;
-    drill.site.link(|links| *links = Links::default())?;
-    is_there(&mut client, "over the other edge").await?;
-    ends(old).await?;
-    is_there(&mut client, "when the first edge has been told").await?;
-    client.close().await?;
+    let client = resume(&drill.site.at(next), detached).await?.context("neither refused nor resumed")?;
+    let felt = heard_again(drill, client, old).await?;
     Ok(format!("of edge-{left}, cut off for {time:.1?}, to edge-{next}, {felt}"))
 }
 
@@ -40,13 +34,8 @@ pub(super) async fn a_name_is_taken_at_two_edges(drill: &mut Drill) -> Result<St
     let [left, next, _] = edges(drill);
     let (_, old) = arrive(&drill.site.at(left)).await?.walk_away();
     let time = hide(drill, left).await?;
-    let mut client = arrive(&drill.site.at(next)).await?;
-    let felt = drill.was_felt()?;
-    drill.site.link(|links| *links = Links::default())?;
-    is_there(&mut client, "over the other edge").await?;
-    ends(old).await?;
-    is_there(&mut client, "when the first edge has been told").await?;
-    client.close().await?;
+    let client = arrive(&drill.site.at(next)).await?;
+    let felt = heard_again(drill, client, old).await?;
     Ok(format!("edge-{left}, cut off for {time:.1?}, and edge-{next}, {felt}"))
 }
 
@@ -88,6 +77,17 @@ async fn hide(drill: &mut Drill, edge: usize) -> Result<Duration> {
         links.part(&[place], &routers);
     })?;
     Ok(drill.hold(0.2..2.0).await)
+}
+
+/// Lets all hear the edge again that had the session first: it ends that connection, and the client has it at the other one.
+async fn heard_again(drill: &mut Drill, mut client: Client, old: Stream) -> Result<String> {
+    let felt = drill.was_felt()?;
+    drill.site.link(|links| *links = Links::default())?;
+    is_there(&mut client, "over the other edge").await?;
+    ends(old).await?;
+    is_there(&mut client, "when the first edge has been told").await?;
+    client.close().await?;
+    Ok(felt)
 }
 
 fn login() -> Login {
