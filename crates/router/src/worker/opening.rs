@@ -84,6 +84,7 @@ impl Worker {
             return;
         }
         let mut parked: Vec<_> = std::mem::take(&mut opening.parked).into_iter().map(Some).collect();
+        let recorded: Vec<_> = places.iter().map(|place| place.token).collect();
         let mut chosen: Vec<(Parked, Notes, Place)> = Vec::new();
         let (mut lost, mut unsure) = (false, Vec::new());
         for place in places {
@@ -135,6 +136,9 @@ impl Worker {
         }
         built.retain(|(token, _)| home.links.iter().any(|link| link.token == *token));
         for parked in parked.into_iter().flatten() {
+            if parked.adopted.is_some() && !recorded.contains(&parked.record.token) {
+                self.unbinding.give_up(parked.record.jid.clone(), parked.record.token);
+            }
             other_record(home, &parked, &mut self.downs);
         }
         if lost {

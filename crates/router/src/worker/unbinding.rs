@@ -6,6 +6,7 @@ use crate::shared::Shared;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use starling_wire::Token;
+use starling_xmpp::FullJid;
 use std::collections::{HashSet, VecDeque};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -56,6 +57,18 @@ impl Unbinding {
             self.waiting.retain(other);
             self.batch.retain(other);
         }
+    }
+
+    /// A session that was to be recorded anew is over: it does not go again, for its address may be another's by then, and what
+    /// is under way is undone.
+    pub(super) fn give_up(&mut self, jid: FullJid, token: Token) {
+        let other = |op: &LocationOp| match op {
+            LocationOp::Bind { token: own, .. } | LocationOp::Move { token: own, .. } => *own != token,
+            LocationOp::Unbind { .. } => true,
+        };
+        self.waiting.retain(other);
+        self.batch.retain(other);
+        self.push(LocationOp::Unbind { jid, token });
     }
 
     /// Whether this session has ended, and is still recorded.

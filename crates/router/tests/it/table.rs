@@ -1,6 +1,6 @@
 //! The table of locations is lost with the disks of all routers.
 
-use crate::site::Site;
+use crate::site::{Mood, Site};
 use starling_wire::Down;
 use starling_xmpp::{Jid, PresenceType, Stanza};
 use std::time::Duration;
@@ -100,4 +100,28 @@ fn a_session_is_not_over_while_it_is_recorded_in_parts() {
     let bob = site.resume(&bob, 1, 0);
     site.advance(Duration::from_secs(1));
     assert!(site.told(&bob).iter().any(|down| matches!(down, Down::Resumed { .. })));
+}
+
+/// It could not be recorded again in time, and its client has bound its address anew: it does not get the row of that one.
+#[test]
+fn a_session_that_is_over_takes_no_row() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(1, "alice", "phone");
+    let bob = site.managed(0, "bob", "phone");
+    let shard = site.shard("bob");
+    site.books[usize::from(shard.0)].next(Mood::Lost);
+    site.lose_table();
+    site.advance(Duration::from_secs(6));
+    // The account is open without it, and says so.
+    assert!(site.told(&bob).iter().any(|down| matches!(down, Down::Close(_))));
+    let mut bob = site.managed(0, "bob", "phone");
+    site.books[usize::from(shard.0)].calm();
+    site.advance(SECOND);
+    site.succeed("bob");
+    site.advance(SECOND);
+    site.send(&mut bob, Stanza::presence(PresenceType::Available));
+    site.chat(&mut alice, "bob", "one");
+    site.advance(SECOND);
+    assert_eq!(site.messages(&bob), ["one"]);
+    assert_eq!(site.books[usize::from(shard.0)].edges(), [("bob@localhost/phone".to_owned(), 1)]);
 }

@@ -32,6 +32,8 @@ pub(crate) enum Mood {
     Late,
     /// The first of it is, the rest and the answer wait.
     Begun,
+    /// It is not, and the answer, that nobody knows, waits.
+    Lost,
     /// It is, and nobody knows.
     Unknown,
     /// It is not.
@@ -123,8 +125,15 @@ impl Register for Page {
         if let Some(Mood::Begun) = mood {
             *book.rest.lock() = ops.split_off(1.min(ops.len()));
         }
-        book.write(ops);
+        if !matches!(mood, Some(Mood::Lost)) {
+            book.write(ops);
+        }
         match mood {
+            Some(Mood::Lost) => {
+                let (answer, wait) = oneshot::channel();
+                book.late.lock().push(answer);
+                wait.map(|_| Err(RecordError::Unknown)).boxed()
+            }
             Some(Mood::Late | Mood::Begun) => {
                 let (answer, wait) = oneshot::channel();
                 book.late.lock().push(answer);
