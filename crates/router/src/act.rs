@@ -361,8 +361,16 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
     let Arriving { stanza, ticket, to, position, offline, mut refused, spans } = arriving;
     let trace = spans.written(ok);
     if !ok {
-        if let Some(position) = position.filter(|_| offline) {
-            not_kept(home, position, stanza.encoded_len(), &to);
+        // What was for nobody in particular was counted when that was decided.
+        let counted = offline && !to.iter().any(|(_, how)| *how == As::Itself);
+        if position.is_some() && home.doubt.is_some() {
+            // Should it be there, they have it from the log. Its sender says it again, and then it is known.
+            delivery::committed(out, home, &to, &stanza, position, offline, trace);
+            if offline {
+                home.count.doubt();
+            }
+        } else if position.is_some() && counted {
+            home.count.remove(stanza.encoded_len());
         }
         refused = Some(Box::new(decide::message::not_confirmed()));
     } else if refused.is_none() {
@@ -401,22 +409,6 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
                 (None, None) => {}
             }
         }
-    }
-}
-
-/// The row of a message for the account's devices was not confirmed.
-fn not_kept(home: &mut Home, position: Position, bytes: usize, to: &[(Token, As)]) {
-    // What was for nobody in particular was counted when that was decided.
-    let counted = !to.iter().any(|(_, how)| *how == As::Itself);
-    if home.doubt.is_some() {
-        // Should it be there, it waits as any other.
-        home.deliveries.kept(position);
-        if !counted {
-            home.count.add(bytes);
-        }
-        home.count.doubt();
-    } else if counted {
-        home.count.remove(bytes);
     }
 }
 

@@ -507,8 +507,12 @@ fn missed_rows(out: &mut Out<'_>, home: &mut Home, at: usize, asked: &[Position]
             return;
         }
         home.links[at].feed.missed.pop_front();
-        // One that is not there has expired.
-        if let Some(row) = rows.next_if(|row| row.position == position)
+        let row = rows.next_if(|row| row.position == position);
+        if row.is_none() && how == As::Itself {
+            // It has expired, or its write was in doubt and has not been: nobody waits for it.
+            home.deliveries.acknowledged(position);
+        }
+        if let Some(row) = row
             && let Some(stanza) = stored(out.shared, home, &row)
             && let Some(stanza) = dress(home, token, how, &stanza)
         {

@@ -181,3 +181,44 @@ fn what_was_in_doubt_has_one_copy_for_other_devices() {
         assert_eq!(site.messages(&desk), ["copy", "copy"], "written {written}, lost {lost}");
     }
 }
+
+/// The same with what the recipient's devices get.
+#[test]
+fn what_was_in_doubt_comes_to_all_it_is_for() {
+    for written in [true, false] {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let mut devices = ["phone", "tab", "desk"].map(|device| site.managed(0, "bob", device));
+        let priority = Element::new(ns::CLIENT, "priority").text("-1");
+        site.send(&mut devices[2], Stanza::presence(PresenceType::Available).child(priority));
+        site.advance(SECOND);
+        // Its sender keeps no row of it: the only one that is written is bob's.
+        let said = |n| named(n).child(Element::new("urn:xmpp:hints", "no-permanent-store"));
+        if written {
+            site.store.doubt_next(1);
+        } else {
+            site.store.fail_next(1);
+        }
+        site.send(&mut alice, said(0));
+        site.advance(SECOND);
+        assert_eq!(site.messages(&alice).len(), 1, "refused");
+        site.say(&alice, Up::Acknowledged { handled: 1 });
+        for n in [0, 1] {
+            site.send(&mut alice, said(n));
+            site.advance(SECOND);
+        }
+        assert_eq!(site.rows("bob"), ["0", "1"].map(str::to_owned));
+        for (device, had) in devices.iter().zip([["0", "1"], ["0", "1"], ["copy", "copy"]]) {
+            assert_eq!(site.messages(device), had, "written {written}");
+            site.say(device, Up::Acknowledged { handled: 9 });
+        }
+        // Nothing waits for a device that comes anew.
+        for device in devices {
+            site.say(&device, Up::Gone(Leave::Closed));
+        }
+        site.advance(SECOND);
+        let bob = site.client(0, "bob", "phone");
+        site.advance(SECOND);
+        assert_eq!(site.messages(&bob), [] as [&str; 0]);
+    }
+}
