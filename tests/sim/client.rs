@@ -131,6 +131,9 @@ impl Client {
                 let should = self.is_kept(&session, &*host);
                 self.note(What::NotResumed { condition: "conflict".to_owned(), should });
             }
+            if matches!(end, End::Closed | End::Forgotten) {
+                self.stage.forgets(&self.name, session.token);
+            }
             match end {
                 End::Closed => {
                     if self.stage.phase() < Phase::Over {

@@ -26,6 +26,9 @@ pub(crate) struct Plan {
     pub(crate) slow_lines: u16,
     /// How many of a thousand words of one home to another are lost, or come twice, or late.
     pub(crate) lossy: u16,
+    /// How many of a thousand writes are still in their process for a while: one that is stopped meanwhile makes them when it goes
+    /// on.
+    pub(crate) lingering: u16,
     /// How wrong the clocks of the processes are, in microseconds, at most.
     pub(crate) clocks: i64,
     pub(crate) bucket_rows: u32,
@@ -288,6 +291,7 @@ impl Plan {
             steady: dice.permille(300),
             slow_lines: [0, 10, 200][dice.place(3)],
             lossy: 0,
+            lingering: 0,
             clocks: [0, 500_000, 20_000_000, 3_600_000_000][dice.place(4)],
             bucket_rows: [2, 3, 5, 8, 1_000][dice.place(5)],
             volume_buckets: [1, 2, 3][dice.place(3)],
@@ -339,12 +343,17 @@ impl Plan {
         if accent == Accent::None {
             return self;
         }
+        // Answers that come when their home is one no more.
+        let mut others = Dice::new(self.seed ^ 0x510_3000);
+        let slow = Faults { slow: 200, ..Faults::NONE };
         Self {
             strikes: accent.strikes(),
             gentle: accent == Accent::Moves,
             slow_entries: if accent == Accent::Entries { 500 } else { self.slow_entries },
             lossy: if accent == Accent::Moves { 0 } else { self.lossy },
-            faults: Faults::NONE,
+            lingering: if accent == Accent::Reigns { [0, 300][others.place(2)] } else { 0 },
+            faults: if accent == Accent::Reigns && others.permille(500) { slow } else { Faults::NONE },
+            steady: true,
             messages: self.messages.max(90),
             blows: 6,
             slow_lines: [100, 300][dice.place(2)],
@@ -397,6 +406,7 @@ impl Plan {
                 pace: Duration::from_secs(6),
                 patience: Duration::from_secs(30),
                 sessions: Duration::from_secs([6, 40][dice.place(2)]),
+                lingering: [0, 300][dice.place(2)],
                 ..plan
             },
             Focus::Crash => Self {

@@ -420,29 +420,49 @@ impl Stage {
         self.inner.lock().resumed_over.insert((client.to_owned(), origin.to_owned(), token.0));
     }
 
+    /// A client gives its session up: an error that was on its way to it, wherever that had come, it does not read any more.
+    pub(crate) fn forgets(&self, client: &str, token: Token) {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let counted =
+            inner.resumed_over.iter().filter(|(of, _, session)| of == client && *session == token.0);
+        let unread = counted.filter(|(_, origin, _)| self.records.is_refused(origin));
+        inner.refused.extend(unread.map(|(client, origin, _)| Refusal {
+            client: client.clone(),
+            token,
+            origin: origin.clone(),
+            condition: "resource-constraint".to_owned(),
+        }));
+    }
+
     /// What clients have seen so far; and what they could not see: an error is counted as handled, and where its connection
     /// goes before it comes, `<resumed/>` covers the message before the error is sent again (XEP-0198 section 5: what the
     /// server has handled, it has handled). If the session is then lost, too, nobody tells the client. So it is as if it had
-    /// been told right behind that count, but only where the error was for this very session.
+    /// been told right behind that count, but only where the error was for this very session. The same where the session is lost
+    /// with an error that does not say "later" on its line, and the message is taken when it is said again in the next one.
     pub(crate) fn logs(&self) -> Vec<Log> {
         let inner = self.inner.lock();
         let mut logs = inner.logs.clone();
         for Refusal { client, token, origin, condition } in &inner.refused {
             let Some(log) = logs.get_mut(client) else { continue };
-            if !inner.resumed_over.contains(&(client.clone(), origin.clone(), token.0)) {
-                continue;
-            }
             let events = &mut log.events;
             let told =
                 |event: &Event| matches!(&event.what, What::Refused { origin: of, .. } if of == origin);
-            let counted = |event: &Event| matches!(&event.what, What::Acknowledged(of) if of == origin);
-            let Some(place) = events.iter().rposition(counted).filter(|_| !events.iter().any(told)) else {
+            if events.iter().any(told) {
                 continue;
+            }
+            let covered = inner.resumed_over.contains(&(client.clone(), origin.clone(), token.0));
+            let place = match covered {
+                true => behind_its_count(events, origin),
+                false if condition != "resource-constraint" => {
+                    before_the_next_session_says_it(events, origin)
+                }
+                false => None,
             };
-            let other = |event: &Event| !matches!(event.what, What::Acknowledged(_) | What::Refused { .. });
-            let behind = events[place..].iter().position(other).map_or(events.len(), |more| place + more);
+            let Some(place) = place else { continue };
             let what = What::Refused { origin: origin.clone(), condition: condition.clone() };
-            events.insert(behind, Event { at: events[place].at, what });
+            let at = events[place.min(events.len() - 1)].at;
+            events.insert(place, Event { at, what });
         }
         logs.into_values().collect()
     }
@@ -452,4 +472,21 @@ impl Stage {
         let mut inner = self.inner.lock();
         (std::mem::take(&mut inner.wrong), std::mem::take(&mut inner.story), inner.hash)
     }
+}
+
+/// Where the acknowledgement of this message is over.
+fn behind_its_count(events: &[Event], origin: &str) -> Option<usize> {
+    let counted = |event: &Event| matches!(&event.what, What::Acknowledged(of) if of == origin);
+    let place = events.iter().rposition(counted)?;
+    let other = |event: &Event| !matches!(event.what, What::Acknowledged(_) | What::Refused { .. });
+    Some(events[place..].iter().position(other).map_or(events.len(), |more| place + more))
+}
+
+/// Where a session that was bound after the one that had said this message says it.
+fn before_the_next_session_says_it(events: &[Event], origin: &str) -> Option<usize> {
+    let said =
+        events.iter().position(|event| matches!(&event.what, What::Sent(it) if it.origin == origin))?;
+    let bound = said + events[said..].iter().position(|event| matches!(event.what, What::Opened))?;
+    let again = |event: &Event| matches!(&event.what, What::SentAgain(of) if of == origin);
+    Some(bound + events[bound..].iter().position(again)?)
 }

@@ -120,6 +120,21 @@ impl WrongCql {
             .boxed()
     }
 
+    /// Some leave their process later, if it is not stopped before: whether or not anybody reigns elsewhere by then.
+    fn send(&self, mutation: Mutation) -> Answer<()> {
+        let often = self.stage.plan.lingering;
+        if often == 0 || self.stage.healed().is_some() {
+            return self.inner.write(mutation);
+        }
+        let mut dice = self.stage.dice();
+        if !dice.permille(often) {
+            return self.inner.write(mutation);
+        }
+        let (inner, most) = (self.inner.clone(), [2_000, 50_000, 400_000][dice.place(3)]);
+        let leaves = self.inner.sleep(Duration::from_micros(dice.within(0..most)));
+        leaves.then(move |()| inner.write(mutation)).boxed()
+    }
+
     fn conditional(&self, answer: Answer<bool>) -> Answer<bool> {
         if self.has(Planted::RefusedInstead) { self.taken_for(Ok(false), PATIENCE, answer) } else { answer }
     }
@@ -160,7 +175,7 @@ impl Cql for WrongCql {
         let within = Duration::from_millis(if mutation.attempt < 3 { 1_200 } else { 1 });
         let told = self.stage.plan.told.then(|| summary(&mutation));
         let rows = Records::rows_of(&mutation);
-        let done = self.inner.write(mutation);
+        let done = self.send(mutation);
         let done = if rows.is_empty() { done } else { self.recorded(rows, done) };
         let done = match told {
             Some(told) => {
