@@ -1,14 +1,29 @@
 //! Processes that end, stand still, or are told to end.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use parking_lot::Mutex;
+use starling_tests::server::PASSWORD;
+use starling_tests::{Client, Login, Target};
+use tokio::time::{Instant, sleep};
 
-use crate::drill::Drill;
+use crate::drill::{Drill, OWNER};
 use crate::site::{EDGES, ROUTERS, Which};
+use crate::states::http;
 
 /// An edge that is told to end has a second for load balancers and two for its clients; a router hands over.
 const DRAINED: Duration = Duration::from_secs(20);
+/// So many clients more are at an edge that is drained: that all of them stay to the end has no chance worth a thought.
+const MORE: usize = 8;
+/// How long it may take to log in where nothing is broken, on a busy machine;
+const SOON: Duration = Duration::from_secs(20);
+const AGAIN: Duration = Duration::from_millis(100);
+/// how often an edge is asked who is still there.
+const LOOK: Duration = Duration::from_millis(50);
+const REMAINING: &str = "starling_edge_drain_remaining ";
 
 pub(super) async fn an_edge_is_killed(drill: &mut Drill) -> Result<String> {
     let edge = drill.any_edge();
@@ -80,10 +95,59 @@ pub(super) async fn an_edge_stands_still(drill: &mut Drill) -> Result<String> {
 
 pub(super) async fn an_edge_is_drained(drill: &mut Drill) -> Result<String> {
     let edge = drill.any_edge();
-    let begin = drill.run.now();
-    let status = drill.site.process(Which::Edge(edge)).stop(DRAINED).await?;
+    let which = Which::Edge(edge);
+    let mut here = Vec::new();
+    for number in 0..MORE {
+        here.push(arrive(&drill.site.at(edge), number).await?);
+    }
+    let admin = drill.site.admin(which);
+    let before = remaining(admin).await?;
+    ensure!(before == Some(0), "an edge that serves says that {before:?} clients remain");
+    let (begin, seen) = (drill.run.now(), Arc::<Mutex<Vec<u64>>>::default());
+    let noted = seen.clone();
+    let looks = tokio::spawn(async move {
+        loop {
+            // At its very end there is nobody to ask.
+            if let Ok(Some(count)) = remaining(admin).await {
+                noted.lock().push(count);
+            }
+            sleep(LOOK).await;
+        }
+    });
+    let status = drill.site.process(which).stop(DRAINED).await;
+    looks.abort();
+    let status = status?;
     ensure!(status.success(), "edge-{edge} ended with {status}");
-    Ok(format!("edge-{edge} in {:.1?}", drill.run.now() - begin))
+    let seen = seen.lock();
+    let most = seen.iter().max().copied().unwrap_or_default();
+    ensure!(
+        most >= MORE as u64,
+        "{MORE} clients and more were there, and an edge says how many remain: {seen:?}"
+    );
+    let last = seen.last().copied().unwrap_or_default();
+    ensure!(last < most, "clients went, and an edge that leaves says at all times that {last} remain");
+    Ok(format!("edge-{edge} in {:.1?}, {most} clients at first and {last} at last", drill.run.now() - begin))
+}
+
+/// One who is at this edge and does nothing; its session ends with its connection.
+async fn arrive(edge: &Target, number: usize) -> Result<Client> {
+    let (login, end) =
+        (Login::new(OWNER, PASSWORD).resource(&format!("idle-{number}")), Instant::now() + SOON);
+    loop {
+        match login.connect(edge).await {
+            Ok(client) => return Ok(client),
+            Err(error) => ensure!(Instant::now() < end, "{error:#}"),
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// How many clients an edge says are still there while it leaves.
+async fn remaining(admin: SocketAddr) -> Result<Option<u64>> {
+    let (status, page) = http(admin, "/metrics").await?;
+    ensure!(status == 200, "metrics are answered with {status}");
+    let line = page.lines().find_map(|line| line.strip_prefix(REMAINING));
+    line.map(|value| value.trim().parse().context("no number")).transpose()
 }
 
 pub(super) async fn a_router_is_drained(drill: &mut Drill) -> Result<String> {
