@@ -3,6 +3,7 @@
 
 mod actor;
 mod audit;
+mod places;
 mod question;
 mod run;
 mod stanza;
@@ -17,6 +18,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 
 pub use actor::Actor;
+pub use places::{Told, astray};
 pub use run::{Awaited, Life, Moment, Phase, Run, Wait};
 pub use summary::Summary;
 pub use verdict::Verdict;

@@ -232,9 +232,10 @@ impl Actor {
 
     async fn session(&mut self, mut client: Client, life: Option<Life>) -> End {
         let mishap = Instant::now() + Duration::from_millis(self.rng.random_range(50..3000));
-        self.run.works(1);
+        let over = client.stream().tcp().and_then(|tcp| Ok(tcp.local_addr()?)).ok();
+        self.run.works(&self.log.client, over);
         let ended = self.work(&mut client, mishap).await;
-        self.run.works(-1);
+        self.run.works(&self.log.client, None);
         if matches!(ended, Ok(Why::Mishap)) {
             self.open.iter_mut().for_each(|open| open.since = None);
         }

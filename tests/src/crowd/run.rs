@@ -1,6 +1,7 @@
 //! What all clients of a run share: the time, the server's life, and the moment it is to be killed at.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -88,7 +89,8 @@ pub struct Run {
     written: AtomicU64,
     activity: AtomicU64,
     unanswered: AtomicI64,
-    in_session: AtomicI64,
+    /// The client's end of the connection that each session goes over, for each client that has one.
+    connections: Mutex<BTreeMap<String, SocketAddr>>,
     /// When the latest message that was acknowledged was sent, for each client.
     served: Mutex<BTreeMap<String, Duration>>,
     waits: Mutex<Vec<Wait>>,
@@ -152,7 +154,7 @@ impl Run {
             written: AtomicU64::new(0),
             activity: AtomicU64::new(0),
             unanswered: AtomicI64::new(0),
-            in_session: AtomicI64::new(0),
+            connections: Mutex::default(),
             served: Mutex::default(),
             waits: Mutex::default(),
             silences: AtomicU32::new(0),
@@ -371,14 +373,23 @@ impl Run {
         self.unanswered.load(SeqCst)
     }
 
-    /// Notes that a client has begun or ended to work in a session.
-    pub fn works(&self, more: i64) {
-        self.in_session.fetch_add(more, SeqCst);
+    /// Notes that a client works in a session over this connection, or in none any more.
+    pub fn works(&self, client: &str, over: Option<SocketAddr>) {
+        let mut connections = self.connections.lock();
+        match over {
+            Some(end) => drop(connections.insert(client.to_owned(), end)),
+            None => drop(connections.remove(client)),
+        }
+    }
+
+    /// Which clients have a session, and their ends of the connections.
+    pub fn connections(&self) -> BTreeMap<String, SocketAddr> {
+        self.connections.lock().clone()
     }
 
     /// How many clients are connected and have a session.
-    pub fn working(&self) -> i64 {
-        self.in_session.load(SeqCst)
+    pub fn working(&self) -> usize {
+        self.connections.lock().len()
     }
 
     /// Waits until all that was sent is answered and nothing has come to any client for this long, or `limit` is over.

@@ -198,6 +198,9 @@ fn judge(ended: &Ended, violations: &[Violation], summary: &Summary) -> Result<(
     if let Some(panic) = ended.site.panic() {
         bail!("{panic}");
     }
+    if let Some(first) = ended.astray.first() {
+        bail!("{} sessions or shards are not where they are said to be: {first}", ended.astray.len());
+    }
     let verdict = Verdict {
         faults: ended.findings.len(),
         answered: ended.answered,
@@ -215,5 +218,6 @@ fn keep(seed: u64, ended: &Ended, violations: &[Violation]) -> Result<String> {
     ended.site.keep_logs(&folder)?;
     let list: String = violations.iter().map(|v| format!("{v}\n")).collect();
     std::fs::write(folder.join("violations"), list)?;
+    std::fs::write(folder.join("astray"), ended.astray.join("\n"))?;
     Ok(folder.display().to_string())
 }

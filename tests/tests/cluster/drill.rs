@@ -18,6 +18,7 @@ use crate::faults::{Fault, NotDone};
 use crate::site::{EDGES, ROUTERS, Site, Which};
 use crate::states::{SHARDS, Watch};
 use crate::strain::{self, Strain};
+use crate::whereabouts;
 
 /// Accounts of many shards.
 pub(crate) const ACCOUNTS: [&str; 8] = ["ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal"];
@@ -284,11 +285,17 @@ impl Drill {
     }
 
     /// Ends the writing, waits until everything is answered and seen, kills every router and edge a last time and shows
-    /// that nothing comes again. Then the archives are read.
+    /// that nothing comes again. Then the archives are read. Routers are asked where sessions are before clients end and
+    /// after that.
     pub(crate) async fn end(mut self, so_far: Result<()>) -> Result<Ended> {
         let mut broken = so_far.err();
         if broken.is_none() {
             broken = self.come_to_rest().await.err();
+        }
+        let mut astray = Vec::new();
+        if broken.is_none() {
+            self.remark("routers are asked where sessions are");
+            broken = whereabouts::check(&self.site, &self.run, "at rest", &mut astray).await.err();
         }
         self.load.0.abort();
         let mut history = History::default();
@@ -302,10 +309,14 @@ impl Drill {
                 Err(error) => broken = Some(error),
             }
         }
+        if broken.is_none() {
+            let looked = whereabouts::check(&self.site, &self.run, "after all clients' end", &mut astray);
+            broken = looked.await.err();
+        }
         history.logs.push(self.fates);
         let (silences, answered) = (self.run.silences(), self.run.answered());
         let Self { site, findings, late, left_out, .. } = self;
-        Ok(Ended { history, site, findings, late, left_out, silences, answered, broken })
+        Ok(Ended { history, site, findings, late, astray, left_out, silences, answered, broken })
     }
 
     async fn come_to_rest(&mut self) -> Result<()> {
@@ -325,7 +336,7 @@ impl Drill {
         }
         self.site.mend()?;
         self.site.ready(Duration::from_secs(30)).await?;
-        let (end, all) = (self.run.now() + Duration::from_secs(40), i64::try_from(DEVICES.len())?);
+        let (end, all) = (self.run.now() + Duration::from_secs(40), DEVICES.len());
         while self.run.working() < all {
             ensure!(
                 self.run.now() < end,
@@ -471,6 +482,8 @@ pub(crate) struct Ended {
     pub(crate) site: Site,
     pub(crate) findings: Vec<Finding>,
     pub(crate) late: Vec<String>,
+    /// Sessions of which a router does not know what is so, and shards of which routers say different things.
+    pub(crate) astray: Vec<String>,
     /// Kinds that cannot be done here, and why.
     pub(crate) left_out: BTreeMap<&'static str, String>,
     /// How many requests got no answer.

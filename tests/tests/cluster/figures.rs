@@ -251,8 +251,10 @@ pub(crate) fn page(
          server and haproxy run as processes in network namespaces of their own. Clients write to each other, lose their\n\
          connections, and resume on whichever edge haproxy leads them to. One fault after the other is made and mended; the\n\
          next one comes when every shard has a home again and every client an answer to something it wrote after the\n\
-         mending. At the end all archives are read, and what clients saw is judged. A fault that nobody can have felt breaks\n\
-         the run off: that packets were kept back, processes killed or stopped, times told wrong is counted.\n\n\
+         mending. At the end all archives are read, and what clients saw is judged; and all routers have to say of each\n\
+         session at which edge it is, as its client has it, to know of no other, and to agree who leads which shard. A fault\n\
+         that nobody can have felt breaks the run off: that packets were kept back, processes killed or stopped, times told\n\
+         wrong is counted.\n\n\
          Made on {}. To repeat it: `make chaos FAULTS=N MINUTES=M`, with `CLUSTER_SEED={seed}` for the same faults in the same\n\
          order (their moments differ). It ends with an error, and says where all logs are, if anything is found.\n\n\
          ## What was done\n\n\

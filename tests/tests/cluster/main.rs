@@ -4,7 +4,8 @@
 //! direction or both, slow, lossy and out of order, disks are lost; clients write through all of it and resume on
 //! whichever edge haproxy leads them to. After each fault all is mended, every shard must have a home again and every
 //! client be served; at the end the history of it all is judged: nothing acknowledged is lost, nothing comes twice in a
-//! session, order holds. And one cluster on which every command for its routers is tried, as the guide says.
+//! session, order holds; and all routers know where each session is, and of none that is over. And one cluster on which
+//! every command for its routers is tried, as the guide says.
 //!
 //! `CLUSTER_SEED` repeats the plan of a run (its timing is never the same twice), `CLUSTER_FAULTS` is the number of
 //! faults, `CLUSTER_MINUTES` the time after which no more are begun, `CLUSTER_ONLY` chooses kinds, `CLUSTER_PACE` says how
@@ -21,6 +22,7 @@ mod runbook;
 mod site;
 mod states;
 mod strain;
+mod whereabouts;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

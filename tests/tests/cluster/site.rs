@@ -33,6 +33,8 @@ const ADMIN: u16 = 5290;
 const CQL: u16 = 9042;
 /// Room for the data of all processes, in MiB.
 const DISKS: u32 = 3072;
+/// Where haproxy says what it does.
+pub(crate) const SOCKET: &str = "haproxy.sock";
 /// Where a copy of a router is.
 const COPY: u8 = 31;
 /// How long anything may take to start, on a machine with much else to do.
@@ -498,8 +500,9 @@ impl Site {
 
     /// As an operator would have it: an edge that is not ready gets nobody new, and keeps whom it has.
     fn haproxy(&self) -> String {
-        let mut config = String::from(
-            "global\n  maxconn 2000\ndefaults\n  mode tcp\n  timeout connect 1s\n  timeout check 1s\n  timeout client 1h\n  \
+        let mut config = format!("global\n  stats socket {}\n", self.file(SOCKET).display());
+        config.push_str(
+            "  maxconn 2000\ndefaults\n  mode tcp\n  timeout connect 1s\n  timeout check 1s\n  timeout client 1h\n  \
              timeout server 1h\n  retries 3\n  option redispatch 1\n  balance random\n  option httpchk GET /readyz\n  \
              default-server check inter 500ms fall 2 rise 1\n",
         );
