@@ -62,7 +62,7 @@ soak: ## the crash test and the faults of a CQL server for hours: KILLS=2000 MES
 	CRASH_KILLS=$(KILLS) $(CARGO) test -p starling-tests --test crash
 	FAULTS_MESSAGES=$(MESSAGES) $(CARGO) test -p starling-tests --test faults
 
-chaos: ## faults of a cluster for an hour, with the figures in docs/chaos.md: FAULTS=400 MINUTES=60
+chaos: ## faults of a cluster for an hour, with the figures in docs/chaos.md: FAULTS=400 MINUTES=60 STARLING_OLD_BIN=an older starling
 	@tests/namespaces/install
 	@tests/cassandra/install
 	$(CARGO) build --release --bin starling

@@ -59,6 +59,13 @@ impl Process {
         self.environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     }
 
+    /// Its next start is that of another program in place of this one.
+    pub fn exchange(&mut self, program: &Path, other: &Path) -> Result<()> {
+        let word = self.words.iter_mut().find(|word| *word == program.as_os_str());
+        *word.with_context(|| format!("{} is not {}", self.name, program.display()))? = other.into();
+        Ok(())
+    }
+
     /// Starts it.
     pub fn start(&mut self, sandbox: &Sandbox) -> Result<()> {
         ensure!(self.child.is_none(), "{} still runs", self.name);

@@ -49,7 +49,7 @@ impl Plan {
         };
         Ok(Self {
             seed: number("CLUSTER_SEED", rand::random::<u32>().into())?,
-            faults: usize::try_from(number("CLUSTER_FAULTS", 44)?)?,
+            faults: usize::try_from(number("CLUSTER_FAULTS", u64::try_from(faults::ALL.len())?)?)?,
             only: std::env::var("CLUSTER_ONLY").ok(),
             pace,
             within,

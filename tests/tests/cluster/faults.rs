@@ -7,6 +7,7 @@ mod disks;
 mod lines;
 mod owners;
 mod processes;
+mod versions;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -66,6 +67,7 @@ const LOSE_AN_EDGE: &[&str] = &[
     "an_edge_and_a_router_are_cut_off",
     "an_edge_is_drained",
     "all_are_started_anew_in_turn",
+    "all_are_upgraded_in_turn",
     "all_edges_are_killed",
     "an_edge_and_a_router_are_killed",
     "an_edge_knows_one_router",
@@ -114,6 +116,7 @@ pub(crate) static ALL: &[Fault] = faults![
     "C32" processes::an_edge_is_drained,
     "C32" processes::a_router_is_drained,
     "C33" processes::all_are_started_anew_in_turn,
+    "C33" versions::all_are_upgraded_in_turn,
     "C34" disks::a_router_is_replaced,
     "C35" processes::all_edges_are_killed,
     "C41" processes::an_edge_and_a_router_are_killed,

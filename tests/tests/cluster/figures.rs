@@ -257,6 +257,13 @@ pub(crate) fn page(
          wrong is counted.\n\n\
          Made on {}. To repeat it: `make chaos FAULTS=N MINUTES=M`, with `CLUSTER_SEED={seed}` for the same faults in the same\n\
          order (their moments differ). It ends with an error, and says where all logs are, if anything is found.\n\n\
+         That processes of two versions go together is only tried with an older `starling`, by an upgrade of all processes in turn\n\
+         and the way back, under load (*all are upgraded in turn*, C33):\n\n\
+         ```\n\
+         git worktree add ../before HEAD~1        # or the tag of the version before\n\
+         (cd ../before && cargo build --release --bin starling)\n\
+         make chaos STARLING_OLD_BIN=$PWD/../before/target/release/starling\n\
+         ```\n\n\
          ## What was done\n\n\
          {} faults of {} kinds in {:.0} minutes, seed {seed}.{missing} {verdict}\n\n{}\n\
          ## Time without service\n\n{}\n\

@@ -9,7 +9,8 @@
 //!
 //! `CLUSTER_SEED` repeats the plan of a run (its timing is never the same twice), `CLUSTER_FAULTS` is the number of
 //! faults, `CLUSTER_MINUTES` the time after which no more are begun, `CLUSTER_ONLY` chooses kinds, `CLUSTER_PACE` says how
-//! long they last, `CLUSTER_REPORT` is a file to write the figures into. Arguments choose cases by a part of their name.
+//! long they last, `CLUSTER_REPORT` is a file to write the figures into; `STARLING_OLD_BIN` is an older `starling`, without which
+//! no two versions are tried beside each other. Arguments choose cases by a part of their name.
 #![allow(clippy::disallowed_methods)]
 
 mod chaos;

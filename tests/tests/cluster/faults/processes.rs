@@ -164,12 +164,17 @@ pub(super) async fn a_router_is_drained(drill: &mut Drill) -> Result<String> {
 pub(super) async fn all_are_started_anew_in_turn(drill: &mut Drill) -> Result<String> {
     let begin = drill.run.now();
     for which in (0..ROUTERS).map(Which::Router).chain((0..EDGES).map(Which::Edge)) {
-        let status = drill.site.process(which).stop(DRAINED).await?;
-        ensure!(status.success(), "{which:?} ended with {status}");
-        drill.site.begin(which)?;
-        drill.site.ready(Duration::from_secs(20)).await?;
+        start_anew(drill, which).await?;
     }
     Ok(format!("routers, then edges, in {:.1?}", drill.run.now() - begin))
+}
+
+/// A process is told to end, is started, and all are ready again.
+pub(super) async fn start_anew(drill: &mut Drill, which: Which) -> Result<()> {
+    let status = drill.site.process(which).stop(DRAINED).await?;
+    ensure!(status.success(), "{which:?} ended with {status}");
+    drill.site.begin(which)?;
+    drill.site.ready(Duration::from_secs(20)).await
 }
 
 pub(super) async fn all_edges_are_killed(drill: &mut Drill) -> Result<String> {
