@@ -28,8 +28,10 @@ pub(super) struct Wire {
     /// The served domain that the client asked for.
     pub(super) domain: Option<String>,
     pub(super) lang: Option<CompactString>,
-    /// The trace of this login, if it is one of the few.
-    pub(super) trace: Option<Trace>,
+    /// The trace of this login, if it is one of the few, until its first step.
+    trace: Option<Trace>,
+    /// The span over all its steps. It ends with this value.
+    login: Span,
     /// Our header for the present stream is out.
     pub(super) answered: bool,
     out: BytesMut,
@@ -54,6 +56,7 @@ impl Wire {
             domain: None,
             lang: None,
             trace: shared.telemetry.tracer.start(StanzaKind::Login),
+            login: Span::default(),
             answered: false,
             out: BytesMut::new(),
         }
@@ -98,8 +101,13 @@ impl Wire {
     }
 
     /// Begins a step of the login.
-    pub(super) fn span(&self, step: Step) -> Span {
-        self.shared.telemetry.tracer.span(self.trace, step)
+    pub(super) fn span(&mut self, step: Step) -> Span {
+        let tracer = &self.shared.telemetry.tracer;
+        // Not before: who connects and says nothing, as probes do, is no login.
+        if let Some(head) = self.trace.take() {
+            self.login = tracer.span(Some(head), Step::Login);
+        }
+        tracer.span(self.login.context(), step)
     }
 
     /// Queues an element.
@@ -160,6 +168,7 @@ impl Wire {
             End::Closed => {}
             End::Fault(error) => {
                 tracing::debug!(condition = error.condition.as_str(), "stream ends before a session");
+                self.login.fail(error.condition.as_str());
                 if !self.answered {
                     self.say_header(None);
                 }
@@ -172,6 +181,8 @@ impl Wire {
         if self.flush().await.is_err() {
             return;
         }
+        // That the client takes its time to go is no part of it.
+        std::mem::take(&mut self.login).end();
         let Some(io) = &mut self.io else { return };
         // Closing a socket with unread input would reset it and take our last words along.
         let linger = async {

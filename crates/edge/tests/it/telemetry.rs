@@ -23,9 +23,14 @@ async fn a_stanza_is_one_trace_and_a_login_another() {
     };
     let (receive, deliver) = (named("edge receive"), named("edge deliver"));
     assert_eq!(deliver.parent_span_id, receive.span_context.span_id());
-    let login = ["tls handshake", "authenticate", "bind"].map(named);
-    assert!(login.iter().all(|span| span.span_context.trace_id() == login[0].span_context.trace_id()));
-    assert_ne!(login[0].span_context.trace_id(), receive.span_context.trace_id());
+    let login = named("login");
+    assert_eq!(login.parent_span_id.to_bytes(), [0; 8]);
+    for step in ["tls handshake", "authenticate", "bind"].map(named) {
+        assert_eq!(step.span_context.trace_id(), login.span_context.trace_id());
+        assert_eq!(step.parent_span_id, login.span_context.span_id(), "{step:?}");
+        assert!(login.start_time <= step.start_time && step.end_time <= login.end_time, "{step:?}");
+    }
+    assert_ne!(login.span_context.trace_id(), receive.span_context.trace_id());
     let all = format!("{spans:?}");
     assert!(!all.contains("alice") && !all.contains("marker-body"), "{all}");
 }

@@ -62,6 +62,8 @@ pub enum Step {
     HomeFeed,
     /// The edge writes the stanza to its client.
     EdgeDeliver,
+    /// A login, from its first step to the session or the end of the connection.
+    Login,
     /// TLS handshake.
     TlsHandshake,
     /// SASL exchange.
@@ -82,6 +84,7 @@ impl Step {
             Self::StoreWrite => "store write",
             Self::HomeFeed => "home feed",
             Self::EdgeDeliver => "edge deliver",
+            Self::Login => "login",
             Self::TlsHandshake => "tls handshake",
             Self::Authenticate => "authenticate",
             Self::Bind => "bind",
@@ -95,7 +98,8 @@ impl Step {
             Self::EdgeDeliver => SpanKind::Consumer,
             Self::StoreWrite => SpanKind::Client,
             Self::HomeSent | Self::HomeReceived => SpanKind::Internal,
-            Self::TlsHandshake | Self::Authenticate | Self::Bind | Self::Resume => SpanKind::Server,
+            Self::Login => SpanKind::Server,
+            Self::TlsHandshake | Self::Authenticate | Self::Bind | Self::Resume => SpanKind::Internal,
         }
     }
 }
