@@ -39,6 +39,7 @@ pub(crate) struct Beginning {
     pub(crate) tenancy: Tenancy,
     pub(crate) admission: Admission,
     pub(crate) shared: Arc<Shared>,
+    /// Those that its stream began with.
     pub(crate) settings: Arc<Settings>,
     pub(crate) jid: FullJid,
     pub(crate) lang: Option<CompactString>,
@@ -110,7 +111,12 @@ thread_local! {
 impl Session {
     pub(crate) fn new(begin: Beginning) -> Self {
         let now = begin.shared.table.wheel.now();
-        let limits = &begin.settings.limits;
+        let settings = begin.shared.settings.load_full();
+        if !Arc::ptr_eq(&settings, &begin.settings) {
+            // They have changed since its stream began, before anybody could tell it.
+            begin.tenancy.mailbox().reload();
+        }
+        let limits = &settings.limits;
         let mut credit = Credit::new(limits.session.credit_stanzas, limits.session.credit_bytes);
         if let Some((sequence, _)) = begin.resumed {
             credit.resume_at(sequence);
@@ -124,7 +130,7 @@ impl Session {
             tenancy: begin.tenancy,
             _admission: begin.admission,
             shared: begin.shared,
-            settings: begin.settings,
+            settings,
             jid: begin.jid,
             lang: begin.lang,
             token: begin.token,

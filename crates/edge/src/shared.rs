@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub(crate) struct Shared {
-    /// Replaced by a reload; a connection keeps what it began with.
+    /// Replaced by a reload; a stream that is being negotiated keeps what it began with until its session begins.
     pub(crate) settings: ArcSwap<Settings>,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) tls: Arc<rustls::ServerConfig>,

@@ -1,7 +1,7 @@
 //! TLS as clients see it (XEP-0368, RFC 9325; rows T01 and T10 of the hostile inputs).
 
 use crate::Site;
-use crate::client::{Client, TLS12, Tls};
+use crate::client::{Client, TLS12, Tls, bind};
 use sha2::{Digest, Sha256};
 use starling_node::config::CertificateFiles;
 
@@ -98,6 +98,23 @@ async fn the_certificate_follows_the_name_and_a_reload_disturbs_nobody() {
     site.config.domains.retain(|domain| domain != "localhost");
     site.edge.reload(&site.config).unwrap();
     assert!(open.rest().await.contains("<host-gone "));
+}
+
+/// A session is not told of what was reloaded before it began.
+#[tokio::test]
+async fn a_domain_that_goes_while_a_stream_is_negotiated_has_no_session() {
+    let mut site = Site::with(|config| config.domains.push("other.example".into())).await;
+    let mut early = Client::secured(site.c2s()).await;
+    let mut late = Client::authenticated(site.c2s()).await;
+    site.config.domains.retain(|domain| domain != "localhost");
+    site.edge.reload(&site.config).unwrap();
+    early.plain("alice", "secret").await;
+    early.expect("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    early.open().await;
+    late.send(&bind("late")).await;
+    assert!(late.rest().await.contains("<host-gone "));
+    early.send(&bind("early")).await;
+    assert!(early.rest().await.contains("<host-gone "));
 }
 
 #[tokio::test]
