@@ -12,6 +12,7 @@ use crate::tls::{Certificates, TlsError};
 use crate::wheel::Tick;
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit};
+use starling_node::config::MOST_GIVEN;
 use starling_node::listen::{Listen, ListenError};
 use starling_node::telemetry::metrics::{Outcome, Transport};
 use starling_node::{Config, SharedClock, Shutdown, Telemetry};
@@ -282,9 +283,11 @@ async fn watch(shared: Arc<Shared>, config: Arc<ArcSwap<Config>>) {
     }
 }
 
-/// What waits for one connection besides what its home counts as unacknowledged: twice that is out of order.
+/// What may wait for one connection. All that was given away for a session waits at once where it is resumed; the last stanza of
+/// it may be more than that, and what comes after has to have room, too.
 fn queue_bytes(config: &Config) -> usize {
-    config.limits.sm.max_unacked_bytes.saturating_mul(2).max(4 * config.limits.xml.c2s.max_stanza_bytes)
+    let most = config.limits.sm.max_unacked_bytes;
+    most.saturating_mul(MOST_GIVEN).saturating_add(most.max(4 * config.limits.xml.c2s.max_stanza_bytes))
 }
 
 /// Files this process may have open.

@@ -59,7 +59,7 @@ pub(crate) enum Next {
     Down(Down),
     /// The edge is going down.
     Stopping,
-    /// There is no home to answer.
+    /// There is no home to answer, or too much came with the answer.
     Cut,
 }
 
@@ -176,7 +176,8 @@ impl Mailbox {
                 state.bytes = state.bytes.saturating_sub(weight(&down));
                 Poll::Ready(Next::Down(down))
             }
-            None if flags.cut => Poll::Ready(Next::Cut),
+            // What it waits for was dropped with the rest.
+            None if flags.cut || flags.overflow => Poll::Ready(Next::Cut),
             None if flags.stopping => Poll::Ready(Next::Stopping),
             None => Poll::Pending,
         }

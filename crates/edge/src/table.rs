@@ -287,8 +287,11 @@ mod tests {
         let one = table.register(&account());
         let mut batch = Vec::from([message(), message()].map(|down| ToEdge { conn: one.mailbox.conn, down }));
         table.deliver(&mut batch);
-        let flags = one.mailbox.look(&Context::from_waker(Waker::noop()), false);
+        let cx = Context::from_waker(Waker::noop());
+        let flags = one.mailbox.look(&cx, false);
         assert!(flags.overflow && !flags.items);
+        let next = one.mailbox.poll_next(&cx);
+        assert!(matches!(next, Poll::Ready(Next::Cut)), "who waits for an answer waits in vain: {next:?}");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use cluster::{Cluster, ClusterRaft, ClusterTls, Drain};
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Origin, Sources};
 pub use limits::{
-    AuthLimits, BlocklistLimits, ConnectionLimits, Limits, MOST_CREDIT, MamLimits, OfflineLimits,
+    AuthLimits, BlocklistLimits, ConnectionLimits, Limits, MOST_CREDIT, MOST_GIVEN, MamLimits, OfflineLimits,
     PreAuthXmlLimits, RateLimits, RegistrationLimits, RosterLimits, SessionLimits, SmLimits, StreamLimits,
     StreamXmlLimits, XmlLimits,
 };

@@ -4,13 +4,11 @@ use crate::delivery::{Out, push, send_so_many, too_much};
 use crate::home::Home;
 use crate::notes;
 use crate::session::remember;
+use starling_node::config::MOST_GIVEN;
 use starling_node::telemetry::metrics::Limit;
 use starling_store::Position;
 use starling_wire::{Down, ToEdge};
 use std::time::Duration;
-
-/// As many times what may be unacknowledged goes to the edge of a session whose home moves: more no record of it has room for.
-const MOST_GIVEN: usize = 3;
 
 /// The home is about to be another one: what waits here for a session goes to the edge that keeps it, though it takes no more or its
 /// client reads nothing.

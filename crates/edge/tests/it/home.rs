@@ -26,6 +26,8 @@ struct State {
     log: Vec<String>,
     away: bool,
     holds: bool,
+    /// Goes out at once to whom resumes next, as all that was given away for a session does.
+    waiting: Vec<Down>,
     /// Answers go through another task, as they do when the home has threads of its own.
     late: Option<mpsc::UnboundedSender<Vec<ToEdge>>>,
 }
@@ -93,6 +95,11 @@ impl Home {
         });
     }
 
+    /// This waits for whom resumes next.
+    pub(crate) fn leave_waiting(&self, downs: impl IntoIterator<Item = Down>) {
+        self.state.lock().waiting.extend(downs);
+    }
+
     /// Says something to every connection.
     pub(crate) fn say(&self, down: impl Fn() -> Down) {
         let conns: Vec<ConnId> = self.state.lock().conns.keys().copied().collect();
@@ -142,11 +149,9 @@ impl State {
                     None => vec![Down::NotResumed],
                     Some(session) => {
                         self.conns.insert(conn, session.clone());
-                        vec![Down::Resumed {
-                            jid: session.jid,
-                            sequence: session.sequence,
-                            base: session.base,
-                        }]
+                        let Session { jid, sequence, base, .. } = session;
+                        let waiting = self.waiting.drain(..);
+                        std::iter::once(Down::Resumed { jid, sequence, base }).chain(waiting).collect()
                     }
                 }
             }

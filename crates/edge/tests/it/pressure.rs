@@ -68,7 +68,7 @@ async fn a_client_that_is_too_fast_is_read_slower_and_loses_nothing() {
     assert_eq!(site.home.count("stanza"), 101);
 }
 
-fn large() -> Down {
+pub(crate) fn large() -> Down {
     let body = Element::new(ns::CLIENT, "body").text("x".repeat(60_000));
     Down::Stanza {
         number: 0,

@@ -2,6 +2,8 @@
 
 use crate::Site;
 use crate::client::{Client, bind};
+use crate::pressure::large;
+use starling_node::config::MOST_GIVEN;
 
 async fn enabled(site: &Site) -> (Client, String) {
     let mut client = Client::bound(site.c2s(), "phone").await;
@@ -37,6 +39,22 @@ async fn goes_on_where_it_was() {
     client.expect("<a xmlns='urn:xmpp:sm:3' h='2'/>").await;
     client.send("<enable xmlns='urn:xmpp:sm:3'/>").await;
     client.expect(&failed("unexpected-request")).await;
+}
+
+#[tokio::test]
+async fn all_that_a_home_gives_away_has_room_where_it_is_resumed() {
+    let site = Site::with(|config| config.limits.sm.max_unacked_bytes = 1 << 20).await;
+    let (client, id) = enabled(&site).await;
+    client.cut();
+    site.home.heard("gone").await;
+    let count = (MOST_GIVEN << 20) / 60_000;
+    site.home.leave_waiting((0..=count).map(|_| large()));
+    let mut client = Client::authenticated(site.c2s()).await;
+    client.send(&resume(&id, "0")).await;
+    client.expect("<resumed xmlns='urn:xmpp:sm:3'").await;
+    for _ in 0..=count {
+        client.expect("</body></message>").await;
+    }
 }
 
 #[tokio::test]

@@ -136,6 +136,10 @@ section! {
 /// have refused, and of what the home before may have taken.
 pub const MOST_CREDIT: usize = 256;
 
+/// As many times `sm.max_unacked_bytes` goes to the edge of a session whose home moves: more no record of it has room for.
+/// Edges make room for it where it is resumed.
+pub const MOST_GIVEN: usize = 3;
+
 section! {
     /// Sessions.
     pub struct SessionLimits {
