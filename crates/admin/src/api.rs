@@ -72,8 +72,11 @@ pub struct UserRow {
 /// `GET /v1/sessions?jid&limit`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sessions {
-    /// In no order that means anything.
+    /// The first in the order of their addresses.
     pub sessions: Vec<SessionRow>,
+    /// There are more than were asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// A session.

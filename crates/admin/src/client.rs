@@ -122,7 +122,7 @@ impl Client {
         read(&self.call(Method::GET, &path, None::<&()>).await?)
     }
 
-    /// Sessions, of one account or of all.
+    /// Sessions, of one account or of all; [`PAGE_MAX`](crate::api::PAGE_MAX) at most.
     ///
     /// # Errors
     /// [`ClientError`].

@@ -145,8 +145,14 @@ struct ListSessions {
 async fn sessions(State(control): Shared, params: Params<ListSessions>) -> Answer<Sessions> {
     let params = params?.0;
     let of = params.jid.as_deref().map(account).transpose()?;
-    let found = control.sessions(of, page(params.limit)?).await?;
-    Ok(Json(Sessions { sessions: found.into_iter().map(SessionRow::from).collect() }))
+    let limit = params.limit.unwrap_or(PAGE_MAX);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(invalid(&format!("limit is not from 1 to {PAGE_MAX}")));
+    }
+    let mut found = control.sessions(of, limit + 1).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    Ok(Json(Sessions { sessions: found.into_iter().map(SessionRow::from).collect(), more }))
 }
 
 async fn status(State(control): Shared) -> Answer<StatusBody> {

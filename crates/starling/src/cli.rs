@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
+use starling_admin::api::PAGE_MAX;
 
 /// An XMPP server.
 #[derive(Debug, Parser)]
@@ -356,13 +357,18 @@ pub(crate) enum SessionCommand {
         /// Only of this account
         #[arg(long)]
         jid: Option<String>,
-        /// At most so many
-        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        /// At most so many, from 1 to 1000; it is said when there are more
+        #[arg(long, value_name = "N", default_value_t = PAGE_MAX, value_parser = page())]
         limit: usize,
         /// Form of the list
         #[arg(short, long, value_name = "FORM", default_value = "table")]
         output: Output,
     },
+}
+
+/// As many as one answer has room for.
+fn page() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=PAGE_MAX as u64)
 }
 
 #[derive(Debug, Subcommand)]
@@ -490,6 +496,7 @@ mod tests {
             panic!("{:?}", cli.command);
         };
         assert_eq!((output, limit), (Output::Json, 1_000));
+        assert!(Cli::try_parse_from(["starling", "ctl", "session", "list", "--limit", "1001"]).is_err());
         assert!(Cli::try_parse_from(["starling", "ctl", "user", "list", "-o", "yaml"]).is_err());
     }
 }

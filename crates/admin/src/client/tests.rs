@@ -11,7 +11,7 @@ use starling_xmpp::{BareJid, FullJid};
 use super::*;
 use crate::{
     AdminSocket, Control, ControlError, ListenerStatus, NewUser, Password, Status, User, UserPage, UserQuery,
-    api::{IMPORT_MAX, code},
+    api::{IMPORT_MAX, PAGE_MAX, code},
 };
 
 /// Accounts in memory, of the domain `example.org`. Those whose names begin with `moving` are away for the first call.
@@ -61,10 +61,10 @@ impl Control for Accounts {
     fn sessions(
         &self,
         of: Option<BareJid>,
-        _: usize,
+        limit: usize,
     ) -> BoxFuture<'_, Result<Vec<SessionInfo>, ControlError>> {
         let jid = FullJid::parse("alice@example.org/phone").unwrap();
-        let all = of.is_none_or(|of| of == jid.bare());
+        let count = of.map_or(PAGE_MAX + 1, |of| usize::from(of == jid.bare()));
         let session = SessionInfo {
             jid,
             available: true,
@@ -73,7 +73,7 @@ impl Control for Accounts {
             stream_management: true,
             since: 1_000_000,
         };
-        now(Ok(Some(session).into_iter().filter(|_| all).collect()))
+        now(Ok(vec![session; count.min(limit)]))
     }
 
     fn status(&self) -> BoxFuture<'_, Result<Status, ControlError>> {
@@ -199,6 +199,21 @@ async fn sessions_and_status_are_shown() {
     let status = client.status().await.unwrap();
     assert_eq!(status.listeners[0].address, "127.0.0.1:5222");
     assert_eq!(status.pid, std::process::id());
+}
+
+#[tokio::test]
+async fn a_list_of_sessions_that_is_not_whole_says_so() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    for limit in [1, PAGE_MAX] {
+        let listed = client.sessions(None, limit).await.unwrap();
+        assert_eq!((listed.sessions.len(), listed.more), (limit, true));
+    }
+    let whole = client.sessions(Some("alice@example.org"), 1).await.unwrap();
+    assert_eq!((whole.sessions.len(), whole.more), (1, false));
+    for limit in [0, PAGE_MAX + 1] {
+        assert_eq!(code_of(client.sessions(None, limit).await), code::INVALID, "{limit}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `starling ctl session`.
 
-use starling_admin::api::SessionRow;
+use starling_admin::api::{SessionRow, Sessions};
 
 use super::{Server, user};
 use crate::{cli::Output, failure::Failure, print};
@@ -14,7 +14,8 @@ pub(super) async fn list(
     let jid = jid.map(user::account).transpose()?;
     let mut client = server.connect().await?;
     let found = client.sessions(jid.as_deref(), limit).await;
-    let mut sessions = found.map_err(|error| server.failure("sessions cannot be listed", error))?.sessions;
+    let Sessions { mut sessions, more } =
+        found.map_err(|error| server.failure("sessions cannot be listed", error))?;
     sessions.sort_by(|left, right| left.jid.cmp(&right.jid));
     match output {
         Output::Json => print::line(&serde_json::to_string_pretty(&sessions).unwrap_or_default()),
@@ -22,6 +23,9 @@ pub(super) async fn list(
             let rows: Vec<_> = sessions.iter().map(row).collect();
             print::line(print::table(["JID", "STATE", "PRIORITY", "SM", "SINCE"], &rows).trim_end());
         }
+    }
+    if more {
+        eprintln!("warning: there are more than these {}; name an account with --jid", sessions.len());
     }
     Ok(())
 }
