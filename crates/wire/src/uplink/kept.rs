@@ -41,6 +41,8 @@ pub(super) struct Kept {
     notes: Bytes,
     /// The client's last word on whether its user looks.
     pub(super) active: Option<bool>,
+    /// It has been silent for long, and has said nothing since. A ping may have been lost with its home.
+    pub(super) idle: bool,
     /// The home has closed the socket. The session is over when it is released, not before.
     pub(super) closed: bool,
     /// The home has said how far it has come, and takes nothing more.
@@ -137,6 +139,7 @@ impl Kept {
             highest: None,
             notes: Bytes::new(),
             active: None,
+            idle: false,
             closed: false,
             left: false,
             gone: None,

@@ -228,6 +228,11 @@ impl Seat {
         // A session that is over or elsewhere says nothing more.
         let Some(kept) = self.kept.get_mut(&number).filter(|kept| kept.gone.is_none()) else { return };
         match &up {
+            Up::Idle => kept.idle = true,
+            Up::Written { .. } | Up::Attach(_) => {}
+            _ => kept.idle = false,
+        }
+        match &up {
             Up::Stanza { sequence, stanza, fault, trace, .. } => kept.ups.push_back(Pending::Stanza {
                 sequence: *sequence,
                 stanza: stanza.clone(),
@@ -414,6 +419,9 @@ impl Seat {
             }
             if let Some(active) = kept.active.filter(|_| kept.gone.is_none()) {
                 out.push(say(number, &kept.account, Up::ClientState { active }));
+            }
+            if kept.idle {
+                out.push(say(number, &kept.account, Up::Idle));
             }
             if let Some((leave, _)) = kept.gone {
                 out.push(say(number, &kept.account, Up::Gone(leave)));

@@ -117,7 +117,8 @@ fn up(up: &Up) -> String {
         Up::Gone(Leave::Lost) => "lost".to_owned(),
         Up::Gone(Leave::Never) => "never".to_owned(),
         Up::ClientState { active } => format!("active {active}"),
-        Up::Idle | Up::Acknowledged { .. } | Up::Written { .. } => "count".to_owned(),
+        Up::Idle => "idle".to_owned(),
+        Up::Acknowledged { .. } | Up::Written { .. } => "count".to_owned(),
     }
 }
 
@@ -167,6 +168,28 @@ fn a_new_home_gets_all_sessions_and_then_what_is_not_handled() {
     bench.0.down(link(OTHER, 2), Epoch(6), tells(1, Down::Handled { sequence: 3 }), &mut bench.1);
     bench.0.down(link(OTHER, 2), Epoch(6), tells(1, down(2, false)), &mut bench.1);
     assert_eq!(bench.out(), ["deliver handled 3", "deliver stanza 2"]);
+}
+
+/// A client that is asked nothing has nothing to answer, and is closed for it.
+#[test]
+fn a_silent_client_is_asked_by_the_next_home_unless_it_has_spoken() {
+    let mut bench = Bench::bound();
+    bench.up(says(1, Up::Idle));
+    // What else the home says is no question, and what has been written no answer.
+    bench.down(5, tells(1, down(1, false)));
+    bench.up(says(1, Up::Written { count: 1 }));
+    bench.out();
+    bench.0.announced(link(ROUTER, 1), Epoch(6), at(2), &mut bench.1);
+    assert_eq!(bench.out(), ["1 begin@6", "1 record 0/1@6", "1 end@6", "1 idle@6"]);
+    bench.up(says(1, Up::ClientState { active: true }));
+    bench.out();
+    bench.0.announced(link(ROUTER, 1), Epoch(7), at(3), &mut bench.1);
+    assert_eq!(bench.out()[3..], ["1 active true@7"]);
+    bench.up(says(1, Up::Idle));
+    bench.up(says(1, Up::Gone(Leave::Lost)));
+    bench.out();
+    bench.0.announced(link(ROUTER, 1), Epoch(8), at(4), &mut bench.1);
+    assert_eq!(bench.out()[3..], ["1 lost@8"]);
 }
 
 /// It comes over another link than the next one's word, and may come later.
