@@ -103,6 +103,7 @@ impl EdgeNode {
             refusals: Refusals::default(),
             clock: Arc::clone(&clock),
         });
+        telemetry.metrics.register(|registry| tls.register(registry));
         let client = EdgeClient::start(seeds, tls, Options::default(), manners.clone());
         let hello = manners.first_hello(config).await?;
 

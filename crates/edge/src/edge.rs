@@ -119,6 +119,7 @@ impl Edge {
             features: ArcSwap::from_pointee(parts.features),
         });
         shared.note_expiry();
+        shared.telemetry.metrics.serves_clients();
         let mut edge = Self {
             shared,
             addresses: Addresses::default(),

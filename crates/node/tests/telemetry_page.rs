@@ -12,6 +12,7 @@ use starling_node::{
 /// Name, type and labels of each family, from the text that is scraped.
 fn families() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let metrics = Metrics::new();
+    metrics.serves_clients();
     // The series of these exist only once they have been used.
     metrics.db_operation.at(DbOperation::Select, DbCollection::Log, DbResult::Ok);
     metrics.store_write.at(StoreTable::Log, Consistency::Disk, Outcome::Ok);

@@ -14,6 +14,8 @@ pub use identity::{Identity, Role};
 pub(crate) use verify::reason;
 
 use arc_swap::ArcSwap;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -78,6 +80,8 @@ pub struct Tls {
     role: Role,
     clock: SharedClock,
     current: ArcSwap<Current>,
+    /// `starling_cluster_certificate_expiry_timestamp_seconds`.
+    expiry: Gauge,
 }
 
 #[derive(Debug)]
@@ -96,7 +100,10 @@ impl Tls {
     /// Which file, and what is wrong with it.
     pub fn load(files: Files, cluster: &str, role: Role, clock: SharedClock) -> Result<Arc<Self>, TlsError> {
         let current = ArcSwap::from_pointee(read(&files, cluster, role, &clock)?);
-        Ok(Arc::new(Self { files, cluster: cluster.to_owned(), role, clock, current }))
+        let (cluster, expiry) = (cluster.to_owned(), Gauge::default());
+        let tls = Self { files, cluster, role, clock, current, expiry };
+        tls.note_expiry();
+        Ok(Arc::new(tls))
     }
 
     /// Reads everything again. New links use it, open ones go on.
@@ -105,7 +112,28 @@ impl Tls {
     /// As [`Self::load`]; then what was read before stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         self.current.store(Arc::new(read(&self.files, &self.cluster, self.role, &self.clock)?));
+        self.note_expiry();
         Ok(())
+    }
+
+    /// Makes the end of the certificate part of what is scraped.
+    pub fn register(&self, to: &mut Registry) {
+        to.register_with_unit(
+            "starling_cluster_certificate_expiry_timestamp",
+            "The end of the certificate for links to other processes",
+            Unit::Seconds,
+            self.expiry.clone(),
+        );
+    }
+
+    fn note_expiry(&self) {
+        self.expiry.set(i64::try_from(self.not_after()).unwrap_or(i64::MAX));
+    }
+
+    /// How much longer the certificate can be used.
+    pub(crate) fn left(&self) -> Duration {
+        let end = Duration::from_secs(self.not_after());
+        end.saturating_sub(Duration::from_micros(self.clock.now_micros()))
     }
 
     /// Whether a file has another time stamp than when it was read.

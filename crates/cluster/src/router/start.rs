@@ -112,6 +112,7 @@ async fn assemble(
     let threads = Threads::start()?;
     let options = Options { raft: Some(threads.handle().clone()), ..Options::default() };
     telemetry.metrics.register(|registry| options.refused.register(registry));
+    telemetry.metrics.register(|registry| tls.register(registry));
     let reception = Arc::new(Reception(Arc::clone(&board)));
     let neighbours = Arc::new(Neighbours::new(Arc::clone(&board)));
     let server = Server::on(listeners, Arc::clone(&tls), options.clone(), reception, neighbours.clone())?;

@@ -2,7 +2,7 @@
 
 use crate::site::Site;
 use starling_cluster::EdgeNode;
-use starling_node::Telemetry;
+use starling_node::{SystemClock, Telemetry};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -31,6 +31,11 @@ fn own(telemetry: &Telemetry) -> Names {
     own.map(str::to_owned).collect()
 }
 
+fn value(telemetry: &Telemetry, name: &str) -> Option<u64> {
+    let text = telemetry.metrics.encode();
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_metrics_of_a_cluster_are_those_of_its_page() {
     let mut site = Site::empty(3).await;
@@ -46,5 +51,14 @@ async fn the_metrics_of_a_cluster_are_those_of_its_page() {
     // A family of labels is not scraped before one of them has a value.
     let unlabelled: Names = ["starling_links_refused", "starling_shard_home"].map(str::to_owned).into();
     assert_eq!(documented(&page, "Metrics of a router"), &own(&router) | &unlabelled);
+    // The authority of these tests makes them for a day, and the clock goes on.
+    let now = SystemClock::shared().now_micros() / 1_000_000;
+    for telemetry in [&router, &edge] {
+        let end = value(telemetry, "starling_cluster_certificate_expiry_timestamp_seconds").unwrap();
+        assert!((now + 80_000..=now + 86_400).contains(&end), "{end}, and it is {now}");
+    }
+    // Of what is not there, 0 would be an alarm.
+    let of_clients = |telemetry| value(telemetry, "starling_tls_certificate_expiry_timestamp_seconds");
+    assert!(of_clients(&router).is_none() && of_clients(&edge) > Some(now));
     node.stop().await;
 }

@@ -67,7 +67,8 @@ pub struct Metrics {
     pub homes: Gauge,
     /// `starling_limit_rejections_total`: what ran into a limit.
     pub limits: Table1<Limit, Counter>,
-    /// `starling_tls_certificate_expiry_timestamp_seconds`: the earliest end of a certificate in use.
+    /// `starling_tls_certificate_expiry_timestamp_seconds`: the earliest end of a certificate for clients. Absent until
+    /// [`serves_clients`](Self::serves_clients): 0 would be the alarm that it has ended.
     pub certificate_expiry: Gauge,
     /// `starling_config_reloads_total`: reloads, applied or refused.
     pub reloads: Table1<Outcome, Counter>,
@@ -152,12 +153,6 @@ impl Metrics {
         metrics.register_database(&mut to);
         to.register("starling_homes_loaded", "Accounts in memory", metrics.homes.clone());
         to.register("starling_limit_rejections", "What ran into a limit", metrics.limits.family());
-        to.register_with_unit(
-            "starling_tls_certificate_expiry_timestamp",
-            "The earliest end of a certificate in use",
-            Unit::Seconds,
-            metrics.certificate_expiry.clone(),
-        );
         to.register("starling_config_reloads", "Reloads of the configuration", metrics.reloads.family());
         to.register("starling_otel_spans_ended", "Spans handed to the exporter", metrics.spans_ended.clone());
         to.register("starling_otel_spans_exported", "Spans exported", metrics.spans_exported.clone());
@@ -204,6 +199,18 @@ impl Metrics {
             "Sessions made anew because no node could be reached",
             self.store_reconnects.clone(),
         );
+    }
+
+    /// Adds what only a process with sockets of clients has. To be called once.
+    pub fn serves_clients(&self) {
+        self.register(|to| {
+            to.register_with_unit(
+                "starling_tls_certificate_expiry_timestamp",
+                "The earliest end of a certificate for clients in use",
+                Unit::Seconds,
+                self.certificate_expiry.clone(),
+            );
+        });
     }
 
     /// Adds metrics that are not named here. Their labels must be as bounded.

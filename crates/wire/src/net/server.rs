@@ -123,9 +123,14 @@ impl Server {
     }
 }
 
-/// Reads the files of TLS again when they change.
+/// Reads the files of TLS again when they change, and says when they are to be made anew.
 pub(super) async fn watch(tls: Arc<Tls>, options: Options) {
+    let mut reminded = None;
     loop {
+        if reminds(tls.left(), &mut reminded) {
+            let (identity, days) = (tls.identity(), tls.left().as_secs() / DAY.as_secs());
+            tracing::warn!(event = "certificate_ends", %identity, days, "the certificate for links ends: then no new link can be made");
+        }
         tokio::time::sleep(options.certificates).await;
         if tls.changed() {
             match tls.reload() {
@@ -139,6 +144,19 @@ pub(super) async fn watch(tls: Arc<Tls>, options: Options) {
         }
     }
 }
+
+/// Whether it is time to say that a certificate ends: each day from two weeks before, when it has ended, and of each new one.
+fn reminds(left: Duration, said: &mut Option<Duration>) -> bool {
+    let is_news = |said: Duration| left > said || left + DAY <= said || left.is_zero() && !said.is_zero();
+    let reminds = left < SOON && said.is_none_or(is_news);
+    if reminds {
+        *said = Some(left);
+    }
+    reminds
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+const SOON: Duration = Duration::from_secs(14 * 86_400);
 
 #[derive(Clone)]
 struct Services {
@@ -357,5 +375,21 @@ pub(super) struct Using(Arc<watch::Sender<usize>>);
 impl Drop for Using {
     fn drop(&mut self) {
         self.0.send_modify(|uses| *uses -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_ends_is_told_of_each_day() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+        let mut said = None;
+        assert!(!reminds(hours(14 * 24), &mut said), "there is time");
+        let rounds = (0..14 * 24 * 4).rev().map(|quarter: u32| hours(1) * quarter / 4);
+        assert_eq!(rounds.filter(|left| reminds(*left, &mut said)).count(), 15, "each day, and at its end");
+        assert!(!reminds(Duration::ZERO, &mut said));
+        assert!(!reminds(hours(365 * 24), &mut said) && reminds(hours(10), &mut said), "another one");
     }
 }

@@ -64,6 +64,7 @@ fn a_ca_made_here_issues_what_is_accepted_here_also_after_a_restart() {
     let tls = load(&files).unwrap();
     assert_eq!(tls.identity().name, "a");
     assert!(tls.not_after() > now() + 86_000 && tls.not_after() <= now() + 86_500);
+    assert!(tls.left() > Duration::from_secs(86_000) && tls.left() <= DAY);
     let again = Authority::load(first.pair().clone()).unwrap();
     let files = write(&dir, &first.pair().cert, &pair(&again, "starling://one/router/*"));
     assert_eq!(load(&files).unwrap().identity().name, "*");
