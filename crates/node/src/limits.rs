@@ -91,20 +91,6 @@ impl TokenBucket {
         enough
     }
 
-    /// Takes `amount` even if that leaves a debt, and says how long to wait before taking more. The form for a
-    /// socket: what has been read has been read, the next read waits.
-    pub fn take(&mut self, amount: u64, now: Duration) -> Duration {
-        self.refill(now);
-        self.level -= amount as f64;
-        if self.level >= 0.0 {
-            return Duration::ZERO;
-        }
-        if self.speed <= 0.0 {
-            return LONGEST_WAIT;
-        }
-        Duration::try_from_secs_f64(-self.level / self.speed).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)
-    }
-
     /// True when the bucket is full again: it holds no memory of its past and may be forgotten.
     pub fn is_full(&mut self, now: Duration) -> bool {
         self.refill(now);
@@ -117,9 +103,6 @@ impl TokenBucket {
         self.level = (self.level + passed.as_secs_f64() * self.speed).min(self.burst);
     }
 }
-
-/// A debt is never told to wait longer than this.
-const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
 mod tests {
@@ -139,13 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_paid_by_waiting() {
+    fn a_bucket_that_is_full_again_has_no_past() {
         let mut bucket = TokenBucket::new(Rate::per_second(1_000), 1_000, at(0));
-        assert_eq!(bucket.take(1_000, at(0)), Duration::ZERO);
-        assert_eq!(bucket.take(500, at(0)), at(500));
-        assert!(!bucket.try_take(1, at(500)));
-        assert!(bucket.try_take(1, at(501)));
-        assert!(bucket.is_full(at(2_000)));
+        assert!(bucket.try_take(500, at(0)));
+        assert!(!bucket.is_full(at(499)));
+        assert!(bucket.is_full(at(500)));
     }
 
     #[test]

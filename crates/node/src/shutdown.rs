@@ -64,14 +64,6 @@ impl Shutdown {
         let _ = self.inner.deadline.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Waits for the signal and then for the end of the grace period. Cancel-safe.
-    pub async fn expired(&self) {
-        self.requested().await;
-        if let Some(deadline) = self.deadline() {
-            tokio::time::sleep_until(deadline).await;
-        }
-    }
-
     /// Work that [`Shutdown::drained`] waits for.
     pub fn working(&self) -> Working {
         self.inner.working.send_modify(|count| *count += 1);

@@ -151,11 +151,6 @@ impl Tls {
         self.current.load().identity.clone()
     }
 
-    /// Name of the cluster.
-    pub fn cluster(&self) -> &str {
-        &self.cluster
-    }
-
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load().server)
     }

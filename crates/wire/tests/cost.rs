@@ -126,7 +126,6 @@ impl Peers for Host {
     fn notes(&self) -> Bytes {
         Bytes::new()
     }
-    fn pulse(&self, _from: RouterId, _notes: Bytes) {}
 }
 
 impl Routers for Host {

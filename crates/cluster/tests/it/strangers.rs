@@ -238,8 +238,6 @@ impl Peers for Stranger {
     fn notes(&self) -> Bytes {
         Bytes::from_static(b"127.0.0.1:1")
     }
-
-    fn pulse(&self, _from: RouterId, _notes: Bytes) {}
 }
 
 /// Far above what elections make.

@@ -63,9 +63,6 @@ pub trait Peers: Send + Sync + 'static {
 
     /// What the pulses of Raft links carry, such as which groups' leaders this router hears.
     fn notes(&self) -> Bytes;
-
-    /// A pulse of another router.
-    fn pulse(&self, from: RouterId, notes: Bytes);
 }
 
 /// Keeps two links to every other router while it lives.

@@ -333,7 +333,6 @@ async fn exchange(
             while let Some((own, at)) = sent.pop_front_if(|(own, _)| *own <= pulse.number) {
                 if own == pulse.number {
                     let (round_trip, notes) = (at.elapsed(), Bytes::copy_from_slice(&pulse.notes));
-                    shared.peers.pulse(id, notes.clone());
                     shared.raft.0.states.send_if_modified(|states| {
                         let Some(state) = states.get_mut(&id) else { return false };
                         let news = state.notes != notes;

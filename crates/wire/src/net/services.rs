@@ -13,7 +13,6 @@ use crate::proto::peer_server::Peer;
 use crate::proto::uplink_server::Uplink;
 use crate::tls::{Identity, Role};
 use crate::{EdgeId, LinkError, RouterId, proto};
-use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
 use std::pin::Pin;
@@ -400,8 +399,7 @@ async fn answer_raft(
         if !held.is_current() {
             return End::Superseded;
         }
-        if let Some(proto::Pulse { number, notes }) = frame.pulse {
-            peers.pulse(from, Bytes::copy_from_slice(&notes));
+        if let Some(proto::Pulse { number, .. }) = frame.pulse {
             outlet.push(RaftItem::Pulse { number, notes: peers.notes() });
         }
         for proto::RaftCall { id, group, body } in frame.calls {

@@ -108,7 +108,7 @@ impl<K: Eq + Hash, T: 'static> Held<K, T> {
 
 impl<K: Eq + Hash, T: 'static> Drop for Held<K, T> {
     fn drop(&mut self) {
-        // The task that read from it was dropped with its connection.
+        // Who dialled was dropped with the task that read from it; where it was accepted that task has panicked.
         self.end(End::Lost("the connection is gone".to_owned()));
     }
 }

@@ -163,8 +163,6 @@ impl Peers for Neighbours {
     fn notes(&self) -> Bytes {
         self.board.own.address.clone()
     }
-
-    fn pulse(&self, _from: RouterId, _notes: Bytes) {}
 }
 
 /// Waits for the end of a link of ours.

@@ -126,7 +126,6 @@ pub(super) struct Router {
     pub(super) events: Mutex<Vec<Event>>,
     pub(super) edges: Mutex<HashMap<u64, Outlet<RouterItem>>>,
     pub(super) peers: Mutex<HashMap<u64, Outlet<PeerItem>>>,
-    pub(super) pulses: Mutex<Vec<(u64, Bytes)>>,
     /// What the answers to its links said of that.
     pub(super) told_heard: Mutex<Vec<Option<u64>>>,
     pub(super) refuse: Mutex<Option<String>>,
@@ -143,7 +142,6 @@ impl Router {
             events: Mutex::default(),
             edges: Mutex::default(),
             peers: Mutex::default(),
-            pulses: Mutex::default(),
             told_heard: Mutex::default(),
             refuse: Mutex::default(),
             server: Mutex::default(),
@@ -325,10 +323,6 @@ impl Peers for Host {
 
     fn notes(&self) -> Bytes {
         Bytes::from(format!("notes of {}", self.0.id))
-    }
-
-    fn pulse(&self, from: RouterId, notes: Bytes) {
-        self.0.pulses.lock().push((from.0, notes));
     }
 }
 
