@@ -138,7 +138,6 @@ impl EdgeNode {
             uplink: Arc::clone(&self.uplink),
             leaving: Arc::clone(&self.leaving),
             listeners: self.listeners.clone(),
-            domains: config.domains.clone(),
             cluster: config.cluster.clone(),
             clock: SystemClock::shared(),
         };

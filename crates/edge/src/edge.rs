@@ -155,6 +155,11 @@ impl Edge {
         !leaving && self.shared.router.ready()
     }
 
+    /// The domains that it serves now.
+    pub fn domains(&self) -> Vec<String> {
+        self.shared.settings.load().domains.clone()
+    }
+
     /// Connections that have authenticated.
     pub fn connections(&self) -> usize {
         self.shared.table.len()

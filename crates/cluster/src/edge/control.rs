@@ -19,7 +19,6 @@ pub(super) struct EdgeControl {
     pub(super) uplink: Arc<Uplink>,
     pub(super) leaving: Arc<Leaving>,
     pub(super) listeners: Vec<ListenerStatus>,
-    pub(super) domains: Vec<String>,
     pub(super) cluster: Cluster,
     pub(super) clock: SharedClock,
 }
@@ -71,7 +70,7 @@ impl Control for EdgeControl {
             let detail = |name: &str, value: String| (name.to_owned(), value);
             Ok(Status {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                domains: self.domains.clone(),
+                domains: self.edge.domains(),
                 uptime_seconds: self.clock.monotonic().as_secs(),
                 sessions: load.sessions as u64,
                 detached: load.detached as u64,

@@ -3,6 +3,8 @@
 use crate::people::{Client, Edge};
 use crate::site::{Site, jid, until};
 use starling_admin::Client as Admin;
+use starling_cluster::EdgeNode;
+use starling_node::Telemetry;
 use starling_store::AccountRow;
 use starling_wire::{Registration, RouterLink};
 use starling_xmpp::sasl::Credentials;
@@ -99,4 +101,16 @@ async fn any_router_knows_all_accounts() {
     for router in site.routers.into_iter().flatten() {
         router.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_names_the_domains_that_it_serves_now() {
+    let site = Site::start(3).await;
+    let mut config = site.edge_config("edge-1");
+    let edge = EdgeNode::start(config.clone(), Telemetry::off()).await.unwrap();
+    config.domains.push("other.example".to_owned());
+    edge.reload(&config).unwrap();
+    let mut admin = Admin::connect(&config.data_dir).await.unwrap();
+    assert_eq!(admin.status().await.unwrap().domains, config.domains);
+    edge.stop().await;
 }

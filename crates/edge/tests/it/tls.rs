@@ -88,6 +88,7 @@ async fn the_certificate_follows_the_name_and_a_reload_disturbs_nobody() {
     let mut third = Client::tcp(site.c2s()).await;
     third.send(&crate::client::header("third.example")).await;
     third.expect("<starttls").await;
+    assert_eq!(site.edge.domains(), site.config.domains);
 
     site.config.tls.key = Some(dir.path().join("other.key"));
     let error = site.edge.reload(&site.config).unwrap_err().to_string();
