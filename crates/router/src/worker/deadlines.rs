@@ -179,13 +179,19 @@ impl Worker {
     }
 }
 
-/// Up to where this is all that each session of another process has acknowledged.
+/// Up to where this is all that each session of another process has acknowledged, and ever will: what it is yet to be given may
+/// lie below what others have acknowledged, and is not in this cursor.
 fn saved(home: &Home, cursor: &Cursor) -> Vec<(Token, Position)> {
     let highest = cursor.highest();
-    let far = home.links.iter().filter(|link| link.far.as_ref().is_some_and(|far| far.saved < highest));
-    far.map(|link| {
-        let open = link.queue.iter().filter(|entry| entry.waits).filter_map(|entry| entry.position).min();
-        (link.token, open.map_or(highest, |open| highest.min(Position(open.0.saturating_sub(1)))))
-    })
-    .collect()
+    let far = home.links.iter().filter_map(|link| Some((link, link.far.as_ref()?)));
+    far.filter(|(_, far)| far.saved < highest)
+        .map(|(link, far)| {
+            let open = link.queue.iter().filter(|entry| entry.waits).filter_map(|entry| entry.position).min();
+            let closed = open.map_or(highest, |open| Position(open.0.saturating_sub(1)));
+            // What others leave behind comes to it if it is above what it was sent.
+            let sent = if link.feed.begun { far.sent } else { link.feed.sent.min(far.sent) };
+            let given = link.feed.given().min(sent.max(cursor.through));
+            (link.token, highest.min(closed).min(given))
+        })
+        .collect()
 }

@@ -62,7 +62,7 @@ impl Sent for KeepAll {
         }
         assert_ne!(body(stanza), POISON, "a mistake in a module");
         fate.archived = has_body(stanza) && !stanza.payload.has("urn:xmpp:hints", "no-permanent-store");
-        if let Some(sender) = cx.session.filter(|_| has_body(stanza)) {
+        if let Some(sender) = cx.session.filter(|_| has_body(stanza) && is_copied(stanza)) {
             let others = cx.account.sessions.iter().filter(|session| session.priority < 0);
             let others = others.map(|session| session.token).filter(|token| *token != sender.token);
             fate.copies.extend(others.collect::<Vec<_>>());
@@ -113,7 +113,7 @@ impl Received for KeepAll {
     fn received(&self, cx: &mut Cx<'_>, stanza: &mut Stanza, fate: &mut Fate) -> Flow {
         fate.archived = has_body(stanza);
         fate.offline = has_body(stanza);
-        let others = cx.account.sessions.iter().filter(|session| session.priority < 0);
+        let others = cx.account.sessions.iter().filter(|session| session.priority < 0 && is_copied(stanza));
         let others = others.map(|session| session.token).filter(|token| !fate.recipients.contains(token));
         fate.copies.extend(others.collect::<Vec<_>>());
         Flow::Next
@@ -125,6 +125,10 @@ impl Undelivered for KeepAll {
         fate.offline = has_body(stanza);
         Flow::Next
     }
+}
+
+fn is_copied(stanza: &Stanza) -> bool {
+    !stanza.payload.has("urn:xmpp:hints", "no-copy")
 }
 
 fn has_body(stanza: &Stanza) -> bool {
