@@ -1,10 +1,10 @@
 //! What a home knows of a session's edge, where that is another process.
 
-use crate::requests::Digest;
+use crate::requests::{self, Digest};
 use smallvec::{SmallVec, smallvec};
 use starling_store::Position;
 use starling_wire::{ConnId, EdgeId, credit};
-use starling_xmpp::{FullJid, Stanza};
+use starling_xmpp::{BareJid, FullJid, Stanza};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -310,6 +310,13 @@ impl Far {
         }
         let at = self.replies.iter().position(|reply| *reply == asked);
         at.map(|at| self.replies.remove(at)).is_some()
+    }
+
+    /// Whether [`had_reply`](Self::had_reply) is going to find that.
+    pub(crate) fn will_have_reply(&self, sequence: u64, request: &Stanza, own: &BareJid) -> bool {
+        sequence <= self.again
+            && requests::is_one(request)
+            && self.replies.contains(&requests::asked(request, own))
     }
 
     /// Its client goes on elsewhere, and says again what is above this sequence, also what has its answer.

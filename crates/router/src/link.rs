@@ -304,8 +304,7 @@ impl Link {
 
     /// Whether its client says a request again, behind a resumption, that a home before this one has answered.
     pub(crate) fn had_answer(&mut self, sequence: u64, request: &Stanza, own: &BareJid) -> bool {
-        let asks = matches!(request.kind, Kind::Iq(IqType::Get | IqType::Set));
-        let far = self.far.as_mut().filter(|far| asks && !far.replies.is_empty());
+        let far = self.far.as_mut().filter(|far| requests::is_one(request) && !far.replies.is_empty());
         far.is_some_and(|far| far.had_reply(sequence, requests::asked(request, own)))
     }
 

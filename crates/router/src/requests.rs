@@ -32,6 +32,10 @@ pub(crate) struct Requests {
 /// What a request is known by when it is over.
 pub(crate) type Digest = u64;
 
+pub(crate) fn is_one(stanza: &Stanza) -> bool {
+    matches!(stanza.kind, Kind::Iq(IqType::Get | IqType::Set))
+}
+
 /// Of the request that this answers, to that account where no address is named.
 pub(crate) fn answered_by(answer: &Stanza, own: &BareJid) -> Digest {
     digest(answer.id.as_deref(), Some(answer.from.as_ref().unwrap_or(own.as_jid())))

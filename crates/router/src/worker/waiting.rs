@@ -143,7 +143,13 @@ impl Worker {
                 account,
             }) if home.says(conn).is_none_or(|at| {
                 let link = &home.links[at];
-                !link.has_taken(sequence) && !link.has_missed(sequence) && !link.was_answered(sequence)
+                !link.has_taken(sequence)
+                    && !link.has_missed(sequence)
+                    && !link.was_answered(sequence)
+                    && !link
+                        .far
+                        .as_ref()
+                        .is_some_and(|far| far.will_have_reply(sequence, &stanza, &home.account.jid))
             }) =>
             {
                 // Of a connection that its session has left, too: what it says may have a row, which nobody has looked for.
