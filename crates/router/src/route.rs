@@ -1,6 +1,5 @@
 //! From home to home: stanzas by their `to`, receipts back to the sender's.
 
-use crate::im::presence;
 use crate::mail;
 use crate::msg::{Forward, Msg, Refusal, Ticket};
 use crate::recognise::Fingerprint;
@@ -76,9 +75,6 @@ pub(crate) fn route(shared: &Shared, from: &BareJid, stanza: Stanza, hops: u8, t
         return;
     }
     if shared.server.is_local(to) {
-        if let Some(answer) = presence::at_domain(&stanza) {
-            route(shared, from, answer, hops + 1, trace);
-        }
         return;
     }
     if matches!(stanza.kind, Kind::Presence(_)) && !is_subscription(&stanza) {

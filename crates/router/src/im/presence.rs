@@ -77,12 +77,9 @@ pub fn session_ended(cx: &mut Cx<'_>) {
 /// The answer to presence for an account that does not exist: that of an account which does not know the sender
 /// (RFC 6121 §4.3.2, §8.5.1).
 pub fn without_account(stanza: &Stanza) -> Option<Stanza> {
-    answered_no(stanza, PresenceType::Probe)
-}
-
-/// The answer to presence for a domain of ours, which has none: a request to see it is denied, for nobody will approve it.
-pub fn at_domain(stanza: &Stanza) -> Option<Stanza> {
-    answered_no(stanza, PresenceType::Subscribe)
+    let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else { return None };
+    (stanza.kind == Kind::Presence(PresenceType::Probe))
+        .then(|| Stanza::presence(PresenceType::Unsubscribed).from(to.to_bare()).to(from.to_bare()))
 }
 
 /// Shows a contact the last presence of every available session.
@@ -281,18 +278,6 @@ fn contacts(account: &Account, wanted: impl Fn(&RosterItem) -> bool) -> impl Ite
 
 fn others(account: &Account, token: Token) -> impl Iterator<Item = &Session> {
     account.sessions.iter().filter(move |other| other.token != token)
-}
-
-fn answered_no(stanza: &Stanza, question: PresenceType) -> Option<Stanza> {
-    let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else { return None };
-    if stanza.kind != Kind::Presence(question) {
-        return None;
-    }
-    let mut no = Stanza::presence(PresenceType::Unsubscribed).from(to.to_bare()).to(from.to_bare());
-    if question == PresenceType::Subscribe {
-        no.id.clone_from(&stanza.id);
-    }
-    Some(no)
 }
 
 /// The priority, if presence is in order: at most one `show` and one `priority`, and that a number of eight bits

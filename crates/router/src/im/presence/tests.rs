@@ -363,6 +363,7 @@ fn probes_find_nobody_or_are_not_allowed() {
         let absent = without_account(&stanza(&probe)).unwrap();
         assert_eq!(starling_hooks::testing::xml(&absent), no);
     }
+    assert!(without_account(&stanza("<presence from='x@y.example' to='nobody@localhost'/>")).is_none());
 }
 
 #[test]
@@ -387,19 +388,4 @@ fn own_devices_may_probe_without_hearing_themselves() {
         "<presence type='probe' from='alice@localhost/phone' to='alice@localhost'/>",
     );
     assert!(lines.is_empty());
-}
-
-#[test]
-fn a_domain_denies_requests_and_ignores_the_rest() {
-    let no = at_domain(&stanza("<presence type='subscribe' id='1' from='x@y.example' to='localhost/z'/>"))
-        .unwrap();
-    assert_eq!(
-        starling_hooks::testing::xml(&no),
-        "<presence to='x@y.example' from='localhost' id='1' type='unsubscribed'/>"
-    );
-    for kind in ["probe", "unsubscribe", "unsubscribed", "error"] {
-        let presence = stanza(&format!("<presence type='{kind}' from='x@y.example' to='localhost'/>"));
-        assert!(at_domain(&presence).is_none());
-    }
-    assert!(without_account(&stanza("<presence from='x@y.example' to='nobody@localhost'/>")).is_none());
 }
