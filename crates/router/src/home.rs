@@ -1,5 +1,6 @@
 //! A home: all that one account needs in memory while it is touched.
 
+use crate::copied::Copied;
 use crate::count::Count;
 use crate::doubt::Doubt;
 use crate::heard::Heard;
@@ -66,6 +67,8 @@ pub(crate) struct Home {
     pub(crate) looked: bool,
     /// Its messages that were refused and may be kept.
     pub(crate) refused: Refused,
+    /// Its messages that were copied and are not kept here.
+    pub(crate) copied: Copied,
     /// Rows decided since that was read.
     pub(crate) since: Since,
     /// The tail is being read, for resent messages.
@@ -152,6 +155,7 @@ impl Home {
             recent: None,
             looked: false,
             refused: Refused::default(),
+            copied: Copied::default(),
             since: Since::default(),
             reading: false,
             reach: Reach::Whole,

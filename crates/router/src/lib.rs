@@ -20,6 +20,7 @@ mod aside;
 mod behind;
 mod cluster;
 pub mod config;
+mod copied;
 mod count;
 mod decide;
 mod delivery;

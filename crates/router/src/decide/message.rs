@@ -120,8 +120,16 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
     };
     home.forgets(&stanza, &turn.shared);
     // Copies of what is not kept may have gone out already, and nobody knows.
-    let copies = if known || (again && position.is_none()) { Vec::new() } else { fate.copies };
+    let copied = known || (position.is_none() && (again || is_copied(turn, home, &ticket, &stanza, &fate)));
+    let copies = if copied { Vec::new() } else { fate.copies };
     turn.act(home, What::Leave(Box::new(Leaving { stanza, ticket, copies, position, spans })));
+}
+
+/// Whether a message without a row is said again, and others have their copies of it.
+fn is_copied(turn: &Turn, home: &mut Home, ticket: &Ticket, stanza: &Stanza, fate: &Fate) -> bool {
+    let message = fingerprint(home, stanza).filter(|_| !fate.copies.is_empty());
+    message.is_some_and(|message| home.copied.has_or_adds(&message, &turn.shared.hasher))
+        && ticket.again.is_some()
 }
 
 /// Whether a message would come before one that the session sent earlier to the same account, and of whose refusal its client may

@@ -182,6 +182,42 @@ fn what_was_in_doubt_has_one_copy_for_other_devices() {
     }
 }
 
+/// Its sender keeps no row of it: whoever it is for has one, and knows it by that.
+#[test]
+fn what_its_sender_does_not_keep_has_one_copy_too() {
+    for lost in [true, false] {
+        let mut site = Site::new(1);
+        let mut alice = site.client(0, "alice", "phone");
+        let mut desk = site.client(0, "alice", "desk");
+        let bob = site.client(0, "bob", "phone");
+        let priority = Element::new(ns::CLIENT, "priority").text("-1");
+        site.send(&mut desk, Stanza::presence(PresenceType::Available).child(priority));
+        site.advance(SECOND);
+        let said = |n| named(n).child(Element::new("urn:xmpp:hints", "no-permanent-store"));
+        site.close_post("bob", !lost);
+        site.send(&mut alice, said(0));
+        site.run();
+        if lost {
+            site.say(&alice, Up::Gone(Leave::Lost));
+            site.run();
+            alice = site.client(0, "alice", "phone");
+        } else {
+            site.told(&alice);
+            site.advance(11 * SECOND);
+            assert_eq!(site.messages(&alice).len(), 1, "refused");
+            site.close_post("bob", false);
+            let shard = site.shard("bob");
+            site.begin(shard);
+        }
+        for n in [0, 1] {
+            site.send(&mut alice, said(n));
+            site.advance(SECOND);
+        }
+        assert_eq!(site.messages(&bob), ["0", "1"], "lost {lost}");
+        assert_eq!(site.messages(&desk), ["copy", "copy"], "lost {lost}");
+    }
+}
+
 /// The same with what the recipient's devices get.
 #[test]
 fn what_was_in_doubt_comes_to_all_it_is_for() {
