@@ -433,7 +433,7 @@ impl Worker {
                 if let Some(opening) = &mut home.opening {
                     opening.listed = false;
                 }
-                self.attaching.opening.retain(|other| other != account);
+                self.attaching.opening.remove(account);
                 self.try_open(turn, account);
             }
             Msg::Wake(_) => self.end_lost(turn, account),

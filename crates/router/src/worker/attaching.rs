@@ -9,7 +9,7 @@ use crate::rebuild;
 pub(super) use crate::rebuild::Parked;
 use starling_wire::frame::DEAD_AFTER;
 use starling_wire::{EdgeId, Epoch, Record, Token};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Accounts whose sessions end together when their edge is lost, and how long before the next ones do: each has contacts at
 /// other homes that hear of it.
@@ -33,8 +33,8 @@ pub(super) struct Attaching {
     number: u64,
     /// Accounts that may have sessions there.
     at: HashMap<EdgeId, HashSet<BareJid>>,
-    /// Accounts that wait for edges.
-    pub(super) opening: Vec<BareJid>,
+    /// Accounts that wait for edges, in an order that is the same every time.
+    pub(super) opening: BTreeSet<BareJid>,
     /// Sessions that may have gone on at an edge that is silent: what the edges before it keep of them.
     pub(super) unsure: HashMap<BareJid, Unsure>,
     /// What has come for sessions that edges have yet to name.

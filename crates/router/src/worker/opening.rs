@@ -71,14 +71,14 @@ impl Worker {
         if opening.parked.iter().any(waits) {
             // What was lost with the table is being recorded.
             if !std::mem::replace(&mut opening.listed, true) {
-                self.attaching.opening.push(account.clone());
+                self.attaching.opening.insert(account.clone());
                 self.timers.set(turn.monotonic + DEAD_AFTER, account.clone(), Why::Open);
             }
             return;
         }
         if silent && age < OPEN_WITHIN {
             if !std::mem::replace(&mut opening.listed, true) {
-                self.attaching.opening.push(account.clone());
+                self.attaching.opening.insert(account.clone());
                 self.timers.set(shared.began + OPEN_WITHIN, account.clone(), Why::Open);
             }
             return;
