@@ -156,7 +156,7 @@ pub(crate) struct Ticket {
     pub(crate) sequence: u64,
     /// The message may have been sent before, in a session that ended unresumed by this moment of monotonic time.
     pub(crate) again: Option<Duration>,
-    /// What its session may have said before, to a home before its present one: this may be one of these.
+    /// What its session may have said before: this may be one of these.
     pub(crate) before: Before,
     /// It may have been decided before, under this very origin, by this home or one before it.
     pub(crate) repeated: bool,

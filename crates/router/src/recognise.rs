@@ -77,7 +77,8 @@ impl Fingerprint {
     }
 }
 
-/// What a session may have said before, to homes before its present one, and may say again.
+/// What a session may have said before and may say again: to homes before its present one, or at its very beginning, which is what
+/// its client had under way in a session that it has lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Before {
     /// Up to this sequence: what has an `origin-id`.
@@ -189,9 +190,8 @@ impl Recent {
             }
     }
 
-    /// The origin under which a message was taken before. Of the session that says it now, only what it had said to a home before
-    /// this one, which alone knew what it had refused. Of several that say the same the oldest: a client says again in order what
-    /// it had said.
+    /// The origin under which a message was taken before. Of the session that says it now, only what it may have said [`Before`]. Of
+    /// several that say the same the oldest: a client says again in order what it had said.
     pub(crate) fn find(&self, message: &Fingerprint, session: u128, before: Before) -> Option<Origin> {
         let is_it = |origin: &&Origin| origin.session != session || before.has(message, origin.sequence);
         self.fingerprints.get(&self.hash(message))?.iter().rev().find(is_it).copied()
