@@ -2,6 +2,7 @@
 
 use crate::decide;
 use crate::delivery::{self, Out};
+use crate::follow::{self, Follow};
 use crate::home::Home;
 use crate::link::{As, Unanswered};
 use crate::msg::{Ask, Forward, Refusal, Ticket};
@@ -37,6 +38,11 @@ pub(crate) enum What {
     Refuse(Token, u64, Stanza, Option<Trace>),
     /// To wherever its `to` says; not logged.
     Route(Stanza, Option<Trace>),
+    /// What follows from a change of a list.
+    Follow(Box<Follow>),
+    /// A list was changed as this stanza asks, which one of the account's sessions said under a sequence, or somebody else:
+    /// whoever it was is told if that is not confirmed.
+    Asked(Option<(Token, u64)>, Box<Stanza>),
     /// The answer to an IQ request; becomes an error when the writes have failed.
     Answer(Box<Ask>, Result<Stanza, Box<StanzaError>>),
     /// A session's stanza is settled.
@@ -213,10 +219,16 @@ pub(crate) fn carry_out(
             delivery::refusal(out, home, (token, sequence), answer, trace);
         }
         What::Route(stanza, trace) => {
-            // What follows from no write goes on, above all requests and answers.
+            // What was decided together with it may not be: requests, answers and what sessions show go on.
             if ok || !is_subscription(&stanza) {
                 requests::leaves(out.shared, home, &stanza);
                 route(out.shared, &home.account.jid, stanza, 1, trace);
+            }
+        }
+        What::Follow(follow) => follow::carry_out(out, home, *follow),
+        What::Asked(said, stanza) => {
+            if home.failed {
+                follow::unconfirmed(out, home, said, &stanza);
             }
         }
         What::Answer(ask, answer) => answer_iq(
@@ -266,7 +278,7 @@ fn not_written(home: &mut Home, wrote: Wrote) {
 }
 
 /// Whether it tells a client of a change of the account's own lists.
-fn is_push(stanza: &Stanza) -> bool {
+pub(crate) fn is_push(stanza: &Stanza) -> bool {
     matches!(stanza.kind, Kind::Iq(IqType::Set))
         && (stanza.payload.has_ns(ns::ROSTER) || stanza.payload.has_ns(ns::BLOCKING))
 }

@@ -78,8 +78,11 @@ fn sent_plain(
                 }
             }
             _ => {
-                let before = presence_of(home, at);
+                let (before, writes) = (presence_of(home, at), turn.writes.len());
                 let flow = turn.decide(home, Some(at), |cx| crate::im::presence::sent(cx, &stanza));
+                if turn.writes.len() > writes {
+                    turn.act(home, What::Asked(Some((token, sequence)), Box::new(stanza.clone())));
+                }
                 presence_hooks(turn, home, at, before);
                 if let Flow::Refuse(error) = flow {
                     span.fail(error.condition.as_str());
@@ -118,7 +121,11 @@ fn received_plain(turn: &mut Turn, home: &mut Home, mut stanza: Stanza, span: &m
         Flow::Next => match stanza.kind {
             Kind::Iq(_) => iq::received(turn, home, stanza),
             _ => {
+                let writes = turn.writes.len();
                 let flow = turn.decide(home, None, |cx| crate::im::presence::received(cx, &stanza));
+                if turn.writes.len() > writes {
+                    turn.act(home, What::Asked(None, Box::new(stanza.clone())));
+                }
                 if let Flow::Refuse(error) = flow {
                     span.fail(error.condition.as_str());
                     bounce(turn, home, &stanza, &error);

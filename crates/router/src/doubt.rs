@@ -1,9 +1,10 @@
 //! What a home does not know after a commit of it was not confirmed.
 //!
 //! It may have been written, or may still be. Until the store has said which, by loading the account again, the home
-//! decides on nothing that could follow from it: what comes waits. What needs no store goes on: acknowledgements, and
+//! decides on nothing more that could follow from it: what comes waits. What needs no store goes on: acknowledgements, and
 //! deliveries of what is confirmed.
 
+use crate::follow::Follow;
 use starling_hooks::BlockList;
 use starling_xmpp::BareJid;
 use std::collections::BTreeSet;
@@ -35,6 +36,8 @@ pub(crate) struct Doubt {
     pub(crate) contacts: BTreeSet<BareJid>,
     /// Whom clients believe blocked, if changes of that were in it.
     pub(crate) blocked: Option<Box<BlockList>>,
+    /// What follows from changes that were in it: of those that are there it leaves then.
+    pub(crate) held: Vec<Follow>,
     /// The last attempt began then.
     tried: Duration,
     pause: Duration,
@@ -46,8 +49,16 @@ impl Doubt {
     /// A commit of this account was not confirmed.
     pub(crate) fn of(account: &BareJid) -> Self {
         let late = account.as_str().bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
-        let contacts = BTreeSet::new();
-        Self { phase: Phase::Draining, contacts, blocked: None, tried: Duration::ZERO, pause: FIRST, late }
+        let (contacts, held) = (BTreeSet::new(), Vec::new());
+        Self {
+            phase: Phase::Draining,
+            contacts,
+            blocked: None,
+            held,
+            tried: Duration::ZERO,
+            pause: FIRST,
+            late,
+        }
     }
 
     /// Another commit was not confirmed.

@@ -29,6 +29,7 @@ mod doubt;
 mod drive;
 mod far;
 mod fence;
+mod follow;
 mod giving;
 mod heard;
 mod home;

@@ -1,7 +1,8 @@
 //! A turn: what is decided until the next commit.
 
-use crate::act::{Act, What, Wrote};
+use crate::act::{Act, What, Wrote, is_push};
 use crate::cluster::LocationOp;
+use crate::follow::{self, Basis, Follow, Step};
 use crate::home::{Home, Read};
 use crate::pipeline::Draft;
 use crate::shared::Shared;
@@ -193,11 +194,45 @@ impl Turn {
         decision: impl FnOnce(&mut Cx<'_>) -> R,
     ) -> R {
         let (answer, mut effects) = self.run(home, session, decision);
-        for effect in effects.drain(..) {
-            self.take(home, effect);
+        if follow::changes(&effects) {
+            self.take_change(home, &mut effects);
+        } else {
+            effects.drain(..).for_each(|effect| self.take(home, effect));
         }
         self.effects = effects;
         answer
+    }
+
+    /// Takes in a decision that changes a list. What follows from that is told when it is confirmed, beside what clients are told
+    /// of the list itself.
+    fn take_change(&mut self, home: &mut Home, effects: &mut Vec<Effect>) {
+        let (mut basis, mut steps) = (None, Vec::new());
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Route(stanza) => steps.push(Step::Route(stanza, self.follows())),
+                Effect::Deliver(token, stanza) if !is_push(&stanza) => {
+                    steps.push(Step::Deliver(token, stanza, self.follows()));
+                }
+                Effect::Change(Change::Undirected(token, jid)) => steps.push(Step::Undirected(token, jid)),
+                Effect::Change(change) => {
+                    basis = Basis::of(&change, home.account.roster.version + 1).or(basis);
+                    self.change(home, change);
+                }
+                effect => {
+                    self.follow(home, basis.clone(), &mut steps);
+                    self.take(home, effect);
+                }
+            }
+        }
+        self.follow(home, basis, &mut steps);
+    }
+
+    fn follow(&mut self, home: &mut Home, basis: Option<Basis>, steps: &mut Vec<Step>) {
+        if let Some(basis) = basis.filter(|_| !steps.is_empty()) {
+            self.made += steps.len();
+            let steps = std::mem::take(steps);
+            self.act(home, What::Follow(Box::new(Follow { basis, steps })));
+        }
     }
 
     /// Runs a decision of which nothing but its answer counts: it was made before.
@@ -257,13 +292,10 @@ impl Turn {
         report: Option<tokio::sync::oneshot::Sender<Result<bool, StoreError>>>,
     ) {
         // RFC 6121 §2.5.2 for every contact: they learn that nobody is there any more.
-        self.decide(home, None, |cx| {
-            for item in cx.account.roster.items.values() {
-                for stanza in starling_hooks::roster_push::partings(cx.account, item) {
-                    cx.effects.push(Effect::Route(stanza));
-                }
-            }
-        });
+        let partings = |item| starling_hooks::roster_push::partings(&home.account, item).into_iter();
+        let partings: Vec<_> = home.account.roster.items.values().flat_map(partings).collect();
+        let mut steps = partings.into_iter().map(|stanza| Step::Route(stanza, self.follows())).collect();
+        self.follow(home, Some(Basis::Removal), &mut steps);
         self.write(home, Write::DeleteAccount(home.account.jid.clone()), Wrote::Account);
         // What comes from now on is for an account that may not be there: nothing is decided or written for it.
         home.leaving = true;
@@ -366,7 +398,7 @@ impl Turn {
     }
 }
 
-fn session(home: &mut Home, token: Token, change: impl FnOnce(&mut starling_hooks::Session)) {
+pub(crate) fn session(home: &mut Home, token: Token, change: impl FnOnce(&mut starling_hooks::Session)) {
     if let Some(at) = home.find(token) {
         change(&mut home.account.sessions[at]);
         home.links[at].note();

@@ -1,6 +1,7 @@
 //! Homes in doubt: loaded again, until the store says what became of their writes.
 
 use super::*;
+use crate::follow;
 use crate::rebuild;
 use starling_hooks::{BlockList, Cx, Effect, roster_push};
 use starling_store::AccountState;
@@ -48,11 +49,14 @@ impl Worker {
         state: Result<Option<Box<AccountState>>, StoreError>,
     ) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        let Some(doubt) = home.doubt.take_if(|doubt| doubt.is_loading()) else { return };
+        let Some(mut doubt) = home.doubt.take_if(|doubt| doubt.is_loading()) else { return };
         let state = match state {
             Ok(Some(state)) if state.row.generation == home.generation => state,
             // Its removal was in doubt, and took place.
-            Ok(_) => return self.gone(account, doubt.asked()),
+            Ok(_) => {
+                follow::removed(&self.shared, home, std::mem::take(&mut doubt.held));
+                return self.gone(account, doubt.asked());
+            }
             Err(error) => {
                 if let Some(times) = self.complaints.reloads.made(turn.monotonic) {
                     tracing::warn!(
@@ -83,6 +87,7 @@ impl Worker {
         if let Some(before) = &doubt.blocked {
             turn.decide(home, None, |cx| tell_blocked(cx, before));
         }
+        follow::settled(turn, home, std::mem::take(&mut doubt.held));
         if home.reading {
             self.asked.push(tail::read(&self.shared, home));
         }

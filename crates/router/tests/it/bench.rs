@@ -2,13 +2,14 @@
 
 use parking_lot::Mutex;
 use starling_hooks::{
-    Answer, AnswerIq, ArchiveDefault, ArchiveIds, At, Change, Cx, Domains, Effect, Fate, Flow, Hooks, Later,
-    Limits, Outgoing, Pace, Passwords, Received, Sent, Server, Session, Spec, Stage, Undelivered, Xep,
+    Answer, AnswerIq, ArchiveDefault, ArchiveIds, At, BlockList, Change, Cx, Domains, Effect, Fate, Flow,
+    Hooks, Later, Limits, Outgoing, Pace, Passwords, Received, Sent, Server, Session, Spec, Stage,
+    Undelivered, Xep,
 };
 use starling_node::{Metrics, SharedClock, SystemClock, Tracer};
 use starling_router::{Router, RouterConfig, RouterParts};
 use starling_store::testing::FaultyStore;
-use starling_store::{AccountRow, Claim, Reign, Retention, SharedStore};
+use starling_store::{AccountRow, Claim, Reign, Retention, RosterItem, SharedStore};
 use starling_wire::{ConnId, Down, EdgeLink, Leave, RouterLink, ToEdge, ToHome, Token, Up};
 use starling_xmpp::sasl::Credentials;
 use starling_xmpp::{BareJid, Element, Jid, Kind, PresenceType, Stanza, StanzaError, Timestamp, ns};
@@ -71,8 +72,29 @@ impl Sent for KeepAll {
     }
 }
 
-/// The list of whom an account blocks; changes are told to nobody.
+/// The list of whom an account blocks; changes are told to nobody but those whom they concern.
 struct Blocks;
+
+/// Whom is blocked from now on sees the account's sessions leave, whom is not any more sees them come.
+fn show(cx: &mut Cx<'_>, list: &BlockList) {
+    let account = cx.account;
+    let sees = |contact: &RosterItem| contact.subscription.is_from();
+    for contact in account.roster.items.values().filter(|contact| sees(contact)).map(|contact| &contact.jid) {
+        let to: Jid = contact.clone().into();
+        for session in account.available().filter(|_| account.blocked.blocks(&to) != list.blocks(&to)) {
+            let gone = Stanza::presence(PresenceType::Unavailable).from(session.jid.clone());
+            let shown = session.presence.clone().filter(|_| !list.blocks(&to));
+            cx.route(shown.unwrap_or(gone).to(to.clone()));
+        }
+    }
+    for session in &account.sessions {
+        for to in session.directed.iter().filter(|to| list.blocks(to)) {
+            let gone = Stanza::presence(PresenceType::Unavailable).from(session.jid.clone());
+            cx.route(gone.to(to.clone()));
+            cx.change(Change::Undirected(session.token, to.clone()));
+        }
+    }
+}
 
 impl AnswerIq for Blocks {
     fn answer(&self, cx: &mut Cx<'_>, _: &Stanza, payload: &Element) -> Answer {
@@ -87,7 +109,10 @@ impl AnswerIq for Blocks {
         }
         match cx.session {
             Some(session) if payload.name() == "blocklist" => cx.change(Change::WatchesBlocks(session.token)),
-            _ => cx.change(Change::Blocked(list)),
+            _ => {
+                show(cx, &list);
+                cx.change(Change::Blocked(list));
+            }
         }
         Answer::Result(None)
     }

@@ -2,7 +2,7 @@
 
 use crate::bench::jid;
 use crate::doubts::{Fate, REFUSED, answers};
-use crate::stage::{Client, Stage, now};
+use crate::stage::{Client, Stage, condition, now};
 use starling_wire::Down;
 use starling_xmpp::{Element, IqType, Kind, PresenceType, Stanza, ns};
 use std::time::Duration;
@@ -30,7 +30,122 @@ fn a_contact_in_doubt_is_told_of_when_it_is_known() {
             written,
             "{pushes:?}"
         );
-        assert!(stage.told(&bob).is_empty(), "asked though it was not confirmed");
+        let asked = if written { &["subscribe from alice@localhost"][..] } else { &[] };
+        assert_eq!(presence(&stage.told(&bob)), asked, "asked when it is known, and once");
+    }
+}
+
+/// The types of presence among what was said, and whose it is.
+fn presence(downs: &[Down]) -> Vec<String> {
+    let stanzas = downs.iter().filter_map(|down| match down {
+        Down::Stanza { stanza, .. } => Some(stanza),
+        _ => None,
+    });
+    let presence = stanzas.filter_map(|stanza| match stanza.kind {
+        Kind::Presence(PresenceType::Error) => Some(condition(stanza)),
+        Kind::Presence(kind) => {
+            Some(format!("{kind:?} from {}", stanza.from.as_ref().unwrap().as_str()).to_lowercase())
+        }
+        _ => None,
+    });
+    presence.collect()
+}
+
+/// Says presence of this type to an account.
+fn tells(stage: &mut Stage, client: &mut Client, kind: PresenceType, to: &str) {
+    stage.send(client, Stanza::presence(kind).to(jid(to)));
+    stage.run();
+}
+
+#[test]
+fn whoever_asks_for_what_is_not_confirmed_is_told_so() {
+    for written in [true, false] {
+        let fate = if written { Fate::Written } else { Fate::Lost };
+        let mut stage = Stage::new();
+        let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+        interested(&mut stage, &mut alice);
+        // At her own home.
+        fate.befalls(&stage);
+        tells(&mut stage, &mut alice, PresenceType::Subscribe, "bob");
+        assert_eq!(presence(&stage.told(&alice)), [REFUSED]);
+        stage.advance(Duration::from_secs(2));
+        tells(&mut stage, &mut alice, PresenceType::Subscribe, "bob");
+        // At the other one.
+        stage.store.hold("alice");
+        tells(&mut stage, &mut alice, PresenceType::Subscribe, "carol");
+        fate.befalls(&stage);
+        stage.store.release("alice");
+        stage.run();
+        assert_eq!(presence(&stage.told(&alice)), [REFUSED]);
+        stage.advance(Duration::from_secs(2));
+        let mut carol = stage.client("carol");
+        tells(&mut stage, &mut carol, PresenceType::Subscribed, "alice");
+        assert_eq!(
+            presence(&stage.told(&alice)).contains(&"subscribed from carol@localhost".to_owned()),
+            written
+        );
+        // Who did not ask is to hear of nothing that is not so.
+        fate.befalls(&stage);
+        tells(&mut stage, &mut bob, PresenceType::Subscribed, "alice");
+        stage.advance(Duration::from_secs(2));
+        let seen = ["subscribed from bob@localhost", "available from bob@localhost/phone"];
+        assert_eq!(presence(&stage.told(&alice)), if written { &seen[..] } else { &[] });
+    }
+}
+
+#[test]
+fn what_follows_from_changes_comes_in_their_order() {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    interested(&mut stage, &mut bob);
+    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
+    stage.store.inner.hold();
+    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+    tells(&mut stage, &mut alice, PresenceType::Unsubscribed, "bob");
+    stage.store.inner.drop_next(1);
+    stage.run();
+    stage.store.inner.fail_next_reads(1);
+    // The second is confirmed, and made of the first.
+    stage.store.inner.release();
+    stage.run();
+    assert_eq!(presence(&stage.told(&bob)), [""; 0]);
+    stage.advance(Duration::from_secs(2));
+    let steps = ["subscribed from alice@localhost", "available from alice@localhost/phone"];
+    let back = ["unsubscribed from alice@localhost", "unavailable from alice@localhost/phone"];
+    assert_eq!(presence(&stage.told(&bob)), [steps, back].concat());
+}
+
+#[test]
+fn whom_an_account_may_block_is_shown_nothing_new() {
+    for written in [true, false] {
+        let fate = if written { Fate::Written } else { Fate::Lost };
+        let mut stage = Stage::new();
+        let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+        tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
+        tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+        let carol = stage.client("carol");
+        tells(&mut stage, &mut alice, PresenceType::Available, "carol");
+        for (name, shown) in [("block", "unavailable"), ("unblock", "available")] {
+            stage.told(&bob);
+            stage.told(&carol);
+            for fate in [Some(fate), None] {
+                fate.into_iter().for_each(|fate| fate.befalls(&stage));
+                stage.store.inner.fail_next_reads(2 * usize::from(fate.is_some()));
+                let both = ["bob@localhost", "carol@localhost"];
+                stage.send(&mut alice, blocking(IqType::Set, name, &both));
+                stage.run();
+                if fate.is_some() {
+                    assert_eq!(presence(&stage.told(&bob)), [""; 0], "{name} {written}: nobody knows yet");
+                }
+                stage.advance(Duration::from_secs(3));
+                let shown = format!("{shown} from alice@localhost/phone");
+                let is_new = fate.is_some() == written;
+                let now = if is_new { vec![shown] } else { Vec::new() };
+                assert_eq!(presence(&stage.told(&bob)), now, "{name} {written}");
+                let directed = if name == "block" { now } else { Vec::new() };
+                assert_eq!(presence(&stage.told(&carol)), directed, "{name} {written}");
+            }
+        }
     }
 }
 
@@ -125,14 +240,19 @@ fn pushes(downs: &[Down]) -> Vec<String> {
 fn a_removal_in_doubt_that_took_place_ends_the_sessions() {
     for removed in [true, false] {
         let mut stage = Stage::new();
-        let mut alice = stage.client("alice");
-        let bob = stage.client("bob");
+        let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+        interested(&mut stage, &mut alice);
+        tells(&mut stage, &mut alice, PresenceType::Subscribe, "bob");
+        tells(&mut stage, &mut bob, PresenceType::Subscribed, "alice");
+        stage.told(&alice);
         (if removed { Fate::Written } else { Fate::Lost }).befalls(&stage);
         let report = stage.homes.delete_account(&jid("bob"));
         stage.run();
         assert!(now(report).is_err());
         let closed = stage.told(&bob).iter().any(|down| matches!(down, Down::Close(Some(_))));
         assert_eq!(closed, removed);
+        let parts = ["unsubscribed from bob@localhost", "unavailable from bob@localhost/phone"];
+        assert_eq!(presence(&stage.told(&alice)), if removed { &parts[..] } else { &[] });
         stage.chat(&mut alice, "bob", "hello");
         assert_eq!(stage.messages(&bob).len(), usize::from(!removed));
         assert_eq!(stage.messages(&alice).len(), usize::from(removed), "bounced");

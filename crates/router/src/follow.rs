@@ -1,0 +1,145 @@
+//! What follows from a change of an account's lists: of its contacts, of whom it blocks, and of its being there at all.
+//!
+//! It leaves when the change is confirmed. Where nobody knows whether that was written, it waits until the account has been
+//! loaded again ([`crate::doubt`]): then all of it leaves, or none.
+
+use crate::decide;
+use crate::delivery::{self, Out};
+use crate::home::Home;
+use crate::route::{self, route};
+use crate::shared::Shared;
+use crate::turn::{Turn, session};
+use starling_hooks::{BlockList, Change, Effect};
+use starling_node::Trace;
+use starling_wire::Token;
+use starling_xmpp::{BareJid, Jid, Kind, PresenceType, Stanza};
+
+/// What follows from one change, in order.
+#[derive(Debug)]
+pub(crate) struct Follow {
+    pub(crate) basis: Basis,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// The change.
+#[derive(Debug, Clone)]
+pub(crate) enum Basis {
+    /// Of a contact's state, with this version of the roster.
+    Contact(BareJid, u64),
+    /// Of whom the account blocks, to this list.
+    Blocked(Box<BlockList>),
+    /// The account is removed.
+    Removal,
+}
+
+/// One thing that follows.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Route(Stanza, Option<Trace>),
+    Deliver(Token, Stanza, Option<Trace>),
+    /// A session's directed presence was taken back.
+    Undirected(Token, Jid),
+}
+
+impl Basis {
+    /// Of this change, which makes this version of the roster if it is one of that.
+    pub(crate) fn of(change: &Change, version: u64) -> Option<Self> {
+        match change {
+            Change::RosterItem(item) => Some(Self::Contact(item.jid.clone(), version)),
+            Change::RosterRemove(contact) => Some(Self::Contact(contact.clone(), version)),
+            Change::Blocked(list) => Some(Self::Blocked(Box::new(list.clone()))),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a decision of these effects changes a list.
+pub(crate) fn changes(effects: &[Effect]) -> bool {
+    let is_one = |change: &Change| {
+        matches!(change, Change::RosterItem(_) | Change::RosterRemove(_) | Change::Blocked(_))
+    };
+    effects.iter().any(|effect| matches!(effect, Effect::Change(change) if is_one(change)))
+}
+
+/// Lets it go, unless its change, or one before it, was not confirmed.
+pub(crate) fn carry_out(out: &mut Out<'_>, home: &mut Home, follow: Follow) {
+    if home.is_wrong() {
+        if let Some(doubt) = &mut home.doubt {
+            doubt.held.push(follow);
+        }
+        return;
+    }
+    for step in follow.steps {
+        match step {
+            Step::Route(stanza, trace) => route(out.shared, &home.account.jid, stanza, 1, trace),
+            Step::Deliver(token, stanza, trace) => delivery::plain(out, home, token, stanza, trace),
+            Step::Undirected(token, jid) => session(home, token, |session| {
+                session.directed.remove(&jid);
+            }),
+        }
+    }
+}
+
+/// Whoever asked for a change that was not confirmed is told so: one of the account's sessions with what it said under a
+/// sequence, or somebody else.
+pub(crate) fn unconfirmed(out: &mut Out<'_>, home: &mut Home, said: Option<(Token, u64)>, stanza: &Stanza) {
+    let error = decide::message::not_confirmed();
+    match said {
+        Some((token, sequence)) => {
+            if let Some(answer) = decide::error_to(home, token, stanza, &error) {
+                delivery::refusal(out, home, (token, sequence), answer, None);
+            }
+        }
+        None => route::refuse(out.shared, &home.account.jid, None, stanza, &error, 1),
+    }
+}
+
+/// The account has been loaded: what follows from changes that are there leaves now.
+pub(crate) fn settled(turn: &mut Turn, home: &mut Home, held: Vec<Follow>) {
+    let account = &home.account;
+    let is_list =
+        |follow: &Follow| matches!(&follow.basis, Basis::Blocked(list) if **list == account.blocked);
+    // Each of these lists was made of the one before.
+    let last = held.iter().rposition(is_list);
+    for (index, follow) in held.into_iter().enumerate() {
+        let is_there = match &follow.basis {
+            Basis::Contact(contact, version) => changed(home, contact) >= Some(*version),
+            Basis::Blocked(_) => last.is_some_and(|last| index <= last),
+            Basis::Removal => false,
+        };
+        for step in follow.steps.into_iter().filter(|_| is_there) {
+            let effect = match step {
+                Step::Route(stanza, _) => now(home, stanza).map(Effect::Route),
+                Step::Deliver(token, stanza, _) => Some(Effect::Deliver(token, stanza)),
+                Step::Undirected(token, jid) => Some(Effect::Change(Change::Undirected(token, jid))),
+            };
+            effect.into_iter().for_each(|effect| turn.take(home, effect));
+        }
+    }
+}
+
+/// The account was removed.
+pub(crate) fn removed(shared: &Shared, home: &Home, held: Vec<Follow>) {
+    let parts = held.into_iter().filter(|follow| matches!(follow.basis, Basis::Removal));
+    for step in parts.flat_map(|follow| follow.steps) {
+        if let Step::Route(stanza, trace) = step {
+            route(shared, &home.account.jid, stanza, 1, trace);
+        }
+    }
+}
+
+/// The version of the roster in which a contact was last changed.
+fn changed(home: &Home, contact: &BareJid) -> Option<u64> {
+    let roster = &home.account.roster;
+    let item = roster.items.get(contact).map(|item| item.version);
+    item.max(roster.removed.get(contact).copied())
+}
+
+/// What a session shows by now.
+fn now(home: &Home, stanza: Stanza) -> Option<Stanza> {
+    if stanza.kind != Kind::Presence(PresenceType::Available) {
+        return Some(stanza);
+    }
+    let shown = home.account.resource(stanza.from.as_ref()?)?.presence.clone()?;
+    Some(shown.to(stanza.to?))
+}
