@@ -268,6 +268,10 @@ fn not_written(home: &mut Home, wrote: Wrote) {
             }
         }
         Wrote::Blocked(before) => {
+            // Whom it blocked it may still block: they are shown nothing until that is known (promise 9).
+            before.iter().for_each(|jid| {
+                home.account.blocked.insert(jid.clone());
+            });
             if let Some(doubt) = &mut home.doubt {
                 doubt.blocked.get_or_insert(before);
             }

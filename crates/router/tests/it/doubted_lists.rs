@@ -135,6 +135,9 @@ fn whom_an_account_may_block_is_shown_nothing_new() {
                 stage.send(&mut alice, blocking(IqType::Set, name, &both));
                 stage.run();
                 if fate.is_some() {
+                    // What she shows now goes to all who may see her.
+                    stage.send(&mut alice, Stanza::presence(PresenceType::Available));
+                    stage.advance(Duration::from_millis(300));
                     assert_eq!(presence(&stage.told(&bob)), [""; 0], "{name} {written}: nobody knows yet");
                 }
                 stage.advance(Duration::from_secs(3));
