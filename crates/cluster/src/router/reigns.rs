@@ -161,8 +161,9 @@ impl Drain for Leaving {
         let house = Arc::clone(&self.0);
         Box::pin(async move {
             let (board, home) = (&house.board, Home { shard, epoch });
+            let links = board.links();
             // Who does not hear what is given to it would lose its sessions. Meanwhile all goes on as before.
-            if board.would_lose(shard, THERE).await {
+            if board.would_lose(shard, THERE, &links).await {
                 return false;
             }
             let Some((gate, closings)) = board.chart.leave(home) else { return true };
@@ -183,7 +184,7 @@ impl Drain for Leaving {
             }
             // What only it has goes to edges, and to the next one.
             gate.door.leave().await;
-            if board.would_lose(shard, GIVEN).await {
+            if board.would_lose(shard, GIVEN, &links).await {
                 Self(house).resume(shard, epoch);
                 return false;
             }

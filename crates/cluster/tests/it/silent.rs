@@ -12,6 +12,15 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout};
 
+/// How an edge goes while what it has sessions of is being moved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Goes {
+    /// Its process stands still.
+    Silent,
+    /// It has ended.
+    Lost,
+}
+
 /// Longer than an edge is asked, and less than its link takes to be declared dead.
 const UNHEARD: Duration = Duration::from_secs(1);
 
@@ -98,26 +107,33 @@ async fn no_shard_is_moved_while_an_edge_with_sessions_of_it_is_silent() {
 /// It was there when it was asked first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_home_goes_on_when_what_it_gave_away_has_not_come() {
-    let (site, remote, near, mut alice) = scene().await;
-    let shard = site.shards().of(&jid("alice"));
-    let (home, heir) = places(&site, shard);
-    let (serves, to) = (site.routers[home].as_ref().unwrap().serves(), id(&site, heir));
-    // The home has to wait for it before it gives away anything.
-    site.store.hold();
-    alice.tell("alice", "held");
-    until(UNHEARD, "it is on its way", || site.store.held() > 0).await;
-    let locations = site.routers[home].as_ref().unwrap().locations().clone();
-    let given = tokio::spawn(async move { locations.give(shard, to).await });
-    let router = site.routers[home].as_ref().unwrap();
-    until(UNHEARD, "it takes nothing more", || router.serves() < serves).await;
-    let stopped = remote.stops();
-    site.store.release();
-    assert_eq!(given.await.unwrap(), Err(GiveError::Unsafe));
-    let mut alice = alice.resume(&near).await;
-    alice.until("it has come", |seen| seen.messages == ["held"]).await;
-    goes_on(&mut alice, "more").await;
-    assert_eq!(alice.messages(), ["held", "more"]);
-    drop(stopped);
+    for goes in [Goes::Silent, Goes::Lost] {
+        let (site, remote, near, mut alice) = scene().await;
+        let shard = site.shards().of(&jid("alice"));
+        let (home, heir) = places(&site, shard);
+        let (serves, to) = (site.routers[home].as_ref().unwrap().serves(), id(&site, heir));
+        // The home has to wait for it before it gives away anything.
+        site.store.hold();
+        alice.tell("alice", "held");
+        until(UNHEARD, "it is on its way", || site.store.held() > 0).await;
+        let locations = site.routers[home].as_ref().unwrap().locations().clone();
+        let given = tokio::spawn(async move { locations.give(shard, to).await });
+        let router = site.routers[home].as_ref().unwrap();
+        until(UNHEARD, "it takes nothing more", || router.serves() < serves).await;
+        let stopped = (goes == Goes::Silent).then(|| remote.stops());
+        let remote = (goes == Goes::Silent).then_some(remote);
+        if remote.is_none() {
+            // The heir has one edge, and the home no other.
+            until(UNHEARD, "its links are over", || router.locations().edges(to) == Some((1, 0))).await;
+        }
+        site.store.release();
+        assert_eq!(given.await.unwrap(), Err(GiveError::Unsafe), "{goes:?}");
+        let mut alice = alice.resume(&near).await;
+        alice.until("it has come", |seen| seen.messages == ["held"]).await;
+        goes_on(&mut alice, "more").await;
+        assert_eq!(alice.messages(), ["held", "more"]);
+        drop((stopped, remote));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,7 +42,7 @@ impl Inner {
         let mut unmoved = self.unmoved.lock();
         match given {
             Ok(()) => drop(unmoved.remove(&to)),
-            Err(GiveError::Behind | GiveError::NotElected) => {
+            Err(GiveError::Behind | GiveError::Late | GiveError::NotElected) => {
                 unmoved.insert(to, self.clock.monotonic());
             }
             Err(GiveError::NotLeader | GiveError::NoVoter | GiveError::Unsafe) => {}
@@ -65,6 +65,11 @@ impl Inner {
             match tokio::time::timeout(DRAINED_WITHIN, drain.drain(shard, reign.epoch)).await {
                 Ok(true) => {}
                 Ok(false) => return Err(GiveError::Unsafe),
+                Err(_) if !self.leaving.load(Ordering::Acquire) => {
+                    // Nobody knows whether its edges have taken what it gave away.
+                    drain.resume(shard, reign.epoch);
+                    return Err(GiveError::Late);
+                }
                 Err(_) => tracing::warn!(
                     event = "drain_late",
                     shard = shard.0,

@@ -28,6 +28,17 @@ pub(super) struct Echoes {
     over: OnceLock<Duration>,
 }
 
+/// The links to edges, at some moment.
+#[derive(Debug)]
+pub(in crate::router) struct Links(HashMap<EdgeId, u64>);
+
+impl Links {
+    /// Whether the links to these edges are the same now as then.
+    fn last(&self, now: &Self, edges: &HashSet<EdgeId>) -> bool {
+        edges.iter().all(|edge| now.0.get(edge).is_some_and(|link| self.0.get(edge) == Some(link)))
+    }
+}
+
 /// Of one link.
 #[derive(Debug)]
 struct Echo {
@@ -119,15 +130,19 @@ impl Switchboard {
         let _ = self.echoes.over.set(over); // it leaves once
     }
 
-    /// Whether a shard is not to be moved now, for an edge that has sessions of it does not say within this time that it has
-    /// taken what it was told.
-    pub(in crate::router) async fn would_lose(&self, shard: Shard, within: Duration) -> bool {
+    /// Whether a shard is not to be moved now, for an edge that has sessions of it is not linked any more, or does not say
+    /// within this time that it has taken what it was told. `links`: what is said since then went over these; one that is made
+    /// anew answers for itself only.
+    pub(in crate::router) async fn would_lose(&self, shard: Shard, within: Duration, links: &Links) -> bool {
         match self.echoes.over.get() {
             Some(over) if self.clock.monotonic() >= *over => false,
-            // It waits for those of edges that were lost, too: that is not for long.
-            Some(_) => self.misses(&[shard], within).await,
-            None => self.are_deaf(&[shard], within).await,
+            _ => self.misses(&[shard], within).await || !links.last(&self.links(), &self.edges_of(shard)),
         }
+    }
+
+    /// The links to edges, as they are now.
+    pub(in crate::router) fn links(&self) -> Links {
+        Links(self.edges.read().iter().map(|(edge, linked)| (*edge, linked.number)).collect())
     }
 
     /// Whether some sessions of these shards are at edges that are not linked, or do not answer in time.
@@ -223,5 +238,15 @@ mod tests {
     async fn who_answers_nothing_is_not_asked() {
         let (board, outlet) = linked(false);
         assert!(!board.is_deaf(EDGE, LONG).await && outlet.waiting() == 0);
+    }
+
+    #[test]
+    fn a_link_that_was_made_anew_is_another_one() {
+        let links =
+            |all: &[(u64, u64)]| Links(all.iter().map(|(edge, link)| (EdgeId(*edge), *link)).collect());
+        let (then, edges) = (links(&[(1, 10), (2, 11)]), HashSet::from([EdgeId(1)]));
+        assert!(then.last(&links(&[(1, 10), (2, 12)]), &edges), "nothing is at the other one");
+        assert!(!then.last(&links(&[(1, 12), (2, 11)]), &edges));
+        assert!(!then.last(&links(&[(2, 11)]), &edges) && !links(&[]).last(&then, &edges));
     }
 }

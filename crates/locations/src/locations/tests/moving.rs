@@ -228,3 +228,23 @@ async fn a_home_that_cannot_be_moved_without_loss_goes_on() {
     homes.stay.store(false, Ordering::Relaxed);
     assert!(this.leave(ms(1_000)).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_home_that_does_not_finish_is_moved_only_when_its_router_leaves() {
+    let homes = Arc::new(Homes::default());
+    let mut cluster = Cluster::start(107, 0, 1, false).await;
+    cluster.drain = Some(Arc::clone(&homes) as Arc<dyn Drain>);
+    for number in 0..3 {
+        let one = cluster.add(&format!("router-{number}"), 101 + number, Some(3));
+        cluster.run(one).await;
+    }
+    cluster.settled(ms(5_000)).await;
+    let (home, heir) = pair(&cluster);
+    let (this, to, epoch) = (cluster.at(home), cluster.routers[heir].id, cluster.home(0).2.epoch);
+    homes.hang.store(true, Ordering::Relaxed);
+    assert_eq!(this.give(Shard(0), to).await, Err(GiveError::Late));
+    assert_eq!((cluster.home(0).0, cluster.home(0).2.epoch), (home, epoch), "its reign goes on");
+    assert_eq!(homes.resumed.load(Ordering::Relaxed), 1, "and its home");
+    assert!(this.inner.failed_lately(to), "no home is stopped again at once");
+    assert!(this.leave(ms(10_000)).await);
+}

@@ -17,6 +17,8 @@ pub(super) struct Homes {
     pub(super) resumed: AtomicUsize,
     /// They will not be moved.
     pub(super) stay: AtomicBool,
+    /// They do not finish.
+    pub(super) hang: AtomicBool,
     all: Mutex<BTreeSet<(Shard, Epoch)>>,
     pub(super) edges: Mutex<BTreeSet<EdgeId>>,
 }
@@ -28,6 +30,9 @@ impl Drain for Homes {
         }
         self.all.lock().insert((shard, epoch));
         self.stopped.fetch_add(1, Ordering::Relaxed);
+        if self.hang.load(Ordering::Relaxed) {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(async { true })
     }
 
