@@ -86,7 +86,9 @@ pub(super) async fn admit(inner: Arc<Inner>, mut wanted: mpsc::Receiver<Admissio
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RemoveError {
     /// Nobody could change that back afterwards, nor anything else.
-    #[error("of those that vote in shard {0} too many are away: without this one there would be no majority")]
+    #[error(
+        "of those that vote in shard {0} too many are away, or have a disk that stands still: without this one there would be no majority"
+    )]
     Majority(u16),
 }
 
@@ -262,15 +264,15 @@ impl Inner {
         }
     }
 
-    /// Whether too few of the others that vote are there to go on without a router. The new voters count as soon as the entry
+    /// Whether too few of the others that vote can take an entry to go on without a router. The new voters count as soon as the entry
     /// that names them is in a log, and without their quorum it is never committed, nor is any after it.
     fn needs(&self, core: &Core, router: RouterId) -> bool {
         let before = core.configs();
         if !before.iter().any(|voters| voters.contains(&router.0)) {
             return false;
         }
-        let present = self.present(self.clock.monotonic());
-        let there = |id: u64| id == self.own.0 || present.contains(&id);
+        let able = self.able();
+        let there = |id: u64| able.contains(&id);
         let mut after = before.clone();
         for voters in &mut after {
             voters.remove(&router.0);

@@ -46,7 +46,11 @@ pub enum ReconcileError {
     #[error("shard {0} has no leader that a quorum has confirmed")]
     NoQuorum(u16),
     /// It is not done yet; part of it may be.
-    #[error("it was not done in time: ask again")]
+    #[error(
+        "it was not done in time: a router may be away or have a disk that stands still, or sessions of an edge that is \
+         lost or silent may wait at a home that would have to move (what the routers' logs say: `voters_kept`, \
+         `edge_silent`); ask again"
+    )]
     Late,
 }
 
@@ -216,8 +220,8 @@ impl Inner {
         };
         let after: BTreeSet<u64> = wanted.voters.iter().map(|id| id.0).collect();
         // What is asked may be old by now: neither those who vote nor those who will may be without a quorum.
-        let links = self.peers.links().borrow().clone();
-        let there = |id: u64| id == self.own.0 || links.contains_key(&RouterId(id));
+        let able = self.able();
+        let there = |id: u64| able.contains(&id);
         if self.is_there(&wanted.gone) {
             tracing::warn!(
                 event = "voters_kept",

@@ -205,6 +205,17 @@ impl Inner {
         present.map(|id| id.0).collect()
     }
 
+    /// Those of them that can take an entry, this router among them: not where a disk stands still.
+    pub(super) fn able(&self) -> BTreeSet<u64> {
+        let now = self.clock.monotonic();
+        let mut able = self.present(now);
+        let seen = self.seen.lock();
+        able.retain(|id| seen.get(&RouterId(*id)).is_none_or(|seen| !seen.ping.stuck));
+        drop(seen);
+        able.extend((self.stuck(now) < STILL).then_some(self.own.0));
+        able
+    }
+
     /// For how long openraft's task has done nothing, of the group where that is longest.
     pub(super) fn stuck(&self, now: Duration) -> Duration {
         self.groups.iter().map(|group| group.core().stuck(now)).max().unwrap_or_default()

@@ -234,3 +234,42 @@ async fn leaders_are_spread_over_those_that_vote_whoever_else_is_there() {
     cluster.run(1).await;
     cluster.until(ms(120_000), "spread again", even).await;
 }
+
+/// A router whose disk stands still answers, and no entry comes into its log.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_stands_still_counts_towards_no_majority() {
+    let cluster = Cluster::start(40, 3, SHARDS, false).await;
+    cluster.settled(ms(3_000)).await;
+    cluster.stand_still(1, true);
+    sleep(ms(5_000)).await;
+    let gone = cluster.routers[2].id;
+    cluster.kill(2).await;
+    assert!(matches!(cluster.at(0).remove(gone).await, Err(RemoveError::Majority(_))));
+    sleep(ms(2_000)).await;
+    assert!(all_vote(&cluster, 0, &[0, 1, 2]));
+    // Who is back makes a majority again.
+    cluster.run(2).await;
+    cluster.until(ms(10_000), "binds are recorded", |this| this.at(2).has_its_part()).await;
+    cluster.settled(ms(10_000)).await;
+    assert!(cluster.bind(0, 1).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_voters_are_not_brought_to_such_as_cannot_take_an_entry() {
+    let cluster = Cluster::start(39, 5, 1, false).await;
+    cluster.settled(ms(3_000)).await;
+    let (at, ..) = cluster.home(0);
+    let still: Vec<usize> = (0..5).filter(|number| *number != at).take(2).collect();
+    for number in &still {
+        cluster.stand_still(*number, true);
+    }
+    sleep(ms(5_000)).await;
+    assert_eq!(cluster.at(at).reconcile(3, ms(5_000)).await, Err(ReconcileError::Late));
+    assert!(voters(&cluster, at, 0).len() == 5);
+    assert!(cluster.bind(0, 1).await);
+    for number in still {
+        cluster.stand_still(number, false);
+    }
+    cluster.at(at).reconcile(3, ms(20_000)).await.unwrap();
+    assert_eq!(voters(&cluster, at, 0).len(), 3);
+}
