@@ -242,6 +242,18 @@ fn draining(Leaving { phase, left }: Leaving) -> Draining {
     Draining { phase: leaving::phase(phase), left }
 }
 
+/// The only one of those that are called so, with their numbers.
+pub(super) fn the_one<T>(called: &str, mut found: Vec<(u64, T)>) -> Result<T, ControlError> {
+    if found.len() > 1 {
+        let numbers: Vec<String> = found.iter().map(|(number, _)| format!("{number:016x}")).collect();
+        return Err(ControlError::Invalid(format!(
+            "several processes are called {called}: name one of them by its number, {}",
+            numbers.join(" or ")
+        )));
+    }
+    found.pop().map(|(_, one)| one).ok_or(ControlError::NotFound)
+}
+
 impl Administration {
     /// The process of this name, or of this number: a router of the cluster, or an edge that is linked.
     fn node(&self, called: &str) -> Result<Node, ControlError> {
@@ -258,14 +270,7 @@ impl Administration {
                 found.push((edge.0, Node::Edge(edge)));
             }
         }
-        if found.len() > 1 {
-            let numbers: Vec<String> = found.iter().map(|(number, _)| format!("{number:016x}")).collect();
-            return Err(ControlError::Invalid(format!(
-                "several processes are called {called}: name one of them by its number, {}",
-                numbers.join(" or ")
-            )));
-        }
-        found.pop().map(|(_, node)| node).ok_or(ControlError::NotFound)
+        the_one(called, found)
     }
 
     /// Asks a router how far it is, after having asked it to leave or not.
@@ -292,3 +297,16 @@ impl Administration {
 
 /// How long another router may take to say how far it is.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_taken_for_a_namesake() {
+        assert_eq!(the_one("router-1", vec![(7, 'a')]), Ok('a'));
+        assert_eq!(the_one::<char>("router-1", vec![]), Err(ControlError::NotFound));
+        let refused = the_one("router-1", vec![(7, 'a'), (0xff, 'b')]).unwrap_err().to_string();
+        assert!(refused.contains("0000000000000007 or 00000000000000ff"), "{refused}");
+    }
+}

@@ -14,10 +14,18 @@ use tokio::sync::oneshot;
 const MOST: usize = 4_096;
 
 /// All that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Desk {
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, (RouterId, oneshot::Sender<Answer>)>>,
+}
+
+impl Default for Desk {
+    /// Numbered from anywhere: what was asked before this process was started again may be answered yet, and is not to be taken
+    /// for an answer to something else.
+    fn default() -> Self {
+        Self { next: AtomicU64::new(rand::random()), waiting: Mutex::default() }
+    }
 }
 
 /// Why a question has no answer.
@@ -92,5 +100,16 @@ impl Desk {
     pub(super) fn lost(&self, router: RouterId) {
         let mut waiting = self.waiting.lock();
         waiting.retain(|_, (asked, _)| *asked != router);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_lives_of_a_router_ask_by_the_same_numbers() {
+        let first = || Desk::default().next.into_inner();
+        assert_ne!(first(), first());
     }
 }

@@ -1,6 +1,6 @@
 //! What administration asks about the groups, and has done with them.
 
-use super::control::{Administration, unanswered};
+use super::control::{Administration, the_one, unanswered};
 use super::desk::Unanswered;
 use super::questions::{Answer, Question};
 use super::switchboard::Switchboard;
@@ -34,9 +34,8 @@ impl Administration {
     /// The router of this name, or of this identity.
     fn router(&self, called: &str) -> Result<RouterId, ControlError> {
         let id = u64::from_str_radix(called, 16).ok().map(RouterId);
-        let names = self.names();
-        let found = names.iter().find(|(router, name)| *name == called || Some(**router) == id);
-        found.map(|(router, _)| *router).ok_or(ControlError::NotFound)
+        let found = self.names().into_iter().filter(|(router, name)| *name == called || Some(*router) == id);
+        the_one(called, found.map(|(router, _)| (router.0, router)).collect())
     }
 
     /// How many shards each router leads.
