@@ -8,7 +8,7 @@ FAULTS ?= 400
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check fmt verify fix bench costs tiers soak chaos sim reference doc deny clients cassandra
+.PHONY: help run cluster test check fmt verify fix bench costs tiers soak chaos sim reference doc deny clients cassandra collector
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
@@ -81,6 +81,9 @@ clients: ## fetch the real clients that the tests use, into .cache
 
 cassandra: ## fetch the CQL server that the tests use (Apache Cassandra, 67 MB), into .cache
 	@tests/cassandra/install
+
+collector: ## build the OpenTelemetry Collector that a test exports to, into .cache: needs Go, and some minutes
+	@tests/collector/install
 
 doc: ## the API documentation
 	$(CARGO) doc --workspace --no-deps

@@ -10,6 +10,7 @@
 pub mod cassandra;
 pub mod certificate;
 pub mod client;
+pub mod collector;
 pub mod cql;
 pub mod crowd;
 pub mod history;
