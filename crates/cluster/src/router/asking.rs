@@ -184,13 +184,15 @@ pub(super) struct Gathered {
     pub(super) silent: Vec<(String, String)>,
 }
 
-/// Asks all routers there are, this one too: those that are linked, and those of whom it is known that they lead a shard.
+/// Asks all routers there are, this one too: those that are linked, and those that lead a shard, which is any member where it is
+/// not known who leads one.
 pub(super) async fn ask_all(board: &Switchboard, question: Question) -> Gathered {
     let mut routers: BTreeMap<RouterId, String> = board.peers().into_iter().collect();
     if let Some(locations) = board.locations() {
-        let leaders: BTreeSet<_> = locations.groups().iter().filter_map(|group| group.leader()).collect();
+        let leaders: BTreeSet<_> = locations.groups().iter().map(|group| group.leader()).collect();
+        let leads = |router| leaders.contains(&Some(router)) || leaders.contains(&None);
         for (router, (member, _)) in locations.members() {
-            if leaders.contains(&router) && router != board.own.router {
+            if leads(router) && router != board.own.router {
                 routers.entry(router).or_insert(member.name);
             }
         }
