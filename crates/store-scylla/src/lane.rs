@@ -7,7 +7,7 @@
 use crate::codec;
 use crate::data::DataChanges;
 use crate::joint::Joint;
-use crate::log::{MOST_BYTES, MOST_CHANGES, Opened, Plan};
+use crate::log::{MOST_BYTES, MOST_ROWS, Opened, Plan};
 use crate::retry::Outcome;
 use crate::settings::Settings;
 use futures::future::BoxFuture;
@@ -151,7 +151,7 @@ impl Writes {
     }
 
     fn fit(&self, rows: usize, bytes: usize, settings: &Settings) -> bool {
-        self.rows + rows <= settings.window.clamp(1, MOST_CHANGES) && self.bytes + bytes <= MOST_BYTES
+        self.rows + rows <= settings.window.clamp(1, MOST_ROWS) && self.bytes + bytes <= MOST_BYTES
     }
 }
 

@@ -5,7 +5,7 @@ use crate::closing::{self, Known, Needs, Seen};
 use crate::codec::{self, Mark};
 use crate::cql::{Bucket, BucketRow, Change, Cql, Found, Level, Mutation, Owner, Partition, Slice};
 use crate::data::RosterMarks;
-use crate::log::Opened;
+use crate::log::{MOST_ROWS, Opened};
 use crate::owners::Account;
 use crate::retry::{Failure, Outcome};
 use crate::store::Inner;
@@ -18,8 +18,8 @@ use std::time::Duration;
 const MOST_BUCKETS: usize = 100_000;
 /// Listings of one read.
 const LISTINGS: usize = 1_000;
-/// Rows of the first read of a bucket's end, and of each further one.
-const TAIL: usize = 16;
+/// Rows of the first read of a bucket's end, and of each further one. The first one takes in what is under way together.
+const TAIL: usize = MOST_ROWS + 1;
 const MORE: usize = 256;
 /// Buckets whose ends are read side by side: at first, and when these were empty.
 const FIRST_BUCKETS: usize = 2;

@@ -1,5 +1,6 @@
 //! What the store is told when it is opened.
 
+use crate::log::MOST_ROWS;
 use starling_node::telemetry::Metrics;
 use starling_store::Retention;
 use std::fmt;
@@ -25,7 +26,7 @@ pub struct Settings {
     pub waiting: usize,
     /// Accounts of which something is remembered (an account with a long archive counts for several).
     pub owners: usize,
-    /// Rows of one account that are written at once (at most 100 and 256 KiB); what comes meanwhile waits and is written
+    /// Rows of one account that are written at once (at most 31 and 256 KiB); what comes meanwhile waits and is written
     /// together.
     pub window: usize,
     /// Rows of a bucket.
@@ -53,7 +54,7 @@ impl Default for Settings {
             in_flight: 1_024,
             waiting: 8_192,
             owners: 100_000,
-            window: 100,
+            window: MOST_ROWS,
             bucket_rows: 5_000,
             bucket_bytes: 64 << 20,
             bucket_age: Duration::from_secs(30 * 86_400),
