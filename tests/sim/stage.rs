@@ -439,7 +439,7 @@ impl Stage {
     /// goes before it comes, `<resumed/>` covers the message before the error is sent again (XEP-0198 section 5: what the
     /// server has handled, it has handled). If the session is then lost, too, nobody tells the client. So it is as if it had
     /// been told right behind that count, but only where the error was for this very session. The same where the session is lost
-    /// with an error that does not say "later" on its line, and the message is taken when it is said again in the next one.
+    /// with an error on its line, and the message is taken when it is said again in the next one.
     pub(crate) fn logs(&self) -> Vec<Log> {
         let inner = self.inner.lock();
         let mut logs = inner.logs.clone();
