@@ -102,6 +102,14 @@ impl What {
         spans.write.as_ref().and_then(Span::context)
     }
 
+    /// For how many it counts: a home that has too many on their way takes nothing more.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Follow(follow) => follow.steps.len().max(1),
+            _ => 1,
+        }
+    }
+
     /// Whether a row was written with it.
     pub(crate) fn is_row(&self) -> bool {
         match self {

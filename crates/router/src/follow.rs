@@ -107,8 +107,13 @@ pub(crate) fn settled(turn: &mut Turn, home: &mut Home, held: Vec<Follow>) {
             Basis::Blocked(_) => last.is_some_and(|last| index <= last),
             Basis::Removal => false,
         };
-        for step in follow.steps.into_iter().filter(|_| is_there) {
+        for step in follow.steps {
             let effect = match step {
+                // Whoever was to see a session no more was not told that it ended.
+                Step::Route(stanza, _) if !is_there => {
+                    has_ended(home, &stanza).then_some(Effect::Route(stanza))
+                }
+                _ if !is_there => None,
                 Step::Route(stanza, _) => now(home, stanza).map(Effect::Route),
                 Step::Deliver(token, stanza, _) => Some(Effect::Deliver(token, stanza)),
                 Step::Undirected(token, jid) => Some(Effect::Change(Change::Undirected(token, jid))),
@@ -133,6 +138,13 @@ fn changed(home: &Home, contact: &BareJid) -> Option<u64> {
     let roster = &home.account.roster;
     let item = roster.items.get(contact).map(|item| item.version);
     item.max(roster.removed.get(contact).copied())
+}
+
+/// Whether it says that a session is not available, and it has ended since.
+fn has_ended(home: &Home, stanza: &Stanza) -> bool {
+    let session = || stanza.from.as_ref().and_then(|from| home.account.resource(from));
+    stanza.kind == Kind::Presence(PresenceType::Unavailable)
+        && session().is_none_or(|session| session.presence.is_none())
 }
 
 /// What a session shows by now.

@@ -181,7 +181,7 @@ impl Turn {
 
     /// Adds something to do after the commit.
     pub(crate) fn act(&mut self, home: &mut Home, what: What) {
-        home.acts += 1;
+        home.acts += what.weight();
         self.made += 1;
         self.acts.push(Act { home: home.account.jid.clone(), life: home.life, what });
     }
@@ -219,16 +219,21 @@ impl Turn {
                     self.change(home, change);
                 }
                 effect => {
-                    self.follow(home, basis.clone(), &mut steps);
+                    if !steps.is_empty() {
+                        self.follow(home, basis.clone(), &mut steps);
+                    }
                     self.take(home, effect);
                 }
             }
         }
-        self.follow(home, basis, &mut steps);
+        // Of a list it is told by the next one whether it was there, so it counts though nothing follows from it.
+        if !steps.is_empty() || matches!(basis, Some(Basis::Blocked(_))) {
+            self.follow(home, basis, &mut steps);
+        }
     }
 
     fn follow(&mut self, home: &mut Home, basis: Option<Basis>, steps: &mut Vec<Step>) {
-        if let Some(basis) = basis.filter(|_| !steps.is_empty()) {
+        if let Some(basis) = basis {
             self.made += steps.len();
             let steps = std::mem::take(steps);
             self.act(home, What::Follow(Box::new(Follow { basis, steps })));

@@ -112,7 +112,7 @@ impl Worker {
                 return;
             }
         };
-        home.acts = home.acts.saturating_sub(1);
+        home.acts = home.acts.saturating_sub(act.what.weight());
         home.rows = home.rows.saturating_sub(usize::from(act.what.is_row()));
         match act.what {
             What::ReadTail => {

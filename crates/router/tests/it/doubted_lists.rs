@@ -3,7 +3,7 @@
 use crate::bench::jid;
 use crate::doubts::{Fate, REFUSED, answers};
 use crate::stage::{Client, Stage, condition, now};
-use starling_wire::Down;
+use starling_wire::{Down, Leave, Up};
 use starling_xmpp::{Element, IqType, Kind, PresenceType, Stanza, ns};
 use std::time::Duration;
 
@@ -188,6 +188,41 @@ fn whom_an_account_blocks_is_told_of_when_it_is_known() {
         assert_eq!(pushes.len(), usize::from(fate == Fate::Written), "{pushes:?}");
         assert!(pushes.iter().all(|push| push.contains("<unblock") && push.contains("eve")), "{pushes:?}");
     }
+}
+
+/// Nothing follows from blocking somebody who may see nothing, but what was blocked before that is there with it.
+#[test]
+fn what_follows_from_a_list_is_told_though_nothing_follows_from_the_next() {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
+    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+    stage.told(&bob);
+    // Both are decided together.
+    for jid in ["bob@localhost", "eve@localhost"] {
+        stage.send(&mut alice, blocking(IqType::Set, "block", &[jid]));
+    }
+    stage.store.inner.doubt_next(2);
+    stage.run();
+    stage.advance(Duration::from_secs(2));
+    assert_eq!(presence(&stage.told(&bob)), ["unavailable from alice@localhost/phone"]);
+}
+
+/// Nobody knows yet whether the contact is blocked when the session ends.
+#[test]
+fn no_session_stays_that_ends_while_its_contact_may_be_blocked() {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
+    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+    stage.told(&bob);
+    Fate::Lost.befalls(&stage);
+    stage.store.inner.fail_next_reads(2);
+    stage.send(&mut alice, blocking(IqType::Set, "block", &["bob@localhost"]));
+    stage.run();
+    stage.say(&alice, Up::Gone(Leave::Closed));
+    stage.advance(Duration::from_secs(20));
+    assert_eq!(presence(&stage.told(&bob)), ["unavailable from alice@localhost/phone"]);
 }
 
 fn blocking(kind: IqType, name: &str, jids: &[&str]) -> Stanza {
