@@ -165,6 +165,8 @@ struct Inner {
     adding: Mutex<BTreeSet<u16>>,
     /// To whom a shard could not be moved, and when that was last.
     unmoved: Mutex<BTreeMap<RouterId, Duration>>,
+    /// When it was last said of a shard that it stays here.
+    kept: Mutex<BTreeMap<Shard, Duration>>,
     /// A snapshot is due, and does not fit on the disk.
     short_of_room: AtomicBool,
     /// Its place is another one's: when others said so first, and last.
@@ -258,6 +260,7 @@ impl Locations {
             leaving: AtomicBool::new(false),
             adding: Mutex::default(),
             unmoved: Mutex::default(),
+            kept: Mutex::default(),
             short_of_room: AtomicBool::new(false),
             kept_out: Mutex::default(),
             removed,

@@ -38,8 +38,8 @@ pub enum GiveError {
     /// Its home here would not: something would be lost. It goes on.
     #[error("its home cannot be moved now without loss")]
     Unsafe,
-    /// Its home here has not finished in time, for the store is slow. It goes on.
-    #[error("its home has not finished in time: the store is slow")]
+    /// Its home here has not finished in time. It goes on.
+    #[error("its home has not finished in time")]
     Late,
     /// It was not elected. This router goes on, with a new reign.
     #[error("the other router was not elected")]

@@ -47,7 +47,26 @@ impl Inner {
             }
             Err(GiveError::NotLeader | GiveError::NoVoter | GiveError::Unsafe) => {}
         }
+        drop(unmoved);
+        if let Err(error @ (GiveError::Late | GiveError::Unsafe)) = given {
+            self.tell_of_kept(shard, error);
+        }
         given
+    }
+
+    /// Says now and then why a shard stays here. A router that leaves says it itself, in the end.
+    fn tell_of_kept(&self, shard: Shard, error: GiveError) {
+        let (now, mut kept) = (self.clock.monotonic(), self.kept.lock());
+        if self.leaving.load(Ordering::Acquire) || kept.get(&shard).is_some_and(|at| now < *at + SHUNNED) {
+            return;
+        }
+        kept.insert(shard, now);
+        tracing::warn!(
+            event = "shard_kept",
+            shard = shard.0,
+            %error,
+            "a shard that is to be moved stays here: sessions of an edge that is lost or silent may be known here only"
+        );
     }
 
     async fn try_to_give(&self, shard: Shard, to: RouterId) -> Result<(), GiveError> {

@@ -48,8 +48,8 @@ pub enum ReconcileError {
     /// It is not done yet; part of it may be.
     #[error(
         "it was not done in time: a router may be away or have a disk that stands still, or sessions of an edge that is \
-         lost or silent may wait at a home that would have to move (what the routers' logs say: `voters_kept`, \
-         `edge_silent`); ask again"
+         lost or silent may wait at a home that would have to move (see `voters_kept` and \
+         `shard_kept` in the logs of routers); ask again"
     )]
     Late,
 }
