@@ -20,7 +20,7 @@ pub(crate) const MOST_BYTES: usize = 256 * 1024;
 /// Rows of one account that are under way together. Who closes the log sees all of them or none: they are one mutation, and
 /// the first read of a log's end takes in more. A read that takes in a part of them makes sure of that part alone: it repairs
 /// copies of what it answers, and nothing else. The rest may not be seen again, and what stays is out of order.
-pub(crate) const MOST_ROWS: usize = 31;
+pub(crate) const MOST_ROWS: usize = 50;
 
 /// What this process knows of an account that it has loaded, as it will be when all that is under way is done.
 #[derive(Debug, Clone, PartialEq, Eq)]

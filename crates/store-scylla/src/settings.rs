@@ -26,7 +26,7 @@ pub struct Settings {
     pub waiting: usize,
     /// Accounts of which something is remembered (an account with a long archive counts for several).
     pub owners: usize,
-    /// Rows of one account that are written at once (at most 31 and 256 KiB); what comes meanwhile waits and is written
+    /// Rows of one account that are written at once (at most 50 and 256 KiB); what comes meanwhile waits and is written
     /// together.
     pub window: usize,
     /// Rows of a bucket.
