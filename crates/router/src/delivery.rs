@@ -173,8 +173,9 @@ pub(crate) fn committed(
     let mut taken = false;
     for (token, how) in to {
         let Some(at) = home.find(*token) else { continue };
-        if offline && !home.links[at].feed.begun && home.deliveries.waiting_above().is_some() {
-            // Older ones wait until it is available; a newer one does not overtake them (promise 4).
+        // Older ones wait until it is available; a newer one does not overtake them (promise 4).
+        let older = offline && home.deliveries.waiting_above().is_some();
+        if home.links[at].feed.holds(position, *how, older) {
             continue;
         }
         // A copy is no delivery: whoever the message itself is for has yet to get it.
@@ -469,6 +470,7 @@ fn waiting_page(out: &mut Out<'_>, home: &mut Home, at: usize, rows: Vec<LogRow>
         }
         if home.deliveries.wants(position) {
             home.deliveries.offered(position, token);
+            home.links[at].feed.came(position);
             home.count.remove(row.stanza.len());
             if let Some(stanza) = stored(out.shared, home, &row) {
                 let trace = home.waiting_traces.is_fed(position, &span);

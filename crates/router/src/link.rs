@@ -1,9 +1,11 @@
 //! One session's two directions: what it has sent and is not settled, what it was sent and has not acknowledged.
 
+mod feed;
 mod refusals;
 
+pub(crate) use self::feed::Feed;
 use self::refusals::Refusal;
-use crate::aside::{Aside, Behind};
+use crate::aside::Aside;
 use crate::config::RouterConfig;
 use crate::far::Far;
 use crate::recognise::{Before, origin_id};
@@ -117,45 +119,6 @@ pub(crate) struct Management {
     pub(crate) before: usize,
     /// Since when an `<r/>` is out (monotonic).
     pub(crate) asked_at: Option<Duration>,
-}
-
-/// How a session gets what it could not be sent at once.
-#[derive(Debug, Default)]
-pub(crate) struct Feed {
-    /// Reading what waited when the session became available: (from, through).
-    pub(crate) waiting: Option<(Position, Position)>,
-    /// Up to where to read once more from the beginning: something older waits again.
-    pub(crate) again: Option<Position>,
-    /// Messages for this session that did not fit its window; they are in the log.
-    pub(crate) missed: VecDeque<(Position, As)>,
-    /// What has no row and came behind these.
-    pub(crate) behind: Behind,
-    /// A read is under way.
-    pub(crate) busy: bool,
-    /// The session has been available: from then on what waits comes to it, in order with what is new.
-    pub(crate) begun: bool,
-    /// The highest row that had gone to it when it ceased to be.
-    pub(crate) sent: Position,
-}
-
-impl Feed {
-    /// Whether messages may go straight to the session.
-    pub(crate) fn is_live(&self) -> bool {
-        self.waiting.is_none() && self.missed.is_empty()
-    }
-
-    /// The last row that is to be read for it.
-    pub(crate) fn last(&self) -> Option<Position> {
-        let missed = self.missed.back().map(|(position, _)| *position);
-        missed.max(self.waiting.map(|(_, through)| through))
-    }
-
-    /// Up to where none is to be read any more.
-    pub(crate) fn given(&self) -> Position {
-        let missed = self.missed.front().map(|(position, _)| Position(position.0.saturating_sub(1)));
-        let waiting = self.waiting.map(|(from, _)| from);
-        missed.into_iter().chain(waiting).min().unwrap_or(Position(u64::MAX))
-    }
 }
 
 /// The moving part of a session.

@@ -442,13 +442,13 @@ pub(crate) fn heir(home: &Home) -> Option<Token> {
 /// A session may be given what waits up to this row.
 pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: Position) {
     let Some(at) = home.find(token) else { return };
-    let begins = !std::mem::replace(&mut home.links[at].feed.begun, true);
+    let begins = home.links[at].feed.begins();
     if begins {
         home.links[at].note();
         home.touched = true;
     }
     if !home.account.sessions[at].takes_bare() {
-        return;
+        return delivery::feed(out, home, token);
     }
     let link = &mut home.links[at];
     let sent = if begins { link.feed.sent } else { link.far.as_ref().map_or(Position(0), |far| far.sent) };
@@ -460,8 +460,8 @@ pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: Po
         && above < through
     {
         link.feed.waiting = Some((above, through));
-        delivery::feed(out, home, token);
     }
+    delivery::feed(out, home, token);
 }
 
 /// What was acknowledged is kept by the store now: up to where for each session, and who may forget one that is over.

@@ -134,11 +134,11 @@ impl AnswerIq for Pages {
 }
 
 impl Received for KeepAll {
-    /// Sessions of negative priority get copies.
+    /// Sessions of negative priority get copies, and one that is called "copies".
     fn received(&self, cx: &mut Cx<'_>, stanza: &mut Stanza, fate: &mut Fate) -> Flow {
         fate.archived = has_body(stanza);
         fate.offline = has_body(stanza);
-        let others = cx.account.sessions.iter().filter(|session| session.priority < 0 && is_copied(stanza));
+        let others = cx.account.sessions.iter().filter(|session| gets_copies(session) && is_copied(stanza));
         let others = others.map(|session| session.token).filter(|token| !fate.recipients.contains(token));
         fate.copies.extend(others.collect::<Vec<_>>());
         Flow::Next
@@ -150,6 +150,10 @@ impl Undelivered for KeepAll {
         fate.offline = has_body(stanza);
         Flow::Next
     }
+}
+
+fn gets_copies(session: &Session) -> bool {
+    session.priority < 0 || session.jid.resource() == Some("copies")
 }
 
 fn is_copied(stanza: &Stanza) -> bool {

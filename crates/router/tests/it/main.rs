@@ -11,6 +11,7 @@ mod bench;
 mod between;
 mod chaos;
 mod clocks;
+mod copies;
 mod counting;
 mod doubted_lists;
 mod doubts;

@@ -96,38 +96,6 @@ fn what_was_committed_and_not_delivered_is_delivered_once() {
 }
 
 #[test]
-fn copies_come_once_too() {
-    let mut site = Site::new(1);
-    let mut alice = site.client(0, "alice", "phone");
-    let mut phone = site.managed(0, "bob", "phone");
-    let mut tablet = site.managed(0, "bob", "tablet");
-    let low =
-        Stanza::presence(PresenceType::Available).child(Element::new("jabber:client", "priority").text("-1"));
-    site.send(&mut tablet, low);
-    site.run();
-    site.told(&tablet);
-    site.chat(&mut alice, "bob", "one");
-    assert_eq!(
-        (site.messages(&phone), site.messages(&tablet)),
-        (vec!["one".to_owned()], vec!["copy".to_owned()])
-    );
-    site.succeed("bob");
-    site.send(&mut phone, Stanza::presence(PresenceType::Available));
-    site.run();
-    assert!(site.messages(&phone).is_empty() && site.messages(&tablet).is_empty());
-    site.cut(0);
-    site.run();
-    assert!(site.messages(&tablet).is_empty());
-    site.link(0);
-    site.run();
-    site.chat(&mut alice, "bob", "two");
-    assert_eq!(
-        (site.messages(&phone), site.messages(&tablet)),
-        (vec!["two".to_owned()], vec!["copy".to_owned()])
-    );
-}
-
-#[test]
 fn a_broken_link_loses_and_doubles_nothing() {
     for managed in [false, true] {
         let mut site = Site::new(2);

@@ -1,0 +1,84 @@
+//! Copies of messages for other devices of an account (XEP-0280).
+
+use crate::site::Site;
+use starling_wire::Up;
+use starling_xmpp::{Element, PresenceType, Stanza, ns};
+
+fn available(priority: &str) -> Stanza {
+    Stanza::presence(PresenceType::Available).child(Element::new(ns::CLIENT, "priority").text(priority))
+}
+
+#[test]
+fn copies_come_once_too() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let mut phone = site.managed(0, "bob", "phone");
+    let mut tablet = site.managed(0, "bob", "tablet");
+    site.send(&mut tablet, available("-1"));
+    site.run();
+    site.told(&tablet);
+    site.chat(&mut alice, "bob", "one");
+    assert_eq!(
+        (site.messages(&phone), site.messages(&tablet)),
+        (vec!["one".to_owned()], vec!["copy".to_owned()])
+    );
+    site.succeed("bob");
+    site.send(&mut phone, Stanza::presence(PresenceType::Available));
+    site.run();
+    assert!(site.messages(&phone).is_empty() && site.messages(&tablet).is_empty());
+    site.cut(0);
+    site.run();
+    assert!(site.messages(&tablet).is_empty());
+    site.link(0);
+    site.run();
+    site.chat(&mut alice, "bob", "two");
+    assert_eq!(
+        (site.messages(&phone), site.messages(&tablet)),
+        (vec!["two".to_owned()], vec!["copy".to_owned()])
+    );
+}
+
+#[test]
+fn what_is_older_and_waits_comes_before_a_copy() {
+    for (priority, due) in [("-1", vec!["copy", "copy"]), ("0", vec!["old", "new", "newer"])] {
+        let mut site = Site::new(1);
+        let mut alice = site.client(0, "alice", "phone");
+        site.chat(&mut alice, "bob", "old");
+        let mut copies = site.connect(0, "bob", "copies");
+        site.run();
+        for body in ["new", "newer"] {
+            site.chat(&mut alice, "bob", body);
+        }
+        assert!(site.messages(&copies).is_empty());
+        site.send(&mut copies, available(priority));
+        site.run();
+        assert_eq!(site.messages(&copies), due, "priority {priority}");
+        let mut phone = site.client(0, "bob", "phone");
+        site.chat(&mut alice, "bob", "last");
+        let last = if priority == "0" { "last" } else { "copy" };
+        assert_eq!(site.messages(&copies), [last], "priority {priority}");
+        site.chat(&mut phone, "alice", "answer");
+    }
+}
+
+#[test]
+fn a_copy_that_was_not_sent_comes_when_its_device_says_again_that_it_is_available() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let phone = site.managed(1, "bob", "phone");
+    let mut copies = site.connect(1, "bob", "copies");
+    site.run();
+    site.say(&copies, Up::EnableSm { resume: true, max: None });
+    site.run();
+    site.told(&copies);
+    // Its edge says to nobody that it is available, and hears nothing more of this reign.
+    site.cut(1);
+    site.send(&mut copies, available("-1"));
+    site.chat(&mut alice, "bob", "one");
+    site.succeed("bob");
+    site.link(1);
+    site.run();
+    site.chat(&mut alice, "bob", "two");
+    assert_eq!(site.messages(&phone), ["one", "two"]);
+    assert_eq!(site.messages(&copies), ["copy", "copy"]);
+}
