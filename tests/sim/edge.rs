@@ -265,6 +265,7 @@ impl Inside {
             Down::Refused(error) => open.to.send(ToClient::Refused(error.condition.as_str().to_owned())),
             Down::Resumed { jid, sequence, base } => {
                 self.stage.goes_on(&open.account);
+                self.stage.records.arrived(open.token.unwrap_or(Token(0)));
                 self.stage.socket(conn, Some((jid.as_str().to_owned(), open.token.unwrap_or(Token(0)))));
                 open.jid = Some(jid);
                 open.base = Some(base);

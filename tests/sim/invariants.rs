@@ -117,9 +117,7 @@ impl Evidence<'_> {
             // It was on the way to such a client when that left, and comes again when the server has died since.
             Kind::SeenOutOfOrder if plain => true,
             // Blocked at first; and when its sender's home was lost with that answer, decided anew.
-            Kind::SeenOutOfOrder | Kind::StoredOutOfOrder => {
-                self.stage.plan.shape.is_some() && self.may_be_blocked(origin)
-            }
+            Kind::SeenOutOfOrder | Kind::StoredOutOfOrder => self.may_be_blocked(origin),
             _ => false,
         }
     }

@@ -34,6 +34,11 @@ struct State {
     rows: HashMap<String, BTreeMap<String, Duration>>,
     /// Sessions that it was recorded of that they are, or were, at an edge.
     places: BTreeSet<(u128, EdgeId)>,
+    /// How often it was recorded that a session moves since its edge heard that it is there.
+    moves: HashMap<u128, u32>,
+    /// Sessions whose home was lost after more than one move that came to no edge. A row names the last place and the one
+    /// before it; where the session is in truth, the next home cannot know.
+    strayed: BTreeSet<u128>,
     /// What connections asked for.
     tokens: HashMap<ConnId, Token>,
     /// Messages of sessions by sequence.
@@ -94,6 +99,31 @@ impl Records {
     /// It is recorded that a session is there.
     pub(crate) fn placed(&self, token: Token, edge: EdgeId) {
         self.state.lock().places.insert((token.0, edge));
+    }
+
+    /// It is recorded that a session goes on elsewhere.
+    pub(crate) fn moved(&self, token: Token) {
+        *self.state.lock().moves.entry(token.0).or_default() += 1;
+    }
+
+    /// The edge where it went has heard of that.
+    pub(crate) fn arrived(&self, token: Token) {
+        let mut state = self.state.lock();
+        state.moves.remove(&token.0);
+        state.strayed.remove(&token.0);
+    }
+
+    /// These are recorded as another home begins to reign over them.
+    pub(crate) fn succeeded(&self, tokens: impl Iterator<Item = Token>) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let is_away = |token: &Token| state.moves.get(&token.0).is_some_and(|moves| *moves > 1);
+        state.strayed.extend(tokens.filter(is_away).map(|token| token.0));
+    }
+
+    /// Whether no home can know where this session is.
+    pub(crate) fn has_strayed(&self, token: Token) -> bool {
+        self.state.lock().strayed.contains(&token.0)
     }
 
     /// A connection asks for a session.

@@ -108,8 +108,9 @@ pub(crate) struct Located {
     pub(crate) kept: usize,
 }
 
-/// An error that was put on a line.
+/// An error that was put on a line, or that a client gave up reading.
 struct Refusal {
+    at: Duration,
     client: String,
     token: Token,
     origin: String,
@@ -412,7 +413,8 @@ impl Stage {
     /// An error goes to a client, in this session.
     pub(crate) fn refuse(&self, client: &str, token: Token, origin: &str, condition: String) {
         let (client, origin) = (client.to_owned(), origin.to_owned());
-        self.inner.lock().refused.push(Refusal { client, token, origin, condition });
+        let at = self.world.now();
+        self.inner.lock().refused.push(Refusal { at, client, token, origin, condition });
     }
 
     /// The session has been resumed, and the count that came with it covers this message.
@@ -422,12 +424,14 @@ impl Stage {
 
     /// A client gives its session up: an error that was on its way to it, wherever that had come, it does not read any more.
     pub(crate) fn forgets(&self, client: &str, token: Token) {
+        let now = self.world.now();
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let counted =
             inner.resumed_over.iter().filter(|(of, _, session)| of == client && *session == token.0);
         let unread = counted.filter(|(_, origin, _)| self.records.is_refused(origin));
         inner.refused.extend(unread.map(|(client, origin, _)| Refusal {
+            at: now,
             client: client.clone(),
             token,
             origin: origin.clone(),
@@ -439,21 +443,24 @@ impl Stage {
     /// goes before it comes, `<resumed/>` covers the message before the error is sent again (XEP-0198 section 5: what the
     /// server has handled, it has handled). If the session is then lost, too, nobody tells the client. So it is as if it had
     /// been told right behind that count, but only where the error was for this very session. The same where the session is lost
-    /// with an error on its line, and the message is taken when it is said again in the next one.
+    /// with an error on its line that does not say "later", and the message is taken when it is said again in the next one. What
+    /// it was told before it said the message again is of no account.
     pub(crate) fn logs(&self) -> Vec<Log> {
         let inner = self.inner.lock();
         let mut logs = inner.logs.clone();
-        for Refusal { client, token, origin, condition } in &inner.refused {
+        for Refusal { at, client, token, origin, condition } in &inner.refused {
             let Some(log) = logs.get_mut(client) else { continue };
             let events = &mut log.events;
             let told =
                 |event: &Event| matches!(&event.what, What::Refused { origin: of, .. } if of == origin);
-            if events.iter().any(told) {
+            let again = |event: &Event| matches!(&event.what, What::SentAgain(of) if of == origin);
+            let said = events.iter().rposition(again).unwrap_or(0);
+            if events[said].at > *at || events[said..].iter().any(told) {
                 continue;
             }
             let covered = inner.resumed_over.contains(&(client.clone(), origin.clone(), token.0));
             let place = match covered {
-                true => behind_its_count(events, origin),
+                true => behind_its_count(events, said, origin),
                 false if condition != "resource-constraint" => {
                     before_the_next_session_says_it(events, origin)
                 }
@@ -474,10 +481,14 @@ impl Stage {
     }
 }
 
-/// Where the acknowledgement of this message is over.
-fn behind_its_count(events: &[Event], origin: &str) -> Option<usize> {
+/// Where the acknowledgement of this message is over that came with a resumption after it was said.
+fn behind_its_count(events: &[Event], said: usize, origin: &str) -> Option<usize> {
     let counted = |event: &Event| matches!(&event.what, What::Acknowledged(of) if of == origin);
-    let place = events.iter().rposition(counted)?;
+    let place = said + events[said..].iter().rposition(counted)?;
+    let before = events[..place].iter().rev().find(|event| !matches!(event.what, What::Acknowledged(_)))?;
+    if !matches!(before.what, What::Resumed) {
+        return None;
+    }
     let other = |event: &Event| !matches!(event.what, What::Acknowledged(_) | What::Refused { .. });
     Some(events[place..].iter().position(other).map_or(events.len(), |more| place + more))
 }

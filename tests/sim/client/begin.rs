@@ -72,7 +72,7 @@ impl Client {
         let kept = session.lives.iter().all(|life| host.keeps(*life, &self.account));
         // Without a lease for long a server sends its clients away. A cluster gives the shard to another one.
         let smooth = self.stage.plan.shape.is_some() || self.stage.is_smooth();
-        kept && smooth && !self.may_come(self.replaced)
+        kept && smooth && !self.may_come(self.replaced) && !self.stage.records.has_strayed(session.token)
     }
 
     /// Whether what it asked for then may yet come about.

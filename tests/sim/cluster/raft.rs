@@ -244,6 +244,13 @@ impl State {
             if let Outcome::Bound { row, .. } | Outcome::Moved { row, .. } = outcome {
                 stage.records.placed(row.token, row.edge);
             }
+            match outcome {
+                Outcome::Moved { row, .. } => stage.records.moved(row.token),
+                Outcome::Opened { .. } => {
+                    stage.records.succeeded(self.machine.view().rows().iter().map(|(_, row)| row.token));
+                }
+                _ => {}
+            }
         }
         outcomes
     }
