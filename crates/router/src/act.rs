@@ -227,8 +227,10 @@ pub(crate) fn carry_out(
             delivery::refusal(out, home, (token, sequence), answer, trace);
         }
         What::Route(stanza, trace) => {
-            // What was decided together with it may not be: requests, answers and what sessions show go on.
-            if ok || !is_subscription(&stanza) {
+            // What was decided together with it may not be: requests, answers and what sessions show go on. Who may be blocked is
+            // shown nothing: not what was decided when an unblock was believed either.
+            let is_hidden = || home.doubt.is_some() && follow::is_hidden(home, &stanza);
+            if (ok || !is_subscription(&stanza)) && !is_hidden() {
                 requests::leaves(out.shared, home, &stanza);
                 route(out.shared, &home.account.jid, stanza, 1, trace);
             }

@@ -6,6 +6,7 @@
 use crate::decide;
 use crate::delivery::{self, Out};
 use crate::home::Home;
+use crate::im::is_blocked;
 use crate::route::{self, route};
 use crate::shared::Shared;
 use crate::turn::{Turn, session};
@@ -13,6 +14,7 @@ use starling_hooks::{BlockList, Change, Effect};
 use starling_node::Trace;
 use starling_wire::Token;
 use starling_xmpp::{BareJid, Jid, Kind, PresenceType, Stanza};
+use std::collections::HashSet;
 
 /// What follows from one change, in order.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ pub(crate) enum Basis {
 pub(crate) enum Step {
     Route(Stanza, Option<Trace>),
     Deliver(Token, Stanza, Option<Trace>),
-    /// A session's directed presence was taken back.
+    /// A session's directed presence was taken back, which was so at once.
     Undirected(Token, Jid),
 }
 
@@ -73,9 +75,7 @@ pub(crate) fn carry_out(out: &mut Out<'_>, home: &mut Home, follow: Follow) {
         match step {
             Step::Route(stanza, trace) => route(out.shared, &home.account.jid, stanza, 1, trace),
             Step::Deliver(token, stanza, trace) => delivery::plain(out, home, token, stanza, trace),
-            Step::Undirected(token, jid) => session(home, token, |session| {
-                session.directed.remove(&jid);
-            }),
+            Step::Undirected(..) => {}
         }
     }
 }
@@ -94,40 +94,79 @@ pub(crate) fn unconfirmed(out: &mut Out<'_>, home: &mut Home, said: Option<(Toke
     }
 }
 
-/// The account has been loaded: what follows from changes that are there leaves now.
-pub(crate) fn settled(turn: &mut Turn, home: &mut Home, held: Vec<Follow>) {
+/// The account has been loaded: what follows from changes that are there leaves now, if what else is decided by then is confirmed.
+/// `hidden`: whom it was to show nothing meanwhile.
+pub(crate) fn settled(turn: &mut Turn, home: &mut Home, held: Vec<Follow>, hidden: Option<&BlockList>) {
     let account = &home.account;
     let is_list =
         |follow: &Follow| matches!(&follow.basis, Basis::Blocked(list) if **list == account.blocked);
     // Each of these lists was made of the one before.
     let last = held.iter().rposition(is_list);
-    for (index, follow) in held.into_iter().enumerate() {
-        let is_there = match &follow.basis {
+    let mut shown = HashSet::new();
+    for (index, Follow { basis, steps }) in held.into_iter().enumerate() {
+        let is_there = match &basis {
             Basis::Contact(contact, version) => changed(home, contact) >= Some(*version),
             Basis::Blocked(_) => last.is_some_and(|last| index <= last),
             Basis::Removal => false,
         };
-        for step in follow.steps {
-            let effect = match step {
-                // Whoever was to see a session no more was not told that it ended.
-                Step::Route(stanza, _) if !is_there => {
-                    has_ended(home, &stanza).then_some(Effect::Route(stanza))
-                }
-                _ if !is_there => None,
-                Step::Route(stanza, _) => now(home, stanza).map(Effect::Route),
-                Step::Deliver(token, stanza, _) => Some(Effect::Deliver(token, stanza)),
-                Step::Undirected(token, jid) => Some(Effect::Change(Change::Undirected(token, jid))),
-            };
-            effect.into_iter().for_each(|effect| turn.take(home, effect));
+        let due: Vec<_> = steps.into_iter().filter_map(|step| settle(home, step, is_there)).collect();
+        shown.extend(due.iter().filter_map(who_to_whom));
+        turn.follow(home, basis, due);
+    }
+    if let Some(hidden) = hidden {
+        let mut due = missed(home, hidden);
+        due.retain(|step| who_to_whom(step).is_some_and(|pair| !shown.contains(&pair)));
+        turn.follow(home, Basis::Blocked(Box::new(home.account.blocked.clone())), due);
+    }
+}
+
+/// What leaves of a step, now that it is known whether its change is there.
+fn settle(home: &mut Home, step: Step, is_there: bool) -> Option<Step> {
+    match step {
+        Step::Route(stanza, trace) if is_there => now(home, stanza).map(|stanza| Step::Route(stanza, trace)),
+        // Whoever was to see a session no more was not told that it ended.
+        Step::Route(stanza, trace) => has_ended(home, &stanza).then_some(Step::Route(stanza, trace)),
+        step if is_there => Some(step),
+        Step::Deliver(..) => None,
+        Step::Undirected(token, jid) => {
+            session(home, token, |session| {
+                session.directed.insert(jid);
+            });
+            None
         }
     }
 }
 
+/// Who is shown by it, and to whom.
+fn who_to_whom(step: &Step) -> Option<(Jid, Jid)> {
+    let Step::Route(stanza, _) = step else { return None };
+    let shows = stanza.kind == Kind::Presence(PresenceType::Available);
+    stanza.from.clone().zip(stanza.to.clone()).filter(|_| shows)
+}
+
+/// What contacts were not shown that were taken for blocked and are not: it is what the account shows now.
+fn missed(home: &Home, hidden: &BlockList) -> Vec<Step> {
+    let account = &home.account;
+    let contacts = account.roster.items.values().filter(|contact| contact.subscription.is_from());
+    let mut due = Vec::new();
+    for contact in contacts.map(|contact| Jid::from(contact.jid.clone())) {
+        if hidden.blocks(&contact) && !account.blocked.blocks(&contact) {
+            let shown = account.available().filter_map(|session| {
+                Some(session.presence.clone()?.from(session.jid.clone()).to(contact.clone()))
+            });
+            due.extend(shown.map(|stanza| Step::Route(stanza, None)));
+        }
+    }
+    due
+}
+
 /// The account was removed.
 pub(crate) fn removed(shared: &Shared, home: &Home, held: Vec<Follow>) {
-    let parts = held.into_iter().filter(|follow| matches!(follow.basis, Basis::Removal));
-    for step in parts.flat_map(|follow| follow.steps) {
-        if let Step::Route(stanza, trace) = step {
+    for step in held.into_iter().flat_map(|follow| follow.steps) {
+        // Whatever it was to show before, nobody is there any more.
+        if let Step::Route(stanza, trace) = step
+            && stanza.kind != Kind::Presence(PresenceType::Available)
+        {
             route(shared, &home.account.jid, stanza, 1, trace);
         }
     }
@@ -153,5 +192,11 @@ fn now(home: &Home, stanza: Stanza) -> Option<Stanza> {
         return Some(stanza);
     }
     let shown = home.account.resource(stanza.from.as_ref()?)?.presence.clone()?;
-    Some(shown.to(stanza.to?))
+    Some(shown.to(stanza.to?)).filter(|stanza| !is_hidden(home, stanza))
+}
+
+/// Whether it shows a session to somebody who is blocked, or may be.
+pub(crate) fn is_hidden(home: &Home, stanza: &Stanza) -> bool {
+    stanza.kind == Kind::Presence(PresenceType::Available)
+        && stanza.to.as_ref().is_some_and(|to| is_blocked(&home.account, to))
 }

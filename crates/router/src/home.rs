@@ -235,6 +235,11 @@ impl Home {
         self.failed || self.doubt.as_ref().is_some_and(|doubt| doubt.is_draining())
     }
 
+    /// How much it alone knows: questions that are being worked on, and what follows from changes that may not be there.
+    pub(crate) fn owes(&self) -> usize {
+        self.asking + self.doubt.as_ref().map_or(0, |doubt| doubt.held.len())
+    }
+
     /// Whether nobody would miss it for a while.
     pub(crate) fn is_idle(&self) -> bool {
         let busy = self.asking > 0 || self.acts > 0 || self.is_held();

@@ -14,7 +14,7 @@ use starling_xmpp::{Element, Jid, StanzaCondition, StanzaError, ns};
 pub use recipients::{Recipients, recipients, without_account};
 
 /// Whether presence to or from there ends here. Nobody can block their own devices.
-fn is_blocked(account: &Account, other: &Jid) -> bool {
+pub(crate) fn is_blocked(account: &Account, other: &Jid) -> bool {
     account.blocked.blocks(other) && !other.same_bare(&account.jid)
 }
 

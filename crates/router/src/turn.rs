@@ -213,29 +213,31 @@ impl Turn {
                 Effect::Deliver(token, stanza) if !is_push(&stanza) => {
                     steps.push(Step::Deliver(token, stanza, self.follows()));
                 }
-                Effect::Change(Change::Undirected(token, jid)) => steps.push(Step::Undirected(token, jid)),
                 Effect::Change(change) => {
+                    if let Change::Undirected(token, jid) = &change {
+                        steps.push(Step::Undirected(*token, jid.clone()));
+                    }
                     basis = Basis::of(&change, home.account.roster.version + 1).or(basis);
                     self.change(home, change);
                 }
                 effect => {
-                    if !steps.is_empty() {
-                        self.follow(home, basis.clone(), &mut steps);
+                    if let Some(basis) = basis.clone().filter(|_| !steps.is_empty()) {
+                        self.follow(home, basis, std::mem::take(&mut steps));
                     }
                     self.take(home, effect);
                 }
             }
         }
-        // Of a list it is told by the next one whether it was there, so it counts though nothing follows from it.
-        if !steps.is_empty() || matches!(basis, Some(Basis::Blocked(_))) {
-            self.follow(home, basis, &mut steps);
+        if let Some(basis) = basis {
+            self.follow(home, basis, steps);
         }
     }
 
-    fn follow(&mut self, home: &mut Home, basis: Option<Basis>, steps: &mut Vec<Step>) {
-        if let Some(basis) = basis {
+    /// Has it leave with what is decided now. Of a list it is told by the next one whether it was there, so it counts though nothing
+    /// follows from it.
+    pub(crate) fn follow(&mut self, home: &mut Home, basis: Basis, steps: Vec<Step>) {
+        if !steps.is_empty() || matches!(basis, Basis::Blocked(_)) {
             self.made += steps.len();
-            let steps = std::mem::take(steps);
             self.act(home, What::Follow(Box::new(Follow { basis, steps })));
         }
     }
@@ -299,8 +301,8 @@ impl Turn {
         // RFC 6121 §2.5.2 for every contact: they learn that nobody is there any more.
         let partings = |item| starling_hooks::roster_push::partings(&home.account, item).into_iter();
         let partings: Vec<_> = home.account.roster.items.values().flat_map(partings).collect();
-        let mut steps = partings.into_iter().map(|stanza| Step::Route(stanza, self.follows())).collect();
-        self.follow(home, Some(Basis::Removal), &mut steps);
+        let steps = partings.into_iter().map(|stanza| Step::Route(stanza, self.follows())).collect();
+        self.follow(home, Basis::Removal, steps);
         self.write(home, Write::DeleteAccount(home.account.jid.clone()), Wrote::Account);
         // What comes from now on is for an account that may not be there: nothing is decided or written for it.
         home.leaving = true;

@@ -486,16 +486,16 @@ impl Worker {
 
     fn touch(&mut self, account: &BareJid) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        self.asking.looks(account, home.asking);
+        self.asking.looks(account, home.owes());
         self.requesting.looks(account, home.requests.open());
         if home.has_news() {
             self.touched.push(account.clone());
         }
     }
 
-    /// Whether no question is being worked on.
+    /// Whether no question is being worked on, and nothing waits for a doubt to be settled.
     fn has_answered(&mut self) -> bool {
         let homes = &self.homes;
-        self.asking.are(|account| matches!(homes.get(account), Some(Slot::Ready(home)) if home.asking > 0))
+        self.asking.are(|account| matches!(homes.get(account), Some(Slot::Ready(home)) if home.owes() > 0))
     }
 }

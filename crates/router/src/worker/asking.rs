@@ -1,4 +1,4 @@
-//! Of which accounts questions have no answer yet.
+//! Of which accounts questions have no answer yet, or something has to be told of changes that may not be there.
 
 use starling_xmpp::BareJid;
 use std::collections::HashSet;
@@ -8,7 +8,7 @@ use std::collections::HashSet;
 pub(super) struct Asking(HashSet<BareJid>);
 
 impl Asking {
-    /// So many questions of an account are being worked on.
+    /// So many of an account are open.
     pub(super) fn looks(&mut self, account: &BareJid, questions: usize) {
         if questions > 0 {
             if !self.0.contains(account) {

@@ -70,6 +70,7 @@ impl Worker {
                 return self.unsettled(turn, account);
             }
         };
+        let hidden = doubt.blocked.is_some().then(|| home.account.blocked.clone());
         if let Err(error) = home.believe(*state, &self.shared) {
             tracing::error!(event = "reload_failed", %error, "an account cannot be read back");
             home.doubt = Some(doubt);
@@ -87,7 +88,7 @@ impl Worker {
         if let Some(before) = &doubt.blocked {
             turn.decide(home, None, |cx| tell_blocked(cx, before));
         }
-        follow::settled(turn, home, std::mem::take(&mut doubt.held));
+        follow::settled(turn, home, std::mem::take(&mut doubt.held), hidden.as_ref());
         if home.reading {
             self.asked.push(tail::read(&self.shared, home));
         }

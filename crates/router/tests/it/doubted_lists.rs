@@ -3,6 +3,7 @@
 use crate::bench::jid;
 use crate::doubts::{Fate, REFUSED, answers};
 use crate::stage::{Client, Stage, condition, now};
+use futures::FutureExt;
 use starling_wire::{Down, Leave, Up};
 use starling_xmpp::{Element, IqType, Kind, PresenceType, Stanza, ns};
 use std::time::Duration;
@@ -144,9 +145,13 @@ fn whom_an_account_may_block_is_shown_nothing_new() {
                 let shown = format!("{shown} from alice@localhost/phone");
                 let is_new = fate.is_some() == written;
                 let now = if is_new { vec![shown] } else { Vec::new() };
-                assert_eq!(presence(&stage.told(&bob)), now, "{name} {written}");
-                let directed = if name == "block" { now } else { Vec::new() };
+                let directed = if name == "block" { now.clone() } else { Vec::new() };
                 assert_eq!(presence(&stage.told(&carol)), directed, "{name} {written}");
+                // Not blocked after all, he sees what she showed meanwhile.
+                let shown = "available from alice@localhost/phone".to_owned();
+                let was_hidden = name == "block" && fate.is_some() && !written;
+                let now = if was_hidden { vec![shown] } else { now };
+                assert_eq!(presence(&stage.told(&bob)), now, "{name} {written}");
             }
         }
     }
@@ -225,6 +230,96 @@ fn no_session_stays_that_ends_while_its_contact_may_be_blocked() {
     assert_eq!(presence(&stage.told(&bob)), ["unavailable from alice@localhost/phone"]);
 }
 
+/// Both are decided at once; that he is unblocked is not confirmed, and not so.
+#[test]
+fn what_was_decided_behind_an_unblock_is_not_shown_either() {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
+    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+    for name in ["block", "unblock"] {
+        stage.told(&bob);
+        stage.store.hold("alice");
+        if name == "unblock" {
+            Fate::Lost.befalls(&stage);
+        }
+        stage.send(&mut alice, blocking(IqType::Set, name, &["bob@localhost"]));
+        stage.run();
+        stage.send(&mut alice, Stanza::presence(PresenceType::Available));
+        stage.run();
+        stage.store.release("alice");
+        stage.advance(Duration::from_secs(3));
+        let parts = ["unavailable from alice@localhost/phone"];
+        assert_eq!(presence(&stage.told(&bob)), if name == "block" { &parts[..] } else { &[] });
+    }
+}
+
+/// Nobody knows yet whether he is unblocked when the session comes up.
+#[test]
+fn who_came_up_while_a_contact_may_have_been_blocked_is_shown() {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
+    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+    stage.send(&mut alice, blocking(IqType::Set, "block", &["bob@localhost"]));
+    stage.run();
+    let mut tablet = stage.bound("alice", "tablet");
+    stage.told(&bob);
+    Fate::Written.befalls(&stage);
+    stage.store.inner.fail_next_reads(2);
+    stage.send(&mut alice, blocking(IqType::Set, "unblock", &["bob@localhost"]));
+    stage.run();
+    stage.send(&mut tablet, Stanza::presence(PresenceType::Available));
+    stage.advance(Duration::from_millis(300));
+    assert_eq!(presence(&stage.told(&bob)), [""; 0]);
+    stage.advance(Duration::from_secs(3));
+    let both = ["available from alice@localhost/phone", "available from alice@localhost/tablet"];
+    assert_eq!(presence(&stage.told(&bob)), both);
+}
+
+/// The store fails again as soon as it is known that the first change is there.
+#[test]
+fn what_follows_is_not_lost_with_what_is_decided_next() {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    interested(&mut stage, &mut bob);
+    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
+    stage.told(&bob);
+    Fate::Written.befalls(&stage);
+    stage.store.inner.fail_next_reads(1);
+    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+    // It waits until that is known, and is decided with what follows from it.
+    stage.send(&mut alice, blocking(IqType::Set, "block", &["eve@localhost"]));
+    Fate::Lost.befalls(&stage);
+    stage.advance(Duration::from_secs(5));
+    assert_eq!(answers(&stage.told(&alice)).last().map(String::as_str), Some(REFUSED));
+    let seen = ["subscribed from alice@localhost", "available from alice@localhost/phone"];
+    assert_eq!(presence(&stage.told(&bob)), seen);
+}
+
+/// All of it is decided at once: whom a session shows itself to in the end is told when it is over.
+#[test]
+fn who_is_shown_a_session_after_it_was_blocked_is_told_that_it_ended() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    let carol = stage.client("carol");
+    tells(&mut stage, &mut alice, PresenceType::Available, "carol");
+    stage.told(&carol);
+    stage.store.hold("alice");
+    for name in ["block", "unblock"] {
+        stage.send(&mut alice, blocking(IqType::Set, name, &["carol@localhost"]));
+    }
+    stage.send(&mut alice, Stanza::presence(PresenceType::Available).to(jid("carol")));
+    stage.run();
+    stage.store.release("alice");
+    stage.run();
+    let seen = ["unavailable from alice@localhost/phone", "available from alice@localhost/phone"];
+    assert_eq!(presence(&stage.told(&carol)), seen);
+    stage.say(&alice, Up::Gone(Leave::Closed));
+    stage.run();
+    assert_eq!(presence(&stage.told(&carol)), ["unavailable from alice@localhost/phone"]);
+}
+
 fn blocking(kind: IqType, name: &str, jids: &[&str]) -> Stanza {
     let items = jids.iter().map(|jid| Element::new(ns::BLOCKING, "item").attr("jid", jid));
     let mut iq = Stanza::iq(kind).child(Element::new(ns::BLOCKING, name).children_of(items));
@@ -295,4 +390,42 @@ fn a_removal_in_doubt_that_took_place_ends_the_sessions() {
         assert_eq!(stage.messages(&bob).len(), usize::from(!removed));
         assert_eq!(stage.messages(&alice).len(), usize::from(removed), "bounced");
     }
+}
+
+/// Whom the account told last, in the same doubt, is told all the same.
+#[test]
+fn what_came_before_a_removal_in_doubt_is_told_as_well() {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    interested(&mut stage, &mut alice);
+    tells(&mut stage, &mut alice, PresenceType::Subscribe, "bob");
+    tells(&mut stage, &mut bob, PresenceType::Subscribed, "alice");
+    stage.told(&alice);
+    stage.store.inner.doubt_next(2);
+    stage.send(&mut bob, Stanza::presence(PresenceType::Unsubscribed).to(jid("alice")));
+    let report = stage.homes.delete_account(&jid("bob"));
+    stage.run();
+    assert!(now(report).is_err());
+    let parts = ["unavailable from bob@localhost/phone", "unsubscribed from bob@localhost"];
+    assert_eq!(presence(&stage.told(&alice)), parts);
+}
+
+/// Nobody else knows what is to be told.
+#[test]
+fn a_home_does_not_leave_before_it_has_told_what_follows() {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
+    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+    stage.told(&bob);
+    Fate::Written.befalls(&stage);
+    stage.store.inner.fail_next_reads(1);
+    stage.send(&mut alice, blocking(IqType::Set, "block", &["bob@localhost"]));
+    stage.run();
+    let mut quiet = stage.homes.door().quiet();
+    stage.run();
+    assert!((&mut quiet).now_or_never().is_none());
+    stage.advance(Duration::from_secs(2));
+    assert_eq!(presence(&stage.told(&bob)), ["unavailable from alice@localhost/phone"]);
+    assert!(quiet.now_or_never().is_some());
 }
