@@ -167,6 +167,8 @@ struct Inner {
     unmoved: Mutex<BTreeMap<RouterId, Duration>>,
     /// When it was last said of a shard that it stays here.
     kept: Mutex<BTreeMap<Shard, Duration>>,
+    /// Shards whose home did not finish in time when it was to be moved, and when.
+    late: Mutex<BTreeMap<Shard, Duration>>,
     /// A snapshot is due, and does not fit on the disk.
     short_of_room: AtomicBool,
     /// Its place is another one's: when others said so first, and last.
@@ -261,6 +263,7 @@ impl Locations {
             adding: Mutex::default(),
             unmoved: Mutex::default(),
             kept: Mutex::default(),
+            late: Mutex::default(),
             short_of_room: AtomicBool::new(false),
             kept_out: Mutex::default(),
             removed,

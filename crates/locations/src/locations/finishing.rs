@@ -86,7 +86,8 @@ impl Inner {
         }
         if !wanted.contains(&self.own.0) {
             // As ever: one without a vote would leave the shard without a leader for a while.
-            if let Some(to) = self.heir_of(core, |id| wanted.contains(&id.0)) {
+            let to = self.heir_of(core, |id| wanted.contains(&id.0));
+            if let Some(to) = to.filter(|_| !self.was_late(core.shard)) {
                 let _ = self.give(core.shard, to).await;
             }
             return;

@@ -243,7 +243,7 @@ impl Inner {
         }
         if router == self.own {
             // A leader that removes itself would leave the shard without one for a while.
-            if let Some(to) = self.heir(core) {
+            if let Some(to) = self.heir(core).filter(|_| !self.was_late(core.shard)) {
                 let _ = self.give(core.shard, to).await;
             }
             return;

@@ -39,15 +39,17 @@ impl Inner {
             // Whatever it was that the other one did not do, this router could not have had it done.
             given = Err(GiveError::NotLeader);
         }
-        let mut unmoved = self.unmoved.lock();
+        let now = self.clock.monotonic();
         match given {
-            Ok(()) => drop(unmoved.remove(&to)),
-            Err(GiveError::Behind | GiveError::Late | GiveError::NotElected) => {
-                unmoved.insert(to, self.clock.monotonic());
+            Ok(()) => {
+                self.unmoved.lock().remove(&to);
+                self.late.lock().remove(&shard);
             }
+            Err(GiveError::Behind | GiveError::NotElected) => drop(self.unmoved.lock().insert(to, now)),
+            // The other one has done nothing yet.
+            Err(GiveError::Late) => drop(self.late.lock().insert(shard, now)),
             Err(GiveError::NotLeader | GiveError::NoVoter | GiveError::Unsafe) => {}
         }
-        drop(unmoved);
         if let Err(error @ (GiveError::Late | GiveError::Unsafe)) = given {
             self.tell_of_kept(shard, error);
         }
@@ -120,6 +122,13 @@ impl Inner {
     pub(super) fn failed_lately(&self, to: RouterId) -> bool {
         let now = self.clock.monotonic();
         self.unmoved.lock().get(&to).is_some_and(|at| now < *at + SHUNNED)
+    }
+
+    /// Whether the home of a shard did not finish in time a while ago. Nobody stops it again by himself before that is over: its
+    /// accounts wait each time. Who asks for this one shard to be moved, or leaves, does.
+    pub(super) fn was_late(&self, shard: Shard) -> bool {
+        let now = self.clock.monotonic();
+        self.late.lock().get(&shard).is_some_and(|at| now < *at + SHUNNED)
     }
 
     /// Whether this router is to be elected as it was asked to: one that leaves would have to give the shard away again.

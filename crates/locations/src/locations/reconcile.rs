@@ -257,6 +257,9 @@ impl Inner {
         if !after.contains(&self.own.0) {
             // The next leader goes on; one without a vote would leave the shard without any for a while.
             if let Some(to) = self.heir_of(core, |id| after.contains(&id.0)) {
+                if self.was_late(core.shard) {
+                    return;
+                }
                 let _ = self.give(core.shard, to).await;
                 return;
             }

@@ -120,7 +120,7 @@ impl Inner {
                 .filter(|(id, load)| voters.contains(&id.0) && load.lacks == 0 && !self.failed_lately(**id));
             let to = heir_of_one(self.own, led.len(), &able.map(|(id, load)| (*id, load.leads)).collect())?;
             let calm = self.options.drain.as_ref().is_none_or(|drain| drain.is_calm(core.shard));
-            calm.then_some((*core, to))
+            (calm && !self.was_late(core.shard)).then_some((*core, to))
         })
     }
 

@@ -245,6 +245,19 @@ async fn a_home_that_does_not_finish_is_moved_only_when_its_router_leaves() {
     assert_eq!(this.give(Shard(0), to).await, Err(GiveError::Late));
     assert_eq!((cluster.home(0).0, cluster.home(0).2.epoch), (home, epoch), "its reign goes on");
     assert_eq!(homes.resumed.load(Ordering::Relaxed), 1, "and its home");
-    assert!(this.inner.failed_lately(to), "no home is stopped again at once");
+    assert!(!this.inner.failed_lately(to), "the other one was not even asked");
+    assert!(this.inner.was_late(Shard(0)));
+    // Nor is it stopped again at once by whoever changes who votes.
+    assert_eq!(homes.stopped.load(Ordering::Relaxed), 1);
+    for _ in 0..3 {
+        cluster.at(heir).remove(cluster.routers[home].id).await.unwrap();
+        sleep(ms(2_000)).await;
+    }
+    assert_eq!((cluster.home(0).0, homes.stopped.load(Ordering::Relaxed)), (home, 1));
+    assert_eq!(
+        this.give(Shard(0), to).await,
+        Err(GiveError::Late),
+        "who asks for this one shard has it tried"
+    );
     assert!(this.leave(ms(10_000)).await);
 }
