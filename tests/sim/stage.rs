@@ -422,7 +422,8 @@ impl Stage {
         self.inner.lock().resumed_over.insert((client.to_owned(), origin.to_owned(), token.0));
     }
 
-    /// A client gives its session up: an error that was on its way to it, wherever that had come, it does not read any more.
+    /// A client gives its session up, or finds it lost: an error that was on its way to it, wherever that had come, it does not read
+    /// any more.
     pub(crate) fn forgets(&self, client: &str, token: Token) {
         let now = self.world.now();
         let mut inner = self.inner.lock();

@@ -34,6 +34,7 @@ impl Client {
                     let in_time = away + Duration::from_secs(1) < self.stage.plan.resume_timeout;
                     let should = in_time && self.is_kept(&session, host);
                     self.note(What::NotResumed { condition: "item-not-found".to_owned(), should });
+                    self.stage.forgets(&self.name, session.token);
                 }
                 None => {
                     // Not known: it tries again, as a client would.
