@@ -67,5 +67,6 @@ key = "/etc/starling/privkey.pem"
 
 The standard `OTEL_*` variables are honoured and win over `[telemetry]`: `OTEL_SDK_DISABLED`, `OTEL_SERVICE_NAME`,
 `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_{ENDPOINT,PROTOCOL,HEADERS,TIMEOUT}` and their `_TRACES_` forms (gRPC only),
-`OTEL_TRACES_EXPORTER` (`otlp`, `none`), `OTEL_TRACES_SAMPLER{,_ARG}`, `OTEL_BSP_*`, `OTEL_PROPAGATORS` (`tracecontext`, `none`).
+`OTEL_TRACES_EXPORTER` (`otlp`, `none`), `OTEL_TRACES_SAMPLER{,_ARG}`, `OTEL_BSP_*`. Trace context goes between the nodes of a
+cluster in any case (`OTEL_PROPAGATORS=tracecontext`), and to nobody else.
 "#;

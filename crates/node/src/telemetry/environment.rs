@@ -17,22 +17,10 @@ pub struct OtelEnvironment {
     pub endpoint: Option<String>,
     /// One ratio for all kinds, from `OTEL_TRACES_SAMPLER`. The bucket of new traces bounds it still.
     pub ratio: Option<f64>,
-    /// Trace context is carried to other nodes (`OTEL_PROPAGATORS`; only ours, never to clients).
-    pub propagate: Propagate,
     /// `OTEL_BSP_MAX_QUEUE_SIZE` is set, and wins over the settings.
     pub own_queue_size: bool,
     /// What was set and cannot be honoured.
     pub warnings: Vec<String>,
-}
-
-/// Whether trace context leaves the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Propagate {
-    /// In W3C form, inside our own envelopes.
-    #[default]
-    TraceContext,
-    /// Not at all.
-    Never,
 }
 
 impl OtelEnvironment {
@@ -99,14 +87,11 @@ impl OtelEnvironment {
         }
     }
 
+    /// Trace context goes to other nodes of ours in any case, and never to anybody else.
     fn propagators_of(&mut self, names: Option<&str>) {
-        let Some(names) = names else { return };
-        self.propagate = Propagate::Never;
-        for name in names.split(',').map(str::trim) {
-            match name {
-                "tracecontext" => self.propagate = Propagate::TraceContext,
-                "none" | "baggage" => {}
-                other => self.warn("OTEL_PROPAGATORS", other, "tracecontext, none"),
+        for name in names.unwrap_or_default().split(',').map(str::trim) {
+            if !["", "tracecontext", "baggage"].contains(&name) {
+                self.warn("OTEL_PROPAGATORS", name, "tracecontext");
             }
         }
     }
@@ -156,8 +141,9 @@ mod tests {
             ("OTEL_TRACES_EXPORTER", "zipkin"),
         ]);
         assert_eq!(env.warnings.len(), 3, "{:?}", env.warnings);
-        assert_eq!(env.propagate, Propagate::TraceContext);
-        assert_eq!(read(&[("OTEL_PROPAGATORS", "none")]).propagate, Propagate::Never);
+        assert!(read(&[("OTEL_PROPAGATORS", "tracecontext, baggage")]).warnings.is_empty());
+        let never = read(&[("OTEL_PROPAGATORS", "none")]).warnings;
+        assert_eq!(never, ["OTEL_PROPAGATORS=none (known: tracecontext)"], "it cannot be turned off");
         let bad = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "seven")];
         assert_eq!((read(&bad).ratio, read(&bad).warnings.len()), (None, 1));
     }
