@@ -32,6 +32,7 @@ pub use record::{Counting, Queued, Record, refused};
 pub use shard::{Shard, Shards};
 pub use starling_node::Trace;
 pub use starling_node::telemetry::TraceRule;
+use std::fmt;
 pub use up::{Leave, SessionInfo, ToHome, Up};
 
 /// One connection of one edge.
@@ -54,9 +55,23 @@ impl ConnId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouterId(pub u64);
 
+impl fmt::Display for RouterId {
+    /// As operators are shown it, and name it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// One life of an edge process: random, made at its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EdgeId(pub u64);
+
+impl fmt::Display for EdgeId {
+    /// As operators are shown it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
 
 /// One life of a router process: random, made at its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,8 +101,8 @@ impl Epoch {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(pub u128);
 
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(..)")
     }
 }

@@ -35,7 +35,7 @@ impl Administration {
         let members = self.locations.members();
         let name = |router: RouterId| match members.get(&router) {
             Some((member, _)) => member.name.clone(),
-            None => format!("{:016x}", router.0),
+            None => router.to_string(),
         };
         let mut details =
             vec![("role".to_owned(), format!("router {} of cluster {}", own.name, self.cluster))];
@@ -65,7 +65,7 @@ impl Administration {
             details.push((format!("router {}", member.name), value));
         }
         for (edge, called) in board.edges() {
-            details.push((format!("edge {called}"), format!("{:016x}, linked", edge.0)));
+            details.push((format!("edge {called}"), format!("{edge}, linked")));
         }
         let young = board.young();
         if young > 0 {

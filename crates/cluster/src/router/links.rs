@@ -107,7 +107,7 @@ impl Peers for RaftPeers {
                 CallError::Unlinked if !linked => PeerError::NotLinked,
                 CallError::Late => PeerError::Late,
                 error => {
-                    tracing::debug!(router = to.0, %error, "a call of raft has no answer");
+                    tracing::debug!(router = %to, %error, "a call of raft has no answer");
                     PeerError::Lost
                 }
             })

@@ -190,7 +190,7 @@ impl Driver {
                 shard = self.core.shard.0,
                 epoch,
                 term,
-                leader,
+                leader = leader.map(|leader| tracing::field::display(RouterId(leader))),
                 "a reign is over"
             );
             self.core.reign.send_replace(None);

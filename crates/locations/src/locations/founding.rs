@@ -43,7 +43,7 @@ pub enum RestoreError {
     #[error("only {0} routers with empty disks are linked")]
     Few(usize),
     /// One did not want to: it is founded with by another one at the same moment.
-    #[error("router {:016x} did not let itself be founded with", .0.0)]
+    #[error("router {0} did not let itself be founded with")]
     Refused(RouterId),
     /// The store says no.
     #[error("no era can be begun: {0}")]
@@ -126,7 +126,7 @@ impl Inner {
             if !matches!(answer.ok().and_then(|answer| Answer::decode(answer).ok()), Some(Answer::Done)) {
                 tracing::warn!(
                     event = "founding_failed",
-                    router = router.0,
+                    router = %router,
                     "a router did not let itself be founded with"
                 );
                 return Err(RestoreError::Refused(*router));
@@ -290,7 +290,7 @@ impl Inner {
             match answer.ok().and_then(|answer| Answer::decode(answer).ok()) {
                 Some(Answer::Refused(Refusal::Removed)) => self.removed.store(true, Ordering::Release),
                 Some(Answer::Refused(why @ Refusal::Name)) => {
-                    tracing::warn!(event = "not_taken_in", router = router.0, %why, "this router is not taken in");
+                    tracing::warn!(event = "not_taken_in", router = %router, %why, "this router is not taken in");
                 }
                 Some(Answer::Refused(Refusal::Kept)) => kept_by = Some(router),
                 _ => {}
@@ -311,7 +311,7 @@ impl Inner {
         if let (Some(router), None) = (by, since) {
             tracing::warn!(
                 event = "not_taken_in",
-                router = router.0,
+                router = %router,
                 why = %Refusal::Kept,
                 "this router waits: it takes that one's place when nobody has heard of it for a while"
             );

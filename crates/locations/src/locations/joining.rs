@@ -213,9 +213,9 @@ impl Inner {
             tracing::info!(
                 event = "router_taken_in",
                 shard = core.shard.0,
-                router = router.0,
+                router = %router,
                 replaced = namesakes.len(),
-                lost,
+                lost = lost.map(|lost| tracing::field::display(RouterId(lost))),
                 "a router was taken in"
             );
         }
@@ -236,7 +236,7 @@ impl Inner {
             tracing::warn!(
                 event = "router_kept",
                 shard = core.shard.0,
-                router = router.0,
+                router = %router,
                 "a router is not removed: there would be no majority without it"
             );
             return;
@@ -258,7 +258,7 @@ impl Inner {
             tracing::info!(
                 event = "router_out",
                 shard = core.shard.0,
-                router = router.0,
+                router = %router,
                 "a router was removed"
             );
         }
@@ -336,7 +336,7 @@ impl Inner {
             *since = now;
             tracing::warn!(
                 event = "late_router",
-                router = router.0,
+                router = %router,
                 shards,
                 "a new router does not catch up"
             );

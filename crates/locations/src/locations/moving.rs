@@ -102,7 +102,7 @@ impl Inner {
             tracing::warn!(
                 event = "edges_missing",
                 shard = shard.0,
-                to = to.0,
+                to = %to,
                 lacks,
                 "edges that are linked here are not linked to the router that is to lead the shard: they do not serve its accounts until they are"
             );

@@ -250,7 +250,7 @@ impl Inner {
         for id in after.difference(before) {
             if !self.caught_up(core, RouterId(*id)).await {
                 // It is asked again, and who waits for it is told when that has been for too long.
-                tracing::debug!(shard = core.shard.0, router = id, "a router that is to vote lacks entries");
+                tracing::debug!(shard = core.shard.0, router = %RouterId(*id), "a router that is to vote lacks entries");
                 return;
             }
         }

@@ -306,7 +306,7 @@ impl Inner {
                     tracing::info!(
                         event = "campaign",
                         shard = number,
-                        leader,
+                        leader = leader.map(|leader| tracing::field::display(RouterId(leader))),
                         linked = leader.is_some_and(|leader| linked.contains(&leader)),
                         silent = ?now.saturating_sub(heard),
                         "the leader is gone, campaigning"

@@ -44,7 +44,7 @@ pub(super) async fn spread(inner: Arc<Inner>) {
                     tracing::info!(
                         event = "shard_spread",
                         shard = core.shard.0,
-                        to = to.0,
+                        to = %to,
                         "a shard was moved to spread the load"
                     );
                     // That it leads now is no news.

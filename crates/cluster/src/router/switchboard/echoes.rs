@@ -170,7 +170,7 @@ impl Switchboard {
         if self.echoes.silent(edge, self.clock.monotonic()) {
             tracing::warn!(
                 event = "edge_silent",
-                edge = edge.0,
+                edge = %edge,
                 name,
                 "an edge does not answer, though its link is up: shards that it has sessions of stay where they are"
             );

@@ -150,7 +150,7 @@ impl Switchboard {
             if now.saturating_sub(*since) < DEAD_AFTER {
                 return true;
             }
-            tracing::info!(event = "edge_dead", edge = edge.0, "an edge has had no link for too long");
+            tracing::info!(event = "edge_dead", edge = %edge, "an edge has had no link for too long");
             for gate in self.chart.doors() {
                 gate.deliveries.0.forget(*edge);
                 gate.door.dead(*edge);

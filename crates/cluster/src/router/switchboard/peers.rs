@@ -82,11 +82,11 @@ impl Peers for Neighbours {
             match (router == peer.router, name == peer.name) {
                 // It is back from a restart, and the other one has come for its place meanwhile: that one is refused now.
                 (false, true) if self.has_place(peer.router) && !self.has_place(router) => {}
-                (false, true) => return taken(&format!("with the identity {:016x}", router.0)),
+                (false, true) => return taken(&format!("with the identity {router}")),
                 (true, false) => {
                     return Err(format!(
-                        "the router {name:?} is linked with the identity {:016x} of {:?}: each needs a `data_dir` of its own",
-                        router.0, peer.name
+                        "the router {name:?} is linked with the identity {router} of {:?}: each needs a `data_dir` of its own",
+                        peer.name
                     ));
                 }
                 _ => {}
@@ -257,7 +257,7 @@ impl Ear {
             PeerItem::Answer { id, body } => match Answer::decode(body.clone()) {
                 Ok(answer) => board.desk.answered(self.from, *id, answer),
                 Err(error) => {
-                    tracing::warn!(event = "answer_dropped", router = self.from.0, %error, "an answer is dropped")
+                    tracing::warn!(event = "answer_dropped", router = %self.from, %error, "an answer is dropped")
                 }
             },
         }
@@ -304,7 +304,7 @@ impl Ear {
         if !own || forward.hops > MAX_HOPS {
             tracing::warn!(
                 event = "forward_dropped",
-                router = self.from.0,
+                router = %self.from,
                 hops = forward.hops,
                 "a stanza is not for this shard or has passed too many homes"
             );
