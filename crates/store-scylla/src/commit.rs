@@ -255,7 +255,7 @@ impl<C: Cql> Turn<C> {
         let mut trims = false;
         {
             let mut lane = account.lane.lock();
-            lane.landed();
+            lane.landed(!matches!(outcome, Outcome::Doubt(_)));
             match (&outcome, &mut lane.opened) {
                 (Outcome::Written, Some(opened)) => {
                     opened.buckets.confirm(&plan.lists);
@@ -398,7 +398,7 @@ mod tests {
 
         fn land(&mut self, confirmed: bool) -> bool {
             let Some(plan) = self.aloft.take() else { return false };
-            self.lane.landed();
+            self.lane.landed(true);
             if confirmed && let Some(opened) = &mut self.lane.opened {
                 opened.buckets.confirm(&plan.lists);
             }

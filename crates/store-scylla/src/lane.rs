@@ -47,6 +47,8 @@ pub(crate) struct Lane {
     /// The last one of this process that is over.
     left: u64,
     uncertain: bool,
+    /// The first row of those that are under way, or of which nobody knows whether they were written.
+    unsure: Option<Position>,
     busy: bool,
     jobs: VecDeque<Job>,
     flying: bool,
@@ -131,6 +133,14 @@ impl Writes {
         None
     }
 
+    /// Where the row is that is written.
+    fn row(write: &Write) -> Option<Position> {
+        match write {
+            Write::Append(row) => Some(row.position),
+            _ => None,
+        }
+    }
+
     /// Takes out what is not a row.
     pub(crate) fn split_off_data(&mut self) -> Self {
         let is_row = |write: &Write| matches!(write, Write::Append(_));
@@ -182,7 +192,7 @@ impl Lane {
 
     /// It has been loaded, or is not there any more.
     pub(crate) fn settle(&mut self, opened: Option<Opened>) {
-        (self.uncertain, self.closing) = (false, false);
+        (self.uncertain, self.closing, self.unsure) = (false, false, None);
         self.opened = opened;
     }
 
@@ -255,9 +265,15 @@ impl Lane {
         self.busy = false;
     }
 
-    /// The flight has ended.
-    pub(crate) fn landed(&mut self) {
+    /// The flight has ended, and it is known whether it was written, or not.
+    pub(crate) fn landed(&mut self, known: bool) {
         self.flying = false;
+        self.unsure.take_if(|_| known);
+    }
+
+    /// Up to here it is known which rows there are.
+    pub(crate) fn sure(&self) -> Position {
+        self.unsure.map_or(codec::HIGHEST, |unsure| Position(unsure.0.saturating_sub(1)))
     }
 
     /// Takes out all that waits, and forgets what is under way.
@@ -283,10 +299,7 @@ impl Lane {
     /// The reign of the commit that waits first, with a floor below all that it writes and above all that was written before it.
     pub(crate) fn reign_of_first(&self) -> Option<Reign> {
         let Some(Job::Commit(commit)) = self.jobs.front() else { return None };
-        let rows = commit.writes.list.iter().filter_map(|write| match write {
-            Write::Append(row) => Some(row.position),
-            _ => None,
-        });
+        let rows = commit.writes.list.iter().filter_map(Writes::row);
         let lowest = rows.min().unwrap_or(commit.at).min(commit.at);
         Some(Reign { epoch: commit.epoch, floor: Position(lowest.0.saturating_sub(1)) })
     }
@@ -390,6 +403,8 @@ impl Lane {
             joints.push(next.joint);
         }
         self.flying = true;
+        let rows = writes.list.iter().filter_map(Writes::row);
+        self.unsure = rows.chain(self.unsure).min();
         let plan = match &mut self.opened {
             Some(opened) => opened.plan(at, writes.list, traces, now, settings),
             None => Plan::default(),

@@ -30,6 +30,8 @@ struct View {
     owner: Owner,
     buckets: Buckets,
     cursor: Cursor,
+    /// Up to here it is known which rows there are.
+    sure: Position,
 }
 
 /// A search for rows from one end.
@@ -62,7 +64,8 @@ impl<C: Cql> Inner<C> {
         let nothing = LogPage { complete: true, ..LogPage::default() };
         let until = self.calls.deadline(self.calls.settings.read_deadline);
         let Some((mut low, high)) = filter.bounds() else { return Ok(nothing) };
-        let Some(View { owner, buckets, cursor }) = self.view(&jid, filter.offline, until).await? else {
+        let Some(View { owner, buckets, cursor, sure }) = self.view(&jid, filter.offline, until).await?
+        else {
             return Ok(nothing);
         };
         if filter.offline {
@@ -73,7 +76,8 @@ impl<C: Cql> Inner<C> {
         if filter.archived {
             low = low.max(eldest(&self.calls.settings, now));
         }
-        let high = high.min(codec::HIGHEST);
+        // Somebody looks through the archive. Of what is under way he would see a part, and make sure of that part alone.
+        let high = high.min(if filter.archived { sure } else { codec::HIGHEST });
         if low > high {
             return Ok(nothing);
         }
@@ -121,18 +125,21 @@ impl<C: Cql> Inner<C> {
 
     /// What is known of the account, or can be read; `None` where there is no account.
     async fn view(&self, jid: &BareJid, cursor: bool, until: Duration) -> Result<Option<View>> {
-        if let Some(account) = self.owners.known(jid)
-            && let Some(opened) = &account.lane.lock().opened
-        {
-            let cursor = opened.cursor.clone();
-            return Ok(Some(View { owner: opened.owner.clone(), buckets: opened.buckets.clone(), cursor }));
+        let mut sure = codec::HIGHEST;
+        if let Some(account) = self.owners.known(jid) {
+            let lane = account.lane.lock();
+            sure = lane.sure();
+            if let Some(opened) = &lane.opened {
+                let (owner, buckets) = (opened.owner.clone(), opened.buckets.clone());
+                return Ok(Some(View { owner, buckets, cursor: opened.cursor.clone(), sure }));
+            }
         }
         let row = self.calls.read(until, || self.calls.cql.account(jid, Level::Quorum)).await?;
         let Some(row) = row else { return Ok(None) };
         let owner = Owner { jid: jid.clone(), generation: row.generation };
         let buckets = Buckets::new(self.buckets(&owner, until).await?, 0, 0);
         let cursor = if cursor { self.cursor(&owner).await? } else { Cursor::default() };
-        Ok(Some(View { owner, buckets, cursor }))
+        Ok(Some(View { owner, buckets, cursor, sure }))
     }
 
     async fn search(

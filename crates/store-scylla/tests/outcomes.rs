@@ -96,7 +96,16 @@ impl Bench {
     }
 
     fn rows(&self) -> usize {
-        let page = self.store.log_page(&alice(), LogFilter::default(), Page::First(100_000));
+        self.read(LogFilter::default())
+    }
+
+    /// What those see who look through the archive.
+    fn archived(&self) -> usize {
+        self.read(LogFilter { archived: true, ..LogFilter::default() })
+    }
+
+    fn read(&self, filter: LogFilter) -> usize {
+        let page = self.store.log_page(&alice(), filter, Page::First(100_000));
         self.world.run(page).expect("an answer").unwrap().rows.len()
     }
 }
@@ -145,6 +154,28 @@ fn what_is_in_doubt_shuts_the_account_until_it_is_loaded() {
     bench.load().unwrap();
     assert!(bench.send().0.is_ok());
     assert_eq!(bench.rows(), 2);
+}
+
+/// A part of it could be made sure of by the look alone, and what came before that be lost.
+#[test]
+fn who_looks_through_the_archive_does_not_see_what_may_not_be_there() {
+    for late in Late::ALL {
+        let mut bench = Bench::new(Settings::default());
+        bench.send().0.unwrap();
+        bench.model.hold(Some(late));
+        bench.send().0.unwrap_err();
+        bench.model.hold(None);
+        assert_eq!(bench.archived(), 1, "{late:?}");
+        bench.model.arrive();
+        bench.load().unwrap();
+        let found = bench.rows();
+        assert_eq!(bench.archived(), found, "{late:?}");
+        if late == Late::Everywhere {
+            assert_eq!(found, 2);
+        }
+        bench.send().0.unwrap();
+        assert_eq!(bench.archived(), found + 1, "{late:?}");
+    }
 }
 
 #[test]

@@ -69,10 +69,10 @@ fn what_comes_while_something_is_under_way_is_written_together() {
     assert_eq!(safe(&first), [Position(at(10).0 - 1); 3], "all or nothing");
     assert!(first.plan.mutations.iter().all(|mutation| mutation.at == at(21)), "of the last of them");
     assert!(matches!(step(&mut lane), Step::Rest), "one flight at a time");
-    lane.landed();
+    lane.landed(true);
     let second = fly(step(&mut lane));
     assert_eq!((second.joints.len(), safe(&second)[0]), (3, Position(at(30).0 - 1)));
-    lane.landed();
+    lane.landed(true);
     assert!(matches!(step(&mut lane), Step::Rest));
     assert!(lane.may_be_forgotten());
 }
@@ -120,7 +120,7 @@ fn what_runs_alone_waits_and_is_waited_for() {
     let _after = commit(&mut lane, 20, 1);
     fly(step(&mut lane));
     assert!(matches!(step(&mut lane), Step::Rest), "a commit is under way");
-    lane.landed();
+    lane.landed(true);
     assert!(matches!(step(&mut lane), Step::Alone(_)));
     assert!(matches!(step(&mut lane), Step::Rest), "it runs");
     lane.ended();
@@ -135,7 +135,7 @@ fn in_doubt_nothing_starts() {
     let _second = commit(&mut lane, 20, 1);
     lane.doubt();
     assert!(matches!(step(&mut lane), Step::Tell(_, Outcome::Nothing(StoreError::Unavailable(_)))));
-    lane.landed();
+    lane.landed(true);
     let opened = Opened::new(Owner { jid: jid("a@x.org"), generation: 7 }, 1, at(25));
     lane.settle(Some(opened));
     let _low = commit(&mut lane, 20, 1);
@@ -156,7 +156,7 @@ fn what_was_decided_behind_a_commit_that_is_left_out_is_left_out_too() {
     assert_eq!(fly(step(&mut lane)).joints.len(), 1, "decided when that was known");
     let _waits = commit(&mut lane, 40, 1);
     lane.leaves_out();
-    lane.landed();
+    lane.landed(true);
     assert!(overloaded(step(&mut lane)), "nothing of the flight was written");
     let _first = commit(&mut lane, 50, 1);
     lane.opened = None;
@@ -185,10 +185,10 @@ fn what_was_decided_before_its_home_heard_of_that_is_left_out_too() {
     assert!(overloaded(step(&mut lane)), "nor what is behind that");
     decided(&mut lane, 40, None);
     assert_eq!(fly(step(&mut lane)).joints.len(), 1);
-    lane.landed();
+    lane.landed(true);
     decided(&mut lane, 50, Some(40));
     assert_eq!(fly(step(&mut lane)).joints.len(), 1, "that one was written");
-    lane.landed();
+    lane.landed(true);
     lane.turns_away(at(61));
     decided(&mut lane, 70, Some(60));
     assert!(overloaded(step(&mut lane)), "there was no room for that one");
@@ -228,7 +228,7 @@ fn roster_changes_wait_for_their_mark() {
         joint,
     }));
     assert_eq!(fly(step(&mut lane)).joints.len(), 1, "the message does not");
-    lane.landed();
+    lane.landed(true);
     assert!(matches!(step(&mut lane), Step::Mark));
     lane.ended();
     lane.opened.as_mut().unwrap().data_marked = true;
@@ -258,7 +258,7 @@ fn a_reign_that_was_followed_or_left_is_refused() {
     let fenced = |step| matches!(step, Step::Tell(_, Outcome::Nothing(StoreError::Fenced)));
     assert!(matches!(of(&mut lane, 1), Step::Fly(_)));
     lane.doubt();
-    lane.landed();
+    lane.landed(true);
     lane.leave(1);
     assert!(lane.may_be_forgotten(), "the next reign closes it in any case");
     assert!(fenced(of(&mut lane, 1)) && lane.enter(1).is_err());
@@ -268,7 +268,7 @@ fn a_reign_that_was_followed_or_left_is_refused() {
     assert!(lane.opened.is_some(), "somebody was late to say so");
     assert!(fenced(of(&mut lane, 1)));
     assert!(matches!(of(&mut lane, 2), Step::Fly(_)));
-    lane.landed();
+    lane.landed(true);
     lane.enter(3).unwrap();
     assert!(fenced(of(&mut lane, 2)) && lane.enter(2).is_err(), "whether or not the load comes to its end");
     assert!(matches!(of(&mut lane, 3), Step::Open), "what was learned under another reign is not gone by");
