@@ -24,6 +24,8 @@ use crate::whereabouts;
 pub(crate) const ACCOUNTS: [&str; 8] = ["ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal"];
 /// One of whom faults themselves make use.
 pub(crate) const OWNER: &str = "ivy";
+/// One whose clients are only there, and what they write is never read.
+pub(crate) const IDLER: &str = "joe";
 const DEVICES: [&str; 12] = [
     "ann/phone",
     "bob/phone",
@@ -111,7 +113,7 @@ impl Finding {
 impl Drill {
     pub(crate) async fn begin(sandbox: Sandbox, seed: u64, pace: f64) -> Result<Self> {
         let site = Site::start(sandbox).await?;
-        for user in ACCOUNTS.into_iter().chain([OWNER]) {
+        for user in ACCOUNTS.into_iter().chain([OWNER, IDLER]) {
             site.add_user(user).await?;
         }
         let run = Run::on_cluster(site.target.clone(), format!("{seed:x}"));

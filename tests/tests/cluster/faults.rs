@@ -7,6 +7,7 @@ mod disks;
 mod lines;
 mod owners;
 mod processes;
+mod quorum;
 mod versions;
 
 use std::future::Future;
@@ -85,8 +86,8 @@ pub(crate) static ALL: &[Fault] = faults![
     "C03" processes::the_leader_is_killed,
     "C03" processes::a_router_is_killed_at_a_moment,
     "C04" processes::a_router_is_away_for_long,
-    "C05" processes::two_routers_are_killed,
-    "C05" processes::two_routers_stand_still,
+    "C05" quorum::two_routers_are_killed,
+    "C05" quorum::two_routers_stand_still,
     "C06" disks::all_routers_lose_their_disks,
     "C07" processes::the_leader_stands_still,
     "C07" processes::an_edge_stands_still,

@@ -1,4 +1,5 @@
 //! Whether the machine has other work to do: times that were measured on a busy one say little of what is measured.
+//! And how much memory a process has.
 
 use std::fs;
 use std::time::Duration;
@@ -49,6 +50,13 @@ fn used(process: &std::path::Path) -> Option<u64> {
     // The name is in parentheses and may have any character.
     let numbers = text.rsplit_once(')')?.1.split_ascii_whitespace();
     Some(numbers.skip(11).take(4).filter_map(|word| word.parse::<u64>().ok()).sum())
+}
+
+/// How many bytes of the machine's memory a process has (proc(5)).
+pub(crate) fn resident(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
 }
 
 /// Whether times say more about the machine than about the cluster.

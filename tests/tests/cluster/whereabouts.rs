@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
-use crate::drill::{ACCOUNTS, OWNER};
+use crate::drill::{ACCOUNTS, IDLER, OWNER};
 use crate::site::{ROUTERS, SOCKET, Site};
 use crate::states::SHARDS;
 
@@ -64,7 +64,7 @@ async fn led(site: &Site) -> Result<BTreeMap<SocketAddr, String>> {
 async fn told(site: &Site, router: usize) -> Result<Told> {
     let name = format!("router-{router}");
     let mut told = Told::new(&name);
-    for user in ACCOUNTS.into_iter().chain([OWNER]) {
+    for user in ACCOUNTS.into_iter().chain([OWNER, IDLER]) {
         let account = format!("{user}@{}", site.target.domain);
         told.find(&site.run(&name, &["ctl", "session", "find", &account], "").await?)?;
     }

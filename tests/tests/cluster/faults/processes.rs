@@ -10,7 +10,7 @@ use starling_tests::server::PASSWORD;
 use starling_tests::{Client, Login, Target};
 use tokio::time::{Instant, sleep};
 
-use crate::drill::{Drill, OWNER};
+use crate::drill::{Drill, IDLER};
 use crate::site::{EDGES, ROUTERS, Which};
 use crate::states::http;
 
@@ -58,25 +58,6 @@ pub(super) async fn a_router_is_away_for_long(drill: &mut Drill) -> Result<Strin
     drill.site.kill(Which::Router(router))?;
     let time = drill.hold(7.0..12.0).await;
     Ok(format!("router-{router} for {time:.1?}"))
-}
-
-/// Two of three: nobody may promise anything meanwhile.
-pub(super) async fn two_routers_are_killed(drill: &mut Drill) -> Result<String> {
-    let left = drill.any_router();
-    for router in (0..ROUTERS).filter(|router| *router != left) {
-        drill.site.kill(Which::Router(router))?;
-    }
-    let time = drill.hold(1.0..4.0).await;
-    Ok(format!("all but router-{left} for {time:.1?}"))
-}
-
-pub(super) async fn two_routers_stand_still(drill: &mut Drill) -> Result<String> {
-    let left = drill.any_router();
-    for router in (0..ROUTERS).filter(|router| *router != left) {
-        drill.site.process(Which::Router(router)).pause()?;
-    }
-    let time = drill.hold(1.0..5.0).await;
-    Ok(format!("all but router-{left} for {time:.1?}"))
 }
 
 pub(super) async fn the_leader_stands_still(drill: &mut Drill) -> Result<String> {
@@ -130,9 +111,9 @@ pub(super) async fn an_edge_is_drained(drill: &mut Drill) -> Result<String> {
 }
 
 /// One who is at this edge and does nothing; its session ends with its connection.
-async fn arrive(edge: &Target, number: usize) -> Result<Client> {
+pub(super) async fn arrive(edge: &Target, number: usize) -> Result<Client> {
     let (login, end) =
-        (Login::new(OWNER, PASSWORD).resource(&format!("idle-{number}")), Instant::now() + SOON);
+        (Login::new(IDLER, PASSWORD).resource(&format!("idle-{number}")), Instant::now() + SOON);
     loop {
         match login.connect(edge).await {
             Ok(client) => return Ok(client),
