@@ -68,7 +68,8 @@ impl Summary {
 
 impl Summary {
     /// Why a run with this many faults of a cluster says too little, if it does. That sessions are resumed is the point.
-    pub fn too_idle_for(&self, faults: usize) -> Option<String> {
+    /// So many were refused as they have to be.
+    pub fn too_idle_for(&self, faults: usize, due: usize) -> Option<String> {
         let floors = [
             ("messages acknowledged", self.acknowledged, 20 * faults),
             ("copies", self.copied, 2 * faults),
@@ -80,7 +81,8 @@ impl Summary {
         }
         // An error promises nothing, so a cluster must not get away with errors; with faults all the time, on a machine that
         // is too busy for leases, there are some.
-        (self.refused > self.acknowledged / 5).then(|| format!("{} messages were refused", self.refused))
+        let refused = self.refused.saturating_sub(due);
+        (refused > self.acknowledged / 5).then(|| format!("{refused} messages were refused"))
     }
 }
 

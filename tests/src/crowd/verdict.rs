@@ -16,6 +16,8 @@ pub struct Verdict<'a> {
     pub silences: u32,
     /// What took longer than it may.
     pub late: &'a [String],
+    /// How many messages were refused as they have to be.
+    pub due: usize,
 }
 
 impl Verdict<'_> {
@@ -41,7 +43,7 @@ impl Verdict<'_> {
         });
         let other: Vec<String> = other.collect();
         ensure!(other.is_empty(), "{} messages refused in another way, the first {}", other.len(), other[0]);
-        summary.too_idle_for(self.faults).map_or(Ok(()), |why| bail!(why))
+        summary.too_idle_for(self.faults, self.due).map_or(Ok(()), |why| bail!(why))
     }
 }
 
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn whatever_is_wrong_is_told() {
         let (events, late) = (busy(), ["homes were late".to_owned()]);
-        let good = Verdict { faults: 1, answered: [20, 5], silences: 0, late: &[] };
+        let good = Verdict { faults: 1, answered: [20, 5], silences: 0, late: &[], due: 0 };
         assert_eq!(judged(&events, &good, &[]), "good");
         let violation = Violation {
             kind: Kind::Doubled,
@@ -110,16 +112,22 @@ mod tests {
 
     #[test]
     fn refusals_are_few_and_of_the_right_kind() {
-        let verdict = Verdict { faults: 1, answered: [20, 0], silences: 0, late: &[] };
+        let verdict = Verdict { faults: 1, answered: [20, 0], silences: 0, late: &[], due: 0 };
         let refused = |n: usize, condition: &str| What::Refused {
             origin: format!("m{n}"),
             condition: condition.to_owned(),
         };
-        let with = |more: &[What]| judged(&[&busy(), more].concat(), &verdict, &[]);
+        let with_due =
+            |due: usize, more: &[What]| judged(&[&busy(), more].concat(), &Verdict { due, ..verdict }, &[]);
+        let with = |more: &[What]| with_due(0, more);
         let many =
             |count: usize| (0..count).map(|n| refused(n, "wait resource-constraint")).collect::<Vec<_>>();
         assert_eq!(
             (with(&many(8)), with(&many(9))),
+            ("good".to_owned(), "9 messages were refused".to_owned())
+        );
+        assert_eq!(
+            (with_due(12, &many(20)), with_due(12, &many(21))),
             ("good".to_owned(), "9 messages were refused".to_owned())
         );
         assert!(with(&[refused(1, "cancel service-unavailable")]).contains("refused in another way"));

@@ -93,6 +93,11 @@ const ANEW: &str = "C06";
 /// A run of so few has it at its end.
 const SHORT: usize = 60;
 
+/// Here nobody can promise anything until it is mended: messages are to be refused,
+const NO_QUORUM: &str = "C05";
+/// and for no longer than this afterwards (promise 8).
+const SERVED_AGAIN: Duration = Duration::from_secs(2);
+
 /// How many faults a cluster sees: all that clients saw is held in memory.
 const ROUND: usize = 100;
 
@@ -206,8 +211,19 @@ fn judge(ended: &Ended, violations: &[Violation], summary: &Summary) -> Result<(
         answered: ended.answered,
         silences: ended.silences,
         late: &ended.late,
+        due: refused_without_a_quorum(ended),
     };
     verdict.of(&ended.history, violations, summary)
+}
+
+/// How many messages were refused while nobody could promise anything, or soon after that.
+fn refused_without_a_quorum(ended: &Ended) -> usize {
+    let without: Vec<_> = ended.findings.iter().filter(|finding| finding.fault.row == NO_QUORUM).collect();
+    let events = ended.history.logs.iter().flat_map(|log| &log.events);
+    let refused = events.filter(|event| matches!(event.what, What::Refused { .. }));
+    refused
+        .filter(|event| without.iter().any(|f| (f.struck..f.mended + SERVED_AGAIN).contains(&event.at)))
+        .count()
 }
 
 /// Writes all that is known of a run into a folder that stays, and gives its name.
