@@ -174,7 +174,8 @@ pub(crate) fn committed(
     for (token, how) in to {
         let Some(at) = home.find(*token) else { continue };
         // Older ones wait until it is available; a newer one does not overtake them (promise 4).
-        let older = offline && home.deliveries.waiting_above().is_some();
+        let deliveries = &home.deliveries;
+        let older = || offline && deliveries.waiting_above().is_some();
         if home.links[at].feed.holds(position, *how, older) {
             continue;
         }
@@ -193,6 +194,7 @@ pub(crate) fn committed(
         } else if home.links[at].feed.missed.len() < MAX_MISSED {
             home.links[at].feed.missed.push_back((position, *how));
             home.waiting_traces.add(position, trace);
+            feed(out, home, *token);
         } else {
             too_slow(out, home, at);
         }

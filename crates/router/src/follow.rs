@@ -9,7 +9,7 @@ use crate::home::Home;
 use crate::im::is_blocked;
 use crate::route::{self, route};
 use crate::shared::Shared;
-use crate::turn::{Turn, session};
+use crate::turn::Turn;
 use starling_hooks::{BlockList, Change, Effect};
 use starling_node::Trace;
 use starling_wire::Token;
@@ -39,8 +39,8 @@ pub(crate) enum Basis {
 pub(crate) enum Step {
     Route(Stanza, Option<Trace>),
     Deliver(Token, Stanza, Option<Trace>),
-    /// A session's directed presence was taken back, which was so at once.
-    Undirected(Token, Jid),
+    /// A session's directed presence was taken back, which was so at once; whether it was available.
+    Undirected(Token, Jid, bool),
 }
 
 impl Basis {
@@ -103,12 +103,15 @@ pub(crate) fn settled(turn: &mut Turn, home: &mut Home, held: Vec<Follow>, hidde
     // Each of these lists was made of the one before.
     let last = held.iter().rposition(is_list);
     let mut shown = HashSet::new();
-    for (index, Follow { basis, steps }) in held.into_iter().enumerate() {
+    for (index, Follow { basis, mut steps }) in held.into_iter().enumerate() {
         let is_there = match &basis {
             Basis::Contact(contact, version) => changed(home, contact) >= Some(*version),
             Basis::Blocked(_) => last.is_some_and(|last| index <= last),
             Basis::Removal => false,
         };
+        if !is_there {
+            put_back(home, &mut steps);
+        }
         let due: Vec<_> = steps.into_iter().filter_map(|step| settle(home, step, is_there)).collect();
         shown.extend(due.iter().filter_map(who_to_whom));
         turn.follow(home, basis, due);
@@ -120,41 +123,63 @@ pub(crate) fn settled(turn: &mut Turn, home: &mut Home, held: Vec<Follow>, hidde
     }
 }
 
+/// Directed presence was not taken back after all: it is as it was, unless its session shows itself otherwise by now.
+fn put_back(home: &mut Home, steps: &mut Vec<Step>) {
+    let mut back = HashSet::new();
+    for step in &*steps {
+        if let Step::Undirected(token, jid, available) = step
+            && let Some(at) = home.find(*token)
+            && let session = &mut home.account.sessions[at]
+            && session.is_available() == *available
+        {
+            session.directed.insert(jid.clone());
+            back.insert((Some(Jid::from(session.jid.clone())), Some(jid.clone())));
+        }
+    }
+    steps.retain(|step| match step {
+        Step::Route(stanza, _) if !back.is_empty() => {
+            !back.contains(&(stanza.from.clone(), stanza.to.clone()))
+        }
+        _ => true,
+    });
+}
+
 /// What leaves of a step, now that it is known whether its change is there.
-fn settle(home: &mut Home, step: Step, is_there: bool) -> Option<Step> {
+fn settle(home: &Home, step: Step, is_there: bool) -> Option<Step> {
     match step {
         Step::Route(stanza, trace) if is_there => now(home, stanza).map(|stanza| Step::Route(stanza, trace)),
         // Whoever was to see a session no more was not told that it ended.
         Step::Route(stanza, trace) => has_ended(home, &stanza).then_some(Step::Route(stanza, trace)),
-        step if is_there => Some(step),
-        Step::Deliver(..) => None,
-        Step::Undirected(token, jid) => {
-            session(home, token, |session| {
-                session.directed.insert(jid);
-            });
-            None
-        }
+        step => Some(step).filter(|_| is_there),
     }
 }
 
-/// Who is shown by it, and to whom.
+/// Who is shown by it, or asks, and whom.
 fn who_to_whom(step: &Step) -> Option<(Jid, Jid)> {
     let Step::Route(stanza, _) = step else { return None };
-    let shows = stanza.kind == Kind::Presence(PresenceType::Available);
+    let shows = matches!(stanza.kind, Kind::Presence(PresenceType::Available | PresenceType::Probe));
     stanza.from.clone().zip(stanza.to.clone()).filter(|_| shows)
 }
 
-/// What contacts were not shown that were taken for blocked and are not: it is what the account shows now.
+/// What contacts that were taken for blocked and are not were not shown, and what they have shown meanwhile: it is told by what is
+/// so now (RFC 6121 §4.3).
 fn missed(home: &Home, hidden: &BlockList) -> Vec<Step> {
     let account = &home.account;
-    let contacts = account.roster.items.values().filter(|contact| contact.subscription.is_from());
     let mut due = Vec::new();
-    for contact in contacts.map(|contact| Jid::from(contact.jid.clone())) {
-        if hidden.blocks(&contact) && !account.blocked.blocks(&contact) {
+    for contact in account.roster.items.values() {
+        let jid = Jid::from(contact.jid.clone());
+        if !hidden.blocks(&jid) || account.blocked.blocks(&jid) {
+            continue;
+        }
+        if contact.subscription.is_from() {
             let shown = account.available().filter_map(|session| {
-                Some(session.presence.clone()?.from(session.jid.clone()).to(contact.clone()))
+                Some(session.presence.clone()?.from(session.jid.clone()).to(jid.clone()))
             });
             due.extend(shown.map(|stanza| Step::Route(stanza, None)));
+        }
+        if contact.subscription.is_to() {
+            let probe = Stanza::presence(PresenceType::Probe).from(account.jid.clone()).to(jid);
+            due.push(Step::Route(probe, None));
         }
     }
     due
@@ -163,9 +188,9 @@ fn missed(home: &Home, hidden: &BlockList) -> Vec<Step> {
 /// The account was removed.
 pub(crate) fn removed(shared: &Shared, home: &Home, held: Vec<Follow>) {
     for step in held.into_iter().flat_map(|follow| follow.steps) {
-        // Whatever it was to show before, nobody is there any more.
+        // Whatever it was to show or to ask before, nobody is there any more.
         if let Step::Route(stanza, trace) = step
-            && stanza.kind != Kind::Presence(PresenceType::Available)
+            && !matches!(stanza.kind, Kind::Presence(PresenceType::Available | PresenceType::Probe))
         {
             route(shared, &home.account.jid, stanza, 1, trace);
         }

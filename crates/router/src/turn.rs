@@ -215,7 +215,9 @@ impl Turn {
                 }
                 Effect::Change(change) => {
                     if let Change::Undirected(token, jid) = &change {
-                        steps.push(Step::Undirected(*token, jid.clone()));
+                        let available =
+                            home.find(*token).is_some_and(|at| home.account.sessions[at].is_available());
+                        steps.push(Step::Undirected(*token, jid.clone(), available));
                     }
                     basis = Basis::of(&change, home.account.roster.version + 1).or(basis);
                     self.change(home, change);

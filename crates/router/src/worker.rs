@@ -465,7 +465,10 @@ impl Worker {
                 }
                 self.flushes.push(done);
             }
-            Msg::Quiet(done) => self.quiets.push(done),
+            Msg::Quiet(done) => {
+                self.quiets.push(done);
+                self.hurry_doubts(turn);
+            }
             Msg::Leave(done) => self.leave(turn, done),
             Msg::Fenced => self.end_all(turn),
             Msg::Network(Network::AttachBegin(edge, link)) => self.attach_begins(edge, link),

@@ -179,7 +179,7 @@ impl Drain for Leaving {
                 tracing::info!(
                     event = "questions_left",
                     shard = shard.0,
-                    "the next home answers that they failed"
+                    "questions get an error from the next home; what waits until the store answers is not told"
                 );
             }
             // What only it has goes to edges, and to the next one.

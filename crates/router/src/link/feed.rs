@@ -19,7 +19,7 @@ pub(crate) struct Feed {
     pub(crate) missed: VecDeque<(Position, As)>,
     /// Copies of what waits, while it is not available: they come in their place among that, or alone, when it is.
     copies: VecDeque<(Position, As)>,
-    /// They became too many: what can go to it goes at once.
+    /// They became too many: copies go to it at once.
     silent: bool,
     /// What has no row and came behind these.
     pub(crate) behind: Behind,
@@ -37,23 +37,27 @@ impl Feed {
         self.waiting.is_none() && self.missed.is_empty()
     }
 
-    /// Whether a row does not go to the session before that is available; `older`: what is older waits for that, or may. Then
-    /// copies wait as well, and come in order.
-    pub(crate) fn holds(&mut self, position: Position, how: As, older: bool) -> bool {
+    /// Whether a row does not go to the session before that is available; `older`: whether what is older waits for that, or may.
+    /// Then copies wait as well, and come in order.
+    pub(crate) fn holds(&mut self, position: Position, how: As, older: impl FnOnce() -> bool) -> bool {
         if self.begun {
             return false;
         }
-        let waits = how != As::Itself && !self.silent && (older || !self.copies.is_empty());
-        if waits && self.copies.len() < MAX_COPIES {
+        let copy = how != As::Itself;
+        if copy && self.silent {
+            return false;
+        }
+        let older = older();
+        if copy && (older || !self.copies.is_empty()) && self.copies.len() < MAX_COPIES {
             self.copies.push_back((position, how));
             return true;
         }
-        // It wants copies and never says that it is available, or something newer goes to it.
-        self.silent |= waits;
-        if waits || !older {
-            self.copies = VecDeque::new();
+        // It wants copies and never says that it is available, or something newer goes to it: they come before that.
+        self.silent |= copy && !self.copies.is_empty();
+        if self.silent || !older {
+            self.missed.extend(std::mem::take(&mut self.copies));
         }
-        older
+        !copy && older
     }
 
     /// A row has come itself, as one that waited: a copy of it is not due any more.
@@ -97,38 +101,36 @@ mod tests {
     #[test]
     fn copies_wait_behind_what_is_older_and_come_in_order() {
         let mut feed = Feed::default();
-        assert!(!feed.holds(at(1), As::CopyReceived, false), "nothing waits");
-        assert!(feed.holds(at(2), As::Itself, true), "it waits as itself");
-        assert!(feed.holds(at(3), As::CopyReceived, true));
-        assert!(feed.holds(at(4), As::CopySent, false), "it does not overtake the other one");
+        assert!(!feed.holds(at(1), As::CopyReceived, || false), "nothing waits");
+        assert!(feed.holds(at(2), As::Itself, || true), "it waits as itself");
+        assert!(feed.holds(at(3), As::CopyReceived, || true));
+        assert!(feed.holds(at(4), As::CopySent, || false), "it does not overtake the other one");
         assert!(feed.is_live());
         assert!(feed.begins());
         assert_eq!(feed.missed, [(at(3), As::CopyReceived), (at(4), As::CopySent)]);
         assert!(!feed.begins());
-        assert!(!feed.holds(at(5), As::CopyReceived, true), "it is available");
+        assert!(!feed.holds(at(5), As::CopyReceived, || unreachable!("it is available")));
         feed.came(at(3));
         assert_eq!(feed.missed, [(at(4), As::CopySent)]);
     }
 
     #[test]
-    fn nothing_older_follows_what_went_to_it() {
+    fn copies_come_before_something_newer_that_goes_to_it() {
         let mut feed = Feed::default();
-        assert!(feed.holds(at(1), As::CopyReceived, true));
-        assert!(!feed.holds(at(2), As::Itself, false));
-        feed.begins();
-        assert!(feed.is_live());
+        assert!(feed.holds(at(1), As::CopyReceived, || true));
+        assert!(!feed.holds(at(2), As::Itself, || false));
+        assert_eq!(feed.missed, [(at(1), As::CopyReceived)]);
     }
 
     #[test]
     fn who_is_never_available_gets_copies_all_the_same() {
         let mut feed = Feed::default();
-        let held = (0..).take_while(|n| feed.holds(at(*n), As::CopySent, *n == 0)).count();
-        assert_eq!(held, MAX_COPIES);
+        let held = (0..).take_while(|n| feed.holds(at(*n), As::CopySent, || *n == 0)).count();
+        assert_eq!((held, feed.missed.len()), (MAX_COPIES, MAX_COPIES), "none is lost");
         for n in 100..200 {
-            assert!(!feed.holds(at(n), As::CopySent, false));
-            assert!(feed.holds(at(n), As::CopyReceived, true), "what waits for others waits");
+            assert!(!feed.holds(at(n), As::CopyReceived, || true));
+            assert!(feed.holds(at(n), As::Itself, || true), "what is for others waits for them");
         }
-        feed.begins();
-        assert!(feed.is_live(), "what went to it is newer");
+        assert_eq!(feed.missed.len(), MAX_COPIES);
     }
 }

@@ -1,6 +1,7 @@
 //! Commits, and what is done when they have ended.
 
 use super::*;
+use crate::follow;
 use crate::rebuild;
 
 impl Worker {
@@ -132,6 +133,9 @@ impl Worker {
                     let _ = report.send(result.clone().map(|()| true));
                 }
                 if result.is_ok() {
+                    // What came before it may not be there; nor is the account.
+                    let held = home.doubt.take().map(|doubt| doubt.held).unwrap_or_default();
+                    follow::removed(&self.shared, home, held);
                     return self.gone(&act.home, Duration::MAX);
                 }
                 home.leaving = false;

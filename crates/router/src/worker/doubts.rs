@@ -32,6 +32,18 @@ impl Worker {
         }
     }
 
+    /// Homes that have something to tell, and do not know whether it is so, are to find out.
+    pub(super) fn hurry_doubts(&mut self, turn: &Turn) {
+        for account in self.asking.accounts() {
+            if let Some(Slot::Ready(home)) = self.homes.get_mut(&account)
+                && let Some(doubt) = &mut home.doubt
+                && let Some(at) = doubt.hurry(turn.monotonic)
+            {
+                self.timers.set(at, account, Why::Reload);
+            }
+        }
+    }
+
     /// It cannot be loaded now. Nobody is kept waiting for it; it is tried again.
     fn unsettled(&mut self, turn: &mut Turn, account: &BareJid) {
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
@@ -89,6 +101,9 @@ impl Worker {
             turn.decide(home, None, |cx| tell_blocked(cx, before));
         }
         follow::settled(turn, home, std::mem::take(&mut doubt.held), hidden.as_ref());
+        // What is known by now does not fail with what is decided next.
+        self.commit(turn);
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         if home.reading {
             self.asked.push(tail::read(&self.shared, home));
         }

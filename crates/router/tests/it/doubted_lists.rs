@@ -52,6 +52,16 @@ fn presence(downs: &[Down]) -> Vec<String> {
     presence.collect()
 }
 
+/// Alice, and bob who sees her presence.
+fn watched() -> (Stage, Client, Client) {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
+    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+    stage.told(&bob);
+    (stage, alice, bob)
+}
+
 /// Says presence of this type to an account.
 fn tells(stage: &mut Stage, client: &mut Client, kind: PresenceType, to: &str) {
     stage.send(client, Stanza::presence(kind).to(jid(to)));
@@ -120,10 +130,7 @@ fn what_follows_from_changes_comes_in_their_order() {
 fn whom_an_account_may_block_is_shown_nothing_new() {
     for written in [true, false] {
         let fate = if written { Fate::Written } else { Fate::Lost };
-        let mut stage = Stage::new();
-        let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
-        tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
-        tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+        let (mut stage, mut alice, bob) = watched();
         let carol = stage.client("carol");
         tells(&mut stage, &mut alice, PresenceType::Available, "carol");
         for (name, shown) in [("block", "unavailable"), ("unblock", "available")] {
@@ -198,11 +205,7 @@ fn whom_an_account_blocks_is_told_of_when_it_is_known() {
 /// Nothing follows from blocking somebody who may see nothing, but what was blocked before that is there with it.
 #[test]
 fn what_follows_from_a_list_is_told_though_nothing_follows_from_the_next() {
-    let mut stage = Stage::new();
-    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
-    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
-    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
-    stage.told(&bob);
+    let (mut stage, mut alice, bob) = watched();
     // Both are decided together.
     for jid in ["bob@localhost", "eve@localhost"] {
         stage.send(&mut alice, blocking(IqType::Set, "block", &[jid]));
@@ -216,11 +219,7 @@ fn what_follows_from_a_list_is_told_though_nothing_follows_from_the_next() {
 /// Nobody knows yet whether the contact is blocked when the session ends.
 #[test]
 fn no_session_stays_that_ends_while_its_contact_may_be_blocked() {
-    let mut stage = Stage::new();
-    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
-    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
-    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
-    stage.told(&bob);
+    let (mut stage, mut alice, bob) = watched();
     Fate::Lost.befalls(&stage);
     stage.store.inner.fail_next_reads(2);
     stage.send(&mut alice, blocking(IqType::Set, "block", &["bob@localhost"]));
@@ -233,10 +232,7 @@ fn no_session_stays_that_ends_while_its_contact_may_be_blocked() {
 /// Both are decided at once; that he is unblocked is not confirmed, and not so.
 #[test]
 fn what_was_decided_behind_an_unblock_is_not_shown_either() {
-    let mut stage = Stage::new();
-    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
-    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
-    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+    let (mut stage, mut alice, bob) = watched();
     for name in ["block", "unblock"] {
         stage.told(&bob);
         stage.store.hold("alice");
@@ -257,10 +253,7 @@ fn what_was_decided_behind_an_unblock_is_not_shown_either() {
 /// Nobody knows yet whether he is unblocked when the session comes up.
 #[test]
 fn who_came_up_while_a_contact_may_have_been_blocked_is_shown() {
-    let mut stage = Stage::new();
-    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
-    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
-    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
+    let (mut stage, mut alice, bob) = watched();
     stage.send(&mut alice, blocking(IqType::Set, "block", &["bob@localhost"]));
     stage.run();
     let mut tablet = stage.bound("alice", "tablet");
@@ -413,11 +406,7 @@ fn what_came_before_a_removal_in_doubt_is_told_as_well() {
 /// Nobody else knows what is to be told.
 #[test]
 fn a_home_does_not_leave_before_it_has_told_what_follows() {
-    let mut stage = Stage::new();
-    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
-    tells(&mut stage, &mut bob, PresenceType::Subscribe, "alice");
-    tells(&mut stage, &mut alice, PresenceType::Subscribed, "bob");
-    stage.told(&bob);
+    let (mut stage, mut alice, bob) = watched();
     Fate::Written.befalls(&stage);
     stage.store.inner.fail_next_reads(1);
     stage.send(&mut alice, blocking(IqType::Set, "block", &["bob@localhost"]));
@@ -428,4 +417,75 @@ fn a_home_does_not_leave_before_it_has_told_what_follows() {
     stage.advance(Duration::from_secs(2));
     assert_eq!(presence(&stage.told(&bob)), ["unavailable from alice@localhost/phone"]);
     assert!(quiet.now_or_never().is_some());
+}
+
+/// The removal itself is confirmed, behind something that is not.
+#[test]
+fn a_removal_behind_a_doubt_is_told() {
+    let (mut stage, mut alice, bob) = watched();
+    stage.store.hold("alice");
+    stage.store.inner.overload_next(1);
+    stage.send(&mut alice, blocking(IqType::Set, "block", &["eve@localhost"]));
+    stage.run();
+    let report = stage.homes.delete_account(&jid("alice"));
+    stage.run();
+    stage.store.release("alice");
+    stage.run();
+    assert!(now(report).unwrap());
+    assert_eq!(presence(&stage.told(&bob)), ["unavailable from alice@localhost/phone"]);
+}
+
+/// Nothing of what waited is written, and that is certain: what is known to be there leaves all the same.
+#[test]
+fn what_follows_is_not_lost_with_what_is_turned_away() {
+    let (mut stage, mut alice, mut bob) = watched();
+    Fate::Written.befalls(&stage);
+    stage.store.inner.fail_next_reads(1);
+    stage.send(&mut alice, blocking(IqType::Set, "block", &["bob@localhost"]));
+    stage.run();
+    let mut carol = stage.client("carol");
+    stage.chat(&mut carol, "alice", "hello");
+    stage.store.inner.overload_next(1);
+    stage.advance(Duration::from_secs(5));
+    assert_eq!(stage.messages(&carol).len(), 1, "it was turned away");
+    assert_eq!(presence(&stage.told(&bob)), ["unavailable from alice@localhost/phone"]);
+    stage.chat(&mut bob, "alice", "blocked");
+}
+
+/// The session has ceased to show itself meanwhile.
+#[test]
+fn what_was_directed_is_not_put_back_for_who_is_not_available() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    let carol = stage.client("carol");
+    tells(&mut stage, &mut alice, PresenceType::Available, "carol");
+    stage.told(&carol);
+    Fate::Lost.befalls(&stage);
+    stage.store.inner.fail_next_reads(2);
+    stage.send(&mut alice, blocking(IqType::Set, "block", &["carol@localhost"]));
+    stage.run();
+    stage.send(&mut alice, Stanza::presence(PresenceType::Unavailable));
+    stage.advance(Duration::from_secs(3));
+    assert_eq!(presence(&stage.told(&carol)), ["unavailable from alice@localhost/phone"]);
+    stage.say(&alice, Up::Gone(Leave::Closed));
+    stage.advance(Duration::from_secs(3));
+    assert_eq!(presence(&stage.told(&carol)), [""; 0], "once is enough");
+}
+
+/// What he showed meanwhile was not let in.
+#[test]
+fn a_contact_that_may_have_been_blocked_is_asked_what_he_shows() {
+    let (mut stage, mut alice, mut bob) = watched();
+    tells(&mut stage, &mut alice, PresenceType::Subscribe, "bob");
+    tells(&mut stage, &mut bob, PresenceType::Subscribed, "alice");
+    stage.told(&alice);
+    Fate::Lost.befalls(&stage);
+    stage.store.inner.fail_next_reads(2);
+    stage.send(&mut alice, blocking(IqType::Set, "block", &["bob@localhost"]));
+    stage.run();
+    stage.send(&mut bob, Stanza::presence(PresenceType::Available));
+    stage.advance(Duration::from_millis(300));
+    assert_eq!(presence(&stage.told(&alice)), [""; 0]);
+    stage.advance(Duration::from_secs(3));
+    assert_eq!(presence(&stage.told(&alice)), ["available from bob@localhost/phone"]);
 }
