@@ -226,7 +226,7 @@ async fn serve(
     });
     let Ok((held, ())) = held;
     linked.store(true, Ordering::Relaxed);
-    tracing::info!(event = "linked", %address, router = id.0, "linked to a router");
+    tracing::info!(event = "linked", %address, router = %id, "linked to a router");
     let beside = |frame: &mut proto::RouterFrame| {
         if let Some(routers) = frame.routers.take() {
             shared.addresses.told(id, codec::read_routers(routers.addresses)?);
@@ -239,7 +239,7 @@ async fn serve(
     let traced = |rules: &[TraceRule]| shared.routers.traces(rules);
     let end = read(&mut stream, &held, &outlet, own.edge, beside, traced).await;
     held.end(end.clone());
-    tracing::info!(event = "link_over", %address, router = id.0, %end, "a link to a router is over");
+    tracing::info!(event = "link_over", %address, router = %id, %end, "a link to a router is over");
     end
 }
 

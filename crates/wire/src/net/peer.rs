@@ -254,10 +254,10 @@ async fn serve(
     });
     let Ok((held, ())) = held;
     linked.store(true, Ordering::Relaxed);
-    tracing::info!(event = "linked", %address, router = id.0, "linked to a peer");
+    tracing::info!(event = "linked", %address, router = %id, "linked to a peer");
     let end = read(&mut stream, &held, &outlet).await;
     held.end(end.clone());
-    tracing::info!(event = "link_over", %address, router = id.0, %end, "a link to a peer is over");
+    tracing::info!(event = "link_over", %address, router = %id, %end, "a link to a peer is over");
     Ok(end)
 }
 

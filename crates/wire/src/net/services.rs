@@ -136,7 +136,7 @@ impl UplinkService {
         let (edges, refused) = (Arc::clone(&self.edges), self.options.refused.clone());
         tokio::spawn(async move {
             let end = hear_edge(&mut stream, &held, &outlet, edge, &*edges).await;
-            tracing::info!(event = "link_over", edge = edge.0, %end, "the link of an edge is over");
+            tracing::info!(event = "link_over", edge = %edge, %end, "the link of an edge is over");
             refused.ended(&end);
             finish(&caller, &end);
             held.end(end);
@@ -301,7 +301,7 @@ impl PeerService {
         let refused = self.options.refused.clone();
         tokio::spawn(async move {
             let end = peer::read(&mut stream, &held, &outlet).await;
-            tracing::info!(event = "link_over", router = id.0, %end, "the link of a peer is over");
+            tracing::info!(event = "link_over", router = %id, %end, "the link of a peer is over");
             refused.ended(&end);
             finish(&caller, &end);
             held.end(end);

@@ -315,12 +315,23 @@ pub(super) struct Cluster {
 impl Cluster {
     /// So many routers with empty disks; the first one founds.
     pub(super) async fn start(seed: u64, routers: usize, shards: u16, spread: bool) -> Self {
+        Self::of_homes(seed, routers, shards, spread, None).await
+    }
+
+    /// The same with homes that are stopped before a shard moves.
+    pub(super) async fn of_homes(
+        seed: u64,
+        routers: usize,
+        shards: u16,
+        spread: bool,
+        homes: Option<Arc<dyn Drain>>,
+    ) -> Self {
         let mut cluster = Self {
             net: Net::new(seed),
             routers: Vec::new(),
             clock: Arc::new(TestClock(Instant::now())),
             eras: Arc::new(OneEra),
-            drain: None,
+            drain: homes,
             shards: Shards::new(shards).unwrap(),
             spread,
             lives: AtomicU64::new(1),

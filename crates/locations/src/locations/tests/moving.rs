@@ -45,12 +45,8 @@ fn led(cluster: &Cluster) -> Vec<usize> {
 
 /// Five routers, of which the first leads all shards but these, and the last one none.
 async fn lopsided(seed: u64, shards: u16, others: u16, homes: Option<Arc<Homes>>) -> Cluster {
-    let mut cluster = Cluster::start(seed, 0, shards, false).await;
-    cluster.drain = homes.map(|homes| homes as Arc<dyn Drain>);
-    for number in 0..5 {
-        let one = cluster.add(&format!("router-{number}"), 101 + number, (number == 0).then_some(5));
-        cluster.run(one).await;
-    }
+    let homes = homes.map(|homes| homes as Arc<dyn Drain>);
+    let cluster = Cluster::of_homes(seed, 5, shards, false, homes).await;
     cluster.settled(ms(5_000)).await;
     let moves = (0..shards).map(|shard| {
         let (home, to) = (cluster.home(shard).0, if shard < others { 1 + usize::from(shard) % 3 } else { 0 });
@@ -210,12 +206,7 @@ async fn a_router_that_cannot_give_has_nothing_against_the_heir() {
 #[tokio::test(start_paused = true)]
 async fn a_home_that_cannot_be_moved_without_loss_goes_on() {
     let homes = Arc::new(Homes::default());
-    let mut cluster = Cluster::start(106, 0, 1, false).await;
-    cluster.drain = Some(Arc::clone(&homes) as Arc<dyn Drain>);
-    for number in 0..3 {
-        let one = cluster.add(&format!("router-{number}"), 101 + number, Some(3));
-        cluster.run(one).await;
-    }
+    let cluster = Cluster::of_homes(106, 3, 1, false, Some(homes.clone())).await;
     cluster.settled(ms(5_000)).await;
     let (home, heir) = pair(&cluster);
     let (this, to, epoch) = (cluster.at(home), cluster.routers[heir].id, cluster.home(0).2.epoch);
@@ -232,12 +223,7 @@ async fn a_home_that_cannot_be_moved_without_loss_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_home_that_does_not_finish_is_moved_only_when_its_router_leaves() {
     let homes = Arc::new(Homes::default());
-    let mut cluster = Cluster::start(107, 0, 1, false).await;
-    cluster.drain = Some(Arc::clone(&homes) as Arc<dyn Drain>);
-    for number in 0..3 {
-        let one = cluster.add(&format!("router-{number}"), 101 + number, Some(3));
-        cluster.run(one).await;
-    }
+    let cluster = Cluster::of_homes(107, 3, 1, false, Some(homes.clone())).await;
     cluster.settled(ms(5_000)).await;
     let (home, heir) = pair(&cluster);
     let (this, to, epoch) = (cluster.at(home), cluster.routers[heir].id, cluster.home(0).2.epoch);

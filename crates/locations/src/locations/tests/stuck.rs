@@ -68,12 +68,7 @@ async fn who_has_a_disk_that_stands_still_is_not_ready() {
 #[tokio::test(start_paused = true)]
 async fn no_home_is_stopped_to_be_moved_to_a_disk_that_stands_still() {
     let homes = Arc::new(Homes::default());
-    let mut cluster = Cluster::start(92, 0, 10, true).await;
-    cluster.drain = Some(Arc::clone(&homes) as Arc<dyn Drain>);
-    for number in 0..5 {
-        let one = cluster.add(&format!("router-{number}"), 101 + number, Some(5));
-        cluster.run(one).await;
-    }
+    let cluster = Cluster::of_homes(92, 5, 10, true, Some(homes.clone())).await;
     cluster.settled(ms(5_000)).await;
     let even = |this: &Cluster| (0..5).all(|at| this.leads(at) == 2);
     cluster.until(ms(120_000), "spread", even).await;
@@ -115,12 +110,7 @@ async fn where_a_shard_could_not_be_moved_none_is_moved_for_a_while() {
 async fn who_is_the_only_one_to_vote_is_waited_for_while_its_disk_stands_still() {
     const SHARDS: u16 = 6;
     let homes = Arc::new(Homes::default());
-    let mut cluster = Cluster::start(94, 0, SHARDS, true).await;
-    cluster.drain = Some(Arc::clone(&homes) as Arc<dyn Drain>);
-    for number in 0..3 {
-        let one = cluster.add(&format!("router-{number}"), 101 + number, (number == 0).then_some(3));
-        cluster.run(one).await;
-    }
+    let cluster = Cluster::of_homes(94, 3, SHARDS, true, Some(homes.clone())).await;
     cluster.settled(ms(5_000)).await;
     cluster.until(ms(120_000), "spread", |this| (0..3).all(|at| this.leads(at) == 2)).await;
     sleep(ms(1_000)).await;
