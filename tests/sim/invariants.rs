@@ -117,7 +117,10 @@ impl Evidence<'_> {
             // It was on the way to such a client when that left, and comes again when the server has died since.
             Kind::SeenOutOfOrder if plain => true,
             // Blocked at first; and when its sender's home was lost with that answer, decided anew.
-            Kind::SeenOutOfOrder | Kind::StoredOutOfOrder => self.may_be_blocked(origin),
+            Kind::SeenOutOfOrder | Kind::StoredOutOfOrder => {
+                let anew = self.stage.plan.shape.is_some() || self.was_said_again(origin);
+                anew && self.may_be_blocked(origin)
+            }
             _ => false,
         }
     }
@@ -135,6 +138,13 @@ impl Evidence<'_> {
         };
         let by = |origin: &String| origin.starts_with(&format!("{MAYFLY}."));
         is(&violation.place) || violation.origin.as_ref().is_some_and(by) || to()
+    }
+
+    /// Whether a message was said again, in another session.
+    fn was_said_again(&self, origin: Option<&str>) -> bool {
+        let logs = self.stage.logs();
+        let mut events = logs.iter().flat_map(|log| &log.events);
+        events.any(|event| matches!(&event.what, What::SentAgain(again) if Some(again.as_str()) == origin))
     }
 
     /// Whether a message of the pest was for somebody who ever wanted to block it.

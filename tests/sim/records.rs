@@ -34,10 +34,11 @@ struct State {
     rows: HashMap<String, BTreeMap<String, Duration>>,
     /// Sessions that it was recorded of that they are, or were, at an edge.
     places: BTreeSet<(u128, EdgeId)>,
-    /// How often it was recorded that a session moves since its edge heard that it is there.
-    moves: HashMap<u128, u32>,
-    /// Sessions whose home was lost after more than one move that came to no edge. A row names the last place and the one
-    /// before it; where the session is in truth, the next home cannot know.
+    /// Sessions that were told elsewhere that they go on, which their edge there has not heard; and whether it was recorded that
+    /// they move once more since then.
+    adrift: HashMap<u128, bool>,
+    /// Of these that have moved those whose home was lost then. A row names the last place and the one before it; where the
+    /// session is in truth, the next home cannot know.
     strayed: BTreeSet<u128>,
     /// What connections asked for.
     tokens: HashMap<ConnId, Token>,
@@ -51,8 +52,8 @@ struct State {
     left_out: HashMap<ConnId, u64>,
     /// Up to where these were called handled.
     handled: HashMap<u128, u64>,
-    /// Messages that homes have refused.
-    refused: BTreeSet<String>,
+    /// Messages that homes have refused, and when the last time.
+    refused: BTreeMap<String, Duration>,
     early: Vec<Early>,
     /// The most of one session that was not called handled.
     most: u64,
@@ -103,13 +104,15 @@ impl Records {
 
     /// It is recorded that a session goes on elsewhere.
     pub(crate) fn moved(&self, token: Token) {
-        *self.state.lock().moves.entry(token.0).or_default() += 1;
+        if let Some(moved) = self.state.lock().adrift.get_mut(&token.0) {
+            *moved = true;
+        }
     }
 
     /// The edge where it went has heard of that.
     pub(crate) fn arrived(&self, token: Token) {
         let mut state = self.state.lock();
-        state.moves.remove(&token.0);
+        state.adrift.remove(&token.0);
         state.strayed.remove(&token.0);
     }
 
@@ -117,7 +120,7 @@ impl Records {
     pub(crate) fn succeeded(&self, tokens: impl Iterator<Item = Token>) {
         let mut state = self.state.lock();
         let state = &mut *state;
-        let is_away = |token: &Token| state.moves.get(&token.0).is_some_and(|moves| *moves > 1);
+        let is_away = |token: &Token| state.adrift.get(&token.0) == Some(&true);
         state.strayed.extend(tokens.filter(is_away).map(|token| token.0));
     }
 
@@ -164,6 +167,7 @@ impl Records {
                 }
                 (Down::Resumed { sequence, base, .. }, Some(token)) => {
                     state.leaves_out(*conn, token, *base);
+                    state.adrift.entry(token.0).or_default();
                     let count = state.count(*conn, *sequence);
                     state.counts(token, count, now);
                     state.is_at(token, conn.edge, in_cluster, now);
@@ -198,7 +202,7 @@ impl Records {
     pub(crate) fn early(&self) -> Vec<Early> {
         let state = self.state.lock();
         let refused =
-            |early: &Early| early.origin.as_ref().is_some_and(|origin| state.refused.contains(origin));
+            |early: &Early| early.origin.as_ref().is_some_and(|origin| state.refused.contains_key(origin));
         state.early.iter().filter(|early| !(early.counted && refused(early))).cloned().collect()
     }
 
@@ -214,7 +218,12 @@ impl Records {
 
     /// Whether homes have ever refused this message.
     pub(crate) fn is_refused(&self, origin: &str) -> bool {
-        self.state.lock().refused.contains(origin)
+        self.refused_at(origin).is_some()
+    }
+
+    /// When they last did.
+    pub(crate) fn refused_at(&self, origin: &str) -> Option<Duration> {
+        self.state.lock().refused.get(origin).copied()
     }
 }
 
@@ -229,7 +238,7 @@ impl State {
             return;
         }
         if stanza.is_error() {
-            self.refused.extend(stanza.id.as_deref().map(str::to_owned));
+            self.refused.extend(stanza.id.as_deref().map(|id| (id.to_owned(), now)));
             return;
         }
         let Some(owner) = stanza.to.as_ref().map(|to| to.to_bare().as_str().to_owned()) else { return };

@@ -425,14 +425,14 @@ impl Stage {
     /// A client gives its session up, or finds it lost: an error that was on its way to it, wherever that had come, it does not read
     /// any more.
     pub(crate) fn forgets(&self, client: &str, token: Token) {
-        let now = self.world.now();
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let counted =
             inner.resumed_over.iter().filter(|(of, _, session)| of == client && *session == token.0);
-        let unread = counted.filter(|(_, origin, _)| self.records.is_refused(origin));
-        inner.refused.extend(unread.map(|(client, origin, _)| Refusal {
-            at: now,
+        let unread = counted
+            .filter_map(|(client, origin, _)| Some((client, origin, self.records.refused_at(origin)?)));
+        inner.refused.extend(unread.map(|(client, origin, at)| Refusal {
+            at,
             client: client.clone(),
             token,
             origin: origin.clone(),
@@ -443,9 +443,8 @@ impl Stage {
     /// What clients have seen so far; and what they could not see: an error is counted as handled, and where its connection
     /// goes before it comes, `<resumed/>` covers the message before the error is sent again (XEP-0198 section 5: what the
     /// server has handled, it has handled). If the session is then lost, too, nobody tells the client. So it is as if it had
-    /// been told right behind that count, but only where the error was for this very session. The same where the session is lost
-    /// with an error on its line that does not say "later", and the message is taken when it is said again in the next one. What
-    /// it was told before it said the message again is of no account.
+    /// been told right behind that count, but only where the error was for this very session. What it was told before it said the
+    /// message again is of no account.
     pub(crate) fn logs(&self) -> Vec<Log> {
         let inner = self.inner.lock();
         let mut logs = inner.logs.clone();
@@ -459,15 +458,10 @@ impl Stage {
             if events[said].at > *at || events[said..].iter().any(told) {
                 continue;
             }
-            let covered = inner.resumed_over.contains(&(client.clone(), origin.clone(), token.0));
-            let place = match covered {
-                true => behind_its_count(events, said, origin),
-                false if condition != "resource-constraint" => {
-                    before_the_next_session_says_it(events, origin)
-                }
-                false => None,
-            };
-            let Some(place) = place else { continue };
+            if !inner.resumed_over.contains(&(client.clone(), origin.clone(), token.0)) {
+                continue;
+            }
+            let Some(place) = behind_its_count(events, said, origin) else { continue };
             let what = What::Refused { origin: origin.clone(), condition: condition.clone() };
             let at = events[place.min(events.len() - 1)].at;
             events.insert(place, Event { at, what });
@@ -492,13 +486,4 @@ fn behind_its_count(events: &[Event], said: usize, origin: &str) -> Option<usize
     }
     let other = |event: &Event| !matches!(event.what, What::Acknowledged(_) | What::Refused { .. });
     Some(events[place..].iter().position(other).map_or(events.len(), |more| place + more))
-}
-
-/// Where a session that was bound after the one that had said this message says it.
-fn before_the_next_session_says_it(events: &[Event], origin: &str) -> Option<usize> {
-    let said =
-        events.iter().position(|event| matches!(&event.what, What::Sent(it) if it.origin == origin))?;
-    let bound = said + events[said..].iter().position(|event| matches!(event.what, What::Opened))?;
-    let again = |event: &Event| matches!(&event.what, What::SentAgain(of) if of == origin);
-    Some(bound + events[bound..].iter().position(again)?)
 }
