@@ -84,6 +84,13 @@ pub(crate) struct Commit {
     pub(crate) joint: Arc<Joint>,
 }
 
+impl Commit {
+    /// The first row that it writes.
+    fn lowest(&self) -> Option<Position> {
+        self.writes.list.iter().filter_map(Writes::row).min()
+    }
+}
+
 /// Writes that fit in one flight.
 #[derive(Default)]
 pub(crate) struct Writes {
@@ -271,9 +278,18 @@ impl Lane {
         self.unsure.take_if(|_| known);
     }
 
-    /// Up to here it is known which rows there are.
+    /// Up to here it is known which rows there are, and stays so: what comes from now on is above it. There may be none of which
+    /// that is known.
     pub(crate) fn sure(&self) -> Position {
-        self.unsure.map_or(codec::HIGHEST, |unsure| Position(unsure.0.saturating_sub(1)))
+        let waiting = self.jobs.iter().filter_map(|job| match job {
+            Job::Commit(commit) => commit.lowest(),
+            Job::Alone(_) => None,
+        });
+        match (waiting.chain(self.unsure).min(), &self.opened) {
+            (Some(unsure), _) => Position(unsure.0.saturating_sub(1)),
+            (None, Some(opened)) if opened.closed_at > Position(0) => self.newest(),
+            _ => codec::HIGHEST,
+        }
     }
 
     /// Takes out all that waits, and forgets what is under way.
@@ -299,8 +315,7 @@ impl Lane {
     /// The reign of the commit that waits first, with a floor below all that it writes and above all that was written before it.
     pub(crate) fn reign_of_first(&self) -> Option<Reign> {
         let Some(Job::Commit(commit)) = self.jobs.front() else { return None };
-        let rows = commit.writes.list.iter().filter_map(Writes::row);
-        let lowest = rows.min().unwrap_or(commit.at).min(commit.at);
+        let lowest = commit.lowest().unwrap_or(commit.at).min(commit.at);
         Some(Reign { epoch: commit.epoch, floor: Position(lowest.0.saturating_sub(1)) })
     }
 

@@ -273,3 +273,28 @@ fn a_reign_that_was_followed_or_left_is_refused() {
     assert!(fenced(of(&mut lane, 2)) && lane.enter(2).is_err(), "whether or not the load comes to its end");
     assert!(matches!(of(&mut lane, 3), Step::Open), "what was learned under another reign is not gone by");
 }
+
+#[test]
+fn what_is_sure_ends_before_what_is_under_way() {
+    let before = |secs: u64| Position(at(secs).0 - 1);
+    let mut lane = lane();
+    assert_eq!(lane.sure(), codec::HIGHEST, "it is not known what there is");
+    lane.opened.as_mut().unwrap().closed_at = at(1);
+    assert_eq!(lane.sure(), at(1), "what begins now is above that");
+    let _answers = [commit(&mut lane, 5, 2), commit(&mut lane, 9, 3)];
+    assert_eq!(lane.sure(), before(5));
+    fly(step(&mut lane));
+    assert_eq!(lane.sure(), before(5));
+    lane.landed(true);
+    assert_eq!(lane.sure(), before(9), "the next one may begin at any moment");
+    fly(step(&mut lane));
+    lane.landed(true);
+    assert_eq!(lane.sure(), at(10));
+    let _answer = commit(&mut lane, 12, 1);
+    fly(step(&mut lane));
+    lane.landed(false);
+    lane.doubt();
+    assert_eq!(lane.sure(), before(12), "nobody knows");
+    lane.settle(None);
+    assert_eq!(lane.sure(), codec::HIGHEST);
+}
