@@ -171,12 +171,15 @@ pub(crate) fn committed(
     };
     let stanza = with_id(out.shared, &home.account.jid, position, stanza);
     let mut taken = false;
+    let nobody = !to.iter().any(|(_, how)| *how == As::Itself);
     for (token, how) in to {
         let Some(at) = home.find(*token) else { continue };
         // Older ones wait until it is available; a newer one does not overtake them (promise 4).
         let deliveries = &home.deliveries;
-        let older = || offline && deliveries.waiting_above().is_some();
-        if home.links[at].feed.holds(position, *how, older) {
+        let older = || offline && (nobody || deliveries.waiting_above().is_some());
+        if home.links[at].feed.holds(position, *how, older, |position| deliveries.wants(position)) {
+            // Those that do not wait any more.
+            feed(out, home, *token);
             continue;
         }
         // A copy is no delivery: whoever the message itself is for has yet to get it.

@@ -130,7 +130,7 @@ fn put_back(home: &mut Home, steps: &mut Vec<Step>) {
         if let Step::Undirected(token, jid, available) = step
             && let Some(at) = home.find(*token)
             && let session = &mut home.account.sessions[at]
-            && session.is_available() == *available
+            && (session.is_available() || !*available)
         {
             session.directed.insert(jid.clone());
             back.insert((Some(Jid::from(session.jid.clone())), Some(jid.clone())));
@@ -177,7 +177,7 @@ fn missed(home: &Home, hidden: &BlockList) -> Vec<Step> {
             });
             due.extend(shown.map(|stanza| Step::Route(stanza, None)));
         }
-        if contact.subscription.is_to() {
+        if contact.subscription.is_to() && account.available().next().is_some() {
             let probe = Stanza::presence(PresenceType::Probe).from(account.jid.clone()).to(jid);
             due.push(Step::Route(probe, None));
         }

@@ -304,7 +304,9 @@ pub(crate) fn decide(
         for (token, how) in concerned(turn, home, row) {
             let unsent = built.iter().any(|(own, highest)| *own == token && *highest < position);
             let Some(at) = home.find(token).filter(|_| unsent) else { continue };
-            if home.links[at].feed.holds(position, how, || row.offline) {
+            let deliveries = &home.deliveries;
+            let wants = |position| deliveries.wants(position);
+            if home.links[at].feed.holds(position, how, || row.offline, wants) {
                 // It waits until the session is available, with all that waits.
                 continue;
             }

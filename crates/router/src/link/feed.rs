@@ -19,7 +19,7 @@ pub(crate) struct Feed {
     pub(crate) missed: VecDeque<(Position, As)>,
     /// Copies of what waits, while it is not available: they come in their place among that, or alone, when it is.
     copies: VecDeque<(Position, As)>,
-    /// They became too many: copies go to it at once.
+    /// They became too many: none waits any more.
     silent: bool,
     /// What has no row and came behind these.
     pub(crate) behind: Behind,
@@ -37,27 +37,34 @@ impl Feed {
         self.waiting.is_none() && self.missed.is_empty()
     }
 
-    /// Whether a row does not go to the session before that is available; `older`: whether what is older waits for that, or may.
-    /// Then copies wait as well, and come in order.
-    pub(crate) fn holds(&mut self, position: Position, how: As, older: impl FnOnce() -> bool) -> bool {
+    /// Whether a row does not go to the session before that is available; `older`: whether it waits itself for somebody to be, or
+    /// what is older does. Then copies wait as well, and come in order. `waits`: whether a row still waits for that; it may come
+    /// itself.
+    pub(crate) fn holds(
+        &mut self,
+        position: Position,
+        how: As,
+        older: impl FnOnce() -> bool,
+        waits: impl Fn(Position) -> bool,
+    ) -> bool {
         if self.begun {
             return false;
         }
-        let copy = how != As::Itself;
-        if copy && self.silent {
-            return false;
+        let (copy, older) = (how != As::Itself, older());
+        if copy && !self.silent && (older || !self.copies.is_empty()) {
+            if self.copies.len() < MAX_COPIES {
+                self.copies.push_back((position, how));
+                return true;
+            }
+            // It wants copies and never says that it is available: it gets those of what others have.
+            self.silent = true;
         }
-        let older = older();
-        if copy && (older || !self.copies.is_empty()) && self.copies.len() < MAX_COPIES {
-            self.copies.push_back((position, how));
-            return true;
-        }
-        // It wants copies and never says that it is available, or something newer goes to it: they come before that.
-        self.silent |= copy && !self.copies.is_empty();
         if self.silent || !older {
-            self.missed.extend(std::mem::take(&mut self.copies));
+            // Before what is newer.
+            let is_due = |(position, how): &(Position, As)| *how == As::CopySent || !waits(*position);
+            self.missed.extend(std::mem::take(&mut self.copies).into_iter().filter(is_due));
         }
-        !copy && older
+        older
     }
 
     /// A row has come itself, as one that waited: a copy of it is not due any more.
@@ -98,39 +105,50 @@ mod tests {
         Position(position)
     }
 
+    fn holds(feed: &mut Feed, position: u64, how: As, older: bool) -> bool {
+        // Every second row is with somebody.
+        feed.holds(at(position), how, || older, |position| position.0 % 2 == 0)
+    }
+
     #[test]
     fn copies_wait_behind_what_is_older_and_come_in_order() {
         let mut feed = Feed::default();
-        assert!(!feed.holds(at(1), As::CopyReceived, || false), "nothing waits");
-        assert!(feed.holds(at(2), As::Itself, || true), "it waits as itself");
-        assert!(feed.holds(at(3), As::CopyReceived, || true));
-        assert!(feed.holds(at(4), As::CopySent, || false), "it does not overtake the other one");
+        assert!(!holds(&mut feed, 1, As::CopyReceived, false), "nothing waits");
+        assert!(holds(&mut feed, 2, As::Itself, true), "it waits as itself");
+        assert!(holds(&mut feed, 3, As::CopyReceived, true));
+        assert!(holds(&mut feed, 4, As::CopySent, false), "it does not overtake the other one");
         assert!(feed.is_live());
         assert!(feed.begins());
         assert_eq!(feed.missed, [(at(3), As::CopyReceived), (at(4), As::CopySent)]);
         assert!(!feed.begins());
-        assert!(!feed.holds(at(5), As::CopyReceived, || unreachable!("it is available")));
+        let unasked = || unreachable!("it is available");
+        assert!(!feed.holds(at(5), As::CopyReceived, unasked, |_| true));
         feed.came(at(3));
         assert_eq!(feed.missed, [(at(4), As::CopySent)]);
     }
 
     #[test]
-    fn copies_come_before_something_newer_that_goes_to_it() {
+    fn copies_of_what_others_have_come_before_something_newer() {
         let mut feed = Feed::default();
-        assert!(feed.holds(at(1), As::CopyReceived, || true));
-        assert!(!feed.holds(at(2), As::Itself, || false));
-        assert_eq!(feed.missed, [(at(1), As::CopyReceived)]);
+        for position in 1..3 {
+            assert!(holds(&mut feed, position, As::CopyReceived, true));
+        }
+        assert!(!holds(&mut feed, 3, As::Itself, false));
+        assert_eq!(feed.missed, [(at(1), As::CopyReceived)], "the other one may yet come itself");
     }
 
     #[test]
-    fn who_is_never_available_gets_copies_all_the_same() {
+    fn who_is_never_available_gets_copies_of_what_others_have() {
         let mut feed = Feed::default();
-        let held = (0..).take_while(|n| feed.holds(at(*n), As::CopySent, || *n == 0)).count();
-        assert_eq!((held, feed.missed.len()), (MAX_COPIES, MAX_COPIES), "none is lost");
-        for n in 100..200 {
-            assert!(!feed.holds(at(n), As::CopyReceived, || true));
-            assert!(feed.holds(at(n), As::Itself, || true), "what is for others waits for them");
+        for n in 0..MAX_COPIES as u64 {
+            assert!(holds(&mut feed, n, As::CopyReceived, true));
+            assert!(feed.is_live());
         }
-        assert_eq!(feed.missed.len(), MAX_COPIES);
+        for n in 100..110 {
+            assert!(!holds(&mut feed, n, As::CopySent, false));
+            assert!(holds(&mut feed, n, As::CopyReceived, true), "it waits for somebody else");
+        }
+        feed.begins();
+        assert_eq!(feed.missed.len(), MAX_COPIES / 2, "the others may yet come themselves");
     }
 }

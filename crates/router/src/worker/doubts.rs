@@ -101,9 +101,6 @@ impl Worker {
             turn.decide(home, None, |cx| tell_blocked(cx, before));
         }
         follow::settled(turn, home, std::mem::take(&mut doubt.held), hidden.as_ref());
-        // What is known by now does not fail with what is decided next.
-        self.commit(turn);
-        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         if home.reading {
             self.asked.push(tail::read(&self.shared, home));
         }
@@ -119,6 +116,8 @@ impl Worker {
             delivery::feed(&mut out, home, token);
         }
         home.touched = true;
+        // What is known by now does not fail with what is decided next.
+        self.commit(turn);
         self.go_on(turn, account);
         self.touch(account);
     }

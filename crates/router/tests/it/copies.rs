@@ -1,5 +1,6 @@
 //! Copies of messages for other devices of an account (XEP-0280).
 
+use crate::bench::chat;
 use crate::site::Site;
 use starling_wire::Up;
 use starling_xmpp::{Element, PresenceType, Stanza, ns};
@@ -38,26 +39,34 @@ fn copies_come_once_too() {
     );
 }
 
+/// As itself or as a copy, and not before what is older.
 #[test]
-fn what_is_older_and_waits_comes_before_a_copy() {
-    for (priority, due) in [("-1", vec!["copy", "copy"]), ("0", vec!["old", "new", "newer"])] {
-        let mut site = Site::new(1);
-        let mut alice = site.client(0, "alice", "phone");
-        site.chat(&mut alice, "bob", "old");
-        let mut copies = site.connect(0, "bob", "copies");
-        site.run();
-        for body in ["new", "newer"] {
-            site.chat(&mut alice, "bob", body);
+fn what_waits_comes_once_when_a_device_is_available() {
+    for old in [true, false] {
+        for (priority, due) in [("-1", vec!["copy", "copy"]), ("0", vec!["new", "newer"])] {
+            let mut site = Site::new(1);
+            let mut alice = site.client(0, "alice", "phone");
+            if old {
+                site.chat(&mut alice, "bob", "old");
+            }
+            let mut copies = site.connect(0, "bob", "copies");
+            site.run();
+            for body in ["new", "newer"] {
+                site.chat(&mut alice, "bob", body);
+            }
+            assert!(site.messages(&copies).is_empty());
+            site.send(&mut copies, available(priority));
+            site.run();
+            let mut seen = site.messages(&copies);
+            if old && priority == "0" {
+                assert_eq!(seen.remove(0), "old");
+            }
+            assert_eq!(seen, due, "old {old}, priority {priority}");
+            let _phone = site.client(0, "bob", "phone");
+            site.chat(&mut alice, "bob", "last");
+            let last = if priority == "0" { "last" } else { "copy" };
+            assert_eq!(site.messages(&copies), [last], "old {old}, priority {priority}");
         }
-        assert!(site.messages(&copies).is_empty());
-        site.send(&mut copies, available(priority));
-        site.run();
-        assert_eq!(site.messages(&copies), due, "priority {priority}");
-        let mut phone = site.client(0, "bob", "phone");
-        site.chat(&mut alice, "bob", "last");
-        let last = if priority == "0" { "last" } else { "copy" };
-        assert_eq!(site.messages(&copies), [last], "priority {priority}");
-        site.chat(&mut phone, "alice", "answer");
     }
 }
 
@@ -81,4 +90,24 @@ fn a_copy_that_was_not_sent_comes_when_its_device_says_again_that_it_is_availabl
     site.chat(&mut alice, "bob", "two");
     assert_eq!(site.messages(&phone), ["one", "two"]);
     assert_eq!(site.messages(&copies), ["copy", "copy"]);
+}
+
+/// What others have is not kept from it for ever.
+#[test]
+fn who_never_says_that_it_is_available_gets_copies_of_what_others_have() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    site.chat(&mut alice, "bob", "waits");
+    let mut phone = site.connect(0, "bob", "phone");
+    site.run();
+    site.send(&mut phone, available("-1"));
+    let copies = site.connect(0, "bob", "copies");
+    site.run();
+    site.told(&copies);
+    for n in 0..66 {
+        site.send(&mut alice, chat("bob@localhost/phone", &format!("{n}")));
+        site.run();
+        assert_eq!(site.messages(&phone), [format!("{n}")]);
+        assert_eq!(site.messages(&copies).len(), if n == 64 { 64 } else { 0 }, "after {n}");
+    }
 }

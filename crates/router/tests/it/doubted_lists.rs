@@ -414,7 +414,8 @@ fn a_home_does_not_leave_before_it_has_told_what_follows() {
     let mut quiet = stage.homes.door().quiet();
     stage.run();
     assert!((&mut quiet).now_or_never().is_none());
-    stage.advance(Duration::from_secs(2));
+    // Sooner than it would have been.
+    stage.advance(Duration::from_millis(300));
     assert_eq!(presence(&stage.told(&bob)), ["unavailable from alice@localhost/phone"]);
     assert!(quiet.now_or_never().is_some());
 }
@@ -488,4 +489,24 @@ fn a_contact_that_may_have_been_blocked_is_asked_what_he_shows() {
     assert_eq!(presence(&stage.told(&alice)), [""; 0]);
     stage.advance(Duration::from_secs(3));
     assert_eq!(presence(&stage.told(&alice)), ["available from bob@localhost/phone"]);
+}
+
+/// The session was not available when it was taken back, and is now.
+#[test]
+fn what_was_directed_is_put_back_for_who_has_come_since() {
+    let mut stage = Stage::new();
+    let mut alice = stage.bound("alice", "phone");
+    let carol = stage.client("carol");
+    tells(&mut stage, &mut alice, PresenceType::Available, "carol");
+    stage.told(&carol);
+    Fate::Lost.befalls(&stage);
+    stage.store.inner.fail_next_reads(2);
+    stage.send(&mut alice, blocking(IqType::Set, "block", &["carol@localhost"]));
+    stage.run();
+    stage.send(&mut alice, Stanza::presence(PresenceType::Available));
+    stage.advance(Duration::from_secs(3));
+    assert_eq!(presence(&stage.told(&carol)), [""; 0], "she sees what she saw");
+    stage.say(&alice, Up::Gone(Leave::Closed));
+    stage.advance(Duration::from_secs(3));
+    assert_eq!(presence(&stage.told(&carol)), ["unavailable from alice@localhost/phone"]);
 }
