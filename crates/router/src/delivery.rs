@@ -171,13 +171,14 @@ pub(crate) fn committed(
     };
     let stanza = with_id(out.shared, &home.account.jid, position, stanza);
     let mut taken = false;
-    let nobody = !to.iter().any(|(_, how)| *how == As::Itself);
+    let nobody = !to.iter().any(|(token, how)| *how == As::Itself && home.find(*token).is_some());
     for (token, how) in to {
         let Some(at) = home.find(*token) else { continue };
         // Older ones wait until it is available; a newer one does not overtake them (promise 4).
         let deliveries = &home.deliveries;
         let older = || offline && (nobody || deliveries.waiting_above().is_some());
-        if home.links[at].feed.holds(position, *how, older, |position| deliveries.wants(position)) {
+        let waits = |other| if other == position { offline && nobody } else { deliveries.wants(other) };
+        if home.links[at].feed.holds(position, *how, older, waits) {
             // Those that do not wait any more.
             feed(out, home, *token);
             continue;

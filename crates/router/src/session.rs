@@ -442,7 +442,8 @@ pub(crate) fn heir(home: &Home) -> Option<Token> {
 /// A session may be given what waits up to this row.
 pub(crate) fn feed(out: &mut Out<'_>, home: &mut Home, token: Token, through: Position) {
     let Some(at) = home.find(token) else { return };
-    let begins = home.links[at].feed.begins();
+    // It may have ceased to be available since this was decided.
+    let begins = home.account.sessions[at].is_available() && home.links[at].feed.begins();
     if begins {
         home.links[at].note();
         home.touched = true;

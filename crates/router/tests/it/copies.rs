@@ -108,6 +108,26 @@ fn who_never_says_that_it_is_available_gets_copies_of_what_others_have() {
         site.send(&mut alice, chat("bob@localhost/phone", &format!("{n}")));
         site.run();
         assert_eq!(site.messages(&phone), [format!("{n}")]);
-        assert_eq!(site.messages(&copies).len(), if n == 64 { 64 } else { 0 }, "after {n}");
+        let due = if n == 64 { 65 } else { usize::from(n > 64) };
+        assert_eq!(site.messages(&copies).len(), due, "after {n}");
     }
+}
+
+/// It says both at once.
+#[test]
+fn who_is_available_for_a_moment_has_what_waits_later() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let mut copies = site.connect(0, "bob", "copies");
+    site.run();
+    for kind in [PresenceType::Available, PresenceType::Unavailable] {
+        site.send(&mut copies, Stanza::presence(kind));
+    }
+    site.run();
+    site.told(&copies);
+    site.chat(&mut alice, "bob", "waits");
+    assert!(site.messages(&copies).is_empty());
+    site.send(&mut copies, available("0"));
+    site.run();
+    assert_eq!(site.messages(&copies), ["waits"]);
 }
