@@ -176,9 +176,11 @@ pub(crate) fn committed(
         let Some(at) = home.find(*token) else { continue };
         // Older ones wait until it is available; a newer one does not overtake them (promise 4).
         let deliveries = &home.deliveries;
-        let older = || offline && (nobody || deliveries.waiting_above().is_some());
-        let waits = |other| if other == position { offline && nobody } else { deliveries.wants(other) };
-        if home.links[at].feed.holds(position, *how, older, waits) {
+        let any = || deliveries.waiting_above().is_some();
+        let older = || offline && (nobody || any());
+        let untaken = offline && !taken;
+        let waits = |other| if other == position { untaken } else { deliveries.wants(other) };
+        if home.links[at].feed.holds(position, *how, older, any, waits) {
             // Those that do not wait any more.
             feed(out, home, *token);
             continue;

@@ -306,7 +306,8 @@ pub(crate) fn decide(
             let Some(at) = home.find(token).filter(|_| unsent) else { continue };
             let deliveries = &home.deliveries;
             let wants = |position| deliveries.wants(position);
-            if home.links[at].feed.holds(position, how, || row.offline, wants) {
+            let any = || deliveries.waiting_above().is_some();
+            if home.links[at].feed.holds(position, how, || row.offline, any, wants) {
                 // It waits until the session is available, with all that waits.
                 continue;
             }

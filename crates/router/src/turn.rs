@@ -396,8 +396,9 @@ impl Turn {
         if was_there && !session.is_available() {
             // What waits from now on comes when it is back; newer ones wait with it (promise 4).
             let link = &mut home.links[at];
-            link.feed.begun = false;
-            link.feed.sent = link.far.as_ref().map_or(Position(0), |far| far.sent);
+            if std::mem::take(&mut link.feed.begun) {
+                link.feed.sent = link.far.as_ref().map_or(Position(0), |far| far.sent);
+            }
         }
         let session = &home.account.sessions[at];
         if (!took_bare && session.takes_bare()) || (!was_there && session.is_available()) {

@@ -38,20 +38,21 @@ impl Feed {
     }
 
     /// Whether a row does not go to the session before that is available; `older`: whether it waits itself for somebody to be, or
-    /// what is older does. Then copies wait as well, and come in order. `waits`: whether a row still waits for that; it may come
-    /// itself.
+    /// what is older does. Then copies wait as well, and come in order; what is behind one does as long as `any` row waits.
+    /// `waits`: whether this one still does; it may come itself.
     pub(crate) fn holds(
         &mut self,
         position: Position,
         how: As,
         older: impl FnOnce() -> bool,
+        any: impl FnOnce() -> bool,
         waits: impl Fn(Position) -> bool,
     ) -> bool {
         if self.begun {
             return false;
         }
         let (copy, older) = (how != As::Itself, older());
-        if copy && !self.silent && (older || !self.copies.is_empty()) {
+        if copy && !self.silent && (older || !self.copies.is_empty() && any()) {
             if self.copies.len() < MAX_COPIES {
                 self.copies.push_back((position, how));
                 return true;
@@ -108,7 +109,7 @@ mod tests {
 
     fn holds(feed: &mut Feed, position: u64, how: As, older: bool) -> bool {
         // Every second row is with somebody.
-        feed.holds(at(position), how, || older, |position| position.0 % 2 == 0)
+        feed.holds(at(position), how, || older, || true, |position| position.0 % 2 == 0)
     }
 
     #[test]
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(feed.missed, [(at(3), As::CopyReceived), (at(4), As::CopySent)]);
         assert!(!feed.begins());
         let unasked = || unreachable!("it is available");
-        assert!(!feed.holds(at(5), As::CopyReceived, unasked, |_| true));
+        assert!(!feed.holds(at(5), As::CopyReceived, unasked, || true, |_| true));
         feed.came(at(3));
         assert_eq!(feed.missed, [(at(4), As::CopySent)]);
     }

@@ -111,6 +111,28 @@ fn who_never_says_that_it_is_available_gets_copies_of_what_others_have() {
         let due = if n == 64 { 65 } else { usize::from(n > 64) };
         assert_eq!(site.messages(&copies).len(), due, "after {n}");
     }
+    // That one does not have it yet, and the other may be there first.
+    let _tablet = site.connect(0, "bob", "tablet");
+    site.run();
+    site.send(&mut alice, chat("bob@localhost/tablet", "later"));
+    site.run();
+    assert!(site.messages(&copies).is_empty());
+}
+
+#[test]
+fn copies_wait_no_longer_than_there_is_something_to_wait_for() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let copies = site.connect(0, "bob", "copies");
+    site.run();
+    site.told(&copies);
+    site.chat(&mut alice, "bob", "first");
+    assert!(site.messages(&copies).is_empty());
+    let phone = site.client(0, "bob", "phone");
+    assert_eq!(site.messages(&phone).len(), 0, "told with its binding");
+    site.chat(&mut alice, "bob", "second");
+    assert_eq!(site.messages(&phone), ["second"]);
+    assert_eq!(site.messages(&copies), ["copy", "copy"]);
 }
 
 /// It says both at once.
