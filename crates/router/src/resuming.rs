@@ -8,6 +8,7 @@ use crate::link::Link;
 use crate::session::{count_too_high, cut, end, remember, too_high};
 use crate::timers::Timers;
 use crate::turn::Turn;
+use crate::worker::ending::LATER;
 use starling_node::telemetry::metrics::ResumeResult;
 use starling_store::Position;
 use starling_wire::{ConnId, Down, ToEdge, Token};
@@ -26,6 +27,11 @@ pub(crate) fn resume(
         .find(token)
         .filter(|at| home.links[*at].management.as_ref().is_some_and(|management| management.resume));
     let Some(at) = found else {
+        if turn.shared.tier.is_some() && !turn.shared.positions.hold(turn.monotonic) {
+            // Without a lease somebody else may have it by now, of whom nothing is known here.
+            let error = StreamError::new(StreamCondition::SystemShutdown).with_text(LATER);
+            return turn.act(home, What::Tell(conn, Down::Close(Some(Box::new(error)))));
+        }
         turn.shared.metrics.resumptions.at(ResumeResult::NotFound).inc();
         return turn.act(home, What::Tell(conn, Down::NotResumed));
     };

@@ -10,7 +10,7 @@ mod complaints;
 mod counting;
 mod deadlines;
 mod doubts;
-mod ending;
+pub(crate) mod ending;
 mod hearing;
 mod late;
 mod leaving;

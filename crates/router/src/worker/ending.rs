@@ -7,7 +7,7 @@ const FOLLOWED: &str = "another server has taken over";
 /// Why they do when the store has been away for long.
 pub(super) const AWAY: &str = "the store cannot be reached";
 /// Why one does whose session cannot be gone on with at this moment.
-pub(super) const LATER: &str = "the session cannot be served at this moment, come back for it";
+pub(crate) const LATER: &str = "the session cannot be served at this moment, come back for it";
 
 impl Worker {
     /// Ends a turn: tells edges what has become of their sessions, and lets the messages go.
