@@ -1,9 +1,9 @@
 //! Sessions go on when their home moves, when links break, and over another edge.
 
 use crate::bench::body;
-use crate::site::Site;
+use crate::site::{Client, Site};
 use starling_router::RecordError;
-use starling_wire::{Down, Leave, Up};
+use starling_wire::{Down, Leave, Token, Up};
 use starling_xmpp::{Element, IqType, Jid, MessageType, PresenceType, Stanza, ns};
 use std::time::Duration;
 
@@ -543,4 +543,25 @@ fn a_short_lapse_of_the_lease_is_waited_for() {
     site.advance(SECOND / 10);
     assert_eq!(site.messages(&bob), ["hello"]);
     assert_eq!(site.handled(&alice), 2);
+}
+
+/// A home whose lease has lapsed does not know what another has taken in meanwhile: whoever is not known here is
+/// sent to ask again, and not told that the session is gone.
+#[test]
+fn nobody_is_unknown_without_a_lease() {
+    let told = |lapsed: bool| {
+        let mut site = Site::new(1);
+        let bob = site.managed(0, "bob", "phone");
+        // A young table sends everybody to ask again.
+        site.advance(8 * SECOND);
+        if lapsed {
+            site.end_lease("bob");
+        }
+        let again = site.resume(&Client { token: Token(77), ..bob }, 0, 0);
+        site.advance(6 * SECOND);
+        site.told(&again)
+    };
+    assert!(matches!(told(false)[..], [Down::NotResumed]));
+    let later = told(true);
+    assert!(matches!(&later[..], [Down::Close(Some(_)), Down::Released]), "{later:?}");
 }
