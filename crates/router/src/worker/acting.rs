@@ -175,7 +175,16 @@ impl Worker {
         for parked in home.opening.take().into_iter().flat_map(|opening| opening.parked) {
             self.absent_session(&parked);
         }
-        self.absent_as_of(since, home.paused.take());
+        // Whoever spoke to the name speaks to who has it now; whoever was let in as this one was is not.
+        let mut later = Vec::new();
+        for held in home.paused.take() {
+            if held.since > since || matches!(held.msg, Msg::Forward(_) | Msg::Admin(_)) {
+                later.push(held.msg);
+            } else {
+                self.absent(held.msg);
+            }
+        }
+        self.hear_again(later);
     }
 
     /// A decision on this account, or an act of it, has panicked: what its home holds in memory cannot be trusted any more. Its

@@ -91,9 +91,12 @@ impl Worker {
                 later.push(held.msg);
             }
         }
-        for msg in later.into_iter().rev() {
-            self.backlog.push_front(msg);
-        }
+        self.hear_again(later);
+    }
+
+    /// What has come is heard before all that comes from now on, in this order.
+    pub(super) fn hear_again(&mut self, messages: Vec<Msg>) {
+        messages.into_iter().rev().for_each(|msg| self.backlog.push_front(msg));
     }
 
     /// A session of an account that does not exist any more.

@@ -198,7 +198,7 @@ impl Worker {
             self.park(account, parked);
         }
         // What they have said since stands behind it.
-        said.into_iter().rev().for_each(|msg| self.backlog.push_front(msg));
+        self.hear_again(said);
     }
 
     /// Keeps what a connection says whose session may be elsewhere; `Some` where it is of another.

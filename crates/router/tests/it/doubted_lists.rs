@@ -1,9 +1,10 @@
 //! Lists whose commit is in doubt: contacts, blocked addresses, accounts.
 
-use crate::bench::jid;
+use crate::bench::{account, jid};
 use crate::doubts::{Fate, REFUSED, answers};
 use crate::stage::{Client, Stage, condition, now};
 use futures::FutureExt;
+use starling_store::{AccountRow, Reign, Store};
 use starling_wire::{Down, Leave, Up};
 use starling_xmpp::{Element, IqType, Kind, PresenceType, Stanza, ns};
 use std::time::Duration;
@@ -383,6 +384,27 @@ fn a_removal_in_doubt_that_took_place_ends_the_sessions() {
         assert_eq!(stage.messages(&bob).len(), usize::from(!removed));
         assert_eq!(stage.messages(&alice).len(), usize::from(removed), "bounced");
     }
+}
+
+/// What came meanwhile for the name is for whoever has it by now; who was let in before that is not.
+#[test]
+fn what_waits_for_a_removal_in_doubt_is_for_the_account_that_is_there() {
+    let mut stage = Stage::new();
+    let (mut alice, mut bob) = (stage.client("alice"), stage.client("bob"));
+    Fate::Written.befalls(&stage);
+    stage.store.inner.fail_next_reads(1);
+    let first = stage.homes.delete_account(&jid("bob"));
+    stage.run();
+    assert!(now(first).is_err());
+    let anew = AccountRow { generation: 7, ..account() };
+    now(stage.store.create_account(&jid("bob"), anew, Reign::NONE)).unwrap();
+    stage.chat(&mut bob, "alice", "from nobody");
+    stage.chat(&mut alice, "bob", "hello");
+    let second = stage.homes.delete_account(&jid("bob"));
+    stage.advance(Duration::from_secs(2));
+    assert!(now(second).unwrap(), "one of that name was there");
+    assert!(stage.told(&bob).iter().any(|down| matches!(down, Down::Close(Some(_)))));
+    assert!(stage.messages(&alice).is_empty(), "neither refused nor from one who is no more");
 }
 
 /// Whom the account told last, in the same doubt, is told all the same.
