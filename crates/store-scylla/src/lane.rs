@@ -181,6 +181,11 @@ impl Lane {
         self.jobs.push_back(job);
     }
 
+    /// Up to here there are rows, of which some may be from before this lane was in memory.
+    pub(crate) fn knows(&mut self, last: Position) {
+        self.newest = self.newest.max(last);
+    }
+
     /// The highest timestamp of what has come so far, or closed the account.
     pub(crate) fn newest(&self) -> Position {
         self.opened.as_ref().map_or(self.newest, |opened| self.newest.max(opened.closed_at))
@@ -287,8 +292,8 @@ impl Lane {
         });
         match (waiting.chain(self.unsure).min(), &self.opened) {
             (Some(unsure), _) => Position(unsure.0.saturating_sub(1)),
-            (None, Some(opened)) if opened.closed_at > Position(0) => self.newest(),
-            _ => codec::HIGHEST,
+            (None, Some(_)) => self.newest(),
+            (None, None) => codec::HIGHEST,
         }
     }
 

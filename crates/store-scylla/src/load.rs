@@ -126,7 +126,9 @@ impl<C: Cql> Inner<C> {
             cursor: state.cursor.clone(),
             owner,
         };
-        account.lane.lock().settle(Some(opened));
+        let mut lane = account.lane.lock();
+        lane.settle(Some(opened));
+        lane.knows(last);
         Ok(state)
     }
 

@@ -278,7 +278,11 @@ fn a_reign_that_was_followed_or_left_is_refused() {
 fn what_is_sure_ends_before_what_is_under_way() {
     let before = |secs: u64| Position(at(secs).0 - 1);
     let mut lane = lane();
-    assert_eq!(lane.sure(), codec::HIGHEST, "it is not known what there is");
+    let unknown = Lane::default();
+    assert_eq!(unknown.sure(), codec::HIGHEST, "it is not known what there is");
+    // The lane was put away and has come back: rows are there, and nothing was closed.
+    lane.knows(Position(at(1).0 - 1));
+    assert_eq!(lane.sure(), before(1));
     lane.opened.as_mut().unwrap().closed_at = at(1);
     assert_eq!(lane.sure(), at(1), "what begins now is above that");
     let _answers = [commit(&mut lane, 5, 2), commit(&mut lane, 9, 3)];
