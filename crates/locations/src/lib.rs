@@ -30,7 +30,7 @@ pub mod wal;
 
 pub use group::{GiveError, Group, NoSnapshot, RecordError, Reigning, Standing};
 pub use locations::{
-    Drain, Failure, Locations, Opened, Options, ReconcileError, Reconciled, RemoveError, RestoreError,
-    StartError, Times,
+    Drain, Failure, Locations, MOST_VOTERS, Opened, Options, ReconcileError, Reconciled, RemoveError,
+    RestoreError, StartError, Times,
 };
 pub use machine::{Op, Outcome, Row, View};

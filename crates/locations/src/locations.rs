@@ -12,7 +12,7 @@ mod starting;
 mod upkeep;
 
 pub use founding::RestoreError;
-pub use joining::RemoveError;
+pub use joining::{MOST_VOTERS, RemoveError};
 pub use opening::Opened;
 pub use reconcile::{ReconcileError, Reconciled};
 

@@ -10,7 +10,7 @@ use starling_admin::{
     Control, ControlError, Draining, ListenerStatus, NewUser, Password, Raft, Status, Traces, UserPage,
     UserQuery,
 };
-use starling_locations::Locations;
+use starling_locations::{Locations, MOST_VOTERS};
 use starling_setup::accounts::{found, keys, local, page};
 use starling_wire::frame::Leaving;
 use starling_wire::{EdgeId, RouterId, SessionInfo};
@@ -41,9 +41,14 @@ impl Administration {
             vec![("role".to_owned(), format!("router {} of cluster {}", own.name, self.cluster))];
         let led = self.led();
         let linked: Vec<RouterId> = board.peers().into_iter().map(|(router, _)| router).collect();
+        let full = members.values().filter(|(_, votes)| *votes).count() >= MOST_VOTERS;
         for (router, (member, votes)) in &members {
             let led = led.get(router).copied().unwrap_or_default();
-            let votes = if *votes { "votes" } else { "is joining" };
+            let votes = match *votes {
+                true => "votes",
+                false if full || member.spare => "has no vote",
+                false => "is joining",
+            };
             let here = match *router == own.router {
                 true => "this one",
                 false if linked.contains(router) => "linked",

@@ -7,7 +7,7 @@ use crate::lease::is_quorum;
 use crate::peers::NO_GROUP;
 use crate::types::Member;
 use futures::{StreamExt, stream};
-use openraft::{ChangeMembers, RaftMetrics};
+use openraft::{ChangeMembers, Membership, RaftMetrics};
 use starling_wire::RouterId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const KEPT: Duration = Duration::from_secs(10);
 const DEAD: Duration = Duration::from_secs(5);
 /// So many vote in a shard; more routers take part without a vote. Each voter more is one more to wait for, and five bear
 /// the loss of two.
-pub(super) const MOST_VOTERS: usize = 5;
+pub const MOST_VOTERS: usize = 5;
 /// A voter that has said nothing for so long gives its vote to a router that has none and is there.
 const LOST: Duration = Duration::from_secs(300);
 /// In how many groups a router is taken in at the same time: from each leader it gets as many snapshots.
@@ -107,6 +107,22 @@ pub(super) async fn remove(inner: &Arc<Inner>, router: RouterId) -> Result<(), R
     Ok(())
 }
 
+/// Who is a member of any of these groups, and whether it votes in all of them.
+fn voting<'a>(
+    groups: impl ExactSizeIterator<Item = &'a Membership<u64, Member>>,
+) -> BTreeMap<RouterId, (Member, bool)> {
+    let all = groups.len();
+    let mut members: BTreeMap<RouterId, (Member, usize)> = BTreeMap::new();
+    for membership in groups {
+        for (id, member) in membership.nodes() {
+            let votes = membership.voter_ids().any(|voter| voter == *id);
+            members.entry(RouterId(*id)).or_insert_with(|| (member.clone(), 0)).1 += usize::from(votes);
+        }
+    }
+    // One that is being taken in is not known in all of them yet.
+    members.into_iter().map(|(id, (member, votes))| (id, (member, votes == all))).collect()
+}
+
 impl Inner {
     pub(super) fn ask_admission(&self, router: RouterId, member: Member) -> Answer {
         let removed = |core: &Core| core.state.removed.lock().contains(&router.0);
@@ -129,16 +145,9 @@ impl Inner {
 
     /// As [`Locations::members`](super::Locations::members).
     pub(super) fn members(&self) -> BTreeMap<RouterId, (Member, bool)> {
-        let mut members: BTreeMap<RouterId, (Member, bool)> = BTreeMap::new();
-        for group in &self.groups {
-            let server = group.core().server.borrow();
-            let membership = server.membership_config.membership();
-            for (id, member) in membership.nodes() {
-                let votes = membership.voter_ids().any(|voter| voter == *id);
-                members.entry(RouterId(*id)).or_insert_with(|| (member.clone(), true)).1 &= votes;
-            }
-        }
-        members
+        let stored = |group: &Group| Arc::clone(&group.core().server.borrow().membership_config);
+        let all: Vec<_> = self.groups.iter().map(stored).collect();
+        voting(all.iter().map(|stored| stored.membership()))
     }
 
     pub(super) fn ask_removal(&self, router: RouterId) -> Answer {
@@ -363,4 +372,22 @@ fn lacks_entries(figures: &RaftMetrics<u64, Member>, router: RouterId) -> bool {
     let Some(others) = &figures.replication else { return false };
     let there = others.get(&router.0).copied().flatten().map(|id| id.index);
     there.is_none_or(|there| there + CLOSE < figures.last_log_index.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_taken_in_votes_when_it_does_everywhere() {
+        let all: BTreeMap<u64, Member> =
+            [1, 2, 3].into_iter().map(|id| (id, Member::new("r", "h:1"))).collect();
+        let group = |voters: &[u64], nodes: &[u64]| {
+            let nodes: BTreeMap<u64, Member> = nodes.iter().map(|id| (*id, all[id].clone())).collect();
+            Membership::new(vec![voters.iter().copied().collect()], nodes)
+        };
+        let groups = [group(&[1, 2, 3], &[1, 2, 3]), group(&[1], &[1, 2])];
+        let votes: Vec<_> = voting(groups.iter()).into_iter().map(|(id, (_, votes))| (id.0, votes)).collect();
+        assert_eq!(votes, [(1, true), (2, false), (3, false)]);
+    }
 }
