@@ -26,12 +26,18 @@ pub(crate) fn resume(
     let found = home
         .find(token)
         .filter(|at| home.links[*at].management.as_ref().is_some_and(|management| management.resume));
+    let fits = found.is_some_and(|at| {
+        let link = &home.links[at];
+        link.far.is_none() || out_of_count(link, handled).is_none()
+    });
+    // The question may have come while this process stood still, after the turn had begun.
+    let shared = &turn.shared;
+    if !fits && shared.tier.is_some() && !shared.positions.hold(shared.clock.monotonic()) {
+        // Without a lease somebody else may have it by now, and what happened there is not known here.
+        let error = StreamError::new(StreamCondition::SystemShutdown).with_text(LATER);
+        return turn.act(home, What::Tell(conn, Down::Close(Some(Box::new(error)))));
+    }
     let Some(at) = found else {
-        if turn.shared.tier.is_some() && !turn.shared.positions.hold(turn.monotonic) {
-            // Without a lease somebody else may have it by now, of whom nothing is known here.
-            let error = StreamError::new(StreamCondition::SystemShutdown).with_text(LATER);
-            return turn.act(home, What::Tell(conn, Down::Close(Some(Box::new(error)))));
-        }
         turn.shared.metrics.resumptions.at(ResumeResult::NotFound).inc();
         return turn.act(home, What::Tell(conn, Down::NotResumed));
     };
