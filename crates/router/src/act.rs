@@ -51,8 +51,8 @@ pub(crate) enum What {
     Leave(Box<Leaving>),
     /// A message for the account has arrived and is committed.
     Arrive(Box<Arriving>),
-    /// A session may be given what waits.
-    Feed(Token, Position),
+    /// A session may be given what waits, unless it has ceased to be available since: more often than so many times.
+    Feed(Token, Position, u32),
     /// Read the tail of the log to recognise resent messages; all earlier rows are committed.
     ReadTail,
     /// Read the rows that sessions which were just built may not have been sent; all earlier ones are committed.
@@ -250,7 +250,11 @@ pub(crate) fn carry_out(
         What::Settle(token, sequence) => home.settle(token, sequence),
         What::Leave(leaving) => leave(out, home, *leaving, ok),
         What::Arrive(arriving) => arrive(out, home, *arriving, ok),
-        What::Feed(token, through) => session::feed(out, home, token, through),
+        What::Feed(token, through, times) => {
+            if home.find(token).is_some_and(|at| home.links[at].feed.ceased_times == times) {
+                session::feed(out, home, token, through);
+            }
+        }
         What::Close(token, error) => session::end(turn, home, token, Some(error)),
         What::Report(answer) => {
             drop(answer.send(if ok { Ok(true) } else { result.clone().map(|()| true) }));

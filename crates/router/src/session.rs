@@ -424,8 +424,7 @@ fn waits_again(home: &mut Home, link: &Link) {
 /// What waits for nobody goes to the heir.
 fn hand_over(turn: &mut Turn, home: &mut Home) {
     if let Some(token) = heir(home) {
-        let through = home.last;
-        turn.act(home, What::Feed(token, through));
+        turn.feed(home, token);
     }
 }
 

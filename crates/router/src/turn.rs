@@ -186,6 +186,13 @@ impl Turn {
         self.acts.push(Act { home: home.account.jid.clone(), life: home.life, what });
     }
 
+    /// Gives a session, as it is now, what waits by now.
+    pub(crate) fn feed(&mut self, home: &mut Home, token: Token) {
+        let Some(at) = home.find(token) else { return };
+        let (through, times) = (home.last, home.links[at].feed.ceased_times);
+        self.act(home, What::Feed(token, through, times));
+    }
+
     /// Runs a decision and takes its effects in.
     pub(crate) fn decide<R>(
         &mut self,
@@ -396,14 +403,14 @@ impl Turn {
         if was_there && !session.is_available() {
             // What waits from now on comes when it is back; newer ones wait with it (promise 4).
             let link = &mut home.links[at];
+            link.feed.ceased_times = link.feed.ceased_times.wrapping_add(1);
             if std::mem::take(&mut link.feed.begun) {
                 link.feed.sent = link.far.as_ref().map_or(Position(0), |far| far.sent);
             }
         }
         let session = &home.account.sessions[at];
         if (!took_bare && session.takes_bare()) || (!was_there && session.is_available()) {
-            let through = home.last;
-            self.act(home, What::Feed(token, through));
+            self.feed(home, token);
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Feed {
     pub(crate) begun: bool,
     /// The highest row that had gone to it when it ceased to be.
     pub(crate) sent: Position,
+    /// How often it has ceased to be: what was decided before that does not begin anything now.
+    pub(crate) ceased_times: u32,
 }
 
 impl Feed {

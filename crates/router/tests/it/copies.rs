@@ -2,6 +2,7 @@
 
 use crate::bench::chat;
 use crate::site::Site;
+use crate::stage::Stage;
 use starling_wire::Up;
 use starling_xmpp::{Element, PresenceType, Stanza, ns};
 
@@ -152,4 +153,29 @@ fn who_is_available_for_a_moment_has_what_waits_later() {
     site.send(&mut copies, available("0"));
     site.run();
     assert_eq!(site.messages(&copies), ["waits"]);
+}
+
+/// What was decided when it was there before does not say that it is there.
+#[test]
+fn who_is_away_for_a_moment_has_what_came_meanwhile_once() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    let mut copies = stage.bound("bob", "copies");
+    stage.run();
+    stage.told(&copies);
+    stage.store.hold("bob");
+    stage.chat(&mut alice, "bob", "before");
+    stage.send(&mut copies, available("0"));
+    stage.send(&mut copies, Stanza::presence(PresenceType::Unavailable));
+    stage.run();
+    stage.chat(&mut alice, "bob", "meanwhile");
+    stage.send(&mut copies, available("0"));
+    stage.run();
+    stage.store.answer("bob", 0);
+    stage.run();
+    stage.store.release("bob");
+    stage.run();
+    assert_eq!(stage.messages(&copies), ["before", "meanwhile"]);
+    stage.chat(&mut alice, "bob", "last");
+    assert_eq!(stage.messages(&copies), ["last"]);
 }

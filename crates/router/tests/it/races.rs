@@ -1,6 +1,7 @@
 //! What happens at the same time: ends, resumptions, removals and slow readers while messages are on their way.
 
 use crate::bench::{Client, World, body, chat, jid, rows};
+use crate::stage::Stage;
 use starling_node::{ManualClock, SystemClock};
 use starling_router::RouterConfig;
 use starling_store::{Position, Reign};
@@ -368,4 +369,23 @@ async fn a_busy_store_is_asked_again_for_what_waits() {
     world.store.fail_next_reads(1);
     bob.send(Stanza::presence(PresenceType::Available));
     assert_eq!(body(&bob.message().await), "hello");
+}
+
+/// It does not wait yet when its recipient ends, and somebody else is there.
+#[test]
+fn what_is_on_its_way_to_who_ends_goes_to_another_device() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    let phone = stage.device("bob", "phone");
+    let tablet = stage.device("bob", "tablet");
+    stage.store.hold("bob");
+    stage.send(&mut alice, chat("bob@localhost/phone", "hello"));
+    stage.run();
+    stage.say(&phone, Up::Gone(Leave::Closed));
+    stage.run();
+    stage.store.release("bob");
+    stage.run();
+    assert_eq!(stage.messages(&tablet), ["hello"]);
+    stage.chat(&mut alice, "bob", "newer");
+    assert_eq!(stage.messages(&tablet), ["newer"]);
 }
