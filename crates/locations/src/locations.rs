@@ -454,7 +454,7 @@ impl Locations {
                 let other = membership.get_node(id).filter(|_| *id != own);
                 other.is_some_and(|other| other.name == self.inner.options.member.name)
             };
-            let enough = |node: &Member| node.spare || voters.len() >= joining::MOST_VOTERS;
+            let enough = |node: &Member| node.spare || voters.len() >= MOST_VOTERS;
             votes || (!voters.iter().any(replaces) && membership.get_node(&own).is_some_and(enough))
         })
     }
