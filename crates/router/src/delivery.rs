@@ -211,11 +211,15 @@ pub(crate) fn committed(
         if to.iter().any(|(_, how)| *how == As::Itself) {
             home.count.add(stanza.encoded_len());
         }
-        // Whom it was for may have ended since that was decided, when this did not wait yet. One that has just come is fed in
-        // its turn.
-        let heir =
-            session::heir(home).filter(|heir| home.find(*heir).is_some_and(|at| home.links[at].feed.begun));
-        if let Some(heir) = heir {
+        // Whom it was for may have ended since that was decided, when this did not wait yet. One that has just come, or was
+        // built, is fed in its turn; one that has a copy knows it.
+        let is_fed = |heir: &Token| {
+            home.find(*heir).is_some_and(|at| home.links[at].feed.begun)
+                && !to.iter().any(|(token, _)| token == heir)
+        };
+        if let Some(heir) =
+            session::heir(home).filter(|heir| nobody && home.opening.is_none() && is_fed(heir))
+        {
             session::feed(out, home, heir, position);
         }
     }

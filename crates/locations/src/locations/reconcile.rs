@@ -70,8 +70,6 @@ struct Known {
     member: Member,
     /// In how many shards it votes.
     votes: usize,
-    /// It is there, and its disk and its tasks go on.
-    able: bool,
     silent: Option<Duration>,
 }
 
@@ -84,9 +82,8 @@ fn choose(members: &BTreeMap<RouterId, Known>, wanted: usize) -> Result<Wanted, 
     let mut living: Vec<_> = living
         .map(|(id, one)| {
             let name = &one.member.name;
-            // Where there are enough others, nobody waits for one whose disk stands still. Of `router-2` and `router-10` the
-            // first stays, as where they are scaled down.
-            ((!one.able, usize::MAX - one.votes, one.member.spare, name.len(), name), *id)
+            // Of `router-2` and `router-10` the first stays, as where they are scaled down.
+            ((usize::MAX - one.votes, one.member.spare, name.len(), name), *id)
         })
         .collect();
     if living.len() < wanted {
@@ -151,7 +148,6 @@ pub(super) async fn reconcile(
 impl Inner {
     fn known(&self) -> BTreeMap<RouterId, Known> {
         let links = self.peers.links().borrow().clone();
-        let able = self.able();
         let mut known: BTreeMap<RouterId, Known> = BTreeMap::new();
         for group in &self.groups {
             let server = group.core().server.borrow();
@@ -162,7 +158,6 @@ impl Inner {
                 let one = known.entry(id).or_insert_with(|| Known {
                     member: member.clone(),
                     votes: 0,
-                    able: able.contains(&id.0),
                     silent: (!there).then(|| self.silent(id)),
                 });
                 one.votes += usize::from(membership.voter_ids().any(|voter| voter == id.0));
@@ -302,10 +297,7 @@ mod tests {
     fn members(all: &[(u64, &str, usize, Option<u64>)]) -> BTreeMap<RouterId, Known> {
         let known = |(id, name, votes, silent): &(u64, &str, usize, Option<u64>)| {
             let member = Member::new(*name, "host:1");
-            (
-                RouterId(*id),
-                Known { member, votes: *votes, able: true, silent: silent.map(Duration::from_secs) },
-            )
+            (RouterId(*id), Known { member, votes: *votes, silent: silent.map(Duration::from_secs) })
         };
         all.iter().map(known).collect()
     }
@@ -333,17 +325,5 @@ mod tests {
         let all: Vec<_> = all.iter().map(|(id, name)| (*id, name.as_str(), 16, None)).collect();
         let wanted = choose(&members(&all), 3).unwrap();
         assert_eq!(wanted, Wanted { voters: ids(&[20, 19, 18]), gone: ids(&[]) });
-    }
-
-    #[test]
-    fn those_that_stand_still_lose_their_votes_first() {
-        let names = ["r-0", "r-1", "r-2", "r-3", "r-4"];
-        let all: Vec<_> = (0..5).zip(names).map(|(id, name)| (id, name, 16, None)).collect();
-        let mut known = members(&all);
-        for stuck in [0, 1] {
-            known.get_mut(&RouterId(stuck)).unwrap().able = false;
-        }
-        assert_eq!(choose(&known, 3).unwrap().voters, ids(&[2, 3, 4]));
-        assert_eq!(choose(&known, 5).unwrap().voters.len(), 5, "it may go on while that is done");
     }
 }

@@ -3,7 +3,7 @@
 use crate::bench::chat;
 use crate::site::Site;
 use crate::stage::Stage;
-use starling_wire::Up;
+use starling_wire::{Leave, Up};
 use starling_xmpp::{Element, PresenceType, Stanza, ns};
 
 fn available(priority: &str) -> Stanza {
@@ -178,4 +178,45 @@ fn who_is_away_for_a_moment_has_what_came_meanwhile_once() {
     assert_eq!(stage.messages(&copies), ["before", "meanwhile"]);
     stage.chat(&mut alice, "bob", "last");
     assert_eq!(stage.messages(&copies), ["last"]);
+}
+
+/// It knows the message.
+#[test]
+fn who_has_a_copy_for_one_that_has_ended_does_not_get_the_message_as_well() {
+    let mut stage = Stage::new();
+    let mut alice = stage.client("alice");
+    let (phone, copies) = (stage.device("bob", "phone"), stage.device("bob", "copies"));
+    stage.store.hold("bob");
+    stage.send(&mut alice, chat("bob@localhost/phone", "hello"));
+    stage.run();
+    stage.say(&phone, Up::Gone(Leave::Closed));
+    stage.run();
+    stage.store.release("bob");
+    stage.run();
+    assert_eq!(stage.messages(&copies).len(), 1);
+}
+
+/// What is held for a device that is there, behind something older, is nobody else's.
+#[test]
+fn what_one_device_is_to_have_waits_for_it() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let (phone, tablet) = (site.managed(0, "bob", "phone"), site.managed(0, "bob", "tablet"));
+    for (to, body) in [("phone", "older"), ("tablet", "newer")] {
+        site.send(&mut alice, chat(&format!("bob@localhost/{to}"), body));
+        site.run();
+    }
+    assert_eq!(
+        (site.messages(&phone), site.messages(&tablet)),
+        (vec!["older".to_owned()], vec!["newer".to_owned()])
+    );
+    site.say(&phone, Up::Gone(Leave::Closed));
+    let mut laptop = site.connect(0, "bob", "laptop");
+    site.run();
+    site.send(&mut alice, chat("bob@localhost/laptop", "last"));
+    site.run();
+    assert!(site.messages(&tablet).is_empty());
+    site.send(&mut laptop, available("0"));
+    site.run();
+    assert_eq!(site.messages(&laptop), ["older", "last"]);
 }
