@@ -31,6 +31,6 @@ pub mod wal;
 pub use group::{GiveError, Group, NoSnapshot, RecordError, Reigning, Standing};
 pub use locations::{
     Drain, Failure, Locations, MOST_VOTERS, Opened, Options, ReconcileError, Reconciled, RemoveError,
-    RestoreError, StartError, Times,
+    RestoreError, StartError, Times, Votes,
 };
 pub use machine::{Op, Outcome, Row, View};

@@ -12,7 +12,7 @@ mod starting;
 mod upkeep;
 
 pub use founding::RestoreError;
-pub use joining::{MOST_VOTERS, RemoveError};
+pub use joining::{MOST_VOTERS, RemoveError, Votes};
 pub use opening::Opened;
 pub use reconcile::{ReconcileError, Reconciled};
 
@@ -316,8 +316,8 @@ impl Locations {
         self.inner.failed.subscribe()
     }
 
-    /// All members of the cluster, as far as they are known here, and whether each votes in all shards.
-    pub fn members(&self) -> BTreeMap<RouterId, (Member, bool)> {
+    /// All members of the cluster, as far as they are known here, and where they vote.
+    pub fn members(&self) -> BTreeMap<RouterId, (Member, Votes)> {
         self.inner.members()
     }
 

@@ -10,7 +10,7 @@ use starling_admin::{
     Control, ControlError, Draining, ListenerStatus, NewUser, Password, Raft, Status, Traces, UserPage,
     UserQuery,
 };
-use starling_locations::{Locations, MOST_VOTERS};
+use starling_locations::{Locations, MOST_VOTERS, Votes};
 use starling_setup::accounts::{found, keys, local, page};
 use starling_wire::frame::Leaving;
 use starling_wire::{EdgeId, RouterId, SessionInfo};
@@ -41,13 +41,17 @@ impl Administration {
             vec![("role".to_owned(), format!("router {} of cluster {}", own.name, self.cluster))];
         let led = self.led();
         let linked: Vec<RouterId> = board.peers().into_iter().map(|(router, _)| router).collect();
-        let full = members.values().filter(|(_, votes)| *votes).count() >= MOST_VOTERS;
+        // As many vote as do at the most.
+        let given: usize = members.values().map(|(_, votes)| votes.shards).sum();
         for (router, (member, votes)) in &members {
             let led = led.get(router).copied().unwrap_or_default();
             let votes = match *votes {
-                true => "votes",
-                false if full || member.spare => "has no vote",
-                false => "is joining",
+                votes if votes.are_all() => "votes".to_owned(),
+                Votes { shards: 0, all } if member.spare || given >= MOST_VOTERS * all => {
+                    "has no vote".to_owned()
+                }
+                Votes { shards: 0, .. } => "is joining".to_owned(),
+                Votes { shards, all } => format!("votes in {shards} of {all} shards"),
             };
             let here = match *router == own.router {
                 true => "this one",

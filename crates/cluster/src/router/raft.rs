@@ -81,18 +81,20 @@ impl Raft for Administration {
         let (board, locations, names, led) = (&self.house.board, &self.locations, self.names(), self.led());
         let name = |router: &RouterId| names.get(router).cloned().unwrap_or_else(|| hex(router.0));
         let own = board.own.router;
-        let router =
-            |(id, (member, votes)): (RouterId, (starling_locations::types::Member, bool))| RouterRow {
-                id: hex(id.0),
-                name: member.name,
-                address: member.address,
-                votes,
-                linked: id == own || board.peer(id).is_some(),
-                leads: led.get(&id).copied().unwrap_or_default(),
-                round_trip: locations
-                    .round_trip(id)
-                    .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
-            };
+        let router = |(id, (member, votes)): (
+            RouterId,
+            (starling_locations::types::Member, starling_locations::Votes),
+        )| RouterRow {
+            id: hex(id.0),
+            name: member.name,
+            address: member.address,
+            votes: votes.are_all(),
+            linked: id == own || board.peer(id).is_some(),
+            leads: led.get(&id).copied().unwrap_or_default(),
+            round_trip: locations
+                .round_trip(id)
+                .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+        };
         let shard = |group: &starling_locations::Group| {
             let one = group.standing();
             ShardRow {

@@ -107,20 +107,39 @@ pub(super) async fn remove(inner: &Arc<Inner>, router: RouterId) -> Result<(), R
     Ok(())
 }
 
-/// Who is a member of any of these groups, and whether it votes in all of them.
+/// In how many shards a router votes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Votes {
+    /// In so many,
+    pub shards: usize,
+    /// of so many. One that is being taken in, or removed, is a member of some only.
+    pub all: usize,
+}
+
+impl Votes {
+    /// Whether it votes in every shard.
+    pub fn are_all(self) -> bool {
+        self.shards == self.all
+    }
+}
+
+/// Who is a member of any of these groups, and in how many of them it votes.
 fn voting<'a>(
-    groups: impl ExactSizeIterator<Item = &'a Membership<u64, Member>>,
-) -> BTreeMap<RouterId, (Member, bool)> {
-    let all = groups.len();
-    let mut members: BTreeMap<RouterId, (Member, usize)> = BTreeMap::new();
+    groups: impl Iterator<Item = &'a Membership<u64, Member>>,
+) -> BTreeMap<RouterId, (Member, Votes)> {
+    let mut members: BTreeMap<RouterId, (Member, Votes)> = BTreeMap::new();
+    let mut all = 0;
     for membership in groups {
         for (id, member) in membership.nodes() {
             let votes = membership.voter_ids().any(|voter| voter == *id);
-            members.entry(RouterId(*id)).or_insert_with(|| (member.clone(), 0)).1 += usize::from(votes);
+            let (_, of) = members.entry(RouterId(*id)).or_insert_with(|| (member.clone(), Votes::default()));
+            of.shards += usize::from(votes);
         }
+        // Of some a newcomer has not heard yet who votes.
+        all += usize::from(membership.nodes().next().is_some());
     }
-    // One that is being taken in is not known in all of them yet.
-    members.into_iter().map(|(id, (member, votes))| (id, (member, votes == all))).collect()
+    members.values_mut().for_each(|(_, votes)| votes.all = all);
+    members
 }
 
 impl Inner {
@@ -144,7 +163,7 @@ impl Inner {
     }
 
     /// As [`Locations::members`](super::Locations::members).
-    pub(super) fn members(&self) -> BTreeMap<RouterId, (Member, bool)> {
+    pub(super) fn members(&self) -> BTreeMap<RouterId, (Member, Votes)> {
         let stored = |group: &Group| Arc::clone(&group.core().server.borrow().membership_config);
         let all: Vec<_> = self.groups.iter().map(stored).collect();
         voting(all.iter().map(|stored| stored.membership()))
@@ -386,8 +405,9 @@ mod tests {
             let nodes: BTreeMap<u64, Member> = nodes.iter().map(|id| (*id, all[id].clone())).collect();
             Membership::new(vec![voters.iter().copied().collect()], nodes)
         };
-        let groups = [group(&[1, 2, 3], &[1, 2, 3]), group(&[1], &[1, 2])];
-        let votes: Vec<_> = voting(groups.iter()).into_iter().map(|(id, (_, votes))| (id.0, votes)).collect();
-        assert_eq!(votes, [(1, true), (2, false), (3, false)]);
+        let groups = [group(&[1, 2, 3], &[1, 2, 3]), group(&[1], &[1, 2]), group(&[], &[])];
+        let votes =
+            voting(groups.iter()).into_iter().map(|(id, (_, votes))| (id.0, votes.shards, votes.are_all()));
+        assert_eq!(votes.collect::<Vec<_>>(), [(1, 2, true), (2, 1, false), (3, 1, false)]);
     }
 }

@@ -23,7 +23,7 @@ async fn a_cluster_is_founded_and_its_shards_are_spread() {
         assert_eq!(locations.cluster(), id);
         assert_eq!(*locations.failed().borrow(), None);
         assert!(id != 0 && locations.is_ready());
-        assert_eq!(locations.members().values().filter(|(_, votes)| *votes).count(), 3);
+        assert_eq!(locations.members().values().filter(|(_, votes)| votes.are_all()).count(), 3);
         assert!(locations.round_trip(cluster.routers[(number + 1) % 3].id).unwrap() < ms(5));
     }
     for shard in 0..16 {

@@ -182,7 +182,7 @@ async fn who_takes_nothing_is_taken_in_in_a_few_shards_only() {
     };
     assert_eq!((0..MANY).filter(member).count(), AT_ONCE, "each is a snapshot");
     cluster.stand_still(other, false);
-    let done = |this: &Cluster| this.at(other).members().get(&id).is_some_and(|(_, votes)| *votes);
+    let done = |this: &Cluster| this.at(other).members().get(&id).is_some_and(|(_, votes)| votes.are_all());
     cluster.until(ms(20_000), "it votes in all", done).await;
 }
 

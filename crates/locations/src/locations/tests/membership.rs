@@ -6,7 +6,7 @@ use starling_wire::{RouterId, Shard};
 use tokio::time::sleep;
 
 fn votes(cluster: &Cluster, at: usize, id: RouterId) -> bool {
-    cluster.at(at).members().get(&id).is_some_and(|(_, votes)| *votes)
+    cluster.at(at).members().get(&id).is_some_and(|(_, votes)| votes.are_all())
 }
 
 #[tokio::test(start_paused = true)]
