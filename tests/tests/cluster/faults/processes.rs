@@ -219,14 +219,20 @@ pub(super) async fn two_things_at_once(drill: &mut Drill) -> Result<String> {
     let mut done = Vec::new();
     let first = drill.any(4);
     let second = (first + 1 + drill.any(3)) % 4;
+    // Nobody says anything to who is dead: to be cut off from it would not be felt.
+    let (mut dead_edge, mut dead_router) = (EDGES, ROUTERS);
     for kind in [first, second] {
-        let (edge, router) = (drill.any_edge(), drill.any_router());
+        let living = |one: usize, dead: usize, all: usize| if one == dead { (one + 1) % all } else { one };
+        let edge = living(drill.any_edge(), dead_edge, EDGES);
+        let router = living(drill.any_router(), dead_router, ROUTERS);
         done.push(match kind {
             0 => {
+                dead_edge = edge;
                 drill.lose_sessions(Which::Edge(edge))?;
                 format!("edge-{edge} is killed")
             }
             1 => {
+                dead_router = router;
                 drill.lose_sessions(Which::Router(router))?;
                 format!("router-{router} is killed")
             }
@@ -238,11 +244,12 @@ pub(super) async fn two_things_at_once(drill: &mut Drill) -> Result<String> {
                 format!("router-{router} and edge-{edge} are cut off from each other")
             }
             _ => {
-                let places = drill.places(&[Which::Router(router), Which::Router((router + 1) % ROUTERS)]);
+                let other = living((router + 1) % ROUTERS, dead_router, ROUTERS);
+                let places = drill.places(&[Which::Router(router), Which::Router(other)]);
                 drill.site.link(|links| {
                     links.cut_one_way(places[0], places[1]);
                 })?;
-                format!("router-{router} is not heard by another")
+                format!("router-{router} is not heard by router-{other}")
             }
         });
         drill.hold(0.0..1.0).await;
