@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use parking_lot::Mutex;
 use starling_tests::server::PASSWORD;
 use starling_tests::{Client, Login, Target};
@@ -21,17 +21,21 @@ use crate::strain::resident;
 const EXCUSES: [&str; 3] = ["temporary-auth-failure", "resource-constraint", "remote-connection-failed"];
 /// Edges wait two seconds for a home; somebody is told so within this, on a busy machine.
 const TOLD: Duration = Duration::from_secs(20);
+/// After so long the router that is left serves nobody any more: its leases are over.
+const LAPSED: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_millis(50);
 /// If nothing is taken for so long, nothing is read.
 const STALLED: Duration = Duration::from_millis(500);
-/// At each edge somebody writes so much, if it is taken,
-const FLOOD: usize = 64 << 20;
-/// in messages of this size;
+/// At each edge somebody writes messages of this size,
 const MESSAGE: usize = 200 << 10;
-/// of which no more may be taken in all than buffers of connections and credit have room for,
-const TAKEN: usize = 20 << 20;
-/// and no process may have more memory for it than this above what it had.
-const GROWTH: u64 = 48 << 20;
+/// of which no more may be taken than the buffers of a connection have room for, and this for credit:
+const CREDIT: usize = 8 << 20;
+/// so much more is written, if it is taken.
+const MORE: usize = 32 << 20;
+/// No process may have more memory for it than this above what it had.
+const GROWTH: u64 = 32 << 20;
+/// Least, usual and most bytes of what a connection has sent and has to read.
+const BUFFERS: [&str; 2] = ["/proc/sys/net/ipv4/tcp_wmem", "/proc/sys/net/ipv4/tcp_rmem"];
 
 pub(super) async fn two_routers_are_killed(drill: &mut Drill) -> Result<String> {
     let (left, others) = two_of_three(drill);
@@ -62,6 +66,8 @@ fn two_of_three(drill: &mut Drill) -> (usize, Vec<usize>) {
 /// Those who want something of a cluster that cannot promise anything.
 struct Trial {
     writers: Vec<Client>,
+    /// So much of what somebody writes is taken where nobody reads.
+    room: usize,
 }
 
 /// What they have got so far.
@@ -80,8 +86,8 @@ impl Got {
         (self.bound.is_some() || !self.refused.is_empty(), self.taken)
     }
 
-    /// What nobody may do where nothing can be promised.
-    fn judge(&self) -> Result<()> {
+    /// What nobody may do where nothing can be promised, and edges take so much without reading it all.
+    fn judge(&self, room: usize) -> Result<()> {
         if let Some(bound) = &self.bound {
             bail!("there is no quorum, and {bound} has a session");
         }
@@ -92,9 +98,10 @@ impl Got {
         }
         ensure!(self.taken > 0, "nothing of what is written was even taken by the kernel");
         ensure!(
-            self.taken < TAKEN,
-            "there is no quorum, and edges read: {} KiB were taken",
-            self.taken >> 10
+            self.taken <= EDGES * room,
+            "there is no quorum, and edges read: {} KiB were taken, there is room for {} KiB at each",
+            self.taken >> 10,
+            room >> 10
         );
         Ok(())
     }
@@ -107,20 +114,23 @@ impl Trial {
         for edge in 0..EDGES {
             writers.push(arrive(&drill.site.at(edge), edge).await?);
         }
-        Ok(Self { writers })
+        let buffers = BUFFERS.into_iter().map(largest).sum::<Result<usize>>()?;
+        Ok(Self { writers, room: buffers + CREDIT })
     }
 
     /// Lets them ask and write for some time, until nothing more is taken and, if somebody `must_hear`, one was told
     /// that it cannot log in.
     async fn run(self, drill: &mut Drill, seconds: Range<f64>, must_hear: bool) -> Result<String> {
+        sleep(LAPSED).await;
         let before = memory(drill);
+        let room = self.room;
         let (begin, got) = (Instant::now(), Arc::<Mutex<Got>>::default());
         let mut tasks = self.begin(drill, &got);
         drill.hold(seconds).await;
         settle(begin, &got, must_hear).await;
         tasks.shutdown().await;
         let got = std::mem::take(&mut *got.lock());
-        got.judge()?;
+        got.judge(room)?;
         ensure!(
             !got.refused.is_empty() || !must_hear,
             "nobody was told within {TOLD:?} that it cannot log in now"
@@ -139,7 +149,7 @@ impl Trial {
     fn begin(self, drill: &Drill, got: &Arc<Mutex<Got>>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for writer in self.writers {
-            tasks.spawn(flood(writer, got.clone()));
+            tasks.spawn(flood(writer, self.room + MORE, got.clone()));
         }
         for (number, user) in ACCOUNTS.into_iter().chain([OWNER]).enumerate() {
             tasks.spawn(knock(drill.site.at(number % EDGES), user, got.clone()));
@@ -182,11 +192,21 @@ fn memory(drill: &Drill) -> BTreeMap<String, u64> {
     ours.filter_map(|one| Some((one.name().to_owned(), resident(one.pid()?)?))).collect()
 }
 
-/// Writes as much as is taken.
-async fn flood(mut writer: Client, got: Arc<Mutex<Got>>) {
+/// The largest size of such a buffer.
+fn largest(of: &str) -> Result<usize> {
+    let sizes = std::fs::read_to_string(of).with_context(|| of.to_owned())?;
+    sizes
+        .split_whitespace()
+        .last()
+        .and_then(|size| size.parse().ok())
+        .with_context(|| format!("{of}: {sizes:?}"))
+}
+
+/// Writes so much, if that is taken.
+async fn flood(mut writer: Client, bytes: usize, got: Arc<Mutex<Got>>) {
     let body = "x".repeat(MESSAGE);
     let message = format!("<message type='chat' to='{}'><body>{body}</body></message>", writer.bare());
-    for _ in 0..FLOOD / MESSAGE {
+    for _ in 0..bytes / MESSAGE {
         if writer.send_raw(message.as_bytes()).await.is_err() {
             return;
         }
