@@ -388,15 +388,3 @@ pub(crate) fn catch_up(link: &mut Link, record: &Record) -> usize {
     }
     count
 }
-
-/// What waits for the sessions that were built goes on to them.
-pub(crate) fn feed(out: &mut delivery::Out<'_>, home: &mut Home, built: &[(Token, Position)]) {
-    // What waits for nobody may be older than what they were not sent (promise 4).
-    if let Some(heir) = session::heir(home) {
-        let through = home.last;
-        session::feed(out, home, heir, through);
-    }
-    for (token, _) in built {
-        delivery::feed(out, home, *token);
-    }
-}

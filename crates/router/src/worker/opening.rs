@@ -234,6 +234,10 @@ impl Worker {
                 if let Some(lowest) = lowest {
                     home.deliveries.known_above(lowest);
                 }
+                // Behind what is under way: a row that is not there yet would be taken for one that has expired.
+                if let Some(heir) = session::heir(home) {
+                    turn.feed(home, heir);
+                }
                 self.open(turn, account);
             }
         }
@@ -253,7 +257,17 @@ impl Worker {
                 let on = opening.reads_on(&rows, complete);
                 rebuild::decide(turn, home, &opening.built, &rows, complete && !opening.built.is_empty());
                 home.opening = Some(opening);
-                if on { self.read_unsent(turn, account) } else { self.open(turn, account) }
+                if on {
+                    return self.read_unsent(turn, account);
+                }
+                // What waits for nobody may be older than what they were not sent (promise 4).
+                if let Some(heir) = session::heir(home) {
+                    let mut out =
+                        Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
+                    let through = home.last;
+                    session::feed(&mut out, home, heir, through);
+                }
+                self.open(turn, account)
             }
             Err(error) => {
                 tracing::warn!(event = "unsent_failed", %error, "an account's sessions have to wait for its log");
@@ -267,7 +281,9 @@ impl Worker {
         let Some(opening) = home.opening.take() else { return };
         let Opening { parked, built, .. } = *opening;
         let mut out = Out { shared: &self.shared, downs: &mut self.downs, reads: &mut self.asked };
-        rebuild::feed(&mut out, home, &built);
+        for (token, _) in &built {
+            delivery::feed(&mut out, home, *token);
+        }
         home.touched = true;
         if !parked.is_empty() {
             // Another edge has named some meanwhile.

@@ -1,6 +1,6 @@
 //! Sessions that are not where somebody believes, or not any more.
 
-use crate::bench::jid;
+use crate::bench::{chat, jid};
 use crate::site::{Mood, Site};
 use starling_router::{RecordError, RouterConfig};
 use starling_wire::{Down, Leave, Up};
@@ -299,4 +299,35 @@ fn nothing_of_a_session_leaves_behind_what_was_left_out_when_its_client_is_back(
     assert_eq!((site.rows("alice").len(), site.rows("bob")), (3, vec!["1".into(), "2".into(), "3".into()]));
     assert_eq!(site.messages(&bob), ["1", "2", "3"]);
     assert_eq!(site.handled(&again), 4);
+}
+
+/// A session is named that has ended here. What waits goes to another one, but not before what is under way is there.
+#[test]
+fn nothing_is_read_past_what_is_under_way() {
+    let mut site = Site::new(2);
+    let mut alice = site.client(0, "alice", "phone");
+    let (_old, tablet) = (site.managed(1, "bob", "phone"), site.managed(0, "bob", "tablet"));
+    for (to, body) in [("phone", "older"), ("tablet", "newer")] {
+        site.send(&mut alice, chat(&format!("bob@localhost/{to}"), body));
+        site.run();
+    }
+    site.told(&tablet);
+    site.cut(1);
+    let again = site.connect(0, "bob", "phone");
+    site.run();
+    site.store.hold();
+    site.send(&mut alice, chat("bob@localhost/phone", "under way"));
+    site.run();
+    // Her own row; that of his waits.
+    site.store.release_next(1);
+    site.run();
+    assert_eq!(site.store.held(), 1);
+    site.say(&again, Up::Gone(Leave::Closed));
+    let pages = site.store.pages();
+    site.link(1);
+    site.run();
+    assert_eq!(site.store.pages(), pages);
+    site.store.release();
+    site.run();
+    assert_eq!(site.messages(&tablet), ["under way"]);
 }
