@@ -47,11 +47,11 @@ impl Administration {
             let led = led.get(router).copied().unwrap_or_default();
             let votes = match *votes {
                 votes if votes.are_all() => "votes".to_owned(),
-                Votes { shards: 0, all } if member.spare || given >= MOST_VOTERS * all => {
+                Votes { shards: 0, known, .. } if member.spare || given >= MOST_VOTERS * known => {
                     "has no vote".to_owned()
                 }
                 Votes { shards: 0, .. } => "is joining".to_owned(),
-                Votes { shards, all } => format!("votes in {shards} of {all} shards"),
+                Votes { shards, all, .. } => format!("votes in {shards} of {all} shards"),
             };
             let here = match *router == own.router {
                 true => "this one",

@@ -110,9 +110,11 @@ pub(super) async fn remove(inner: &Arc<Inner>, router: RouterId) -> Result<(), R
 /// In how many shards a router votes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Votes {
-    /// In so many,
+    /// In so many; one that is being taken in, or removed, is a member of some only.
     pub shards: usize,
-    /// of so many. One that is being taken in, or removed, is a member of some only.
+    /// Of so many it is known who votes; a newcomer has not heard of all.
+    pub known: usize,
+    /// There are so many.
     pub all: usize,
 }
 
@@ -128,17 +130,17 @@ fn voting<'a>(
     groups: impl Iterator<Item = &'a Membership<u64, Member>>,
 ) -> BTreeMap<RouterId, (Member, Votes)> {
     let mut members: BTreeMap<RouterId, (Member, Votes)> = BTreeMap::new();
-    let mut all = 0;
+    let (mut known, mut all) = (0, 0);
     for membership in groups {
         for (id, member) in membership.nodes() {
             let votes = membership.voter_ids().any(|voter| voter == *id);
             let (_, of) = members.entry(RouterId(*id)).or_insert_with(|| (member.clone(), Votes::default()));
             of.shards += usize::from(votes);
         }
-        // Of some a newcomer has not heard yet who votes.
-        all += usize::from(membership.nodes().next().is_some());
+        known += usize::from(membership.nodes().next().is_some());
+        all += 1;
     }
-    members.values_mut().for_each(|(_, votes)| votes.all = all);
+    members.values_mut().for_each(|(_, votes)| (votes.known, votes.all) = (known, all));
     members
 }
 
@@ -405,9 +407,13 @@ mod tests {
             let nodes: BTreeMap<u64, Member> = nodes.iter().map(|id| (*id, all[id].clone())).collect();
             Membership::new(vec![voters.iter().copied().collect()], nodes)
         };
-        let groups = [group(&[1, 2, 3], &[1, 2, 3]), group(&[1], &[1, 2]), group(&[], &[])];
+        let groups = [group(&[1, 2, 3], &[1, 2, 3]), group(&[1], &[1, 2])];
         let votes =
             voting(groups.iter()).into_iter().map(|(id, (_, votes))| (id.0, votes.shards, votes.are_all()));
         assert_eq!(votes.collect::<Vec<_>>(), [(1, 2, true), (2, 1, false), (3, 1, false)]);
+        let some = [groups[0].clone(), group(&[], &[])];
+        let (_, of) = &voting(some.iter())[&RouterId(1)];
+        assert_eq!(*of, Votes { shards: 1, known: 1, all: 2 });
+        assert!(!of.are_all(), "who knows");
     }
 }
