@@ -28,8 +28,11 @@ const AGAIN: Duration = Duration::from_millis(50);
 const STALLED: Duration = Duration::from_millis(500);
 /// At each edge somebody writes messages of this size,
 const MESSAGE: usize = 200 << 10;
-/// of which no more may be taken than the buffers of a connection have room for, and this for credit:
-const CREDIT: usize = 8 << 20;
+/// in such pieces,
+const PIECE: usize = 16 << 10;
+/// of which no more may be taken than the buffers of a connection have room for, and this for credit and for the message that is
+/// being read:
+const CREDIT: usize = 1 << 20;
 /// so much more is written, if it is taken.
 const MORE: usize = 32 << 20;
 /// No process may have more memory for it than this above what it had.
@@ -76,13 +79,13 @@ struct Got {
     /// Somebody has a session that nobody can have confirmed.
     bound: Option<String>,
     refused: BTreeMap<String, usize>,
-    /// How many bytes were taken.
-    taken: usize,
+    /// How many bytes were taken at each edge.
+    taken: [usize; EDGES],
 }
 
 impl Got {
     /// Whether somebody has heard anything, and how much was taken.
-    fn so_far(&self) -> (bool, usize) {
+    fn so_far(&self) -> (bool, [usize; EDGES]) {
         (self.bound.is_some() || !self.refused.is_empty(), self.taken)
     }
 
@@ -96,13 +99,15 @@ impl Got {
         {
             bail!("there is no quorum, and one who logs in is told: {other}");
         }
-        ensure!(self.taken > 0, "nothing of what is written was even taken by the kernel");
-        ensure!(
-            self.taken <= EDGES * room,
-            "there is no quorum, and edges read: {} KiB were taken, there is room for {} KiB at each",
-            self.taken >> 10,
-            room >> 10
-        );
+        for taken in self.taken {
+            ensure!(taken > 0, "nothing of what is written was even taken by the kernel");
+            ensure!(
+                taken <= room,
+                "there is no quorum, and an edge reads: {} KiB were taken, there is room for {} KiB",
+                taken >> 10,
+                room >> 10
+            );
+        }
         Ok(())
     }
 }
@@ -135,21 +140,22 @@ impl Trial {
             !got.refused.is_empty() || !must_hear,
             "nobody was told within {TOLD:?} that it cannot log in now"
         );
-        let most = growth(&before, &memory(drill), got.taken)?;
+        let taken = got.taken.iter().sum();
+        let most = growth(&before, &memory(drill), taken)?;
         Ok(format!(
             "for {:.1?}, {} logins refused, {} KiB more memory after {} KiB",
             begin.elapsed(),
             got.refused.values().sum::<usize>(),
             most >> 10,
-            got.taken >> 10
+            taken >> 10
         ))
     }
 
     /// Somebody writes at each edge, and many try to log in.
     fn begin(self, drill: &Drill, got: &Arc<Mutex<Got>>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        for writer in self.writers {
-            tasks.spawn(flood(writer, self.room + MORE, got.clone()));
+        for (edge, writer) in self.writers.into_iter().enumerate() {
+            tasks.spawn(flood(writer, edge, self.room + MORE, got.clone()));
         }
         for (number, user) in ACCOUNTS.into_iter().chain([OWNER]).enumerate() {
             tasks.spawn(knock(drill.site.at(number % EDGES), user, got.clone()));
@@ -203,14 +209,16 @@ fn largest(of: &str) -> Result<usize> {
 }
 
 /// Writes so much, if that is taken.
-async fn flood(mut writer: Client, bytes: usize, got: Arc<Mutex<Got>>) {
+async fn flood(mut writer: Client, edge: usize, bytes: usize, got: Arc<Mutex<Got>>) {
     let body = "x".repeat(MESSAGE);
     let message = format!("<message type='chat' to='{}'><body>{body}</body></message>", writer.bare());
     for _ in 0..bytes / MESSAGE {
-        if writer.send_raw(message.as_bytes()).await.is_err() {
-            return;
+        for piece in message.as_bytes().chunks(PIECE) {
+            if writer.send_raw(piece).await.is_err() {
+                return;
+            }
+            got.lock().taken[edge] += piece.len();
         }
-        got.lock().taken += message.len();
     }
     // Who has said all stays.
     std::future::pending::<()>().await;
