@@ -137,9 +137,9 @@ fn who_comes_back_to_its_session_is_sent_nothing_older() {
     let mut alice = site.client(0, "alice", "phone");
     let mut phone = site.managed(0, "bob", "phone");
     let desk = site.managed(1, "bob", "desk");
-    site.send(&mut alice, crate::bench::chat("bob@localhost/desk", "old"));
+    site.send(&mut alice, chat("bob@localhost/desk", "old"));
     site.run();
-    site.send(&mut alice, crate::bench::chat("bob@localhost/phone", "new"));
+    site.send(&mut alice, chat("bob@localhost/phone", "new"));
     site.run();
     site.say(&desk, Up::Gone(Leave::Closed));
     site.run();
@@ -193,7 +193,7 @@ fn no_two_loads_have_one_floor() {
 fn nothing_of_a_session_leaves_behind_what_was_lost_when_its_client_is_back() {
     let named = |n: &str| {
         let id = starling_xmpp::Element::new("urn:xmpp:sid:0", "origin-id").attr("id", n);
-        crate::bench::chat("bob@localhost", n).child(id)
+        chat("bob@localhost", n).child(id)
     };
     for lost in [false, true] {
         let mut site = Site::new(1);
@@ -259,7 +259,7 @@ fn who_is_bound_the_second_time_stays_recorded() {
 fn nothing_of_a_session_leaves_behind_what_was_left_out_when_its_client_is_back() {
     let named = |n: &str| {
         let id = starling_xmpp::Element::new("urn:xmpp:sid:0", "origin-id").attr("id", n);
-        crate::bench::chat("bob@localhost", n).child(id)
+        chat("bob@localhost", n).child(id)
     };
     let mut site = Site::new(1);
     let bob = site.client(0, "bob", "phone");
