@@ -360,12 +360,14 @@ impl Worker {
         far.unheard = link.management.is_some() && record.management.is_none();
         far.quiet = far.unheard;
         let (unheard, received) = (far.unheard, record.received);
-        let done = rebuild::catch_up(link, record);
         if unheard {
+            // Which are early is known by their places in the queue, as long as none is done with.
             let early =
                 link.queued(received).filter(|down| matches!(down, Down::Stanza { counts: false, .. }));
             out.downs.extend(early.map(|down| ToEdge { conn: *conn, down }));
-        } else {
+        }
+        let done = rebuild::catch_up(link, record);
+        if !unheard {
             delivery::send_again(&mut out, home, at, received);
             session::remember(&mut out, home, at);
         }

@@ -263,3 +263,32 @@ fn answers_that_were_lost_are_given_once_more() {
     site.run();
     assert!(!site.told(&bob).iter().any(|down| matches!(down, Down::Close(_))));
 }
+
+/// The edge has taken, and written, some of what came before it could count.
+#[test]
+fn what_was_lost_before_a_session_is_managed_comes_before_it_is() {
+    let mut site = Site::new(1);
+    let mut bob = site.client(0, "bob", "phone");
+    site.chat(&mut bob, "bob", "one");
+    site.told(&bob);
+    site.post(&mut bob, "bob", "two");
+    (0..4).for_each(|_| site.decide());
+    site.say(&bob, Up::EnableSm { resume: true, max: None });
+    site.decide();
+    site.post(&mut bob, "bob", "three");
+    (0..4).for_each(|_| site.decide());
+    assert!(site.told(&bob).is_empty(), "it is on its way");
+    site.cut(0);
+    site.run();
+    site.say(&bob, Up::Written { count: 2 });
+    site.link(0);
+    site.run();
+    let told = site.told(&bob);
+    let told = told.iter().filter_map(|down| match down {
+        Down::SmEnabled { .. } => Some("enabled"),
+        Down::Stanza { counts: true, .. } => Some("counted"),
+        Down::Stanza { counts: false, .. } => Some("early"),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["early", "enabled", "counted"]);
+}
