@@ -75,7 +75,7 @@ impl Planted {
         (Self::IndexEarly, &[17, 23, 49], 1_000),
         (Self::MarkEarly, &[234, 255, 272], 1_000),
         (Self::NoEnd, &[1, 2], 100),
-        (Self::RefusedInstead, &[17, 20, 47], 1_000),
+        (Self::RefusedInstead, &[53], 1_000),
         (Self::UncertainForgotten, &[53, 11, 92], 1_000),
         (Self::NoLease, &[13, 27, 28], 500),
     ];

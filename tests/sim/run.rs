@@ -161,13 +161,17 @@ pub(crate) fn gather(stage: &Arc<Stage>, casts: &[Cast]) {
     stage.crowd.spawn(crate::peek::peek(stage.clone(), casts.to_vec()).boxed());
 }
 
+/// Within this one request has its answer, or another one follows.
+const ONE_REQUEST: Duration = Duration::from_millis(1_500);
+
 struct Director {
     stage: Arc<Stage>,
     life: u64,
     instance: u128,
     /// The newest process; it may be dead.
     server: Option<Arc<Server>>,
-    /// Nobody knows whether an account was made: it may come to be at any time.
+    /// There was a request to make an account that had no answer, and may be carried out at any time: before a removal that found
+    /// none, or after one that took place. Whoever loads it then ends the removal.
     unmade: bool,
 }
 
@@ -313,11 +317,9 @@ impl Director {
         self.stage.tell("server", format!("removal of {owner}: {removed:?}"));
         if removed.is_some() {
             self.stage.removed(asked);
-            // Nobody else makes it; but one of the requests to make it may come late, after another was answered. That one is not
-            // served: whoever loads it finds that it was removed.
+            // Nobody else makes it.
             if !self.unmade
                 && let Some(row) = server.account(&self.stage, &owner).await
-                && server.remove(&self.stage, &owner).await == Some(true)
             {
                 let text = format!("{owner} is there as {} after its removal", row.generation);
                 self.stage.wrong("removal", None, text);
@@ -325,9 +327,10 @@ impl Director {
         }
         self.pause(Duration::from_millis(500)).await;
         let generation = 1_000 + self.stage.number();
+        let begun = self.stage.world.now();
         let made = server.create(&self.stage, &owner, row(generation)).await;
         self.stage.tell("server", format!("making of {owner}: {made:?}"));
-        self.unmade |= made.is_none();
+        self.unmade |= made.is_none() || self.stage.world.now() - begun >= ONE_REQUEST;
     }
 
     /// Killed and started again where it was.
