@@ -338,7 +338,7 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
             // Should it be there, they have it from the log. Its client says it again, and then it is known.
             copy(out, home, copies, &stanza, position, trace);
         }
-        let waits = is_awaited(home, &ticket);
+        let waits = is_awaited(out, home, &ticket);
         refused_own(out, home, &stanza, ticket.origin);
         if let Some(answer) =
             decide::error_to(home, ticket.token, &stanza, &decide::message::not_confirmed()).filter(|_| waits)
@@ -357,7 +357,7 @@ fn leave(out: &mut Out<'_>, home: &mut Home, leaving: Leaving, ok: bool) {
     }
     copy(out, home, copies, &stanza, position, trace);
     position.into_iter().for_each(|row| home.tells(row));
-    if !is_awaited(home, &ticket) {
+    if !is_awaited(out, home, &ticket) {
         // Its sender was told that it goes no further, and may send it again.
         return;
     }
@@ -412,7 +412,7 @@ fn arrive(out: &mut Out<'_>, home: &mut Home, arriving: Arriving, ok: bool) {
     }
     match ticket {
         Some(ticket) if ticket.sender == home.account.jid => {
-            let waits = is_awaited(home, &ticket);
+            let waits = is_awaited(out, home, &ticket);
             if !ok {
                 refused_own(out, home, &stanza, ticket.origin);
             }
@@ -508,9 +508,14 @@ pub(crate) fn refuse_behind(out: &mut Out<'_>, home: &mut Home, token: Token, to
     home.touched = true;
 }
 
-/// Whether the sender of a message has yet to be answered, as far as it is still there.
-fn is_awaited(home: &Home, ticket: &Ticket) -> bool {
-    home.find(ticket.token).is_none_or(|at| !home.links[at].has_settled(ticket.sequence))
+/// Whether the sender of a message has yet to be answered, over or not. A session that was let go had nothing left that waits:
+/// what of it has not left was refused, and comes in order if its client says it again (promise 4).
+fn is_awaited(out: &Out<'_>, home: &mut Home, ticket: &Ticket) -> bool {
+    match home.sender(ticket.token) {
+        Some(link) => !link.has_settled(ticket.sequence),
+        // In one process nobody is kept for that; the recipient's home knows what was refused.
+        None => out.shared.tier.is_none(),
+    }
 }
 
 fn settle_ticket(home: &mut Home, ticket: &Ticket) {
