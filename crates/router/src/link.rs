@@ -250,7 +250,9 @@ impl Link {
     /// What its client had said before it said this, and may be saying again with it.
     pub(crate) fn said_before(&self, sequence: u64) -> Before {
         let unheard = self.far.as_ref().filter(|far| sequence <= far.again).map(|far| far.unheard());
-        Before { through: self.before, unheard: unheard.unwrap_or_default() }
+        // Behind a resumption it says again what a home before had refused, and once more when it has read that.
+        let again = self.far.as_ref().map_or(0, |far| far.again);
+        Before { through: self.before.max(again.min(sequence)), unheard: unheard.unwrap_or_default() }
     }
 
     /// Whether this stanza came before, over a link that was broken since.
