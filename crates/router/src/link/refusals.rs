@@ -8,6 +8,9 @@ use std::time::Duration;
 /// How long a client that is there takes to hear of a refusal, at most.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 
+/// The same of one that is yet to be told: it waits for the store.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
+
 /// Accounts of which it is remembered that they have refused something.
 const MOST_REFUSED: usize = 64;
 
@@ -19,12 +22,21 @@ pub(super) struct Refusal {
     number: u64,
     /// Since when there are such answers, and its client is there (monotonic).
     since: Duration,
+    /// One of them has been queued since it heard of those before: nobody hears of what waits behind a commit.
+    queued: bool,
     /// What its client says up to here was said before it has acknowledged that.
     through: u64,
     /// Among them are some of a home before this one: which messages these were is not known.
     inherited: bool,
     /// The last of these messages.
     last: u64,
+}
+
+impl Refusal {
+    /// How long its client takes to hear of it.
+    fn within(&self) -> Duration {
+        if self.queued { HEARD_WITHIN } else { TOLD_WITHIN }
+    }
 }
 
 impl Link {
@@ -50,8 +62,8 @@ impl Link {
         match self.refusals.iter_mut().find(|refusal| refusal.to == to) {
             Some(refusal) => refusal.through = refusal.through.max(through),
             None => {
-                let (number, since, inherited, last) = (0, now, false, 0);
-                self.refusals.push(Refusal { to, number, since, through, inherited, last });
+                let (number, since, queued, inherited, last) = (0, now, true, false, 0);
+                self.refusals.push(Refusal { to, number, since, queued, through, inherited, last });
             }
         }
     }
@@ -73,12 +85,14 @@ impl Link {
 
     fn is_refused(&mut self, to: BareJid, sequence: u64, number: u64, now: Duration) {
         self.may_echo(now);
-        let first = self.first();
+        let (first, queued) = (self.first(), number != u64::MAX);
         match self.refusals.iter_mut().find(|refusal| refusal.to == to) {
             Some(refusal) => {
                 if refusal.number < first {
                     // Of those before it has heard.
-                    (refusal.since, refusal.inherited) = (now, false);
+                    (refusal.since, refusal.queued, refusal.inherited) = (now, queued, false);
+                } else if queued && !refusal.queued {
+                    (refusal.since, refusal.queued) = (now, true);
                 }
                 (refusal.number, refusal.last) = (number, sequence.max(refusal.last));
             }
@@ -86,7 +100,7 @@ impl Link {
                 let received = self.received;
                 self.refusals.retain(|refusal| refusal.number >= first || refusal.through > received);
                 let (through, last, inherited) = (0, sequence, false);
-                self.refusals.push(Refusal { to, number, since: now, through, inherited, last });
+                self.refusals.push(Refusal { to, number, since: now, queued, through, inherited, last });
             }
         }
     }
@@ -113,7 +127,7 @@ impl Link {
         let (first, there) = (self.first(), self.conn.is_some());
         self.refusals.retain(|refusal| {
             sequence <= refusal.through
-                || refusal.number >= first && !(there && refusal.since + HEARD_WITHIN <= now)
+                || refusal.number >= first && !(there && refusal.since + refusal.within() <= now)
         });
         self.refusals.iter().any(|refusal| refusal.to == *to)
     }

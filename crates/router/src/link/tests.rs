@@ -44,3 +44,26 @@ fn an_answer_says_what_it_answers_while_it_is_in_the_queue() {
     assert_eq!(said(&link), [0, 5]);
     assert_eq!(link.far.as_ref().map(|far| far.answers.len()), Some(1), "others are forgotten");
 }
+
+#[test]
+fn nobody_has_heard_of_what_is_not_queued() {
+    let mut link = Link::new(Token(1), ConnId::local(1), Timestamp(0));
+    link.management = Some(Box::new(Management {
+        resume: true,
+        max: None,
+        base: 0,
+        acked: 0,
+        sent: 0,
+        before: 0,
+        asked_at: None,
+    }));
+    let (bob, secs) = (starling_xmpp::BareJid::parse("bob@localhost").unwrap(), Duration::from_secs);
+    link.will_refuse(bob.clone(), 1, secs(10));
+    assert!(link.may_overtake(&bob, 2, secs(18)), "its error waits");
+    link.queue(Stanza::message(starling_xmpp::MessageType::Error), None, None);
+    link.refuses(bob.clone(), 1, secs(20));
+    assert!(link.may_overtake(&bob, 2, secs(24)));
+    // Others do not keep it from going on.
+    link.will_refuse(bob.clone(), 2, secs(24));
+    assert!(!link.may_overtake(&bob, 3, secs(25)), "it is there, and says nothing to it");
+}
