@@ -57,7 +57,7 @@ fn nobody_has_heard_of_what_is_not_queued() {
         before: 0,
         asked_at: None,
     }));
-    let (bob, secs) = (starling_xmpp::BareJid::parse("bob@localhost").unwrap(), Duration::from_secs);
+    let (bob, secs) = (BareJid::parse("bob@localhost").unwrap(), Duration::from_secs);
     link.will_refuse(bob.clone(), 1, secs(10));
     assert!(link.may_overtake(&bob, 2, secs(18)), "its error waits");
     link.queue(Stanza::message(starling_xmpp::MessageType::Error), None, None);
