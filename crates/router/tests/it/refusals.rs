@@ -255,6 +255,42 @@ fn nothing_is_taken_behind_what_the_recipients_home_has_refused() {
     }
 }
 
+/// It is being written when that is refused, and by then its session is over.
+#[test]
+fn nor_does_it_leave_when_its_session_is_over() {
+    for how in ["its home is there", "its home is lost"] {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let bob = site.managed(0, "bob", "phone");
+        site.chat(&mut alice, "bob", "before");
+        site.send(&mut alice, named(0));
+        site.decide();
+        let (refusal, _) = refuse_the_first(&mut site);
+        site.store.hold();
+        site.send(&mut alice, named(1));
+        site.decide();
+        site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+        let mut alice = site.connect(0, "alice", "phone");
+        site.decide();
+        refusal.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+        site.decide();
+        if how == "its home is lost" {
+            site.succeed("bob");
+        }
+        site.store.release();
+        site.run();
+        assert_eq!(site.rows("bob"), ["before"], "{how}");
+        for n in 0..2 {
+            site.send(&mut alice, named(n));
+        }
+        site.run();
+        let all = ["before", "0", "1"];
+        assert_eq!(site.rows("bob"), all, "{how}");
+        assert_eq!(site.rows("alice"), all, "{how}");
+        assert_eq!(site.messages(&bob), all, "{how}");
+    }
+}
+
 #[test]
 fn what_a_client_says_when_it_has_heard_of_a_refusal_is_taken() {
     let mut site = Site::new(1);
