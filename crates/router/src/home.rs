@@ -103,6 +103,8 @@ pub(crate) struct Home {
     pub(crate) questions: VecDeque<(Box<Ask>, BoxFuture<'static, Later>)>,
     /// Something about its sessions is to be told to the edge at the end of the turn.
     pub(crate) touched: bool,
+    /// Something waits for what sessions before have sent to other shards.
+    pub(crate) holds: bool,
     /// It is in the list of those that are looked at at the end of the turn.
     pub(crate) listed: bool,
     pub(crate) cursor_timer: bool,
@@ -174,6 +176,7 @@ impl Home {
             asking: 0,
             questions: VecDeque::new(),
             touched: false,
+            holds: false,
             listed: false,
             cursor_timer: false,
             departed: false,
@@ -334,6 +337,15 @@ impl Home {
             Some(at) => self.links.get_mut(at),
             None => self.parted.iter_mut().map(|(_, link)| link).find(|link| link.token == token),
         }
+    }
+
+    /// Sessions that are over, that the address of this one had before it, and whose client may not be back.
+    pub(crate) fn before(&self, token: Token) -> impl Iterator<Item = &Link> {
+        let own = self.account.session(token).map(|session| &session.jid);
+        let parted = || self.parted.iter().map(|(_, link)| link);
+        let own = own.or_else(|| parted().find(|link| link.token == token)?.address());
+        let before = parted().take_while(move |link| link.token != token);
+        before.filter(move |link| own.is_some_and(|jid| link.was(jid)) && !link.is_past())
     }
 
     /// All that this stanza of a session stands for is done.

@@ -98,6 +98,8 @@ pub(crate) struct Sent {
     pub(crate) resent: Option<Duration>,
     /// To a home before this one.
     pub(crate) before: Before,
+    /// It has not gone yet: it waits for the receipt of what the session that its address had before has sent there.
+    pub(crate) held: bool,
     /// The trace it belongs to.
     pub(crate) trace: Option<Trace>,
 }
@@ -326,6 +328,17 @@ impl Link {
         all
     }
 
+    /// Where messages are to go that wait for those of the session before.
+    pub(crate) fn held(&self) -> Vec<BareJid> {
+        let mut all = Vec::new();
+        for sent in self.unsettled.iter().filter_map(Unsettled::sent).filter(|sent| sent.held) {
+            if !all.contains(&sent.to) {
+                all.push(sent.to.clone());
+            }
+        }
+        all
+    }
+
     /// When the first of them went.
     pub(crate) fn unanswered_since(&self) -> Option<Duration> {
         self.unsettled.iter().filter_map(Unsettled::sent).map(|sent| sent.at).min()
@@ -366,9 +379,14 @@ impl Link {
         self.mute && self.far.as_ref().is_some_and(|far| far.parted.is_some())
     }
 
+    /// The address that it had, when it is over.
+    pub(crate) fn address(&self) -> Option<&FullJid> {
+        self.far.as_ref().and_then(|far| far.parted.as_ref())
+    }
+
     /// Whether it is the session that this address had before.
     pub(crate) fn was(&self, jid: &FullJid) -> bool {
-        self.far.as_ref().is_some_and(|far| far.parted.as_ref() == Some(jid))
+        self.address() == Some(jid)
     }
 
     /// Nothing is on its way.

@@ -23,8 +23,8 @@ pub(crate) const ROOM: Duration = Duration::from_millis(500);
 /// What goes again because it was missed does so once in this time: word of one gap comes many times.
 const ONCE: Duration = Duration::from_millis(20);
 
-/// A message of a session goes to the home of another shard: what it is to be known by there. False: it does not, for one before
-/// it is lost, and its client, who is back, says both again.
+/// A message of a session goes to the home of another shard: what it is to be known by there. False: it does not, or not yet: one
+/// before it is lost, and its client, who is back, says both again; or it waits for those of the session before.
 pub(crate) fn leaves(
     shared: &Shared,
     home: &mut Home,
@@ -35,6 +35,7 @@ pub(crate) fn leaves(
     if !home.parted.is_empty() && shared.elsewhere(to).is_some() {
         go_before(shared, home, ticket.token, to);
     }
+    let (waits, holds) = (is_behind(home, ticket.token, to), home.holds);
     let Some(link) = home.sender(ticket.token) else { return true };
     if shared.elsewhere(to).is_none() {
         ticket.heard = link.refused_there(to);
@@ -49,27 +50,54 @@ pub(crate) fn leaves(
     }
     ticket.pair = Some(Pairing { prev });
     let (at, resent) = (shared.clock.monotonic(), ticket.again);
-    let sent = Sent { to: to.clone(), at, again: None, resent, before: ticket.before, trace };
+    let held = waits || (holds && link.held().contains(to));
+    let sent = Sent { to: to.clone(), at, again: None, resent, before: ticket.before, held, trace };
     link.sends(ticket.sequence, sent);
+    home.holds |= held;
     home.touched = true;
-    true
+    !held
 }
 
 /// What the session before this one has sent there and may be lost goes before what this one sends.
 fn go_before(shared: &Shared, home: &mut Home, token: Token, to: &BareJid) {
-    let Some(jid) = home.account.session(token).map(|session| session.jid.clone()) else { return };
-    let before = home.parted.iter().map(|(_, link)| link).filter(|link| link.was(&jid) && !link.is_past());
-    for token in before.map(|link| link.token).collect::<Vec<_>>() {
+    for token in home.before(token).map(|link| link.token).collect::<Vec<_>>() {
         if is_news(home, token, to, shared.clock.monotonic()) {
             send_again(shared, home, token, to, None);
         }
     }
 }
 
-/// Sends again what a session has sent there after this sequence and has no receipt for.
+/// Whether the session that its address had before has sent something there that has no receipt: should that be lost on its way,
+/// what this one sends is not to come before it (promise 4).
+fn is_behind(home: &Home, token: Token, to: &BareJid) -> bool {
+    !home.parted.is_empty() && home.before(token).any(|link| link.unreceipted(to, u64::MAX).is_some())
+}
+
+/// Sends what was held until the sessions before had their receipts.
+pub(crate) fn go_on(shared: &Shared, home: &mut Home) {
+    if !std::mem::take(&mut home.holds) {
+        return;
+    }
+    let all = home.parted.iter().map(|(_, link)| link).chain(&home.links);
+    let held: Vec<_> = all.flat_map(|link| link.held().into_iter().map(|to| (link.token, to))).collect();
+    for (token, to) in held {
+        send_again(shared, home, token, &to, None);
+    }
+}
+
+/// Sends again what a session has sent there after this sequence and has no receipt for; what is held goes on waiting, or goes.
 pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &BareJid, after: Option<u64>) {
     let (now, sender) = (shared.clock.monotonic(), home.account.jid.clone());
+    let waits = is_behind(home, token, to);
+    home.holds |= waits;
     let Some(link) = home.sender(token) else { return };
+    if waits {
+        // It is looked at again as soon as something of this account changes, and after this time.
+        link.waiting_for(to).filter_map(|(_, message)| message.sent.as_mut()).for_each(|sent| {
+            (sent.at, sent.held) = (now, true);
+        });
+        return;
+    }
     let mut prev = after.and_then(|after| link.unreceipted(to, after.saturating_add(1)));
     let mut forwards = Vec::new();
     for (sequence, message) in link.waiting_for(to) {
@@ -77,7 +105,7 @@ pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &Ba
             continue;
         }
         let Some(sent) = &mut message.sent else { continue };
-        (sent.at, sent.again) = (now, Some(now));
+        (sent.at, sent.again, sent.held) = (now, Some(now), false);
         let pair = Some(Pairing { prev });
         let (origin, sender, again) = (message.origin, sender.clone(), sent.resent);
         let (repeated, heard, before) = (true, 0, sent.before);

@@ -35,6 +35,7 @@ impl Worker {
             self.part(now, account);
         }
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        pairs::go_on(&self.shared, home);
         let departed = std::mem::take(&mut home.departed);
         if home.deliveries.is_dirty() && (departed || !home.cursor_timer) {
             home.cursor_timer = true;

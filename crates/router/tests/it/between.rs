@@ -1,7 +1,7 @@
 //! Between homes of different shards: each message once and in order, whatever is lost on its way.
 
 use crate::site::Site;
-use starling_wire::frame::PeerItem;
+use starling_wire::frame::{Pair, PeerItem};
 use starling_xmpp::{Kind, Stanza};
 use std::time::Duration;
 
@@ -381,5 +381,57 @@ fn what_was_sent_before_a_session_ended_goes_on_when_another_device_comes() {
         site.advance(6 * SECOND);
         assert_eq!(site.messages(&bob), expected, "{comes}, managed: {managed}");
         assert_eq!(site.rows("bob"), expected, "{comes}, managed: {managed}");
+    }
+}
+
+/// What is lost on its way, or has found no room, goes again; what its address says in its next session does not come before it.
+#[test]
+fn what_the_session_before_had_sent_is_not_overtaken() {
+    for how in ["nothing", "the first", "both", "no room", "a new home", "the first, in a third session"] {
+        let mut site = Site::new(1);
+        let mut alice = site.client(0, "alice", "phone");
+        let bob = site.client(0, "bob", "phone");
+        site.chat(&mut alice, "bob", "before");
+        for n in 0..2 {
+            site.send(&mut alice, named(n));
+        }
+        site.decide();
+        assert_eq!(site.lose_mail(), 2);
+        site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+        site.run();
+        let mut next = site.client(0, "alice", "phone");
+        site.send(&mut next, named(2));
+        site.decide();
+        if how == "the first, in a third session" {
+            site.say(&next, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+            site.decide();
+            next = site.connect(0, "alice", "phone");
+            site.decide();
+        }
+        site.send(&mut next, named(3));
+        site.decide();
+        let lost = match how {
+            "nothing" | "a new home" => 0,
+            "both" => 2,
+            _ => 1,
+        };
+        let lost: Vec<_> = (0..lost).filter_map(|_| site.mail().pop_front()).collect();
+        if how == "no room" {
+            for (_, item) in lost {
+                let PeerItem::Forward(forward) = item else { panic!("{item:?}") };
+                let (ticket, shard) = (forward.ticket.unwrap(), site.shard("alice"));
+                let (sender, token, recipient) = (ticket.sender, ticket.token, forward.account);
+                let pair = Pair { shard, sender, token, recipient };
+                site.hand_mail(shard, PeerItem::Busy(Box::new(pair), ticket.sequence));
+            }
+        }
+        if how == "a new home" {
+            site.succeed("bob");
+        }
+        site.run();
+        site.advance(if how == "nothing" { Duration::ZERO } else { 6 * SECOND });
+        let all = ["before", "0", "1", "2", "3"];
+        assert_eq!(site.rows("bob"), all, "{how}");
+        assert_eq!(site.messages(&bob), all, "{how}");
     }
 }
