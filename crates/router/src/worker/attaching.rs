@@ -22,6 +22,8 @@ const YOUNG: u64 = 64;
 /// many as there may be edges that keep it.
 const MAX_PARKED: usize = 64;
 const PARKED: usize = 4;
+/// Edges that are gone, of which it is remembered that they had named all that they had.
+const MOST_SPOKEN: usize = 1_024;
 
 /// What is known of edges.
 #[derive(Default)]
@@ -30,6 +32,9 @@ pub(super) struct Attaching {
     edges: HashMap<EdgeId, Attached>,
     /// Those that were declared dead, in the first moments of the reign; later whoever has not come is.
     dead: HashSet<EdgeId>,
+    /// The last ones that were lost, or linked anew, after they had named all their sessions. What they did not name had never
+    /// come there; since then only homes of this reign have sent sessions anywhere, and those know of it.
+    spoken: VecDeque<EdgeId>,
     number: u64,
     /// Accounts that may have sessions there.
     at: HashMap<EdgeId, HashSet<BareJid>>,
@@ -98,9 +103,20 @@ impl Attaching {
         }
     }
 
-    /// Whether it has named all its sessions itself.
+    /// Whether it has named all its sessions itself, whatever has become of it since.
     pub(super) fn has_spoken(&self, edge: EdgeId) -> bool {
-        self.edges.get(&edge).is_some_and(|attached| attached.whole)
+        self.edges.get(&edge).is_some_and(|attached| attached.whole) || self.spoken.contains(&edge)
+    }
+
+    /// What it has named was named over a link that is gone.
+    fn leaves(&mut self, edge: EdgeId) {
+        let spoke = self.edges.remove(&edge).is_some_and(|attached| attached.whole);
+        if spoke && !self.spoken.contains(&edge) {
+            if self.spoken.len() >= MOST_SPOKEN {
+                self.spoken.pop_front();
+            }
+            self.spoken.push_back(edge);
+        }
     }
 }
 
@@ -114,6 +130,7 @@ impl Worker {
         tier.edges.open(edge, link);
         self.attaching.number += 1;
         let number = self.attaching.number;
+        self.attaching.leaves(edge);
         self.attaching.edges.insert(edge, Attached { number, whole: false });
         self.attaching.dead.remove(&edge);
         for account in self.attaching.accounts_at(edge) {
@@ -182,7 +199,7 @@ impl Worker {
 
     /// An edge is taken for dead: what can be resumed waits for it.
     pub(super) fn edge_died(&mut self, turn: &mut Turn, edge: EdgeId) {
-        self.attaching.edges.remove(&edge);
+        self.attaching.leaves(edge);
         if turn.monotonic < self.shared.began + DEAD_AFTER {
             self.attaching.dead.insert(edge);
         }

@@ -145,6 +145,8 @@ pub(crate) struct Site {
     pub(crate) aloud: bool,
     /// What edges say is lost with their links.
     pub(crate) deaf: bool,
+    /// They hear that an edge begins to name its sessions, and nothing else of it.
+    begins: bool,
     /// Of that, what clients have said.
     pub(crate) mute: bool,
 }
@@ -205,6 +207,7 @@ impl Site {
             conns: 0,
             aloud: false,
             deaf: false,
+            begins: false,
             mute: false,
             clock,
         };
@@ -369,6 +372,7 @@ impl Site {
                     }
                     let lost =
                         self.mute && matches!(&item, EdgeItem::Up(_, ToHome { up: Up::Stanza { .. }, .. }));
+                    let lost = lost || (self.begins && !matches!(&item, EdgeItem::AttachBegin(_)));
                     if !self.deaf && !lost && self.wires.links.lock().get(&edge) == Some(&link.number) {
                         self.hand_over(edge, link.number, item);
                     }

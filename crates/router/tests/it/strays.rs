@@ -331,3 +331,47 @@ fn nothing_is_read_past_what_is_under_way() {
     site.run();
     assert_eq!(site.messages(&tablet), ["under way"]);
 }
+
+/// It never came to the edge where it is recorded, which has said so and is lost before the account can be read. Of one that has
+/// said nothing nobody knows.
+#[test]
+fn what_an_edge_has_said_counts_when_it_is_gone() {
+    for (spoke, again) in [(true, false), (true, true), (false, false)] {
+        let mut site = Site::new(3);
+        site.lively = true;
+        let mut alice = site.client(2, "alice", "phone");
+        let bob = site.managed(0, "bob", "phone");
+        site.chat(&mut alice, "bob", "one");
+        assert_eq!(site.messages(&bob), ["one"]);
+        site.lose(&bob);
+        // It is recorded there, and nobody is told.
+        site.resume(&bob, 1, 0);
+        for _ in 0..6 {
+            site.decide();
+        }
+        site.forget_downs();
+        let book = site.books[usize::from(site.shard("bob").0)].clone();
+        assert_eq!(book.edges()[0].1, site.edge(1).0);
+        site.store.fail_next_reads(100_000);
+        if spoke {
+            site.succeed("bob");
+            site.advance(2 * SECOND);
+        }
+        if again {
+            site.cut(1);
+            site.begin_to_link(1);
+        }
+        site.kill_edge(1);
+        if !spoke {
+            site.succeed("bob");
+        }
+        site.advance(8 * SECOND);
+        site.store.fail_next_reads(0);
+        site.advance(SECOND);
+        let bob = site.resume(&bob, 2, 0);
+        site.advance(2 * SECOND);
+        let told = site.told(&bob);
+        let resumed = told.iter().any(|down| matches!(down, Down::Resumed { .. }));
+        assert_eq!(resumed, spoke, "again: {again}, {told:?}");
+    }
+}

@@ -17,6 +17,15 @@ impl Site {
         }
     }
 
+    /// Gives an edge a link that breaks before it has named its sessions.
+    pub(crate) fn begin_to_link(&mut self, edge: usize) {
+        self.begins = true;
+        self.link(edge);
+        self.run();
+        self.begins = false;
+        self.cut(edge);
+    }
+
     /// Takes it away. What is on its way is lost.
     pub(crate) fn cut(&mut self, edge: usize) {
         let (id, now) = (self.edges[edge].id, self.clock.monotonic());
