@@ -12,6 +12,10 @@ const HEARD: Duration = Duration::from_secs(1);
 /// How long a new home waits for an edge, less what links may take.
 const WAITS: Duration = Duration::from_millis(4_500);
 
+/// How long a home does not hear of an edge before it takes it for dead, less what links may take: from then on its sessions wait
+/// for their clients as any that are detached.
+const SILENT: Duration = Duration::from_secs(4);
+
 /// A reign began, at that router.
 struct Opening {
     shard: Shard,
@@ -74,6 +78,32 @@ impl Losses {
         }
         true
     }
+
+    /// Whether some home heard nothing of this edge for so long since then.
+    fn has_been_silent(
+        &self,
+        edge: EdgeId,
+        since: Duration,
+        shard: Shard,
+        now: Duration,
+        long: Duration,
+    ) -> bool {
+        let mut openings = self.openings.iter().filter(|opening| opening.shard == shard).peekable();
+        while let Some(opening) = openings.next() {
+            let end = openings.peek().map_or(now, |next| next.at);
+            let mut heard = opening.at.max(since);
+            for span in self.spans.get(&(edge, opening.router)).into_iter().flatten() {
+                if span.from.min(end).saturating_sub(heard) >= long {
+                    return true;
+                }
+                heard = heard.max(span.to);
+            }
+            if end.saturating_sub(heard) >= long {
+                return true;
+            }
+        }
+        false
+    }
 }
 
 impl Cluster {
@@ -91,7 +121,8 @@ impl Cluster {
 
     /// Whether an account's session that was at this edge is to be had.
     pub(super) fn keeps(&self, edge: EdgeId, since: Duration, account: &BareJid) -> bool {
-        let (losses, shard) = (self.losses.lock(), self.shards.of(account));
-        losses.keeps(edge, since, shard, self.stage.world.now())
+        let (losses, shard, now) = (self.losses.lock(), self.shards.of(account), self.stage.world.now());
+        let long = SILENT + self.stage.plan.resume_timeout;
+        losses.keeps(edge, since, shard, now) && !losses.has_been_silent(edge, since, shard, now, long)
     }
 }
