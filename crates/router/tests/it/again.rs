@@ -3,7 +3,7 @@
 use crate::bench::chat;
 use crate::between::named;
 use crate::site::Site;
-use starling_wire::{Leave, Up};
+use starling_wire::{Down, Leave, Up};
 use starling_xmpp::{Element, PresenceType, Stanza, ns};
 use std::time::Duration;
 
@@ -93,6 +93,46 @@ fn what_an_edge_says_late_was_said_by_another_session() {
         assert_eq!(site.rows("bob"), all, "moved: {moved}");
         assert_eq!(site.messages(&bob), all, "moved: {moved}");
     }
+}
+
+/// A home has refused it while something before it had no answer, and the next one cannot read the account in time: so its client
+/// says both again behind a resumption, and the latter once more because of the error.
+#[test]
+fn what_is_said_twice_behind_a_resumption_is_one_message() {
+    let mut site = Site::new(2);
+    let mut alice = site.managed(0, "alice", "phone");
+    let bob = site.client(1, "bob", "phone");
+    site.close_post("carol", true);
+    site.post(&mut alice, "carol", "waits");
+    site.run();
+    site.store.fail_next(1);
+    site.send(&mut alice, named(0));
+    site.run();
+    assert_eq!(site.messages(&alice), ["!resource-constraint wait"]);
+    site.close_post("carol", false);
+    site.store.fail_next_reads(100_000);
+    site.succeed("alice");
+    site.lose(&alice);
+    site.advance(6 * SECOND);
+    site.store.fail_next_reads(0);
+    site.advance(SECOND);
+    let mut alice = site.resume(&alice, 1, 1);
+    site.advance(4 * SECOND);
+    let told = site.told(&alice);
+    let handled = told.iter().find_map(|down| match down {
+        Down::Resumed { sequence, .. } => Some(*sequence),
+        _ => None,
+    });
+    assert_eq!(handled, Some(1), "{told:?}");
+    alice.sequence = 1;
+    site.post(&mut alice, "carol", "waits");
+    site.send(&mut alice, named(0));
+    site.run();
+    site.send(&mut alice, named(0));
+    site.run();
+    assert_eq!(site.rows("bob"), ["0"]);
+    assert_eq!(site.messages(&bob), ["0"]);
+    assert_eq!(site.rows("alice"), ["waits", "0"]);
 }
 
 /// What was refused and said again is twice in what its client had under way as it lost its session. It says all of that again as
