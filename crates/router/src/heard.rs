@@ -24,6 +24,8 @@ pub(crate) struct Heard {
 
 #[derive(Debug, Default)]
 struct Known {
+    /// The first sequence that was decided. Those before it have their answer of a home before: which, the log tells.
+    first: u64,
     /// The last sequence that was decided.
     last: u64,
     /// The last one that was not refused.
@@ -55,12 +57,15 @@ impl Heard {
         Self { since: moment, ..Self::default() }
     }
 
-    /// What becomes of this one; `prev`: the one before it that has no receipt as far as its sender knows.
-    pub(crate) fn verdict(&self, token: Token, sequence: u64, prev: Option<u64>) -> Verdict {
+    /// What becomes of this one; `prev`: the one before it that has no receipt as far as its sender knows; `repeated`: it may have
+    /// been sent before.
+    pub(crate) fn verdict(&self, token: Token, sequence: u64, prev: Option<u64>, repeated: bool) -> Verdict {
         let known = self.sessions.get(&token);
         match known {
             Some(known) if known.open.contains(&sequence) => Verdict::UnderWay,
             Some(known) if known.refused.contains(&sequence) => Verdict::Decide,
+            // A home before this one may have refused it, and that of its sender, who knew of it, be lost.
+            Some(known) if repeated && sequence < known.first => Verdict::Decide,
             Some(known) if sequence <= known.last => Verdict::Done,
             _ => match (prev, known.map(|known| known.last)) {
                 (None, _) => Verdict::Decide,
@@ -82,7 +87,8 @@ impl Heard {
             self.sessions.retain(|_, known| !known.open.is_empty());
             self.since = now;
         }
-        let known = self.sessions.entry(token).or_default();
+        let known = || Known { first: sequence, ..Known::default() };
+        let known = self.sessions.entry(token).or_insert_with(known);
         known.last = known.last.max(sequence);
         known.refused.retain(|refused| *refused != sequence);
         known.open.push(sequence);
@@ -142,15 +148,17 @@ mod tests {
     #[test]
     fn each_is_decided_once_and_in_order() {
         let mut heard = Heard::since(secs(1));
-        assert_eq!(heard.verdict(A, 3, None), Verdict::Decide);
-        assert_eq!(heard.verdict(A, 5, Some(3)), Verdict::Gap(None), "3 has not come");
+        assert_eq!(heard.verdict(A, 3, None, false), Verdict::Decide);
+        assert_eq!(heard.verdict(A, 5, Some(3), false), Verdict::Gap(None), "3 has not come");
         heard.decides(A, 3, secs(2));
-        assert_eq!(heard.verdict(A, 3, None), Verdict::UnderWay);
-        assert_eq!(heard.verdict(A, 5, Some(3)), Verdict::Decide);
-        assert_eq!(heard.verdict(A, 7, Some(5)), Verdict::Gap(Some(3)));
+        assert_eq!(heard.verdict(A, 3, None, false), Verdict::UnderWay);
+        assert_eq!(heard.verdict(A, 5, Some(3), false), Verdict::Decide);
+        assert_eq!(heard.verdict(A, 7, Some(5), false), Verdict::Gap(Some(3)));
         heard.done(A, 3, false, false, secs(3));
-        assert_eq!(heard.verdict(A, 3, None), Verdict::Done);
-        assert_eq!(heard.verdict(A, 2, None), Verdict::Done, "given up long ago");
+        assert_eq!(heard.verdict(A, 3, None, false), Verdict::Done);
+        assert_eq!(heard.verdict(A, 2, None, false), Verdict::Done, "given up long ago");
+        assert_eq!(heard.verdict(A, 2, None, true), Verdict::Decide, "a home before may have refused it");
+        assert_eq!(heard.verdict(A, 3, None, true), Verdict::Done);
     }
 
     #[test]
@@ -159,14 +167,14 @@ mod tests {
         heard.decides(A, 3, secs(2));
         heard.done(A, 3, true, true, secs(3));
         heard.decides(A, 4, secs(4));
-        assert_eq!(heard.verdict(A, 3, None), Verdict::Decide);
+        assert_eq!(heard.verdict(A, 3, None, false), Verdict::Decide);
         assert!(heard.is_late(A, 3), "one behind it may be taken");
         heard.done(A, 4, true, false, secs(4));
         assert!(!heard.is_late(A, 3));
         assert_eq!(heard.unknown_before(), secs(3), "its row may be there");
         heard.decides(A, 3, secs(5));
         heard.done(A, 3, false, false, secs(6));
-        assert_eq!(heard.verdict(A, 3, None), Verdict::Done);
+        assert_eq!(heard.verdict(A, 3, None, false), Verdict::Done);
         heard.decides(A, 4, secs(5));
         heard.done(A, 4, true, false, secs(6));
         heard.decides(A, 5, secs(5));
@@ -182,7 +190,7 @@ mod tests {
             heard.done(A, n, true, true, secs(3));
         }
         for n in 1..=credit::MOST as u64 {
-            assert_ne!(heard.verdict(A, n, None), Verdict::Done, "{n}");
+            assert_ne!(heard.verdict(A, n, None, false), Verdict::Done, "{n}");
         }
     }
 
@@ -212,7 +220,7 @@ mod tests {
         }
         assert!(heard.sessions.len() <= 2, "{}", heard.sessions.len());
         assert_eq!(
-            heard.verdict(Token(0), 1, None),
+            heard.verdict(Token(0), 1, None, false),
             Verdict::UnderWay,
             "it is not forgotten while it is under way"
         );

@@ -131,7 +131,7 @@ pub(crate) fn is_news(home: &mut Home, token: Token, to: &BareJid, now: Duration
 pub(crate) fn is_new(shared: &Shared, home: &mut Home, forward: &Forward) -> bool {
     let Some(ticket) = &forward.ticket else { return true };
     let Some(pair) = ticket.pair else { return true };
-    match home.heard.verdict(ticket.token, ticket.sequence, pair.prev) {
+    match home.heard.verdict(ticket.token, ticket.sequence, pair.prev, ticket.repeated) {
         Verdict::Decide => return true,
         Verdict::UnderWay => {}
         Verdict::Done => crate::route::receipt(shared, &home.account.jid, ticket, None),

@@ -1,8 +1,10 @@
 //! Between homes of different shards: each message once and in order, whatever is lost on its way.
 
+use crate::bench::chat;
 use crate::site::Site;
+use starling_wire::Down;
 use starling_wire::frame::{Pair, PeerItem};
-use starling_xmpp::{Kind, Stanza};
+use starling_xmpp::{Kind, MessageType, Stanza};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -56,7 +58,7 @@ fn a_refusal_whose_receipt_is_lost_stays_one() {
     let mut site = Site::new(1);
     let mut alice = site.client(0, "alice", "phone");
     let bob = site.client(0, "bob", "phone");
-    let mut refused = Stanza::message(starling_xmpp::MessageType::Groupchat);
+    let mut refused = Stanza::message(MessageType::Groupchat);
     refused.to = Some(starling_xmpp::Jid::parse("bob@localhost").unwrap());
     site.send(&mut alice, refused);
     site.post(&mut alice, "bob", "behind it");
@@ -147,7 +149,7 @@ fn requests_to_a_shard_without_a_home_are_answered() {
     site.run();
     let downs = site.told(&alice);
     let answered = downs.iter().any(|down| match down {
-        starling_wire::Down::Stanza { stanza, .. } => {
+        Down::Stanza { stanza, .. } => {
             matches!(stanza.kind, Kind::Iq(_))
                 && crate::stage::condition(stanza) == "!resource-constraint wait"
         }
@@ -192,7 +194,7 @@ fn what_a_session_had_said_arrives_when_it_has_ended() {
 /// A message that its client may send again.
 pub(crate) fn named(n: usize) -> Stanza {
     let id = starling_xmpp::Element::new(starling_xmpp::ns::SID, "origin-id").attr("id", format!("o{n}"));
-    crate::bench::chat("bob@localhost", &n.to_string()).child(id)
+    chat("bob@localhost", &n.to_string()).child(id)
 }
 
 #[test]
@@ -381,6 +383,49 @@ fn what_was_sent_before_a_session_ended_goes_on_when_another_device_comes() {
         site.advance(6 * SECOND);
         assert_eq!(site.messages(&bob), expected, "{comes}, managed: {managed}");
         assert_eq!(site.rows("bob"), expected, "{comes}, managed: {managed}");
+    }
+}
+
+/// It has told the sender's home, which is lost before its client has heard of that.
+#[test]
+fn what_a_home_before_has_refused_is_not_taken_for_done() {
+    for unsure in [false, true] {
+        let mut site = Site::new(1);
+        let mut alice = site.managed(0, "alice", "phone");
+        let before = alice.sequence;
+        let mut message = chat("bob@localhost", "refused");
+        if !unsure {
+            message.kind = Kind::Message(MessageType::Groupchat);
+        }
+        site.send(&mut alice, message);
+        site.decide();
+        if unsure {
+            site.store.fail_next(1);
+        }
+        for _ in 0..2 {
+            let mail: Vec<_> = site.mail().drain(..).collect();
+            assert_eq!(mail.len(), 1);
+            mail.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+            site.decide();
+        }
+        site.forget_downs();
+        site.succeed("bob");
+        site.post(&mut alice, "bob", "behind it");
+        site.decide();
+        let mail: Vec<_> = site.mail().drain(..).collect();
+        mail.into_iter().for_each(|(shard, item)| site.hand_mail(shard, item));
+        site.decide();
+        assert_eq!(site.lose_mail(), 1);
+        site.forget_downs();
+        // Its edge says both again.
+        site.succeed("alice");
+        let told = site.told(&alice);
+        let refused = told.iter().filter(|down| matches!(down, Down::Stanza { .. })).count();
+        assert_eq!(refused, 1, "unsure: {unsure}, {told:?}");
+        let all = |down: &Down| matches!(down, Down::Handled { sequence } if *sequence == before + 2);
+        let handled = told.iter().any(all);
+        assert!(handled, "unsure: {unsure}, {told:?}");
+        assert_eq!(site.rows("bob"), ["behind it"], "unsure: {unsure}");
     }
 }
 
