@@ -124,22 +124,33 @@ impl Worker {
         }
     }
 
-    /// Ends recorded sessions that nobody has: their contacts are told.
-    pub(super) fn end_lost(&mut self, turn: &mut Turn, account: &BareJid) {
-        let (shared, age) = (Arc::clone(&self.shared), turn.monotonic.saturating_sub(self.shared.began));
-        let Some(tier) = &shared.tier else { return };
-        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
-        if home.opening.is_some() {
-            return;
-        }
-        for place in tier.register.places(account) {
-            let unsure = self.attaching.unsure.get(account);
+    /// What is recorded of an account, which is open, and nobody has.
+    pub(super) fn lost_of(&self, turn: &Turn, account: &BareJid) -> Vec<Place> {
+        let age = turn.monotonic.saturating_sub(self.shared.began);
+        let (Some(tier), Some(Slot::Ready(home))) = (&self.shared.tier, self.homes.get(account)) else {
+            return Vec::new();
+        };
+        let unsure = self.attaching.unsure.get(account);
+        let mut places = tier.register.places(account);
+        places.retain(|place| {
             let here = home.has(place.token)
                 || self.unbinding.has(place.token)
+                || turn.unbinds(place.token)
                 || unsure.is_some_and(|all| all.parked.iter().any(|it| it.record.token == place.token));
-            if here || !self.attaching.has_answered(place.edge, age) {
-                continue;
-            }
+            !here && self.attaching.has_answered(place.edge, age)
+        });
+        places
+    }
+
+    /// Ends recorded sessions that nobody has: their contacts are told.
+    pub(super) fn end_lost(&mut self, turn: &mut Turn, account: &BareJid) {
+        let lost = self.lost_of(turn, account);
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        if home.opening.is_some() {
+            // It is looked for when that is over.
+            return;
+        }
+        for place in lost {
             let mut session = Session::new(place.token, place.jid);
             session.presence = Some(Stanza::presence(PresenceType::Available));
             let conn = ConnId { edge: place.edge, number: 0 };

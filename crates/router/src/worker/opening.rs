@@ -86,7 +86,7 @@ impl Worker {
         let mut parked: Vec<_> = std::mem::take(&mut opening.parked).into_iter().map(Some).collect();
         let recorded: Vec<_> = places.iter().map(|place| place.token).collect();
         let mut chosen: Vec<(Parked, Notes, Place)> = Vec::new();
-        let (mut lost, mut unsure) = (false, Vec::new());
+        let mut unsure = Vec::new();
         for place in places {
             // Another session of that name has been bound meanwhile, which is being recorded.
             if home.has(place.token) || home.account.resource(&place.jid).is_some() {
@@ -115,7 +115,8 @@ impl Worker {
                     let is_it = |parked: &Parked| parked.record.token == place.token;
                     unsure.extend(parked.iter_mut().filter_map(|parked| parked.take_if(|it| is_it(it))));
                 }
-                Found::Lost => lost |= self.attaching.has_answered(place.edge, age),
+                // That is looked for when the account is open.
+                Found::Lost => {}
             }
         }
         chosen.sort_by_key(|(_, notes, _)| notes.since);
@@ -140,10 +141,6 @@ impl Worker {
                 self.unbinding.give_up(parked.record.jid.clone(), parked.record.token);
             }
             other_record(home, &parked, &mut self.downs);
-        }
-        if lost {
-            let at = (turn.monotonic + LOST_GRACE).max(shared.began + DEAD_AFTER);
-            self.timers.set(at, account.clone(), Why::Lost);
         }
         if let Some(opening) = &mut home.opening {
             opening.built.append(&mut built);
@@ -289,6 +286,11 @@ impl Worker {
             // Another edge has named some meanwhile.
             home.opening = Some(Box::new(Opening { parked, ..Opening::default() }));
             return self.try_open(turn, account);
+        }
+        if !self.lost_of(turn, account).is_empty() {
+            // Whoever has looked while the log was read was told nothing.
+            let at = (turn.monotonic + LOST_GRACE).max(self.shared.began + DEAD_AFTER);
+            self.timers.set(at, account.clone(), Why::Lost);
         }
         self.take_early(turn, account);
         self.go_on(turn, account);
