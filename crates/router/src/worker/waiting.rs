@@ -49,7 +49,11 @@ impl Worker {
             self.timers.set(at, account.clone(), Why::Patience);
         }
         for held in over {
-            self.refuse(turn, account, held.msg);
+            match held.msg {
+                // Whoever looks for what is lost there comes back.
+                Msg::Wake(account) => self.attaching.losing.again(account, turn.monotonic),
+                msg => self.refuse(turn, account, msg),
+            }
         }
         self.touch(account);
     }
@@ -211,8 +215,11 @@ impl Worker {
                 }
                 self.downs.push(ToEdge { conn, down: Down::NotResumed });
             }
-            Msg::Edge(ToHome { account, conn, up: Up::Stanza { .. } }) if self.shared.tier.is_some() => {
-                // Of a session that could not be built: it comes back, and says it again.
+            Msg::Edge(ToHome { account, conn, up: Up::Stanza { .. } | Up::EnableSm { .. } })
+                if self.shared.tier.is_some() =>
+            {
+                // Of a session that could not be built: it comes back, and says it again. What follows `<enable/>` is not to be
+                // taken as of one whose stanzas are not counted.
                 self.cut_parked(&account, conn);
             }
             Msg::Forward(forward) => {

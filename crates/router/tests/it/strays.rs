@@ -375,3 +375,44 @@ fn what_an_edge_has_said_counts_when_it_is_gone() {
         assert_eq!(resumed, spoke, "again: {again}, {told:?}");
     }
 }
+
+/// Its account waits for its log for longer than it is looked for sessions that nobody has.
+#[test]
+fn what_nobody_has_is_looked_for_when_its_account_is_open() {
+    let mut site = Site::new(2);
+    let mut phone = site.managed(0, "alice", "phone");
+    let _desk = site.managed(1, "alice", "desk");
+    site.chat(&mut phone, "bob", "a row that may have to be sent");
+    let book = site.books[usize::from(site.shard("alice").0)].clone();
+    // Only who looks at all accounts finds the desk.
+    site.kill_edge(1);
+    // The last home has recorded this one, and nobody was answered: its edge does not name it.
+    let tablet = starling_xmpp::FullJid::parse("alice@localhost/tablet").unwrap();
+    book.bind(tablet, starling_wire::Token(7), site.edge(0));
+    site.succeed("alice");
+    let mut bob = site.client(0, "bob", "phone");
+    site.post(&mut bob, "alice", "hello");
+    site.run();
+    site.store.fail_next_reads(1_000);
+    site.advance(10 * SECOND);
+    assert_eq!(book.edges().len(), 3, "the account is not open");
+    site.store.fail_next_reads(0);
+    site.advance(5 * SECOND);
+    assert_eq!(book.edges(), [("alice@localhost/phone".to_owned(), site.edge(0).0)]);
+}
+
+/// It is said to a home that cannot be loaded in time. What follows is not to be taken as if it had not been said.
+#[test]
+fn who_cannot_be_answered_that_stanzas_are_counted_comes_back() {
+    let mut site = Site::new(1);
+    let mut bob = site.client(0, "bob", "phone");
+    site.store.fail_next_reads(1_000);
+    site.succeed("bob");
+    site.say(&bob, Up::EnableSm { resume: true, max: None });
+    site.run();
+    site.store.fail_next_reads(0);
+    site.send(&mut bob, chat("alice@localhost", "behind it"));
+    site.advance(6 * SECOND);
+    let told = site.told(&bob);
+    assert!(told.iter().any(|down| matches!(down, Down::Close(_))), "{told:?}");
+}
