@@ -68,8 +68,8 @@ struct Session {
     /// With what it may have been lost: the life of the server it was begun in, or edges that it may be at.
     lives: Vec<Life>,
     resumable: bool,
-    /// It was taken from its client, as if another one had it.
-    denied: bool,
+    /// It was taken from its client, as if another one had it or it were over: how that was said.
+    denied: Option<String>,
     counted: bool,
     /// Stanzas written since `<enable/>`, and those of them that the server has not counted.
     sent: u32,
@@ -127,9 +127,9 @@ impl Client {
                 continue;
             };
             let end = self.work(&mut line, &mut session).await;
-            if session.denied {
+            if let Some(condition) = session.denied.take() {
                 let should = self.is_kept(&session, &*host);
-                self.note(What::NotResumed { condition: "conflict".to_owned(), should });
+                self.note(What::NotResumed { condition, should });
             }
             if matches!(end, End::Closed | End::Forgotten) {
                 self.stage.forgets(&self.name, session.token);

@@ -1,7 +1,7 @@
 //! What waits for a home, in the order in which it came, and how long.
 
 use crate::msg::{Msg, needs_store};
-use starling_wire::{ConnId, Up};
+use starling_wire::{ConnId, ToHome, Up};
 use starling_xmpp::Jid;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -80,6 +80,14 @@ impl Line {
     /// Takes all.
     pub(crate) fn take(&mut self) -> VecDeque<Held> {
         std::mem::take(&mut self.held)
+    }
+
+    /// Takes out who asked for sessions, in order: they wait only until these are built.
+    pub(crate) fn take_resumptions(&mut self) -> VecDeque<Held> {
+        let asks = |held: &Held| matches!(&held.msg, Msg::Edge(ToHome { up: Up::Resume { .. }, .. }));
+        let (asks, rest) = std::mem::take(&mut self.held).into_iter().partition(asks);
+        self.held = rest;
+        asks
     }
 
     /// Takes what has waited long enough, and what the senders of that have sent since, in order; returns when to look again, if

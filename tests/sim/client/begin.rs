@@ -151,7 +151,7 @@ impl Session {
             token,
             lives: vec![life],
             resumable: false,
-            denied: false,
+            denied: None,
             counted: false,
             sent: 0,
             unheard: VecDeque::new(),

@@ -144,7 +144,8 @@ impl Client {
             ToClient::End(error) => {
                 self.note(What::Remark(format!("the stream ends: {error:?}")));
                 let rival = self.may_come(self.rival);
-                session.denied = session.resumable && !rival && error.as_deref() == Some("conflict");
+                let ends = error.as_deref().is_some_and(|error| matches!(error, "conflict" | "reset"));
+                session.denied = error.filter(|_| ends && session.resumable && !rival);
                 session.resumable = false;
                 return Some(End::Lost);
             }

@@ -84,7 +84,7 @@ impl Worker {
             return;
         }
         let mut parked: Vec<_> = std::mem::take(&mut opening.parked).into_iter().map(Some).collect();
-        let recorded: Vec<_> = places.iter().map(|place| place.token).collect();
+        let recorded: Vec<_> = places.iter().map(|place| (place.jid.clone(), place.token)).collect();
         let mut chosen: Vec<(Parked, Notes, Place)> = Vec::new();
         let mut unsure = Vec::new();
         for place in places {
@@ -106,7 +106,7 @@ impl Worker {
                             rebuild::merge(&mut best, &other.record);
                         }
                         best.others.push(other.conn);
-                        close_other(&other, &mut self.downs);
+                        close_other(&other, true, &mut self.downs);
                     }
                     owed::carry(&mut best.record, &notes.owed);
                     chosen.push((best, *notes, place));
@@ -137,10 +137,12 @@ impl Worker {
         }
         built.retain(|(token, _)| home.links.iter().any(|link| link.token == *token));
         for parked in parked.into_iter().flatten() {
-            if parked.adopted.is_some() && !recorded.contains(&parked.record.token) {
+            let Record { token, jid, .. } = &*parked.record;
+            if parked.adopted.is_some() && !recorded.iter().any(|(_, recorded)| recorded == token) {
                 self.unbinding.give_up(parked.record.jid.clone(), parked.record.token);
             }
-            other_record(home, &parked, &mut self.downs);
+            let replaced = recorded.iter().any(|(address, other)| address == jid && other != token);
+            other_record(home, &parked, replaced, &mut self.downs);
         }
         if let Some(opening) = &mut home.opening {
             opening.built.append(&mut built);
@@ -292,6 +294,11 @@ impl Worker {
             let at = (turn.monotonic + LOST_GRACE).max(self.shared.began + DEAD_AFTER);
             self.timers.set(at, account.clone(), Why::Lost);
         }
+        let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
+        // Behind what waits for the log, whoever asks later would overtake them, and lose the session to them.
+        for held in home.paused.take_resumptions() {
+            self.take(turn, account, held);
+        }
         self.take_early(turn, account);
         self.go_on(turn, account);
         self.touch(account);
@@ -380,9 +387,10 @@ fn settle_in(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, parked: &Parke
 }
 
 /// A record of a session that is somewhere else by now, or over. What its client has acknowledged does not come again.
-fn other_record(home: &mut Home, parked: &Parked, downs: &mut Vec<ToEdge>) {
+fn other_record(home: &mut Home, parked: &Parked, replaced: bool, downs: &mut Vec<ToEdge>) {
     let conn = parked.conn;
-    close_other(parked, downs);
+    let Record { token, jid, .. } = &*parked.record;
+    close_other(parked, replaced || home.has(*token) || home.account.resource(jid).is_some(), downs);
     let before = notes::decode(&parked.record.notes).map(|notes| notes.acknowledged).unwrap_or_default();
     for position in parked.record.acknowledged.iter().chain(&before) {
         home.deliveries.was_acknowledged(*position);
@@ -400,9 +408,15 @@ fn other_record(home: &mut Home, parked: &Parked, downs: &mut Vec<ToEdge>) {
     }
 }
 
-fn close_other(parked: &Parked, downs: &mut Vec<ToEdge>) {
+/// `elsewhere`: the session is, or another one has its address.
+fn close_other(parked: &Parked, elsewhere: bool, downs: &mut Vec<ToEdge>) {
     if parked.gone.is_none() {
-        let error = StreamError::new(StreamCondition::Conflict).with_text("the session is over or elsewhere");
+        let error = if elsewhere {
+            StreamError::new(StreamCondition::Conflict).with_text("the session is elsewhere")
+        } else {
+            // Whoever is told of a conflict may not come back by itself (RFC 6120 section 4.9.3.3).
+            StreamError::new(StreamCondition::Reset).with_text("the session is over")
+        };
         downs.push(ToEdge { conn: parked.conn, down: Down::Close(Some(Box::new(error))) });
     }
 }

@@ -320,3 +320,40 @@ fn who_came_online_as_its_home_was_lost_gets_copies() {
     assert_eq!(site.messages(&phone), ["one"]);
     assert_eq!(site.messages(&desk), ["copy"]);
 }
+
+/// An account opens, and what waits for its log does so longer than who has asked for its sessions.
+#[test]
+fn who_asked_before_its_session_was_built_does_not_take_it_later() {
+    for repeats in [false, true] {
+        let mut site = Site::new(3);
+        let mut bob = site.client(1, "bob", "phone");
+        let mut phone = site.managed(0, "alice", "phone");
+        let _desk = site.managed(2, "alice", "desk");
+        site.chat(&mut bob, "alice", "one");
+        // It is waited for.
+        site.cut(2);
+        site.post(&mut phone, "bob", "said again");
+        site.succeed("alice");
+        site.say(&phone, Up::Gone(Leave::Lost));
+        let first = site.resume(&phone, 0, 0);
+        site.run();
+        site.store.fail_next_reads(1);
+        site.advance(Duration::from_millis(400));
+        if repeats {
+            site.cut(0);
+            site.link(0);
+            site.run();
+        }
+        site.lose(&first);
+        let second = site.resume(&first, 1, 0);
+        site.advance(6 * SECOND);
+        let told = site.told(&second);
+        assert!(matches!(told.first(), Some(Down::Resumed { .. })), "{repeats} {told:?}");
+        assert!(
+            !told.iter().any(|down| matches!(down, Down::Close(_) | Down::Released)),
+            "{repeats} {told:?}"
+        );
+        site.chat(&mut bob, "alice", "two");
+        assert_eq!(site.messages(&second).last().map(String::as_str), Some("two"), "{repeats}");
+    }
+}

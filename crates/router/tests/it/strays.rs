@@ -4,7 +4,7 @@ use crate::bench::{chat, jid};
 use crate::site::{Mood, Site};
 use starling_router::{RecordError, RouterConfig};
 use starling_wire::{Down, Leave, Up};
-use starling_xmpp::{PresenceType, Stanza};
+use starling_xmpp::{PresenceType, Stanza, StreamCondition};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -415,4 +415,24 @@ fn who_cannot_be_answered_that_stanzas_are_counted_comes_back() {
     site.advance(6 * SECOND);
     let told = site.told(&bob);
     assert!(told.iter().any(|down| matches!(down, Down::Close(_))), "{told:?}");
+}
+
+/// Clients that are told of a conflict may not come back by themselves.
+#[test]
+fn who_was_away_for_too_long_with_its_edge_is_told_of_a_conflict_only_if_there_is_one() {
+    for replaced in [false, true] {
+        let mut site = Site::with(2, RouterConfig { resume_timeout: 2 * SECOND, ..RouterConfig::default() });
+        let bob = site.managed(1, "bob", "phone");
+        site.cut(1);
+        site.declare_dead(1);
+        site.advance(3 * SECOND);
+        let next = replaced.then(|| site.managed(0, "bob", "phone"));
+        site.link(1);
+        site.run();
+        let told = site.told(&bob);
+        let Some(Down::Close(Some(error))) = told.first() else { panic!("{told:?}") };
+        let expected = if replaced { StreamCondition::Conflict } else { StreamCondition::Reset };
+        assert_eq!(error.condition, expected);
+        assert!(next.is_none_or(|next| site.is_there(&next) && site.kept(1) == 0));
+    }
 }
