@@ -151,6 +151,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Self {
+        let attaching = Attaching::new(shared.began);
         let inbox = Arc::clone(&shared.inboxes[index]);
         let shards = shared.tier.as_ref().map_or(1, |tier| tier.shards.count());
         let pipeline = Pipeline::new(shared.store.commits_together(), shards);
@@ -177,7 +178,7 @@ impl Worker {
             remembered: Remembered::default(),
             ended: Ended::default(),
             sending: HashSet::new(),
-            attaching: Attaching::default(),
+            attaching,
             unbinding: Unbinding::default(),
             fenced: false,
             lapsed: None,
@@ -201,7 +202,8 @@ impl Worker {
             (None, Some(since)) => Some(since + ADRIFT_AFTER),
             (None, None) => self.shared.positions.until(),
         };
-        let cluster = [self.unbinding.deadline(), self.attaching.losing.deadline(&self.shared)];
+        let known_at = self.attaching.known_at();
+        let cluster = [self.unbinding.deadline(), self.attaching.losing.deadline(&self.shared, known_at)];
         [lease, self.timers.next()].into_iter().chain(cluster).flatten().min()
     }
 

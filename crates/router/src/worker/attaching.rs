@@ -36,6 +36,9 @@ pub(super) struct Attaching {
     /// come there; since then only homes of this reign have sent sessions anywhere, and those know of it.
     spoken: VecDeque<EdgeId>,
     number: u64,
+    /// Since when edges could come: the beginning of the reign, or the end of a time without a lease in its first moments, in which
+    /// the home was open to none.
+    since: Duration,
     /// Accounts that may have sessions there.
     at: HashMap<EdgeId, HashSet<BareJid>>,
     /// Accounts that wait for edges, in an order that is the same every time.
@@ -53,6 +56,28 @@ struct Attached {
 }
 
 impl Attaching {
+    /// Of a reign that begins then.
+    pub(super) fn new(began: Duration) -> Self {
+        Self { since: began, ..Self::default() }
+    }
+
+    /// For how long edges could come.
+    pub(super) fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
+    }
+
+    /// When whoever has not come by then is taken for dead.
+    pub(super) fn known_at(&self) -> Duration {
+        self.since + DEAD_AFTER
+    }
+
+    /// There was no lease from then until now.
+    pub(super) fn was_shut(&mut self, from: Duration, now: Duration) {
+        if from < self.known_at() {
+            self.since = now;
+        }
+    }
+
     /// An account may have a session at that edge.
     pub(super) fn is_at(&mut self, edge: EdgeId, account: &BareJid) {
         let all = self.at.entry(edge).or_default();
@@ -85,7 +110,7 @@ impl Attaching {
     /// session was on its way when the last home died.
     pub(super) fn may_have(&self, shared: &Shared, home: &Home, token: Token, turn: &Turn) -> bool {
         let Some(tier) = &shared.tier else { return false };
-        let age = turn.monotonic.saturating_sub(shared.began);
+        let age = self.age(turn.monotonic);
         let places = tier.register.places(&home.account.jid);
         if Worker::waits_for_edges(shared, turn.monotonic) {
             // An edge that has it may not be linked yet.
@@ -200,7 +225,7 @@ impl Worker {
     /// An edge is taken for dead: what can be resumed waits for it.
     pub(super) fn edge_died(&mut self, turn: &mut Turn, edge: EdgeId) {
         self.attaching.leaves(edge);
-        if turn.monotonic < self.shared.began + DEAD_AFTER {
+        if turn.monotonic < self.attaching.known_at() {
             self.attaching.dead.insert(edge);
         }
         for (nth, account) in self.attaching.accounts_at(edge).into_iter().enumerate() {

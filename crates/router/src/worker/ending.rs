@@ -74,7 +74,11 @@ impl Worker {
     /// Looks whether the lease holds.
     pub(super) fn look(&mut self, now: Duration) {
         let positions = &self.shared.positions;
-        self.lapsed = (!positions.hold(now)).then(|| self.lapsed.unwrap_or(now));
+        let before = self.lapsed;
+        self.lapsed = (!positions.hold(now)).then(|| before.unwrap_or(now));
+        if let Some(from) = before.or(self.lapsed) {
+            self.attaching.was_shut(from, now);
+        }
         // Whoever may have been succeeded tells nobody anything, until the store has said so or that it cannot.
         let still = self.lapsed.is_some_and(|since| now < since + STILL);
         self.blind = (still && !self.fenced && positions.are_open(now)).then_some(now);

@@ -84,7 +84,7 @@ impl Worker {
         let (None, Some(to), Some(tier)) = (&forward.ticket, &forward.stanza.to, &self.shared.tier) else {
             return false;
         };
-        let age = turn.monotonic.saturating_sub(self.shared.began);
+        let age = self.attaching.age(turn.monotonic);
         if self.attaching.late.has(account)
             && !self.shared.overtaken.is(&forward.stanza, forward.passed, turn.monotonic)
         {
@@ -105,7 +105,7 @@ impl Worker {
             return false;
         }
         if !self.attaching.late.has(account) {
-            self.timers.set(self.shared.began + DEAD_AFTER, account.clone(), Why::Open);
+            self.timers.set(self.attaching.known_at(), account.clone(), Why::Open);
         }
         self.attaching.late.add(account, forward) && !to.is_bare()
     }

@@ -30,9 +30,10 @@ pub(super) struct Losing {
 }
 
 impl Losing {
-    pub(super) fn deadline(&self, shared: &Shared) -> Option<Duration> {
+    /// When to look at what; `known_at`: when it is known what edges have.
+    pub(super) fn deadline(&self, shared: &Shared, known_at: Duration) -> Option<Duration> {
         shared.tier.as_ref()?;
-        let sweep = (!self.swept || !self.edges.is_empty()).then_some(shared.began + DEAD_AFTER);
+        let sweep = (!self.swept || !self.edges.is_empty()).then_some(known_at);
         let any = !self.accounts.is_empty() || !self.parked.is_empty();
         let lost = any.then_some(self.next.max(shared.began + OPEN_WITHIN));
         [sweep, lost].into_iter().flatten().min()
@@ -66,7 +67,7 @@ impl Worker {
     /// Looks once for recorded sessions that nobody has, when all edges have had time to name theirs; then at a few accounts
     /// at a time.
     pub(super) fn look_for_lost(&mut self, turn: &Turn) {
-        let (shared, age) = (Arc::clone(&self.shared), turn.monotonic.saturating_sub(self.shared.began));
+        let (shared, age) = (Arc::clone(&self.shared), self.attaching.age(turn.monotonic));
         let Some(tier) = &shared.tier else { return };
         let losing = &mut self.attaching.losing;
         if age >= DEAD_AFTER && (!losing.swept || !losing.edges.is_empty()) {
@@ -86,7 +87,7 @@ impl Worker {
             lost.sort_unstable();
             self.attaching.losing.accounts.extend(lost);
         }
-        let early = age < OPEN_WITHIN;
+        let early = turn.monotonic < shared.began + OPEN_WITHIN;
         let losing = &mut self.attaching.losing;
         if early || turn.monotonic < losing.next || losing.accounts.is_empty() && losing.parked.is_empty() {
             return;
@@ -126,7 +127,7 @@ impl Worker {
 
     /// What is recorded of an account, which is open, and nobody has.
     pub(super) fn lost_of(&self, turn: &Turn, account: &BareJid) -> Vec<Place> {
-        let age = turn.monotonic.saturating_sub(self.shared.began);
+        let age = self.attaching.age(turn.monotonic);
         let (Some(tier), Some(Slot::Ready(home))) = (&self.shared.tier, self.homes.get(account)) else {
             return Vec::new();
         };

@@ -50,7 +50,7 @@ enum Found {
 impl Worker {
     /// Opens an account if all is known of its sessions that can be.
     pub(super) fn try_open(&mut self, turn: &mut Turn, account: &BareJid) {
-        let (shared, age) = (Arc::clone(&self.shared), turn.monotonic.saturating_sub(self.shared.began));
+        let (shared, age) = (Arc::clone(&self.shared), self.attaching.age(turn.monotonic));
         let Some(tier) = &shared.tier else { return };
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         let Some(opening) = home.opening.as_mut().filter(|opening| !opening.reading) else { return };
@@ -76,7 +76,7 @@ impl Worker {
             }
             return;
         }
-        if silent && age < OPEN_WITHIN {
+        if silent && turn.monotonic < shared.began + OPEN_WITHIN {
             if !std::mem::replace(&mut opening.listed, true) {
                 self.attaching.opening.insert(account.clone());
                 self.timers.set(shared.began + OPEN_WITHIN, account.clone(), Why::Open);
@@ -149,7 +149,7 @@ impl Worker {
         }
         if !unsure.is_empty() {
             self.attaching.unsure.entry(account.clone()).or_default().parked.append(&mut unsure);
-            self.timers.set(shared.began + DEAD_AFTER, account.clone(), Why::Open);
+            self.timers.set(self.attaching.known_at(), account.clone(), Why::Open);
         }
         self.read_unsent(turn, account);
     }
@@ -167,11 +167,16 @@ impl Worker {
             }
             _ => self.take_early(turn, account),
         }
+        let known_at = self.attaching.known_at();
+        if turn.monotonic < known_at && self.attaching.unsure.contains_key(account) {
+            // There was no lease for a while.
+            self.timers.set(known_at, account.clone(), Why::Open);
+        }
     }
 
     /// Goes on with sessions that may have been elsewhere, if it is known by now.
     pub(super) fn try_unsure(&mut self, turn: &mut Turn, account: &BareJid) {
-        let (shared, age) = (Arc::clone(&self.shared), turn.monotonic.saturating_sub(self.shared.began));
+        let (shared, age) = (Arc::clone(&self.shared), self.attaching.age(turn.monotonic));
         let Some(tier) = &shared.tier else { return };
         let Some(unsure) = self.attaching.unsure.get(account) else { return };
         let is_it = |place: &Place| unsure.has(place.token);
@@ -291,7 +296,7 @@ impl Worker {
         }
         if !self.lost_of(turn, account).is_empty() {
             // Whoever has looked while the log was read was told nothing.
-            let at = (turn.monotonic + LOST_GRACE).max(self.shared.began + DEAD_AFTER);
+            let at = (turn.monotonic + LOST_GRACE).max(self.attaching.known_at());
             self.timers.set(at, account.clone(), Why::Lost);
         }
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };

@@ -436,3 +436,54 @@ fn who_was_away_for_too_long_with_its_edge_is_told_of_a_conflict_only_if_there_i
         assert!(next.is_none_or(|next| site.is_there(&next) && site.kept(1) == 0));
     }
 }
+
+/// Without a lease no edge can come to a home: none is taken for dead for that.
+#[test]
+fn an_edge_that_could_not_come_is_waited_for() {
+    for lapses in [true, false] {
+        let mut site = Site::new(2);
+        let bob = site.managed(0, "bob", "phone");
+        site.lose(&bob);
+        site.cut(0);
+        site.succeed("bob");
+        site.advance(SECOND);
+        if lapses {
+            site.end_lease("bob");
+        }
+        site.advance(8 * SECOND);
+        site.renew_lease("bob");
+        site.advance(SECOND);
+        site.link(0);
+        site.run();
+        let bob = site.resume(&bob, 1, 0);
+        site.advance(2 * SECOND);
+        let told = site.told(&bob);
+        let resumed = told.iter().any(|down| matches!(down, Down::Resumed { .. }));
+        assert_eq!(resumed, lapses, "{told:?}");
+    }
+}
+
+/// A session that may have gone on at an edge that is silent is known a while after the lease is back.
+#[test]
+fn what_is_unsure_while_there_is_no_lease_is_known_later() {
+    let mut site = Site::new(3);
+    let bob = site.managed(0, "bob", "phone");
+    site.lose(&bob);
+    // It is recorded there, and nobody is told.
+    site.resume(&bob, 1, 0);
+    for _ in 0..6 {
+        site.decide();
+    }
+    site.forget_downs();
+    site.kill_edge(1);
+    site.succeed("bob");
+    let mut alice = site.client(2, "alice", "phone");
+    site.chat(&mut alice, "bob", "opens it");
+    site.advance(SECOND);
+    site.end_lease("bob");
+    site.advance(8 * SECOND);
+    site.renew_lease("bob");
+    assert_ne!(site.kept(0), 0);
+    site.advance(8 * SECOND);
+    assert_eq!(site.kept(0), 0, "nobody has said that it did not come there");
+}
