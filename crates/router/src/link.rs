@@ -100,6 +100,8 @@ pub(crate) struct Sent {
     pub(crate) before: Before,
     /// It has not gone yet: it waits for the receipt of what the session that its address had before has sent there.
     pub(crate) held: bool,
+    /// It may have gone before, to the home that its recipient has or to one before that.
+    pub(crate) gone: bool,
     /// The trace it belongs to.
     pub(crate) trace: Option<Trace>,
 }

@@ -51,7 +51,8 @@ pub(crate) fn leaves(
     ticket.pair = Some(Pairing { prev });
     let (at, resent) = (shared.clock.monotonic(), ticket.again);
     let held = waits || (holds && link.held().contains(to));
-    let sent = Sent { to: to.clone(), at, again: None, resent, before: ticket.before, held, trace };
+    let (before, gone) = (ticket.before, !held || ticket.repeated);
+    let sent = Sent { to: to.clone(), at, again: None, resent, before, held, gone, trace };
     link.sends(ticket.sequence, sent);
     home.holds |= held;
     home.touched = true;
@@ -78,7 +79,8 @@ pub(crate) fn go_on(shared: &Shared, home: &mut Home) {
     if !std::mem::take(&mut home.holds) {
         return;
     }
-    let all = home.parted.iter().map(|(_, link)| link).chain(&home.links);
+    let parted = home.parted.iter().map(|(_, link)| link).filter(|link| !link.is_past());
+    let all = parted.chain(&home.links);
     let held: Vec<_> = all.flat_map(|link| link.held().into_iter().map(|to| (link.token, to))).collect();
     for (token, to) in held {
         send_again(shared, home, token, &to, None);
@@ -108,7 +110,7 @@ pub(crate) fn send_again(shared: &Shared, home: &mut Home, token: Token, to: &Ba
         (sent.at, sent.again, sent.held) = (now, Some(now), false);
         let pair = Some(Pairing { prev });
         let (origin, sender, again) = (message.origin, sender.clone(), sent.resent);
-        let (repeated, heard, before) = (true, 0, sent.before);
+        let (repeated, heard, before) = (std::mem::replace(&mut sent.gone, true), 0, sent.before);
         let ticket = Some(Ticket { origin, sender, token, sequence, again, repeated, pair, heard, before });
         let (stanza, trace) = (message.stanza.clone(), sent.trace);
         forwards.push(Forward { account: to.clone(), stanza, ticket, hops: 1, trace, passed: false });

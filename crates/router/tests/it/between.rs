@@ -480,3 +480,24 @@ fn what_the_session_before_had_sent_is_not_overtaken() {
         assert_eq!(site.messages(&bob), all, "{how}");
     }
 }
+
+/// It waits for what the session before had sent, and goes for the first time then.
+#[test]
+fn what_no_log_keeps_comes_behind_what_the_session_before_had_sent() {
+    let mut site = Site::new(1);
+    let mut alice = site.client(0, "alice", "phone");
+    let bob = site.client(0, "bob", "phone");
+    site.send(&mut alice, named(0));
+    site.decide();
+    site.say(&alice, starling_wire::Up::Gone(starling_wire::Leave::Lost));
+    let mut alice = site.connect(0, "alice", "phone");
+    site.decide();
+    let mut state = Stanza::message(MessageType::Chat);
+    state.to = Some(starling_xmpp::Jid::parse("bob@localhost/phone").unwrap());
+    site.send(
+        &mut alice,
+        state.child(starling_xmpp::Element::new("http://jabber.org/protocol/chatstates", "composing")),
+    );
+    site.run();
+    assert_eq!(site.messages(&bob), ["0", ""]);
+}
