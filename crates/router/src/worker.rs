@@ -140,6 +140,8 @@ pub(crate) struct Worker {
     fenced: bool,
     /// Since when it is known that the lease is over.
     lapsed: Option<Duration>,
+    /// When it was last seen to hold.
+    held: Duration,
     /// It is not known who reigns; it was looked then.
     blind: Option<Duration>,
     /// The lease has been over for long, and all sessions were sent away.
@@ -151,7 +153,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Self {
-        let attaching = Attaching::new(shared.began);
+        let (attaching, held) = (Attaching::new(shared.began), shared.began);
         let inbox = Arc::clone(&shared.inboxes[index]);
         let shards = shared.tier.as_ref().map_or(1, |tier| tier.shards.count());
         let pipeline = Pipeline::new(shared.store.commits_together(), shards);
@@ -182,6 +184,7 @@ impl Worker {
             unbinding: Unbinding::default(),
             fenced: false,
             lapsed: None,
+            held,
             blind: None,
             adrift: false,
             complaints: Complaints::default(),

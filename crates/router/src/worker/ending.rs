@@ -76,8 +76,12 @@ impl Worker {
         let positions = &self.shared.positions;
         let before = self.lapsed;
         self.lapsed = (!positions.hold(now)).then(|| before.unwrap_or(now));
-        if let Some(from) = before.or(self.lapsed) {
-            self.attaching.was_shut(from, now);
+        if before.is_some() || self.lapsed.is_some() {
+            // It may have ended long before that was seen, on a machine that slept.
+            self.attaching.was_shut(self.held, now);
+        }
+        if self.lapsed.is_none() {
+            self.held = now;
         }
         // Whoever may have been succeeded tells nobody anything, until the store has said so or that it cannot.
         let still = self.lapsed.is_some_and(|since| now < since + STILL);

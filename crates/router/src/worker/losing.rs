@@ -46,7 +46,9 @@ impl Losing {
 
     /// This account could not be looked at: it is tried again when the store may be there.
     pub(super) fn again(&mut self, account: BareJid, now: Duration) {
-        self.accounts.push_back(account);
+        if self.accounts.back() != Some(&account) {
+            self.accounts.push_back(account);
+        }
         self.next = self.next.max(now + REREAD_AFTER);
     }
 
@@ -128,17 +130,11 @@ impl Worker {
     /// What is recorded of an account, which is open, and nobody has.
     pub(super) fn lost_of(&self, turn: &Turn, account: &BareJid) -> Vec<Place> {
         let age = self.attaching.age(turn.monotonic);
-        let (Some(tier), Some(Slot::Ready(home))) = (&self.shared.tier, self.homes.get(account)) else {
-            return Vec::new();
-        };
-        let unsure = self.attaching.unsure.get(account);
-        let mut places = tier.register.places(account);
+        let mut places = self.shared.tier.as_ref().map_or(Vec::new(), |tier| tier.register.places(account));
         places.retain(|place| {
-            let here = home.has(place.token)
-                || self.unbinding.has(place.token)
-                || turn.unbinds(place.token)
-                || unsure.is_some_and(|all| all.parked.iter().any(|it| it.record.token == place.token));
-            !here && self.attaching.has_answered(place.edge, age)
+            !self.has(account, place.token)
+                && !turn.unbinds(place.token)
+                && self.attaching.has_answered(place.edge, age)
         });
         places
     }
@@ -148,7 +144,7 @@ impl Worker {
         let lost = self.lost_of(turn, account);
         let Some(Slot::Ready(home)) = self.homes.get_mut(account) else { return };
         if home.opening.is_some() {
-            // It is looked for when that is over.
+            // They are looked for when that is over.
             return;
         }
         for place in lost {

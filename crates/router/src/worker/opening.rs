@@ -395,12 +395,14 @@ fn settle_in(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, parked: &Parke
 fn other_record(home: &mut Home, parked: &Parked, replaced: bool, downs: &mut Vec<ToEdge>) {
     let conn = parked.conn;
     let Record { token, jid, .. } = &*parked.record;
-    close_other(parked, replaced || home.has(*token) || home.account.resource(jid).is_some(), downs);
+    let elsewhere = replaced || home.find(*token).is_some() || home.account.resource(jid).is_some();
+    close_other(parked, elsewhere, downs);
     let before = notes::decode(&parked.record.notes).map(|notes| notes.acknowledged).unwrap_or_default();
     for position in parked.record.acknowledged.iter().chain(&before) {
         home.deliveries.was_acknowledged(*position);
     }
-    let far = home.find(parked.record.token).and_then(|at| home.links[at].far.as_ref());
+    // Also of one that is over and whose messages have no answer: the next home is to hear of them.
+    let far = home.sender(*token).and_then(|link| link.far.as_ref());
     if far.is_some_and(|far| far.holders.contains(&conn)) || home.holders.contains(&conn) {
         return;
     }
