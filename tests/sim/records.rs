@@ -102,6 +102,11 @@ impl Records {
         self.state.lock().places.insert((token.0, edge));
     }
 
+    /// Whether it was recorded at some time that a session is there.
+    pub(crate) fn was_at(&self, token: Token, edge: EdgeId) -> bool {
+        self.state.lock().places.contains(&(token.0, edge))
+    }
+
     /// It is recorded that a session goes on elsewhere.
     pub(crate) fn moved(&self, token: Token) {
         if let Some(moved) = self.state.lock().adrift.get_mut(&token.0) {

@@ -7,7 +7,7 @@ use crate::run::MAYFLY;
 use crate::speech::{self, CARBONS};
 use crate::stage::{Host, Life, Phase};
 use starling_tests::history::What;
-use starling_wire::Token;
+use starling_wire::{EdgeId, Token};
 use starling_xmpp::{Element, IqType};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -30,6 +30,10 @@ impl Client {
                     return Some(session);
                 }
                 Some(false) => {
+                    if self.stage.records.was_at(session.token, EdgeId(life.0)) {
+                        // Its home may have been lost right after that. If the next one hears nothing of this edge, nobody has it.
+                        session.lives.push(life);
+                    }
                     let away = self.stage.world.now().saturating_sub(self.left_at);
                     let in_time = away + Duration::from_secs(1) < self.stage.plan.resume_timeout;
                     let should = in_time && self.is_kept(&session, host);

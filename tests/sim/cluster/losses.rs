@@ -21,6 +21,8 @@ struct Opening {
     shard: Shard,
     router: usize,
     at: Duration,
+    /// Its router ended, or was killed.
+    until: Option<Duration>,
 }
 
 /// An edge and a router heard each other all the time, over one link.
@@ -40,7 +42,13 @@ pub(super) struct Losses {
 
 impl Losses {
     pub(super) fn opened(&mut self, shard: Shard, router: usize, at: Duration) {
-        self.openings.push(Opening { shard, router, at });
+        self.openings.push(Opening { shard, router, at, until: None });
+    }
+
+    fn ended(&mut self, router: usize, now: Duration) {
+        for opening in self.openings.iter_mut().filter(|opening| opening.router == router) {
+            opening.until.get_or_insert(now);
+        }
     }
 
     fn see(&mut self, edge: EdgeId, router: usize, link: Option<u64>, now: Duration) {
@@ -90,7 +98,7 @@ impl Losses {
     ) -> bool {
         let mut openings = self.openings.iter().filter(|opening| opening.shard == shard).peekable();
         while let Some(opening) = openings.next() {
-            let end = openings.peek().map_or(now, |next| next.at);
+            let end = openings.peek().map_or(now, |next| next.at).min(opening.until.unwrap_or(now));
             let mut heard = opening.at.max(since);
             for span in self.spans.get(&(edge, opening.router)).into_iter().flatten() {
                 if span.from.min(end).saturating_sub(heard) >= long {
@@ -110,6 +118,9 @@ impl Cluster {
     /// Notes who hears whom.
     pub(super) fn keep_losses(self: &Arc<Self>) {
         let now = self.stage.world.now();
+        for router in self.routers().iter().filter(|router| !router.is_alive()) {
+            self.losses.lock().ended(router.index, now);
+        }
         for tip in self.tips() {
             for router in self.routers() {
                 let link =
