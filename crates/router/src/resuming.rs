@@ -199,9 +199,12 @@ pub(crate) fn finish_resume(out: &mut Out<'_>, home: &mut Home, at: usize) {
     link.is_back(out.shared.clock.monotonic());
     let token = link.token;
     let jid = home.account.sessions[at].jid.clone();
-    // Should this home be lost with the edge where the session was, before the new one has all of it, nobody else knows.
-    let given = (sure && link.feed.is_live() && link.feed.begun)
-        .then(|| link.far.as_ref().map_or(told, |far| told.max(far.highest)));
+    // Should this home be lost with the edge where the session was, before the new one has all of it, nobody else knows. What is
+    // in doubt, or yet to be read, is behind what the session was given.
+    let given = link.feed.begun.then(|| {
+        let highest = link.far.as_ref().map_or(Position(0), |far| far.highest).min(link.feed.given());
+        if sure && link.feed.is_live() { highest.max(told) } else { highest }
+    });
     let passed = passed(link, before + newly, given);
     let had = link.first() + (before + newly) as u64 - 1;
     if let Some(far) = &mut home.links[at].far {

@@ -3,8 +3,9 @@
 use crate::bench::{body, chat};
 use crate::site::Site;
 use starling_node::Clock;
+use starling_router::RouterConfig;
 use starling_wire::{Down, Leave, Up};
-use starling_xmpp::{Element, PresenceType, Stanza, ns};
+use starling_xmpp::{Element, Kind, PresenceType, Stanza, ns};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -166,6 +167,90 @@ fn what_was_acknowledged_does_not_come_again_when_home_and_edge_are_lost_at_once
         if is_resumed {
             assert_eq!(messages, ["three"], "{count} {acknowledged}");
         }
+    }
+}
+
+/// The bodies of what a client was told.
+fn bodies(downs: Vec<Down>) -> Vec<String> {
+    let message = |down: &Down| match down {
+        Down::Stanza { stanza, .. } if matches!(stanza.kind, Kind::Message(_)) => Some(body(stanza)),
+        _ => None,
+    };
+    downs.iter().filter_map(message).collect()
+}
+
+#[test]
+fn nor_where_more_waits_than_there_is_room_for() {
+    for count in 0..8 {
+        let mut site = Site::with(3, RouterConfig { window: 2, ..RouterConfig::default() });
+        let mut alice = site.client(2, "alice", "phone");
+        let mut tablet = site.client(2, "bob", "tablet");
+        let old = site.managed(0, "bob", "phone");
+        for text in ["1", "2", "3", "4", "5"] {
+            site.send(&mut alice, chat("bob@localhost/phone", text));
+        }
+        site.run();
+        site.say(&old, Up::Acknowledged { handled: 2 });
+        site.advance(3 * SECOND);
+        site.lose(&old);
+        // With nothing newly acknowledged.
+        let new = site.resume(&old, 1, 2);
+        for _ in 0..4 {
+            site.decide();
+        }
+        site.deliver_only(count);
+        let mut downs = site.told(&new);
+        if !downs.iter().any(|down| matches!(down, Down::Resumed { .. })) {
+            continue;
+        }
+        site.kill_edge(0);
+        site.succeed("bob");
+        site.chat(&mut tablet, "alice", "");
+        site.advance(10 * SECOND);
+        site.say(&new, Up::Acknowledged { handled: 4 });
+        site.advance(10 * SECOND);
+        downs.extend(site.told(&new));
+        assert_eq!(bodies(downs), ["3", "4", "5"], "{count}");
+    }
+}
+
+#[test]
+fn nor_where_something_is_in_doubt() {
+    for (count, saved) in (0..8).flat_map(|count| [(count, false), (count, true)]) {
+        let mut site = Site::new(3);
+        let mut alice = site.client(2, "alice", "phone");
+        let mut tablet = site.client(2, "bob", "tablet");
+        let old = site.managed(0, "bob", "phone");
+        for text in ["one", "two"] {
+            site.send(&mut alice, chat("bob@localhost/phone", text));
+        }
+        site.run();
+        site.say(&old, Up::Acknowledged { handled: 2 });
+        if saved {
+            site.advance(3 * SECOND);
+        }
+        site.store.doubt_next(1);
+        site.store.fail_next_reads(1);
+        site.send(&mut tablet, chat("bob@localhost/phone", "doubtful"));
+        site.run();
+        site.lose(&old);
+        let new = site.resume(&old, 1, 2);
+        for _ in 0..4 {
+            site.decide();
+        }
+        site.deliver_only(count);
+        let mut downs = site.told(&new);
+        if !downs.iter().any(|down| matches!(down, Down::Resumed { .. })) {
+            continue;
+        }
+        site.kill_edge(0);
+        site.succeed("bob");
+        site.chat(&mut tablet, "alice", "");
+        site.advance(10 * SECOND);
+        site.send(&mut alice, chat("bob@localhost/phone", "three"));
+        site.advance(10 * SECOND);
+        downs.extend(site.told(&new));
+        assert_eq!(bodies(downs), ["doubtful", "three"], "{count} {saved}");
     }
 }
 
