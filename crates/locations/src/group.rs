@@ -117,6 +117,8 @@ pub(crate) struct Core {
     pub(crate) reign: watch::Sender<Option<Reigning>>,
     pub(crate) queue: mpsc::Sender<Request>,
     pub(crate) control: mpsc::Sender<Control>,
+    /// Held while the leadership is being given away, from the moment when its home is to finish.
+    pub(crate) giving: tokio::sync::Mutex<()>,
     pub(crate) incoming: tokio::sync::Mutex<Option<Incoming>>,
 }
 

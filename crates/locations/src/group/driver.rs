@@ -1,6 +1,7 @@
 //! The task of a group: it opens a reign whenever this router comes to lead, writes what homes want recorded, one entry at
 //! a time, and extends the ceiling of positions.
 
+use super::giving::GiveError;
 use super::{Core, MOST_BYTES, MOST_OPS, RecordError, Reigning, Request};
 use crate::era::Limits;
 use crate::lease::micros;
@@ -35,8 +36,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What else a group is told to do.
 pub(crate) enum Control {
-    /// To give the leadership away.
-    Give { to: RouterId, done: oneshot::Sender<Result<(), super::giving::GiveError>> },
+    /// To give the leadership away in this reign, whose home has finished.
+    Give { to: RouterId, epoch: Option<Epoch>, done: oneshot::Sender<Result<(), GiveError>> },
 }
 
 /// The task's own state.
@@ -102,8 +103,9 @@ impl Driver {
                 biased;
                 changed = server.changed() => if changed.is_err() { break },
                 control = self.control.recv() => match control {
-                    Some(Control::Give { to, done }) => {
-                        let given = self.give(to).await;
+                    Some(Control::Give { to, epoch, done }) => {
+                        let same = self.reign.as_ref().map(|reign| reign.told.epoch) == epoch;
+                        let given = if same { self.give(to).await } else { Err(GiveError::Unsafe) };
                         let _ = done.send(given);
                     }
                     None => break,

@@ -73,6 +73,8 @@ impl Inner {
 
     async fn try_to_give(&self, shard: Shard, to: RouterId) -> Result<(), GiveError> {
         let core = self.groups.get(usize::from(shard.0)).ok_or(GiveError::NotLeader)?.core();
+        // Should another one give it away and fail, its home goes on: it has to finish once more.
+        let _giving = core.giving.lock().await;
         if core.leads().is_none() {
             return Err(GiveError::NotLeader);
         }
@@ -81,6 +83,7 @@ impl Inner {
         }
         nearly_caught_up(core, to).await?;
         let reign = core.reign.borrow().clone();
+        let epoch = reign.as_ref().map(|reign| reign.epoch);
         let home = reign.zip(self.options.drain.as_ref());
         if let Some((reign, drain)) = &home {
             match tokio::time::timeout(DRAINED_WITHIN, drain.drain(shard, reign.epoch)).await {
@@ -108,7 +111,7 @@ impl Inner {
             );
         }
         let (done, given) = oneshot::channel();
-        let given = match core.control.send(Control::Give { to, done }).await {
+        let given = match core.control.send(Control::Give { to, epoch, done }).await {
             Ok(()) => given.await.unwrap_or(Err(GiveError::NotLeader)),
             Err(_) => Err(GiveError::NotLeader),
         };

@@ -68,6 +68,7 @@ impl Start<'_> {
             led: 0.into(),
             probed: Arc::default(),
             inherits: Mutex::default(),
+            giving: tokio::sync::Mutex::default(),
             quiet: false.into(),
             heir: 0.into(),
             stopped: false.into(),

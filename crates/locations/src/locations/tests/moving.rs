@@ -136,6 +136,30 @@ async fn two_that_leave_give_nothing_to_each_other() {
     assert_eq!(led(&cluster)[..2], [0, 0]);
 }
 
+/// The first one comes to nothing, and the home goes on: it finishes once more before the second one ends it.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_is_moved_twice_at_a_time_has_finished_each_time() {
+    let homes = Arc::new(Homes::default());
+    homes.slow.store(true, Ordering::Relaxed);
+    let cluster = Cluster::of_homes(103, 3, 1, false, Some(homes.clone())).await;
+    cluster.settled(ms(5_000)).await;
+    let (home, heir) = pair(&cluster);
+    let (at, to) = (cluster.at(home), cluster.routers[heir].id);
+    let epoch = cluster.reigning(0)[0].1.epoch;
+    let lags = async {
+        sleep(ms(100)).await;
+        cluster.stand_still(heir, true);
+        assert!(cluster.bind(0, 1).await);
+        cluster
+            .until(ms(5_000), "the first is given up", |_| homes.resumed.load(Ordering::Relaxed) == 1)
+            .await;
+        cluster.stand_still(heir, false);
+    };
+    let ((first, second), ()) = join(join(at.give(Shard(0), to), at.give(Shard(0), to)), lags).await;
+    assert_eq!((first, second), (Err(GiveError::Behind), Ok(())));
+    assert!(homes.all.lock().contains(&(Shard(0), epoch)), "it has finished");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_leaves_does_not_campaign() {
     let cluster = Cluster::start(102, 3, 1, false).await;

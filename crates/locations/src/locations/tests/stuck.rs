@@ -2,6 +2,7 @@
 
 use super::cluster::{Cluster, ms};
 use crate::{Drain, GiveError};
+use futures::FutureExt;
 use futures::future::{BoxFuture, join};
 use parking_lot::Mutex;
 use starling_wire::{EdgeId, Epoch, Shard};
@@ -19,7 +20,10 @@ pub(super) struct Homes {
     pub(super) stay: AtomicBool,
     /// They do not finish.
     pub(super) hang: AtomicBool,
-    all: Mutex<BTreeSet<(Shard, Epoch)>>,
+    /// They take their time.
+    pub(super) slow: AtomicBool,
+    /// Those that have finished, and were not to go on.
+    pub(super) all: Mutex<BTreeSet<(Shard, Epoch)>>,
     pub(super) edges: Mutex<BTreeSet<EdgeId>>,
 }
 
@@ -30,13 +34,17 @@ impl Drain for Homes {
         }
         self.all.lock().insert((shard, epoch));
         self.stopped.fetch_add(1, Ordering::Relaxed);
+        if self.slow.load(Ordering::Relaxed) {
+            return Box::pin(sleep(ms(300)).map(|()| true));
+        }
         if self.hang.load(Ordering::Relaxed) {
             return Box::pin(std::future::pending());
         }
         Box::pin(async { true })
     }
 
-    fn resume(&self, _: Shard, _: Epoch) {
+    fn resume(&self, shard: Shard, epoch: Epoch) {
+        self.all.lock().remove(&(shard, epoch));
         self.resumed.fetch_add(1, Ordering::Relaxed);
     }
 
