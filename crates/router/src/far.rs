@@ -86,6 +86,8 @@ pub(crate) struct Far {
     /// Requests that homes before have answered, until its client says none of them again: whose answers its edge had for it, and
     /// which it did not say again to this home before its client went on elsewhere.
     pub(crate) replies: Vec<Digest>,
+    /// Which of them it has said again, and under which sequences, rising: its edge does not know that these have their answer.
+    pub(crate) replied: Vec<(u64, Digest)>,
     /// Numbers in its queue that are answers, and the sequences of what they answer.
     pub(crate) answers: VecDeque<(u64, u64)>,
     /// Up to this number its client has had all in its queue, as it said when it resumed.
@@ -155,6 +157,7 @@ impl Far {
             matched: 0,
             answered: Vec::new(),
             replies: Vec::new(),
+            replied: Vec::new(),
             answers: VecDeque::new(),
             had: 0,
             asked: Vec::new(),
@@ -308,8 +311,13 @@ impl Far {
             }
             return false;
         }
-        let at = self.replies.iter().position(|reply| *reply == asked);
-        at.map(|at| self.replies.remove(at)).is_some()
+        let Some(at) = self.replies.iter().position(|reply| *reply == asked) else { return false };
+        let request = self.replies.remove(at);
+        // What is further behind than its credit is handled, and its edge was told so.
+        self.replied.retain(|(other, _)| other.saturating_add(MAY_BE_AGAIN) > sequence);
+        self.replied.push((sequence, request));
+        self.news = true;
+        true
     }
 
     /// Whether [`had_reply`](Self::had_reply) is going to find that.
@@ -326,6 +334,7 @@ impl Far {
                 self.has_reply(request);
             }
         }
+        self.replied = Vec::new();
     }
 
     /// A home before has answered this request.

@@ -77,6 +77,8 @@ pub(crate) struct Notes {
     pub(crate) over: Vec<Digest>,
     /// What it has asked its own account, has its answer to and may ask again under these sequences.
     pub(crate) replies: Vec<Digest>,
+    /// The same that it has said again, and under which sequences: what its edge does not know.
+    pub(crate) replied: Vec<(u64, Digest)>,
     /// Up to which version of the roster it was told of changes; `None` where that is not known, or it does not want to be told.
     pub(crate) listed: Option<u64>,
 }
@@ -156,6 +158,14 @@ pub(crate) fn encode(session: &Session, link: &Link) -> Bytes {
     for digest in replies {
         out.put_u64_le(*digest);
     }
+    // Should this home be lost, its edge says those again that it was not told are handled.
+    let replied = link.far.as_ref().map_or(&[][..], |far| &far.replied);
+    let replied: Vec<_> = replied.iter().filter(|(sequence, _)| *sequence > link.announced).collect();
+    out.put_u32_le(u32::try_from(replied.len()).unwrap_or(u32::MAX));
+    for (sequence, request) in replied {
+        out.put_u64_le(*sequence);
+        out.put_u64_le(*request);
+    }
     out.freeze()
 }
 
@@ -223,6 +233,10 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
     for _ in 0..left.later(4)? {
         replies.push(left.number(8)?);
     }
+    let mut replied = Vec::new();
+    for _ in 0..left.later(4)? {
+        replied.push((left.number(8)?, left.number(8)?));
+    }
     Some(Notes {
         carbons: is(CARBONS),
         interested: is(INTERESTED),
@@ -252,6 +266,7 @@ pub(crate) fn decode(notes: &Bytes) -> Option<Notes> {
         asked,
         over,
         replies,
+        replied,
         listed,
     })
 }
@@ -365,7 +380,7 @@ mod tests {
         }
         let whole = encode(&session, &link);
         let cut = (1..whole.len()).filter(|cut| decode(&whole.slice(..whole.len() - cut)).is_some());
-        assert_eq!(cut.count(), 11, "where fields were added");
+        assert_eq!(cut.count(), 12, "where fields were added");
     }
 
     #[test]
@@ -375,7 +390,7 @@ mod tests {
         let newer: Bytes = [&whole[..], b"more"].concat().into();
         assert_eq!(decode(&newer), decode(&whole));
         // What homes of before wrote ends where fields were added.
-        let ends = [84, 76, 68, 60, 56, 52, 44, 40, 32, 12, 4].map(|less| whole.len() - less);
+        let ends = [88, 80, 72, 64, 60, 56, 48, 44, 36, 16, 8, 4].map(|less| whole.len() - less);
         for length in 0..whole.len() {
             let known = decode(&whole.slice(..length));
             assert_eq!(known.is_some(), ends.contains(&length), "{length} bytes");
@@ -383,7 +398,7 @@ mod tests {
         let (_, mut numbered) = self::session();
         numbered.far.as_mut().unwrap().again = 700;
         let numbered = encode(&session, &numbered);
-        let last = decode(&numbered.slice(..numbered.len() - 12)).unwrap();
+        let last = decode(&numbered.slice(..numbered.len() - 16)).unwrap();
         assert_eq!((last.again, last.after), (700, 700 - MAY_BE_AGAIN));
         let older = decode(&whole.slice(..ends[0])).unwrap();
         assert_eq!((older.stay, older.sent, older.ceased), (3, Position(0), Position(0)));

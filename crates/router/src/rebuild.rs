@@ -164,6 +164,11 @@ pub(crate) fn build(
     far.built = (!parked.drained).then_some(*conn);
     let asked = record.asked.iter().copied().chain(std::iter::repeat(0));
     far.answered = record.answered.iter().copied().zip(asked).collect();
+    // Of these it was not told.
+    far.replied = notes.replied.into_iter().filter(|(sequence, _)| *sequence > record.handled).collect();
+    far.answered.extend(&far.replied);
+    far.answered.sort_unstable_by_key(|(sequence, _)| *sequence);
+    far.answered.dedup_by_key(|(sequence, _)| *sequence);
     (far.listed, far.noted) = (notes.listed, notes.listed);
     let queued = record.queue.iter().map(|queued| &queued.stanza);
     let replies = queued.filter(|stanza| matches!(stanza.kind, Kind::Iq(IqType::Result | IqType::Error)));

@@ -325,6 +325,46 @@ fn a_request_that_has_its_answer_is_not_refused_either() {
     assert_eq!(answers(&mut site, &alice), 1, "it is another one of the same name");
 }
 
+/// It is known again behind a resumption, and its edge is not told while something before it is open.
+#[test]
+fn what_was_known_to_have_its_answer_is_known_to_the_homes_after_that() {
+    for (news, homes) in [(false, 1), (true, 1), (true, 2)] {
+        let mut site = Site::new(2);
+        site.lively = true;
+        let mut alice = site.managed(0, "alice", "phone");
+        site.close_post("bob", true);
+        site.send(&mut alice, to_bob("one"));
+        site.send(&mut alice, ask("first"));
+        site.run();
+        assert_eq!(answers(&mut site, &alice), 1);
+        site.say(&alice, Up::Acknowledged { handled: 1 });
+        site.run();
+        lose_what_was_said(&mut site);
+        let mut alice = site.resume(&alice, 1, 1);
+        site.advance(15 * SECOND);
+        goes_on(&mut site, &mut alice);
+        site.send(&mut alice, to_bob("one"));
+        site.send(&mut alice, ask("first"));
+        site.run();
+        if news {
+            // There is something for its edge to remember.
+            site.send(&mut alice, Stanza::presence(PresenceType::Available));
+            site.run();
+        }
+        for _ in 0..homes {
+            site.succeed("alice");
+        }
+        assert_eq!(answers(&mut site, &alice), 0, "{news} {homes}");
+        site.close_post("bob", false);
+        let shard = site.shard("bob");
+        site.begin(shard);
+        site.advance(SECOND);
+        site.send(&mut alice, ask("first"));
+        site.run();
+        assert_eq!(answers(&mut site, &alice), 1, "it is another one of the same name: {news} {homes}");
+    }
+}
+
 #[test]
 fn a_request_that_has_its_answer_is_not_answered_again() {
     // Whether her client has the answer, and has said so, and how many homes there are before it says the request again.
