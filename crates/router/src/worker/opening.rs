@@ -400,7 +400,12 @@ fn other_record(home: &mut Home, parked: &Parked, replaced: bool, downs: &mut Ve
     let before = notes::decode(&parked.record.notes).map(|notes| notes.acknowledged).unwrap_or_default();
     for position in parked.record.acknowledged.iter().chain(&before) {
         home.deliveries.was_acknowledged(*position);
+        // It is told only when that is kept.
+        if let Some(far) = home.sender(*token).and_then(|link| link.far.as_mut()) {
+            far.acknowledged(*position);
+        }
     }
+    home.departed |= home.deliveries.is_dirty();
     // Also of one that is over and whose messages have no answer: the next home is to hear of them.
     let far = home.sender(*token).and_then(|link| link.far.as_ref());
     if far.is_some_and(|far| far.holders.contains(&conn)) || home.holders.contains(&conn) {
@@ -409,7 +414,6 @@ fn other_record(home: &mut Home, parked: &Parked, replaced: bool, downs: &mut Ve
     if home.deliveries.is_dirty() {
         // Until that is kept, it alone knows.
         home.holders.push(conn);
-        home.departed = true;
     } else {
         downs.push(ToEdge { conn, down: Down::Released });
     }

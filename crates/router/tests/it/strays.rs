@@ -500,3 +500,31 @@ fn what_is_unsure_while_there_is_no_lease_is_known_later() {
     site.advance(8 * SECOND);
     assert_eq!(site.kept(0), 0, "nobody has said that it did not come there");
 }
+
+/// Its edge alone knows of that, and is told to forget the session when its last message has its answer.
+#[test]
+fn what_was_acknowledged_at_an_edge_that_was_away_for_too_long_does_not_come_again() {
+    let mut site = Site::with(2, RouterConfig { resume_timeout: 2 * SECOND, ..RouterConfig::default() });
+    let mut alice = site.client(0, "alice", "phone");
+    let mut bob = site.managed(1, "bob", "phone");
+    site.chat(&mut alice, "bob", "one");
+    site.close_post("alice", true);
+    site.chat(&mut bob, "alice", "under way");
+    site.cut(1);
+    site.say(&bob, Up::Acknowledged { handled: 1 });
+    site.declare_dead(1);
+    site.advance(3 * SECOND);
+    site.link(1);
+    site.run();
+    site.close_post("alice", false);
+    let shard = site.shard("alice");
+    site.begin(shard);
+    site.run();
+    assert_eq!(site.messages(&alice), ["under way"]);
+    assert_eq!(site.kept(1), 0, "its messages have their answers");
+    site.succeed("bob");
+    let mut bob = site.connect(0, "bob", "desk");
+    site.send(&mut bob, Stanza::presence(PresenceType::Available));
+    site.run();
+    assert_eq!(site.messages(&bob), [""; 0]);
+}
