@@ -105,7 +105,7 @@ impl Driver {
                 control = self.control.recv() => match control {
                     Some(Control::Give { to, epoch, done }) => {
                         let same = self.reign.as_ref().map(|reign| reign.told.epoch) == epoch;
-                        let given = if same { self.give(to).await } else { Err(GiveError::Unsafe) };
+                        let given = if same { self.give(to).await } else { Err(GiveError::NotLeader) };
                         let _ = done.send(given);
                     }
                     None => break,
