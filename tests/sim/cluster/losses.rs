@@ -69,7 +69,7 @@ impl Losses {
         let mut next = openings.next();
         while let Some(opening) = next {
             next = openings.next();
-            let end = next.map_or(now, |next| next.at);
+            let end = next.map_or(now, |next| next.at).min(opening.until.unwrap_or(now));
             let heard = |span: &Span| {
                 let from = span.from.max(opening.at);
                 span.to.min(end) >= from + HEARD && from + HEARD <= opening.at + WAITS
