@@ -26,6 +26,8 @@ pub(crate) struct Heard {
 struct Known {
     /// The first sequence that was decided. Those before it have their answer of a home before: which, the log tells.
     first: u64,
+    /// The last one of those that was decided nevertheless.
+    below: u64,
     /// The last sequence that was decided.
     last: u64,
     /// The last one that was not refused.
@@ -65,7 +67,12 @@ impl Heard {
             Some(known) if known.open.contains(&sequence) => Verdict::UnderWay,
             Some(known) if known.refused.contains(&sequence) => Verdict::Decide,
             // A home before this one may have refused it, and that of its sender, who knew of it, be lost.
-            Some(known) if repeated && sequence < known.first => Verdict::Decide,
+            Some(known) if repeated && sequence < known.first => match prev {
+                Some(prev) if prev > known.below => {
+                    Verdict::Gap(Some(known.below).filter(|below| *below > 0))
+                }
+                _ => Verdict::Decide,
+            },
             Some(known) if sequence <= known.last => Verdict::Done,
             _ => match (prev, known.map(|known| known.last)) {
                 (None, _) => Verdict::Decide,
@@ -90,6 +97,9 @@ impl Heard {
         let known = || Known { first: sequence, ..Known::default() };
         let known = self.sessions.entry(token).or_insert_with(known);
         known.last = known.last.max(sequence);
+        if sequence < known.first {
+            known.below = known.below.max(sequence);
+        }
         known.refused.retain(|refused| *refused != sequence);
         known.open.push(sequence);
     }
@@ -159,6 +169,20 @@ mod tests {
         assert_eq!(heard.verdict(A, 2, None, false), Verdict::Done, "given up long ago");
         assert_eq!(heard.verdict(A, 2, None, true), Verdict::Decide, "a home before may have refused it");
         assert_eq!(heard.verdict(A, 3, None, true), Verdict::Done);
+    }
+
+    #[test]
+    fn what_came_before_all_that_is_known_comes_in_order_too() {
+        let mut heard = Heard::since(secs(1));
+        heard.decides(A, 9, secs(2));
+        heard.done(A, 9, true, false, secs(2));
+        assert_eq!(heard.verdict(A, 6, Some(4), true), Verdict::Gap(None), "4 is lost");
+        assert_eq!(heard.verdict(A, 4, None, true), Verdict::Decide);
+        heard.decides(A, 4, secs(3));
+        heard.done(A, 4, false, false, secs(3));
+        assert_eq!(heard.verdict(A, 8, Some(6), true), Verdict::Gap(Some(4)));
+        assert_eq!(heard.verdict(A, 6, Some(4), true), Verdict::Decide);
+        assert_eq!(heard.verdict(A, 6, None, true), Verdict::Decide, "4 has its receipt");
     }
 
     #[test]
