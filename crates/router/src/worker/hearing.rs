@@ -93,7 +93,7 @@ fn elsewhere(turn: &mut Turn, out: &mut Out<'_>, home: &mut Home, conn: ConnId, 
     }
     let holds = |link: &Link| link.far.as_ref().is_some_and(|far| far.holders.contains(&conn));
     let Some(at) = home.links.iter().position(holds) else {
-        let parted = home.parted.iter().any(|(_, link)| holds(link));
+        let parted = home.parted.iter().any(|(_, link)| holds(link) && !link.is_past());
         if matches!(up, Up::Gone(_)) && (parted || home.holders.contains(&conn)) {
             // It is told when its messages have their answers, and when the cursor is kept.
             return;

@@ -406,8 +406,8 @@ fn other_record(home: &mut Home, parked: &Parked, replaced: bool, downs: &mut Ve
         }
     }
     home.departed |= home.deliveries.is_dirty();
-    // Also of one that is over and whose messages have no answer: the next home is to hear of them.
-    let far = home.sender(*token).and_then(|link| link.far.as_ref());
+    // Also of one that is over and whose messages have no answer: the next home is to hear of them, unless its client is back.
+    let far = home.sender(*token).filter(|link| !link.is_past()).and_then(|link| link.far.as_ref());
     if far.is_some_and(|far| far.holders.contains(&conn)) || home.holders.contains(&conn) {
         return;
     }
