@@ -100,8 +100,8 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
     }
     let (since, origin) = (turn.came, ticket.origin);
     let unanswered = Unanswered { since, origin, stanza: stanza.clone(), sent: None };
-    home.links[at].awaits(sequence, unanswered);
     if with == own {
+        home.links[at].awaits(sequence, unanswered);
         arrive(turn, home, stanza, Some(ticket), Some((fate, known)), spans.home.context());
         return;
     }
@@ -118,6 +118,8 @@ pub(crate) fn sent(turn: &mut Turn, home: &mut Home, at: usize, said: Said) {
     } else {
         None
     };
+    // Only now: what was refused has its answer on its way, and is to get no other.
+    home.links[at].awaits(sequence, unanswered);
     home.forgets(&stanza, &turn.shared);
     // Copies of what is not kept may have gone out already, and nobody knows.
     let copied = known || (position.is_none() && (again || is_copied(turn, home, &ticket, &stanza, &fate)));

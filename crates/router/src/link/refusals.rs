@@ -85,11 +85,12 @@ impl Link {
 
     fn is_refused(&mut self, to: BareJid, sequence: u64, number: u64, now: Duration) {
         self.may_echo(now);
-        let (first, queued) = (self.first(), number != u64::MAX);
+        let (first, queued, there) = (self.first(), number != u64::MAX, self.conn.is_some());
         match self.refusals.iter_mut().find(|refusal| refusal.to == to) {
             Some(refusal) => {
-                if refusal.number < first {
-                    // Of those before it has heard.
+                let lapsed = there && refusal.since + refusal.within() <= now;
+                if refusal.number < first || lapsed {
+                    // Of those before it has heard, or nobody waits for that any more: not so of this one.
                     (refusal.since, refusal.queued, refusal.inherited) = (now, queued, false);
                 } else if queued && !refusal.queued {
                     (refusal.since, refusal.queued) = (now, true);

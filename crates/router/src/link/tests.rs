@@ -66,4 +66,12 @@ fn nobody_has_heard_of_what_is_not_queued() {
     // Others do not keep it from going on.
     link.will_refuse(bob.clone(), 2, secs(24));
     assert!(!link.may_overtake(&bob, 3, secs(25)), "it is there, and says nothing to it");
+    link.queue(Stanza::message(starling_xmpp::MessageType::Error), None, None);
+    link.refuses(bob.clone(), 3, secs(30));
+    // Nothing was said to this account while that was waited for.
+    link.will_refuse(bob.clone(), 4, secs(42));
+    assert!(link.may_overtake(&bob, 5, secs(42)), "it is waited for anew");
+    link.queue(Stanza::message(starling_xmpp::MessageType::Error), None, None);
+    link.refuses(bob.clone(), 4, secs(43));
+    assert!(link.may_overtake(&bob, 5, secs(47)) && !link.may_overtake(&bob, 5, secs(48)));
 }
