@@ -65,6 +65,23 @@ fn what_came_back_in_time_is_not_confirmed_behind_what_did_not() {
     assert_eq!((site.messages(&bob), site.messages(&alice)), (vec![], vec![REFUSED.to_owned(); 2]));
 }
 
+/// It has no place, and its answer follows what was decided before it: that fails, and what followed it with it.
+#[test]
+fn what_has_no_place_is_refused_once() {
+    let mut site = Site::new(1);
+    let (mut alice, bob) = (site.managed(0, "alice", "phone"), site.client(0, "bob", "phone"));
+    site.store.hold();
+    site.send(&mut alice, message("0"));
+    site.decide();
+    site.grant("alice", false);
+    site.send(&mut alice, message("1"));
+    site.decide();
+    site.grant("alice", true);
+    site.store.drop_held();
+    site.run();
+    assert_eq!((site.messages(&bob), site.messages(&alice)), (vec![], vec![REFUSED.to_owned(); 2]));
+}
+
 /// The same where what has failed waits for its record.
 #[test]
 fn nothing_is_written_behind_what_has_failed_and_waits_for_its_record() {
