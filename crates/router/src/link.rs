@@ -321,19 +321,17 @@ impl Link {
 
     /// Where messages went, by this moment or before, that have no receipt.
     pub(crate) fn unanswered(&self, by: Duration) -> Vec<BareJid> {
-        let mut all = Vec::new();
-        for sent in self.unsettled.iter().filter_map(Unsettled::sent) {
-            if sent.at <= by && !all.contains(&sent.to) {
-                all.push(sent.to.clone());
-            }
-        }
-        all
+        self.recipients(|sent| sent.at <= by)
     }
 
     /// Where messages are to go that wait for those of the session before.
     pub(crate) fn held(&self) -> Vec<BareJid> {
+        self.recipients(|sent| sent.held)
+    }
+
+    fn recipients(&self, of: impl Fn(&Sent) -> bool) -> Vec<BareJid> {
         let mut all = Vec::new();
-        for sent in self.unsettled.iter().filter_map(Unsettled::sent).filter(|sent| sent.held) {
+        for sent in self.unsettled.iter().filter_map(Unsettled::sent).filter(|sent| of(sent)) {
             if !all.contains(&sent.to) {
                 all.push(sent.to.clone());
             }
