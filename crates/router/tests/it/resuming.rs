@@ -181,6 +181,7 @@ fn bodies(downs: Vec<Down>) -> Vec<String> {
 
 #[test]
 fn nor_where_more_waits_than_there_is_room_for() {
+    let mut covered = 0;
     for count in 0..8 {
         let mut site = Site::with(3, RouterConfig { window: 2, ..RouterConfig::default() });
         let mut alice = site.client(2, "alice", "phone");
@@ -203,6 +204,7 @@ fn nor_where_more_waits_than_there_is_room_for() {
         if !downs.iter().any(|down| matches!(down, Down::Resumed { .. })) {
             continue;
         }
+        covered += 1;
         site.kill_edge(0);
         site.succeed("bob");
         site.chat(&mut tablet, "alice", "");
@@ -212,10 +214,12 @@ fn nor_where_more_waits_than_there_is_room_for() {
         downs.extend(site.told(&new));
         assert_eq!(bodies(downs), ["3", "4", "5"], "{count}");
     }
+    assert!(covered > 3, "{covered}");
 }
 
 #[test]
 fn nor_where_something_is_in_doubt() {
+    let mut covered = 0;
     for (count, saved) in (0..8).flat_map(|count| [(count, false), (count, true)]) {
         let mut site = Site::new(3);
         let mut alice = site.client(2, "alice", "phone");
@@ -243,6 +247,7 @@ fn nor_where_something_is_in_doubt() {
         if !downs.iter().any(|down| matches!(down, Down::Resumed { .. })) {
             continue;
         }
+        covered += 1;
         site.kill_edge(0);
         site.succeed("bob");
         site.chat(&mut tablet, "alice", "");
@@ -252,6 +257,7 @@ fn nor_where_something_is_in_doubt() {
         downs.extend(site.told(&new));
         assert_eq!(bodies(downs), ["doubtful", "three"], "{count} {saved}");
     }
+    assert!(covered > 3, "{covered}");
 }
 
 #[test]
