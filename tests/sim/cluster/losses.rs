@@ -61,6 +61,11 @@ impl Losses {
         }
     }
 
+    /// When the reign of an opening was over, if that is known: at the next one, or when its router ended.
+    fn end(opening: &Opening, next: Option<&Opening>, now: Duration) -> Duration {
+        next.map_or(now, |next| next.at).min(opening.until.unwrap_or(now))
+    }
+
     /// Whether a session of this shard that was at this edge from then on is somewhere in any case: every home since has had the
     /// time to hear of it there, or none to take the edge for dead.
     fn keeps(&self, edge: EdgeId, since: Duration, shard: Shard, now: Duration) -> bool {
@@ -69,7 +74,7 @@ impl Losses {
         let mut next = openings.next();
         while let Some(opening) = next {
             next = openings.next();
-            let end = next.map_or(now, |next| next.at).min(opening.until.unwrap_or(now));
+            let end = Self::end(opening, next, now);
             let heard = |span: &Span| {
                 let from = span.from.max(opening.at);
                 span.to.min(end) >= from + HEARD && from + HEARD <= opening.at + WAITS
@@ -98,7 +103,7 @@ impl Losses {
     ) -> bool {
         let mut openings = self.openings.iter().filter(|opening| opening.shard == shard).peekable();
         while let Some(opening) = openings.next() {
-            let end = openings.peek().map_or(now, |next| next.at).min(opening.until.unwrap_or(now));
+            let end = Self::end(opening, openings.peek().copied(), now);
             let mut heard = opening.at.max(since);
             for span in self.spans.get(&(edge, opening.router)).into_iter().flatten() {
                 if span.from.min(end).saturating_sub(heard) >= long {
